@@ -1,0 +1,59 @@
+"""Every error that a user may meet, and the one way it leaves a program.
+
+ReviewtuneError
+├── ConfigError      conf/, params.yaml or an override
+├── DataError        the labelled reviews or a file made from them
+├── LeakError        a test review is known to the model or its prompt
+├── ProviderError    key, address, model, limits: the other end of the wire
+│   └── JobError     a fine-tuning job that ended without a model
+└── TrackingError    the MLflow store
+
+A message says what was seen and where, what is allowed, and what to do next, in one line.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ReviewtuneError(Exception):
+    """Base of all errors that are the user's to mend; shown without a traceback."""
+
+
+class ConfigError(ReviewtuneError):
+    """conf/, params.yaml or an override is wrong; the message lists every fault with its dotted path."""
+
+
+class DataError(ReviewtuneError):
+    """The labelled reviews, or a file made from them, cannot be used."""
+
+
+class LeakError(ReviewtuneError):
+    """A test review, or a near-duplicate of one, is known to the model or its prompt."""
+
+
+class ProviderError(ReviewtuneError):
+    """The provider cannot be reached, refuses the key, or does not know the model."""
+
+
+class JobError(ProviderError):
+    """A fine-tuning job failed, was cancelled, or ended without a model."""
+
+
+class TrackingError(ReviewtuneError):
+    """The MLflow store cannot be opened or written."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the user's errors into one line on stderr and exit status 1; Ctrl-C into 130."""
+    try:
+        yield
+    except ReviewtuneError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"error: {error.strerror or error}{where}: free space or mend the path, then run the same command again")

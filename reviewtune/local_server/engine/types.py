@@ -1,0 +1,113 @@
+"""What the server asks of the engine and gets back: plain data, no torch.
+
+The server (app, jobs) knows these types and four functions:
+    weights.ensure(name, cache)                -> folder of a converted base model (fetches it once)
+    training.resolve(spec)                     -> Hyperparameters, `auto` replaced by numbers
+    training.train(spec, report)               -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
+    generation.load(folder)                    -> Generator, whose `complete(requests)` answers a batch
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: str  # system, developer, user, assistant
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One chat completion, already validated against the protocol's limits."""
+
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int | None = None  # None: up to the model's context
+    temperature: float = 1.0
+    top_p: float = 1.0
+    n: int = 1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None  # JSON schema that the answer must match
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    text: str
+    finish_reason: FinishReason
+    completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    prompt_tokens: int
+    cached_tokens: int  # of the prompt, taken from a cached prefix
+    choices: tuple[Generation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """One supervised fine-tune. None means `auto`."""
+
+    base: Path  # folder of the model to start from: a base model or an earlier fine-tune
+    training_file: Path  # chat JSONL
+    validation_file: Path | None
+    output: Path  # folder for the finished model and checkpoints/step-N
+    seed: int
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """Losses are mean cross-entropy a trained token, in nats; accuracies are shares in [0, 1]."""
+
+    step: int  # from 1
+    total_steps: int
+    epoch: int  # from 1
+    train_loss: float
+    train_mean_token_accuracy: float
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None  # at the end of an epoch
+    full_valid_mean_token_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """The end of an epoch: a complete model, usable as such."""
+
+    metrics: StepMetrics
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    folder: Path  # the finished model
+    trained_tokens: int  # tokens in the training file x epochs, the billable count
+    hyperparameters: Hyperparameters
+    steps: int
+    peak_memory_bytes: int
+    wall_seconds: float
