@@ -56,4 +56,4 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: free space or mend the path, then run the same command again")
+        sys.exit(f"error: {error.strerror or error}{where}: mend that, then run the same command again")

@@ -1,0 +1,266 @@
+"""The one configuration: conf/ -> params.yaml -> a frozen, strict `Config`.
+
+Two doors end in the same check: `load_params` for stages, `from_hydra` for sweeps. Neither gives a default: those
+live in conf/ alone. All faults are listed together, each with its dotted path. Functions take the section they need.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from reviewtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Auto = Literal["auto"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=64)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Section(BaseModel):
+    """Frozen, strict, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Columns(Section):
+    """Names of the columns in the CSV; `id` and `second_label` may be null."""
+
+    text: Text
+    label: Text
+    id: str | None
+    second_label: str | None
+
+
+class Data(Section):
+    name: Text
+    path: Path
+    language: Text
+    columns: Columns
+    slices: tuple[str, ...]
+    conflicts: Literal["refuse", "majority", "drop"]
+    max_characters: Annotated[int, Field(ge=1)]
+    train_size: Literal["all"] | Annotated[int, Field(ge=10)]
+    labels: Annotated[dict[LabelName, Text], Field(min_length=2)]
+
+
+class Split(Section):
+    test: Share
+    validation: Share
+    seed: Seed
+    similarity: Annotated[float, Field(gt=0, le=1)]
+
+
+class Provider(Section):
+    kind: Literal["local", "openai", "azure", "compatible"]
+    base_model: Text
+    base_url: str | None
+    api_key_env: str | None
+    structured_output: bool
+    concurrency: Annotated[int, Field(ge=1, le=256)]
+    max_retries: Annotated[int, Field(ge=0, le=20)]
+    timeout: Annotated[float, Field(gt=0)]
+    priced_as: str | None
+
+    @model_validator(mode="after")
+    def _address(self) -> "Provider":
+        if self.kind == "compatible" and not self.base_url:
+            raise ValueError("base_url is needed for a compatible provider, such as https://host/v1")
+        return self
+
+
+class Prompt(Section):
+    """Templates: `{text}` in user is the review; in system, `{labels}` is the list of labels with their meanings and
+    `{answer}` the form of the answer."""
+
+    name: Text
+    system: Text
+    user: Annotated[str, StringConstraints(pattern=r"\{text\}")]
+    answer: Literal["json", "label"]
+
+
+class Training(Section):
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)]
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)]
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)]
+    seed: Seed
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class LinearArm(Section):
+    kind: Literal["linear"]
+    seed: Seed
+
+
+class PromptArm(Section):
+    kind: Literal["prompt"]
+    prompt: Prompt
+    provider: Provider
+    shots: Annotated[int, Field(ge=0, le=20)]
+    reasoning: bool
+    temperature: Temperature
+    max_tokens: Annotated[int, Field(ge=1, le=4096)]
+    seed: Seed
+
+
+Arm = Annotated[LinearArm | PromptArm, Field(discriminator="kind")]
+
+
+class Evaluation(Section):
+    temperature: Temperature
+    max_tokens: Annotated[int, Field(ge=1, le=4096)]
+    reference: Text
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Seed
+
+
+class TokenPrices(Section):
+    """USD for a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    cached: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class ModelPrices(Section):
+    base: TokenPrices
+    finetuned: TokenPrices
+    training: Annotated[float, Field(ge=0)]
+
+
+class Prices(Section):
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+    source: Text
+    models: dict[str, ModelPrices]
+
+
+class Tracking(Section):
+    experiment: Text
+    uri: str | None
+
+
+class Config(Section):
+    data: Data
+    split: Split
+    provider: Provider
+    prompt: Prompt
+    training: Training
+    arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], Arm]
+    evaluation: Evaluation
+    prices: Prices
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _names(self) -> "Config":
+        if "finetuned" in self.arms:
+            raise ValueError("arms: 'finetuned' is the name of the fine-tuned model's own arm; rename yours")
+        if self.evaluation.reference not in self.arms:
+            raise ValueError(f"evaluation.reference: '{self.evaluation.reference}' is no arm of {list(self.arms)}")
+        priced_as, known = self.provider.priced_as, list(self.prices.models)
+        if priced_as is not None and priced_as not in known:
+            raise ValueError(f"provider.priced_as: '{priced_as}' has no row in prices.models {known}")
+        return self
+
+
+def load_params(path: Path = Path("params.yaml")) -> Config:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: no such file, no YAML, or any fault in it; all faults in one message.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; run `make params`, in the project's folder") from error
+    except Exception as error:  # OmegaConf and PyYAML share no base class
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; run `make params` to write it anew") from error
+    return _checked(tree, source=str(path))
+
+
+def from_hydra(tree: "DictConfig") -> Config:
+    """Check a configuration that Hydra composed.
+
+    Raises:
+        ConfigError: as `load_params`.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        container = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"conf/: {' '.join(str(error).split())}") from error
+    return _checked(container, source="conf/")
+
+
+def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> str:
+    """conf/ as one resolved YAML text: the same bytes that `dvc exp run` writes into params.yaml.
+
+    Raises:
+        ConfigError: an unknown group, variant or key, or a faulty value.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base=None):
+            tree = compose("config", overrides=list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
+    from_hydra(tree)
+    OmegaConf.resolve(tree)
+    return OmegaConf.to_yaml(tree)
+
+
+def project_root() -> Path:
+    """The folder of the real project: under `dvc exp run --temp` that is not the current one."""
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root)
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), here)
+
+
+def _checked(tree: Any, *, source: str) -> Config:  # noqa: ANN401 - whatever the YAML holds
+    try:
+        # JSON mode: strict there still takes a list for a tuple and a text for a path, but no text for a number.
+        return Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise ConfigError(_all_faults(error, source)) from error
+
+
+def _all_faults(error: ValidationError, source: str) -> str:
+    """One clause a path; the branches of a choice such as `auto | number` are joined by "or"."""
+    clauses: dict[str, list[str]] = {}
+    for fault in error.errors():
+        clauses.setdefault(_dotted(fault["loc"]), []).append(_message(fault["type"], fault["msg"], fault["input"]))
+    faults = [f"{path}: {' or '.join(messages)}".removeprefix(": ") for path, messages in clauses.items()]
+    return f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """The path as people write it: without the names pydantic gives to the branches of a choice."""
+    parts = [str(part) for part in location if not re.match(r"literal\[|constrained-|float$|int$", str(part))]
+    if parts[:1] == ["arms"] and len(parts) > 2:
+        del parts[2]  # the arm's kind, which pydantic puts behind its name
+    return ".".join(parts)
+
+
+def _message(kind: str, message: str, value: object) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "missing":
+        return "missing"
+    shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
+    return message.removeprefix("Value error, ").replace("Input should be", "should be") + shown
