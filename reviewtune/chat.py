@@ -1,0 +1,140 @@
+"""Chat JSONL files: written from reviews, checked line by line against OpenAI's rules, counted and priced.
+
+Rules: https://platform.openai.com/docs/guides/supervised-fine-tuning (at least 10 examples, system first, the last
+message the assistant's). Tokens are counted as gpt-4o-mini does (o200k_base and 3 tokens a message, as in OpenAI's
+own cookbook); other models count differently, so a price is an estimate, a provider's usage the truth.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from reviewtune.config import Prices
+from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL
+from reviewtune.errors import DataError
+from reviewtune.pricing import training_cost
+from reviewtune.prompts import Line, Message, Prompt
+
+MIN_EXAMPLES = 10
+MAX_TOKENS = 65_536
+ROLES = ("system", "user", "assistant", "developer", "tool")
+TOKENS_PER_MESSAGE = 3
+TOKENS_PER_EXAMPLE = 3
+
+
+class ChatFile(NamedTuple):
+    """What a check of a file found: its size and what is advised, not demanded."""
+
+    examples: int
+    tokens: int  # of one epoch
+    longest: int  # tokens of the longest example
+    warnings: list[str]
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def lines_of(reviews: pd.DataFrame, prompt: Prompt) -> list[Line]:
+    pairs = zip(reviews["text"], reviews["label"], strict=True)
+    return [prompt.line(text, label) for text, label in pairs]
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Lines of a chat JSONL file.
+
+    Raises:
+        DataError: a line that is no JSON object with messages; with its number.
+    """
+    lines: list[Line] = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} line {number}: no JSON ({error.msg}); run `dvc repro format`") from error
+        if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
+            raise DataError(f'{path} line {number}: wants an object {{"messages": [...]}}; run `dvc repro format`')
+        lines.append(Line(messages=line["messages"]))
+    return lines
+
+
+def check(path: Path, prompt: Prompt) -> ChatFile:
+    """Check a file against the rules and count its tokens.
+
+    Raises:
+        DataError: the first line that breaks a rule, or fewer than MIN_EXAMPLES lines.
+    """
+    lines = read_lines(path)
+    for number, line in enumerate(lines, start=1):
+        if fault := _fault(line["messages"], prompt):
+            raise DataError(f"{path} line {number}: {fault}")
+    if len(lines) < MIN_EXAMPLES:
+        raise DataError(f"{path}: {len(lines)} example(s), at least {MIN_EXAMPLES} are needed; label more reviews")
+    sizes = [count_tokens(line["messages"]) for line in lines]
+    return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, lines, prompt))
+
+
+def count_tokens(messages: Sequence[Message]) -> int:
+    encode = _encoding().encode
+    return TOKENS_PER_EXAMPLE + sum(
+        TOKENS_PER_MESSAGE + len(encode(message["role"])) + len(encode(message["content"])) for message in messages
+    )
+
+
+def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dict[str, Any]:
+    """Tokens and money of one epoch, for every model of the price book, before anything is paid."""
+    return {
+        "tokens_per_epoch": training.tokens,
+        "validation_tokens": validation.tokens,
+        "counted_as": "o200k_base, 3 tokens a message; the provider's own count is what is billed",
+        "price_date": book.date,
+        "usd_per_epoch": {name: round(training_cost(training.tokens, row), 6) for name, row in book.models.items()},
+        "training_examples": training.examples,
+        "validation_examples": validation.examples,
+        "longest_example_tokens": max(training.longest, validation.longest),
+        "warnings": [*training.warnings, *validation.warnings],
+    }
+
+
+@lru_cache(maxsize=1)
+def _encoding() -> Any:  # noqa: ANN401 - the library ships no types
+    import bpe_openai
+
+    return bpe_openai.get_encoding("o200k_base")
+
+
+def _fault(messages: list[Message], prompt: Prompt) -> str | None:
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            return f"a message's role must be one of {', '.join(ROLES)}"
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            return f"a {message['role']} message has no text"
+    roles = [message["role"] for message in messages]
+    if not roles or roles[-1] != "assistant":
+        return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
+    if "user" not in roles:
+        return "no user message"
+    if prompt.parse(messages[-1]["content"]) is None:
+        return f"the answer {messages[-1]['content']!r} names no label of {', '.join(prompt.labels)}"
+    if (size := count_tokens(messages)) > MAX_TOKENS:
+        return f"{size} tokens, at most {MAX_TOKENS} are allowed"
+    return None
+
+
+def _warnings(path: Path, lines: list[Line], prompt: Prompt) -> list[str]:
+    warnings = []
+    if len(lines) < ADVISED_EXAMPLES and "training" in path.name:
+        warnings.append(f"{path.name}: {len(lines)} examples, at least {ADVISED_EXAMPLES} are advised")
+    if "training" in path.name:
+        counts = Counter(prompt.parse(line["messages"][-1]["content"]) for line in lines)
+        scarce = [f"{label} {counts[label]}" for label in prompt.labels if counts[label] < ADVISED_PER_LABEL]
+        if scarce:
+            warnings.append(f"{path.name}: under {ADVISED_PER_LABEL} examples of: {', '.join(scarce)}")
+    return warnings

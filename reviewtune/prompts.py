@@ -1,0 +1,126 @@
+"""One prompt object for training, serving and parsing: what a model is taught is what it is asked.
+
+Nothing here knows a provider. The label set is the one list from conf/data; an answer outside it is unusable.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from reviewtune import config
+from reviewtune.errors import DataError
+
+MAX_REASON_CHARACTERS = 100
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+class Line(TypedDict):
+    """One line of a chat JSONL file."""
+
+    messages: list[Message]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a review is put to a model and how its answer is read."""
+
+    settings: config.Prompt
+    labels: Mapping[str, str]  # label -> one-line meaning
+    reasoning: bool = False  # the answer gives a reason before the label
+    examples: tuple[tuple[str, str], ...] = ()  # (text, label), shown before the review
+
+    def messages(self, text: str) -> list[Message]:
+        """System, the examples as turns, and the review as the last user turn."""
+        turns = [Message(role="system", content=self.system)]
+        for example, label in self.examples:
+            turns += [self._user(example), Message(role="assistant", content=self.answer(label))]
+        return [*turns, self._user(text)]
+
+    def line(self, text: str, label: str) -> Line:
+        """The training example: the very messages of serving, and the answer."""
+        return Line(messages=[*self.messages(text), Message(role="assistant", content=self.answer(label))])
+
+    def answer(self, label: str) -> str:
+        """What the model is to say for this label."""
+        if self.settings.answer == "label":
+            return label
+        reason = {"reasoning": self.labels[label][:MAX_REASON_CHARACTERS]} if self.reasoning else {}
+        return json.dumps({**reason, "label": label}, ensure_ascii=False)
+
+    def parse(self, answer: str) -> str | None:
+        """The label that an answer names, or None: unusable. Strict: no guess from a text that names several."""
+        if self.settings.answer == "label":
+            return answer.strip() if answer.strip() in self.labels else None
+        try:
+            found = json.loads(answer)
+        except json.JSONDecodeError:
+            return None
+        label = found.get("label") if isinstance(found, dict) else None
+        return label if isinstance(label, str) and label in self.labels else None
+
+    @cached_property
+    def system(self) -> str:
+        listing = "\n".join(f"- {name}: {meaning}" for name, meaning in self.labels.items())
+        return self.settings.system.replace("{labels}", listing).replace("{answer}", self._form)
+
+    @cached_property
+    def response_format(self) -> dict[str, Any] | None:
+        """The json_schema that allows these labels and nothing else; None for bare labels."""
+        if self.settings.answer == "label":
+            return None
+        properties: dict[str, Any] = {"label": {"type": "string", "enum": list(self.labels)}}
+        if self.reasoning:
+            properties = {"reasoning": {"type": "string", "maxLength": MAX_REASON_CHARACTERS}, **properties}
+        schema = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+        return {"type": "json_schema", "json_schema": {"name": "issue", "strict": True, "schema": schema}}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change when anything that a model is shown, or how it is read, changes."""
+        shown = [self.messages("{text}"), [self.answer(label) for label in self.labels], self.response_format]
+        return hashlib.sha256(json.dumps(shown, ensure_ascii=False).encode()).hexdigest()[:16]
+
+    @property
+    def _form(self) -> str:
+        """What an answer looks like, in words."""
+        if self.settings.answer == "label":
+            return "the label alone"
+        reason = '"reasoning": "one short sentence", ' if self.reasoning else ""
+        return f'{{{reason}"label": "..."}}'
+
+    def _user(self, text: str) -> Message:
+        return Message(role="user", content=self.settings.user.replace("{text}", text))
+
+
+def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: int) -> tuple[tuple[str, str], ...]:
+    """`shots` reviews of each label, labels in turn, drawn with the seed.
+
+    Raises:
+        DataError: a label has fewer reviews in the pool than shots.
+    """
+    if not shots:
+        return ()
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[str]] = {}
+    for label in labels:
+        texts = pool.loc[pool["label"] == label, "text"].tolist()
+        if len(texts) < shots:
+            raise DataError(f"label '{label}' has {len(texts)} training review(s), not {shots}; lower shots")
+        drawn[label] = [texts[i] for i in rng.permutation(len(texts))[:shots]]
+    order = [(label, shot) for shot in range(shots) for label in labels]
+    return tuple((drawn[label][shot], label) for label, shot in (order[i] for i in rng.permutation(len(order))))
