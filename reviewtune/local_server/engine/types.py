@@ -36,6 +36,18 @@ class GenerationRequest:
     top_logprobs: int = 0
 
 
+class ContextLengthExceeded(ValueError):  # noqa: N818 - named as OpenAI's error code is
+    """A prompt that leaves the model no room for an answer."""
+
+    def __init__(self, limit: int, got: int) -> None:
+        super().__init__(f"the prompt has {got} tokens, the model's context holds {limit}, answer included; shorten it")
+        self.limit, self.got = limit, got
+
+
+class UnsupportedSchema(ValueError):  # noqa: N818 - not a fault of the program
+    """A JSON schema that answers cannot be held to; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     token: str

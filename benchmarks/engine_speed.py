@@ -1,0 +1,147 @@
+"""Speed, memory and steadiness of the local engine on the project's reviews.
+
+    python benchmarks/engine_speed.py                    # fine-tune, then all four ways of asking
+    python benchmarks/engine_speed.py --only fine_tuned --rows 64
+    python benchmarks/engine_speed.py --base smollm2-135m-instruct --epochs 1
+
+Reads params.yaml and its data set; writes nothing in the project. Times are wall times: nothing else should run.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import platformdirs
+from sklearn.model_selection import train_test_split
+
+from reviewtune.chat import lines_of, write_lines
+from reviewtune.config import Config, PromptArm, load_params
+from reviewtune.local_server.engine import generation, training, weights
+from reviewtune.local_server.engine.types import (
+    ChatMessage,
+    CheckpointSaved,
+    GenerationRequest,
+    GenerationResult,
+    StepMetrics,
+    TrainingSpec,
+)
+from reviewtune.prompts import Prompt, draw_examples
+
+PROJECT = Path(__file__).parent.parent
+BATCHES = (16, 1, 64)  # the first is the one that is timed in full
+LONGEST_REASON = 128  # tokens of an answer
+
+
+def main() -> None:
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = load_params(PROJECT / "params.yaml")
+    train, valid, test = _split(config, options.data)
+    base = weights.ensure(options.base, platformdirs.user_cache_path("reviewtune"))
+    with tempfile.TemporaryDirectory() as temporary:
+        tuned = options.tuned
+        if tuned is None and "fine_tuned" in options.only:
+            tuned = _train(config, base, train, valid, Path(temporary), options.epochs)
+        for name, prompt in _ways(config, train):
+            if name in options.only:
+                folder = tuned if name == "fine_tuned" else base
+                _ask(name, folder, prompt, test.iloc[: options.rows])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="gemma-3-270m")
+    parser.add_argument("--tuned", type=Path, help="a finished fine-tune to ask, instead of training one")
+    parser.add_argument("--data", type=Path, default=PROJECT / "data" / "raw" / "reviews_en.csv")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rows", type=int, help="test reviews to ask about; all without it")
+    ways = ("fine_tuned", "zero_shot", "few_shot", "few_shot_cot")
+    parser.add_argument("--only", nargs="+", default=ways, choices=ways)
+    return parser.parse_args()
+
+
+def _split(config: Config, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    reviews = pd.read_csv(path)
+    rest, test = train_test_split(reviews, test_size=0.25, stratify=reviews["label"], random_state=config.split.seed)
+    train, valid = train_test_split(rest, test_size=0.2, stratify=rest["label"], random_state=config.split.seed)
+    return train, valid, test
+
+
+def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
+    yield "fine_tuned", Prompt(config.prompt, config.data.labels)
+    for name in ("zero_shot", "few_shot", "few_shot_cot"):
+        arm = config.arms[name]
+        assert isinstance(arm, PromptArm)
+        examples = draw_examples(train, list(config.data.labels), arm.shots, arm.seed)
+        yield name, Prompt(arm.prompt, config.data.labels, arm.reasoning, examples)
+
+
+def _train(
+    config: Config, base: Path, train: pd.DataFrame, valid: pd.DataFrame, work: Path, epochs: int | None
+) -> Path:
+    prompt = Prompt(config.prompt, config.data.labels)
+    for name, part in (("train", train), ("valid", valid)):
+        write_lines(work / f"{name}.jsonl", lines_of(part, prompt))
+    spec = TrainingSpec(
+        base, work / "train.jsonl", work / "valid.jsonl", work / "tuned", config.training.seed, n_epochs=epochs
+    )
+    result = training.train(spec, _report)
+    print(
+        f"training: {result.wall_seconds:.0f} s, {result.steps} steps, {result.trained_tokens} tokens, "
+        f"peak memory {result.peak_memory_bytes / 1e9:.1f} GB"
+    )
+    return result.folder
+
+
+def _report(news: StepMetrics | CheckpointSaved) -> None:
+    if isinstance(news, CheckpointSaved):
+        print(f"  epoch {news.metrics.epoch}: held-out loss {news.metrics.full_valid_loss:.3f}", flush=True)
+
+
+def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
+    start = time.perf_counter()
+    generator = generation.load(folder)
+    opened = time.perf_counter() - start
+    requests = [_request(prompt, text) for text in test["text"]]
+    generator.complete(requests[:1])  # reads the shared beginning and, for the first time, the vocabulary
+    answers, seconds = {}, {}
+    for size in BATCHES:
+        start = time.perf_counter()
+        answers[size] = _texts(generator, requests, size)
+        seconds[size] = time.perf_counter() - start
+    labels = [prompt.parse(answer) for answer in answers[BATCHES[0]]]
+    right = sum(label == wanted for label, wanted in zip(labels, test["label"], strict=True))
+    differing = sum(len(set(same)) > 1 for same in zip(*answers.values(), strict=True))
+    speeds = ", ".join(f"{len(test) / seconds[size]:.1f}/s by {size}" for size in BATCHES)
+    print(
+        f"{name}: {speeds}; {seconds[BATCHES[0]]:.0f} s for {len(test)} by {BATCHES[0]}; opened in {opened:.1f} s; "
+        f"accuracy {right / len(test):.3f}; unusable {labels.count(None)}; "
+        f"answers that depend on the batch: {differing}",
+        flush=True,
+    )
+
+
+def _request(prompt: Prompt, text: str) -> GenerationRequest:
+    form = prompt.response_format
+    request = GenerationRequest(
+        tuple(ChatMessage(message["role"], message["content"]) for message in prompt.messages(text)),
+        temperature=0,
+        max_tokens=LONGEST_REASON,
+    )
+    return replace(request, schema=form["json_schema"]["schema"]) if form else request
+
+
+def _texts(generator: generation.Generator, requests: Sequence[GenerationRequest], size: int) -> list[str]:
+    results: list[GenerationResult] = []
+    for begin in range(0, len(requests), size):
+        results += generator.complete(requests[begin : begin + size])
+    return [result.choices[0].text for result in results]
+
+
+if __name__ == "__main__":
+    main()

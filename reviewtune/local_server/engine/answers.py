@@ -1,0 +1,134 @@
+"""One answer in the making: its tokens so far, what may follow, and when it ends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reviewtune.local_server.engine.constraints import Constraint
+from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
+
+FEW = 1024  # words
+
+Spell = Callable[[Sequence[int]], bytes]  # tokens as UTF-8
+
+
+@dataclass(slots=True)
+class Answer:
+    """`unread` are the tokens that the network has yet to see; the last of them is what the next one follows."""
+
+    request: GenerationRequest
+    constraint: Constraint
+    ends: frozenset[int]  # tokens that end a turn
+    limit: int  # tokens of the answer
+    spell: Spell
+    dice: torch.Generator
+    unread: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish: FinishReason | None = None
+    _words: Tensor | None = None  # to choose the next token from; None: all
+
+    def begin(self) -> None:
+        self._put(self.constraint.forced())
+
+    @property
+    def waiting(self) -> bool:
+        """The network must read on: for the next token, or for the log-probability of tokens put down already."""
+        return self.finish is None or self._unscored > 0
+
+    @property
+    def compared(self) -> int:
+        """How many of the last unread tokens' hidden states are to be held against all words."""
+        if self.request.logprobs:
+            return self._unscored + 1
+        return 0 if self._few() else 1
+
+    def go_on(self, hidden: Tensor, scores: Tensor, head: Tensor) -> None:
+        """Take what the network made of the last unread token, and the scores of all words for the compared ones."""
+        self.unread = []
+        if self.request.logprobs:
+            self._score(scores, self.tokens[len(self.logprobs) :])
+        if self.finish is not None:
+            return
+        if self._few():
+            self._choose((hidden @ head[self._words].T).float())
+        else:
+            self._choose(scores[-1] if self._words is None else scores[-1][self._words])
+        if self.request.logprobs:
+            self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1])
+
+    def generation(self) -> Generation:
+        text = self._text()
+        for stop in self.request.stop:
+            text = text.split(stop, 1)[0]
+        return Generation(text, self.finish or "length", len(self.tokens), tuple(self.logprobs))
+
+    @property
+    def _unscored(self) -> int:
+        return len(self.tokens) - len(self.logprobs) if self.request.logprobs else 0
+
+    def _few(self) -> bool:
+        """Few words are held against the state themselves: no need to look at all."""
+        return self._words is not None and len(self._words) <= FEW
+
+    def _choose(self, scores: Tensor) -> None:
+        at = self._pick(scores)
+        token = at if self._words is None else int(self._words[at])
+        if token in self.ends:
+            self.finish = "stop"
+            return
+        self.constraint.advance(token)
+        self._put([token, *self.constraint.forced()])
+
+    def _pick(self, scores: Tensor) -> int:
+        if self.request.temperature == 0:
+            return int(scores.argmax())
+        shares = (scores / self.request.temperature).softmax(-1).cpu()
+        if self.request.top_p < 1:
+            shares = _nucleus(shares, self.request.top_p)
+        return int(torch.multinomial(shares, 1, generator=self.dice))
+
+    def _put(self, tokens: list[int]) -> None:
+        """Append, up to whatever ends the answer first: its turn, a stop text, or the limit."""
+        for token in tokens:
+            if self.finish is None:
+                self._append(token)
+        if self.finish is None and self.constraint.complete:
+            self.finish = "stop"
+        elif self.finish is None and len(self.tokens) == self.limit:
+            self.finish = "length"
+        self._words = None if self.finish else self.constraint.allowed()
+
+    def _append(self, token: int) -> None:
+        if token in self.ends or len(self.tokens) == self.limit:
+            self.finish = "stop" if token in self.ends else "length"
+            return
+        self.tokens.append(token)
+        self.unread.append(token)
+        if self.request.stop and any(stop in self._text() for stop in self.request.stop):
+            self.finish = "stop"
+
+    def _text(self) -> str:
+        return self.spell(self.tokens).decode(errors="replace")
+
+    def _score(self, scores: Tensor, tokens: Sequence[int]) -> None:
+        for row, token in zip(scores, tokens, strict=False):
+            logprobs = row.log_softmax(-1)
+            best = logprobs.topk(self.request.top_logprobs)
+            top = tuple(
+                self._logprob(int(word), float(value)) for value, word in zip(best.values, best.indices, strict=True)
+            )
+            self.logprobs.append(self._logprob(token, float(logprobs[token]), top))
+
+    def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        spelt = self.spell([token])
+        return TokenLogprob(spelt.decode(errors="replace"), value, tuple(spelt), top)
+
+
+def _nucleus(shares: Tensor, top_p: float) -> Tensor:
+    """Only the likeliest words, as few as together have at least top_p."""
+    ordered, words = shares.sort(descending=True)
+    kept = ordered.cumsum(-1) - ordered < top_p
+    return torch.zeros_like(shares).scatter(-1, words[kept], ordered[kept])

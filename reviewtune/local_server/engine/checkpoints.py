@@ -1,0 +1,104 @@
+"""What a training leaves on disk: a complete model at each epoch's end, and what it needs to go on from there."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reviewtune.local_server.engine.types import Hyperparameters, TrainingSpec
+from reviewtune.local_server.engine.weights import STAMP
+
+KEPT = 3  # checkpoints
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Checkpoints:
+    """The output folder of one training."""
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        hyper: Hyperparameters,
+        network: Any,  # noqa: ANN401 - transformers' model
+        trained: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._spec, self._network, self._trained, self._optimizer = spec, network, trained, optimizer
+        self._identity = _identity(spec, hyper)
+        self._state = spec.output / "resume.safetensors"
+        self._folder = spec.output / "checkpoints"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, epoch: int, step: int) -> Path:
+        """Save the model as checkpoints/step-N, and the exact state to go on from; keep the last few."""
+        folder = self._folder / f"step-{step}"
+        self._save_model(folder)
+        self._save_state(epoch)
+        steps = sorted(int(path.name.removeprefix("step-")) for path in self._folder.glob("step-*"))
+        for old in steps[:-KEPT]:
+            shutil.rmtree(self._folder / f"step-{old}")
+        return folder
+
+    def finish(self, last_step: int) -> None:
+        """The last checkpoint is the finished model: the same files, once on disk where the file system can."""
+        for file in (self._folder / f"step-{last_step}").iterdir():
+            target = self._spec.output / file.name
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(file)
+            except OSError:
+                shutil.copy2(file, target)
+        self._state.unlink(missing_ok=True)
+
+    def resume(self) -> int:
+        """Take up the state of an earlier, cut-off run of this very training; returns its finished epochs."""
+        if not self._state.exists():
+            return 0
+        with safe_open(self._state, "pt") as state:
+            about = state.metadata()
+            if about["identity"] != self._identity:
+                return 0
+            for name, weight in self._trained.items():
+                with torch.no_grad():
+                    weight.copy_(state.get_tensor(name))
+                self._optimizer.state[weight] = {
+                    "step": state.get_tensor("step").clone(),
+                    **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
+                }
+        return int(about["epoch"])
+
+    def _save_model(self, folder: Path) -> None:
+        work = folder.with_name(f".{folder.name}")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        for file in self._spec.base.iterdir():  # tokenizer, template, terms
+            if file.is_file() and file.name != STAMP and ".safetensors" not in file.name:
+                shutil.copy2(file, work)
+        weights = {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
+        self._network.save_pretrained(work, state_dict=weights)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+
+    def _save_state(self, epoch: int) -> None:
+        tensors: dict[str, Tensor] = {}
+        for name, weight in self._trained.items():
+            state = self._optimizer.state[weight]
+            tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
+            tensors["step"] = state["step"]
+        work = self._state.with_suffix(".partial")
+        save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
+        work.replace(self._state)
+
+
+def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
+    """Equal for trainings that would end in equal weights."""
+    digest = hashlib.sha256(repr((str(spec.base), spec.seed, astuple(hyper))).encode())
+    digest.update(spec.training_file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Training only the upper layers: the lower ones never change, so what they make of an example is computed once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reviewtune.local_server.engine.attention import Layout, Places
+from reviewtune.local_server.engine.examples import Example, Pack, common_prefix, packs
+from reviewtune.local_server.engine.opening import OpenModel
+from reviewtune.local_server.engine.reading import run
+
+REMEMBERED = 1 << 30  # bytes of lower hidden states that are kept; beyond, they are computed each time
+ROW = 320  # tokens that are packed together: attention scores grow with its square
+
+
+class Material:
+    """Examples, packed for a network whose lower layers may be remembered."""
+
+    def __init__(self, examples: list[Example], prefix: int) -> None:
+        self.examples, self.prefix = examples, prefix
+        self.states: list[Tensor] = []  # of each example's own tokens, below the trained layers
+        self.prefix_state: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(example.tokens) for example in self.examples)
+
+    def packs(self, order: Sequence[int], device: torch.device) -> list[Pack]:
+        return list(packs(self.examples, order, self.prefix, ROW, device))
+
+
+def materials(*sets: list[Example]) -> list[Material]:
+    prefix = common_prefix(*sets)
+    return [Material(examples, prefix) for examples in sets]
+
+
+class UpperLayers:
+    """A network of which the lowest `frozen` layers and both embeddings stay as they are."""
+
+    def __init__(self, model: OpenModel, frozen: int) -> None:
+        self._model = model
+        decoder = model.network.get_decoder()
+        self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
+        self._ways = {layer: layer.forward for layer in decoder.layers}
+        model.network.requires_grad_(False)
+        for part in (self._upper, decoder.norm):
+            part.requires_grad_(True)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {name: weight for name, weight in self._model.network.named_parameters() if weight.requires_grad}
+
+    def remember(self, material: Material) -> None:
+        """Compute the lower layers of all examples now, if there is room for the result."""
+        if not self._frozen or material.tokens * self._model.head.shape[1] * 4 > REMEMBERED:
+            return
+        for pack in material.packs(range(len(material.examples)), self._model.device):
+            state = self._lower(pack)
+            material.prefix_state = state[: material.prefix].clone()
+            material.states += [state[span].clone() for span in pack.spans]
+
+    def hidden(self, pack: Pack, material: Material) -> Tensor:
+        """Hidden states [n, width] of the tokens whose successor is to be learned."""
+        if self._frozen:
+            state = self._recall(pack, material) if material.states else self._lower(pack)
+            self._reroute(self._frozen, _pass_on)
+            self._frozen[0].forward = lambda *_, **__: state[None]
+        return self._run(pack)[pack.predicting]
+
+    @staticmethod
+    def _recall(pack: Pack, material: Material) -> Tensor:
+        assert material.prefix_state is not None, "states are remembered together with their prefix"
+        return torch.cat((material.prefix_state, *(material.states[index] for index in pack.members)))
+
+    @torch.no_grad()
+    def _lower(self, pack: Pack) -> Tensor:
+        """What the first trained layer is given."""
+        seen: list[Tensor] = []
+        self._reroute(self._frozen, None)
+        self._reroute(self._upper, _pass_on)
+        with self._upper[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0])):
+            self._run(pack)
+        self._reroute(self._upper, None)
+        return seen[0]
+
+    def _run(self, pack: Pack) -> Tensor:
+        places = Places(pack.positions[None], pack.segments[None])
+        return run(self._model, pack.tokens[None], places.positions, Layout(places, places))[0]
+
+    def _reroute(self, layers: Any, way: Any) -> None:  # noqa: ANN401 - slices of transformers' module list
+        """Send hidden states through these layers another way; None: their own."""
+        for layer in layers:
+            layer.forward = way or self._ways[layer]
+
+
+def _pass_on(state: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401 - whatever else a layer is given
+    return state

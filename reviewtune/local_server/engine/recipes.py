@@ -1,0 +1,31 @@
+"""What `auto` stands for, one row a model family. The rows were tried on our labelled reviews; DEFAULT is a guess."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewtune.errors import ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    learning_rate: float  # at learning_rate_multiplier 1
+    frozen_layers: float  # share of the layers, from below, that stay as they are and are computed once
+    n_epochs: int = 3
+    batch_size: int = 16
+
+
+DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
+RECIPES = {  # by config.json's model_type
+    "gemma3_text": Recipe(learning_rate=1e-4, frozen_layers=0.334),
+    "llama": Recipe(learning_rate=3e-4, frozen_layers=0.5),
+}
+
+
+def recipe_for(base: Path) -> Recipe:
+    """Raises: ProviderError: the folder holds no model."""
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProviderError(f"{base} holds no model: its config.json cannot be read ({error})") from error
+    return RECIPES.get(config.get("model_type"), DEFAULT)

