@@ -1,0 +1,61 @@
+"""python -m reviewtune.local_server: OpenAI's fine-tuning protocol over a small language model on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reviewtune.errors import one_line_errors
+from reviewtune.local_server.settings import Settings, default_cache_dir, default_data_dir, share_the_cores
+
+
+def start(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one; server.json says which.")] = 8000,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The account: files, jobs, models. Default: the user's data folder.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="REVIEWTUNE_API_KEY", show_envvar=True, help="Key that clients must send. Default: none."),
+    ] = None,
+    base_model: Annotated[
+        list[str] | None, typer.Option(help="One more base model: a Hugging Face name or a folder. May be repeated.")
+    ] = None,
+    idle_exit: Annotated[
+        float | None, typer.Option(min=0, help="End after so many seconds without a request, a job or a batch.")
+    ] = None,
+) -> None:
+    """Serve OpenAI's files, fine-tuning jobs, models, chat completions and batches from this machine.
+
+    Point any OpenAI client at it:
+
+        OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=local python my_program.py
+
+    The account is kept in one folder (--data-dir, else below REVIEWTUNE_HOME), and one server serves it at a time;
+    server.json there says where. End the server with Ctrl-C or SIGTERM: a running job goes on at the next start.
+    """
+    settings = Settings(
+        data_dir=(data_dir or default_data_dir()).expanduser().resolve(),
+        cache_dir=default_cache_dir().expanduser().resolve(),
+        host=host,
+        port=port,
+        api_key=api_key or None,
+        base_models=tuple(base_model or ()),
+        idle_exit=idle_exit,
+    )
+    share_the_cores()
+    with one_line_errors():
+        from reviewtune.local_server.server import serve  # after --help and its faults, which need none of it
+
+        serve(settings)
+
+
+def main() -> None:
+    typer.run(start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The application: its routes, its refusals, and the threads that live as long as it does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from reviewtune.local_server import batch_routes, chat, files, fine_tuning, models
+from reviewtune.local_server.account import Account
+from reviewtune.local_server.batches import Batches
+from reviewtune.local_server.dispatcher import Dispatcher
+from reviewtune.local_server.envelope import Activity, Envelope
+from reviewtune.local_server.refusals import Refusal, from_faults
+from reviewtune.local_server.trainings import Trainings
+
+ENGINE_PATIENCE = 2.0  # seconds that a model at work gets to finish when the server ends
+
+
+def build(account: Account, activity: Activity) -> FastAPI:
+    app = FastAPI(
+        title="reviewtune local provider",
+        version=_version(),
+        lifespan=_alive,
+        redirect_slashes=False,
+        docs_url=None,  # the pages would load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.account = account
+    app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_faults)
+    for noun in (files, fine_tuning, models, chat, batch_routes):
+        app.include_router(noun.router)
+    app.get("/healthz")(_health)
+    return app
+
+
+@asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    account: Account = app.state.account
+    dispatcher = Dispatcher(account.settings.cache_dir)
+    trainings, batches = Trainings(account), Batches(account, dispatcher)
+    app.state.dispatcher = dispatcher
+    files.forget_expired(account)
+    for thread in (dispatcher, trainings, batches):
+        thread.start()
+    yield
+    await run_in_threadpool(trainings.close)
+    batches.stop()
+    app.state.engine_at_rest = await run_in_threadpool(dispatcher.close, ENGINE_PATIENCE)
+    await run_in_threadpool(batches.join, ENGINE_PATIENCE)
+
+
+def _version() -> str:
+    try:
+        return version("reviewtune")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
+
+
+def _health(request: Request) -> dict[str, Any]:
+    account: Account = request.app.state.account
+    return {"status": "ok", "version": request.app.version, "data_dir": str(account.settings.data_dir)}
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Refusal):
+        assert isinstance(error, HTTPException)
+        error = _from_framework(request, error)
+    return JSONResponse(error.body, error.status_code, error.headers)
+
+
+def _from_framework(request: Request, error: HTTPException) -> Refusal:
+    """What FastAPI says in its own words: no such route, wrong verb, a body that can't be read."""
+    if error.status_code == 404:
+        return Refusal(404, f"Invalid URL ({request.method} {request.url.path})")
+    if error.status_code == 405:
+        refusal = Refusal(405, f"Not allowed to {request.method} on {request.url.path}.")
+    else:
+        refusal = Refusal(error.status_code, str(error.detail))
+    refusal.headers = error.headers
+    return refusal
+
+
+async def _refuse_faults(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    refusal = from_faults(error.errors(), error.body)
+    return JSONResponse(refusal.body, refusal.status_code)

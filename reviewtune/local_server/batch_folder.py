@@ -1,0 +1,67 @@
+"""batches/<id>/: the input, and the answers so far, written slice by slice so that a kill loses only the last slice."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch has behind it."""
+
+    done: set[str] = field(default_factory=set)  # custom ids
+    completed: int = 0
+    failed: int = 0
+    expired: int = 0  # of the failed
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, output: Iterable[dict[str, Any]], errors: Iterable[dict[str, Any]]) -> None:
+        for line in output:
+            usage = line["response"]["body"]["usage"]
+            self.done.add(line["custom_id"])
+            self.completed += 1
+            self.prompt_tokens += usage["prompt_tokens"]
+            self.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
+            self.completion_tokens += usage["completion_tokens"]
+        for line in errors:
+            self.done.add(line["custom_id"])
+            self.failed += 1
+            self.expired += line["response"] is None
+
+
+class BatchFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.input = path / "input.jsonl"
+        self.output = path / "output.jsonl"
+        self.errors = path / "errors.jsonl"
+
+    def append(self, output: Iterable[dict[str, Any]], errors: Iterable[dict[str, Any]]) -> None:
+        for path, lines in ((self.output, output), (self.errors, errors)):
+            with path.open("a") as stream:
+                stream.writelines(f"{json.dumps(line)}\n" for line in lines)
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def tally(self) -> Tally:
+        """Count what is written, after cutting off a line that a kill left torn."""
+        tally = Tally()
+        tally.add(_whole_lines(self.output), _whole_lines(self.errors))
+        return tally
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    whole = 0
+    with path.open("rb+") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                whole += len(line)
+                yield json.loads(line)
+        stream.truncate(whole)

@@ -1,0 +1,146 @@
+"""The lines of a batch's input file: are they fit to run, and what comes of each."""
+
+import json
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from reviewtune.local_server import chat, identity
+from reviewtune.local_server.dispatcher import Answer
+from reviewtune.local_server.engine.types import GenerationRequest
+from reviewtune.local_server.files import numbered_lines
+from reviewtune.local_server.pages import dump
+from reviewtune.local_server.refusals import Refusal, from_validation
+from reviewtune.local_server.schemas import BatchLine, ChatRequest
+
+MAX_BYTES = 200 * 2**20
+MAX_REQUESTS = 50_000
+SHOWN_FAULTS = 100
+
+
+class Check(NamedTuple):
+    """The outcome of reading an input file once."""
+
+    total: int
+    model: str | None
+    errors: list[dict[str, Any]]
+
+
+def check(path: Path, endpoint: str) -> Check:
+    """Whole-file faults only: a body that the endpoint would refuse fails its own line later."""
+    if path.stat().st_size > MAX_BYTES:
+        return Check(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
+    seen: set[str] = set()
+    model: str | None = None
+    errors: list[dict[str, Any]] = []
+    for number, line in numbered_lines(path):
+        parsed = _parse(line, number)
+        if isinstance(parsed, BatchLine):
+            model = model or str(parsed.body.get("model"))
+            fault = _fault(parsed, number, endpoint, model, seen)
+            seen.add(parsed.custom_id)
+        else:
+            fault = parsed
+        errors += [fault] if fault else []
+        if len(errors) == SHOWN_FAULTS or len(seen) > MAX_REQUESTS:
+            break
+    if len(seen) > MAX_REQUESTS:
+        errors.append(_error("too_many_requests", f"The file has more than {MAX_REQUESTS} requests."))
+    if not seen and not errors:
+        errors.append(_error("empty_file", "The file has no requests."))
+    return Check(len(seen), model, errors)
+
+
+def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return _error("invalid_json_line", "This line is not parseable as valid JSON.", line=number)
+    try:
+        return BatchLine.model_validate(content)
+    except ValidationError as error:
+        refusal = from_validation(error, content)
+        return _error(refusal.code or "invalid_request", refusal.message, refusal.param, number)
+
+
+def _fault(line: BatchLine, number: int, endpoint: str, model: str, seen: set[str]) -> dict[str, Any] | None:
+    if line.url != endpoint:
+        message = f"The URL '{line.url}' is not the batch's endpoint '{endpoint}'."
+        return _error("mismatched_endpoint", message, "url", number)
+    if line.custom_id in seen:
+        message = f"The custom_id '{line.custom_id}' is used more than once."
+        return _error("duplicate_custom_id", message, "custom_id", number)
+    if str(line.body.get("model")) != model:
+        message = f"All requests of a batch must be for one model; this one is not for '{model}'."
+        return _error("mismatched_model", message, "body.model", number)
+    return None
+
+
+def _error(code: str, message: str, param: str | None = None, line: int | None = None) -> dict[str, Any]:
+    return {"code": code, "message": message, "param": param, "line": line}
+
+
+class Request(NamedTuple):
+    """One line, ready for the engine, or with the reason why not."""
+
+    custom_id: str
+    body: ChatRequest | None
+    planned: GenerationRequest | None
+    refusal: Refusal | None
+
+
+def read_requests(path: Path, done: Container[str]) -> Iterator[Request]:
+    """The requests of a checked file that have no answer yet."""
+    requests = (_read_request(line) for _, line in numbered_lines(path))
+    return (request for request in requests if request.custom_id not in done)
+
+
+def _read_request(line: bytes) -> Request:
+    entry = BatchLine.model_validate_json(line)
+    try:
+        body = ChatRequest.model_validate(entry.body)
+        if body.stream:
+            raise Refusal(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
+        return Request(entry.custom_id, body, chat.plan(body), None)
+    except ValidationError as error:
+        return Request(entry.custom_id, None, None, from_validation(error, entry.body))
+    except Refusal as refusal:
+        return Request(entry.custom_id, None, None, refusal)
+
+
+class Outcome(NamedTuple):
+    output: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+
+
+def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer]) -> Outcome:
+    """The lines of the output and the error file; `answers` are those of the requests that were planned."""
+    output, errors = [], []
+    waiting = iter(answers)
+    for request in requests:
+        refusal = request.refusal
+        if request.body is not None:
+            answer = next(waiting)
+            if not isinstance(answer, Exception):
+                body = dump(chat.completion(request.body, answer))
+                output.append(_line(batch_id, request.custom_id, 200, body))
+                continue
+            refusal = chat.refusal_of(answer)
+        assert refusal is not None
+        errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
+    return Outcome(output, errors)
+
+
+def expired(batch_id: str, requests: Sequence[Request]) -> Outcome:
+    message = "This request could not be executed before the completion window expired."
+    error = {"code": "batch_expired", "message": message}
+    lines = [_line(batch_id, request.custom_id, 0, {}) for request in requests]
+    return Outcome([], [line | {"response": None, "error": error} for line in lines])
+
+
+def _line(batch_id: str, custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
+    name = identity.digest(batch_id, custom_id)[:32]
+    response = {"status_code": status, "request_id": f"req_{name}", "body": body}
+    return {"id": f"batch_req_{name}", "custom_id": custom_id, "response": response, "error": None}

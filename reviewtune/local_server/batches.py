@@ -1,0 +1,194 @@
+"""The thread that runs batch files, a big slice at a time: that is where the engine's throughput is.
+
+Answers are on disk before they are counted, and a line that is there is never run again, so a server that is killed
+goes on where it was.
+"""
+
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from reviewtune.errors import ReviewtuneError
+from reviewtune.local_server import batch_lines, chat, files, identity
+from reviewtune.local_server.account import Account
+from reviewtune.local_server.batch_folder import BatchFolder, Tally
+from reviewtune.local_server.batch_lines import Request
+from reviewtune.local_server.dispatcher import Answer, Dispatcher
+from reviewtune.local_server.models import source_of
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.store import Batch, now
+
+SLICE = 512  # lines that the engine gets at once
+OUTPUT_LIFETIME = 30 * 24 * 3600
+RETRY = 2.0  # seconds after a step that failed, on a full disk for instance
+WINDOW = 24 * 3600
+ACTIVE = ("cancelling", "finalizing", "in_progress", "validating")  # in the order of their turn
+
+log = logging.getLogger(__name__)
+
+
+def new_id() -> str:
+    return f"batch_{secrets.token_hex(12)}"
+
+
+def find(session: Session, batch_id: str) -> Batch:
+    row = session.scalar(select(Batch).where(Batch.id == batch_id))
+    if row is None:
+        raise Refusal(404, f"No batch found with id '{batch_id}'.", param="batch_id")
+    return row
+
+
+def enter(row: Batch, status: str) -> None:
+    """Move on to a state and note when; a new dict, as the old one would not be seen to change."""
+    row.status = status
+    row.times = row.times | {f"{status}_at": now()}
+
+
+class Run(NamedTuple):
+    """The batch under way: what it has behind it, and before it."""
+
+    batch_id: str
+    tally: Tally
+    requests: Iterator[Request]
+
+
+class Batches(threading.Thread):
+    def __init__(self, account: Account, dispatcher: Dispatcher) -> None:
+        super().__init__(name="batches", daemon=True)
+        self._account = account
+        self._dispatcher = dispatcher
+        self._closing = False
+        self._run: Run | None = None
+
+    def run(self) -> None:
+        while not self._closing:
+            self._account.batches_changed.clear()
+            try:
+                if not self._step():
+                    self._account.batches_changed.wait()
+            except CancelledError:  # the server ends
+                self._run = None
+            except Exception:
+                log.exception("a step of the batches failed; trying again in %g s", RETRY)
+                self._run = None  # what it had read of the file is not answered: read again
+                self._account.batches_changed.wait(RETRY)
+
+    def stop(self) -> None:
+        self._closing = True
+        self._account.batches_changed.set()
+
+    def _step(self) -> bool:
+        """One state further, or one slice, for the batch whose turn it is."""
+        with self._account.store.reading() as session:
+            rows = session.scalars(select(Batch).where(Batch.status.in_(ACTIVE)).order_by(Batch.seq)).all()
+        if not rows:
+            return False
+        row = min(rows, key=lambda row: ACTIVE.index(row.status))
+        folder = BatchFolder(self._account.settings.batches / row.id)
+        match row.status:
+            case "validating":
+                self._validate(row, folder)
+            case "in_progress":
+                self._run_slice(row, folder)
+            case "finalizing" | "cancelling":
+                self._finish(row, folder)
+        return True
+
+    def _validate(self, row: Batch, folder: BatchFolder) -> None:
+        checked = batch_lines.check(folder.input, row.endpoint)
+        errors = checked.errors
+        if not errors and checked.model is not None:
+            errors = self._model_errors(checked.model)
+        with self._account.store.writing() as session:
+            row = find(session, row.id)
+            if row.status != "validating":
+                return
+            row.model = checked.model
+            if errors:
+                row.errors = {"object": "list", "data": errors}
+                enter(row, "failed")
+            else:
+                row.counts = row.counts | {"total": checked.total}
+                enter(row, "in_progress")
+        if errors:
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+    def _model_errors(self, model: str) -> list[dict[str, str | int | None]]:
+        try:
+            source_of(self._account, model)
+        except Refusal as refusal:
+            return [{"code": refusal.code, "message": refusal.message, "param": "body.model", "line": 1}]
+        return []
+
+    def _run_slice(self, row: Batch, folder: BatchFolder) -> None:
+        if self._run is None or self._run.batch_id != row.id:
+            tally = folder.tally()
+            self._run = Run(row.id, tally, batch_lines.read_requests(folder.input, frozenset(tally.done)))
+        requests = list(islice(self._run.requests, SLICE))
+        if requests and now() > row.created_at + WINDOW:
+            requests += self._run.requests
+            outcome = batch_lines.expired(row.id, requests)
+        else:
+            outcome = batch_lines.outcome(row.id, requests, self._answers(row, requests))
+        folder.append(outcome.output, outcome.errors)
+        self._run.tally.add(outcome.output, outcome.errors)
+        with self._account.store.writing() as session:
+            row = find(session, row.id)
+            _count(row, self._run.tally)
+            if not requests and row.status == "in_progress":
+                enter(row, "finalizing")
+
+    def _answers(self, row: Batch, requests: Sequence[Request]) -> list[Answer]:
+        """The engine's answers to the requests that are fit for it."""
+        planned = [request.planned for request in requests if request.planned is not None]
+        if not planned or row.model is None:
+            return []
+        try:
+            source = source_of(self._account, row.model)
+            return self._dispatcher.submit(source, planned, bulk=True).result()
+        except CancelledError:  # the server ends
+            raise
+        except ReviewtuneError as error:
+            return [chat.unavailable(error)] * len(planned)
+        except Exception as error:  # the model was deleted meanwhile, or is broken
+            return [error] * len(planned)
+
+    def _finish(self, row: Batch, folder: BatchFolder) -> None:
+        """Publish what there is; files and final state appear together."""
+        with self._account.store.writing() as session:
+            row = find(session, row.id)
+            row.output_file_id = self._publish(session, row, folder.output)
+            row.error_file_id = self._publish(session, row, folder.errors)
+            late = row.status == "finalizing" and folder.tally().expired
+            enter(row, "cancelled" if row.status == "cancelling" else "expired" if late else "completed")
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+    def _publish(self, session: Session, row: Batch, path: Path) -> str | None:
+        if not path.exists() or not path.stat().st_size:
+            return None
+        name = f"{row.id}_{path.name}"
+        copy = path.with_name(f"{path.name}.copy")  # a crash before the commit must not cost the original
+        shutil.copyfile(path, copy)
+        lifetime = OUTPUT_LIFETIME if row.output_lifetime is None else row.output_lifetime
+        columns = {"id": f"file-{identity.digest(name)[:24]}", "expires_at": now() + lifetime}
+        return files.add(self._account, session, copy, name=name, purpose="batch_output", **columns).id
+
+
+def _count(row: Batch, tally: Tally) -> None:
+    row.counts = row.counts | {"completed": tally.completed, "failed": tally.failed}
+    row.usage = {
+        "input_tokens": tally.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": tally.cached_tokens},
+        "output_tokens": tally.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": tally.prompt_tokens + tally.completion_tokens,
+    }

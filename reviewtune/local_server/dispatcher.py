@@ -1,0 +1,120 @@
+"""The one thread that runs models: it answers together whatever waits for the same model.
+
+The engine's answers do not depend on who shares the batch, so grouping changes nothing but the speed.
+"""
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
+from reviewtune.local_server.models import Source
+
+if TYPE_CHECKING:
+    from reviewtune.local_server.engine.generation import Generator
+
+KEPT_MODELS = 2  # loaded at a time
+GROUP = 64  # single requests that are answered together
+
+Answer = GenerationResult | Exception
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    source: Source
+    requests: Sequence[GenerationRequest]
+    answers: Future[list[Answer]] = field(default_factory=Future)
+
+
+class Dispatcher(threading.Thread):
+    def __init__(self, cache: Path) -> None:
+        super().__init__(name="dispatcher", daemon=True)
+        self._cache = cache
+        self._waiting: deque[Work] = deque()  # of clients that wait for the answer
+        self._bulk: deque[Work] = deque()  # slices of batch files; they give way
+        self._news = threading.Condition()
+        self._closing = False
+        self._loaded: OrderedDict[Source, Generator] = OrderedDict()
+
+    def submit(
+        self, source: Source, requests: Sequence[GenerationRequest], *, bulk: bool = False
+    ) -> Future[list[Answer]]:
+        """Queue requests for a model. Each gets an answer or the exception that it alone caused."""
+        work = Work(source, requests)
+        with self._news:
+            (self._bulk if bulk else self._waiting).append(work)
+            self._news.notify()
+        return work.answers
+
+    def close(self, patience: float) -> bool:
+        """Stop; False if a model is still at work after `patience` seconds."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self.join(patience)
+        return not self.is_alive()
+
+    def run(self) -> None:
+        while group := self._next_group():
+            running = [work for work in group if work.answers.set_running_or_notify_cancel()]
+            try:
+                self._answer(running)
+            except Exception as error:  # the model can't be loaded
+                log.exception("model %s failed", group[0].source.name)
+                for work in running:
+                    if not work.answers.done():
+                        work.answers.set_exception(error)
+        for work in (*self._waiting, *self._bulk):
+            work.answers.cancel()
+
+    def _next_group(self) -> list[Work]:
+        """Work for one model, clients before batches; empty at the end."""
+        with self._news:
+            self._news.wait_for(lambda: self._closing or self._waiting or self._bulk)
+            if self._closing:
+                return []
+            if not self._waiting:
+                return [self._bulk.popleft()]
+            source = self._waiting[0].source
+            group = [work for work in self._waiting if work.source == source][:GROUP]
+            self._waiting = deque(work for work in self._waiting if work not in group)
+            return group
+
+    def _answer(self, group: list[Work]) -> None:
+        if not group:
+            return
+        generator = self._load(group[0].source)
+        answers = answer_each(generator, [request for work in group for request in work.requests])
+        for work in group:
+            work.answers.set_result(answers[: len(work.requests)])
+            answers = answers[len(work.requests) :]
+
+    def _load(self, source: Source) -> "Generator":
+        if source not in self._loaded:
+            from reviewtune.local_server.engine import generation, weights  # torch: seconds, and only here
+
+            while len(self._loaded) >= KEPT_MODELS:
+                self._loaded.popitem(last=False)
+            log.info("loading model %s", source.name)
+            folder = source.folder or weights.ensure(source.name, self._cache)
+            self._loaded[source] = generation.load(folder)
+        self._loaded.move_to_end(source)
+        return self._loaded[source]
+
+
+def answer_each(generator: "Generator", requests: Sequence[GenerationRequest]) -> list[Answer]:
+    """Answer all at once; on a fault halve until it stands alone, so that it harms nobody else."""
+    try:
+        return list(generator.complete(requests))
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+    middle = len(requests) // 2
+    return answer_each(generator, requests[:middle]) + answer_each(generator, requests[middle:])

@@ -1,0 +1,176 @@
+"""Files: uploaded in pieces to disk, listed, read, deleted, and forgotten once they expire."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi.responses import FileResponse
+from openai.types import FileDeleted, FileObject
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import Session
+
+from reviewtune.local_server.account import Account, Open
+from reviewtune.local_server.pages import Cursor, dump, listing, read_page
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.store import File, now
+
+CHUNK = 1 << 20
+JSONL_PURPOSES = ("fine-tune", "batch")
+Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data"]
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+
+def file_object(row: File) -> FileObject:
+    return FileObject.construct(
+        id=row.id,
+        object="file",
+        bytes=row.bytes,
+        created_at=row.created_at,
+        filename=row.filename,
+        purpose=row.purpose,
+        status="processed",
+        expires_at=row.expires_at,
+        status_details=None,
+    )
+
+
+def find(session: Session, file_id: str) -> File | None:
+    return session.scalar(select(File).where(File.id == file_id, _alive()))
+
+
+def path_of(account: Account, file: File) -> Path:
+    return account.settings.files / file.id
+
+
+def add(account: Account, session: Session, content: Path, *, name: str, purpose: str, **columns: object) -> File:
+    """Record a file that lies ready on disk and move it to its place; `content` is gone afterwards."""
+    with content.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    columns = {"id": new_id(), "created_at": now(), "expires_at": None, **columns}
+    file = File(bytes=content.stat().st_size, sha256=sha256, filename=name, purpose=purpose, **columns)
+    content.replace(path_of(account, file))
+    session.add(file)
+    return file
+
+
+def new_id() -> str:
+    return f"file-{secrets.token_hex(12)}"
+
+
+def forget_expired(account: Account) -> None:
+    """Remove what has expired, and what a crash has left on disk without a row."""
+    with account.store.writing() as session:
+        session.execute(delete(File).where(File.expires_at <= now()))
+        known = set(session.scalars(select(File.id)))
+    for path in account.settings.files.iterdir():
+        if path.name not in known and path.stat().st_mtime < now() - 3600:
+            path.unlink(missing_ok=True)
+
+
+def _alive() -> ColumnElement[bool]:
+    return or_(File.expires_at.is_(None), File.expires_at > now())
+
+
+@router.post("")
+def create(
+    account: Open,
+    file: UploadFile,
+    purpose: Annotated[Purpose, Form()],
+    anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
+    seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=2_592_000)] = None,
+) -> dict[str, Any]:
+    if (anchor is None) != (seconds is None):
+        raise Refusal(
+            400, "'expires_after' needs both anchor and seconds.", param="expires_after", code="invalid_value"
+        )
+    name = Path(file.filename or "upload").name
+    if purpose in JSONL_PURPOSES and not name.endswith(".jsonl"):
+        raise Refusal(400, f"Invalid file format for {purpose}: {name!r}. Must be .jsonl.", param="file")
+    part = account.settings.files / f".{new_id()}.part"
+    try:
+        _save(file.file, part)
+        if purpose == "fine-tune":
+            _check_jsonl(part)
+        expires_at = None if seconds is None else now() + seconds
+        with account.store.writing() as session:
+            row = add(account, session, part, name=name, purpose=purpose, expires_at=expires_at)
+    finally:
+        part.unlink(missing_ok=True)
+    return dump(file_object(row))
+
+
+def _save(source: IO[bytes], part: Path) -> None:
+    size = 0
+    with part.open("wb") as target:
+        while chunk := source.read(CHUNK):
+            size += target.write(chunk)
+    if not size:
+        raise Refusal(400, "The file is empty.", param="file", code="empty_file")
+
+
+def _check_jsonl(path: Path) -> None:
+    """Refuse at once what can never be trained on; whether each line is an example is the job's to say."""
+    for number, line in numbered_lines(path):
+        try:
+            fits = isinstance(json.loads(line), dict)
+        except (ValueError, RecursionError):
+            fits = False
+        if not fits:
+            message = f"Expected file to have JSONL format, where every line is a JSON object. Line {number} is not."
+            raise Refusal(400, message, param="file", code="invalid_file_format")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, counted from 1."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if stripped := line.strip():
+                yield number, stripped
+
+
+@router.get("")
+def list_(
+    account: Open,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> dict[str, Any]:
+    wanted = [File.purpose == purpose] if purpose else []
+    with account.store.reading() as session:
+        rows, more = read_page(session, File, Cursor(after, limit, order == "asc"), _alive(), *wanted)
+    return listing([file_object(row) for row in rows], more)
+
+
+@router.get("/{file_id}")
+def retrieve(account: Open, file_id: str) -> dict[str, Any]:
+    with account.store.reading() as session:
+        return dump(file_object(_existing(session, file_id)))
+
+
+@router.get("/{file_id}/content")
+def content(account: Open, file_id: str) -> FileResponse:
+    with account.store.reading() as session:
+        file = _existing(session, file_id)
+    return FileResponse(path_of(account, file), media_type="application/octet-stream", filename=file.filename)
+
+
+@router.delete("/{file_id}")
+def remove(account: Open, file_id: str) -> dict[str, Any]:
+    with account.store.writing() as session:
+        file = _existing(session, file_id)
+        session.delete(file)
+    path_of(account, file).unlink(missing_ok=True)
+    return dump(FileDeleted(id=file.id, deleted=True, object="file"))
+
+
+def _existing(session: Session, file_id: str) -> File:
+    file = find(session, file_id)
+    if file is None:
+        raise Refusal(404, f"No such File object: {file_id}", param="id")
+    return file

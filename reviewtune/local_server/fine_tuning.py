@@ -1,0 +1,120 @@
+"""The routes below /v1/fine_tuning/jobs."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from openai.types.fine_tuning import FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
+
+from reviewtune.local_server import jobs
+from reviewtune.local_server.account import Account, Open
+from reviewtune.local_server.pages import Cursor, dump, listing, read_page
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.schemas import JobRequest
+from reviewtune.local_server.store import Checkpoint, Event, Job
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+EventLimit = Annotated[int, Query(ge=1, le=1000)]
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+
+
+@router.post("")
+def create(
+    account: Open, body: JobRequest, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
+) -> dict[str, Any]:
+    with account.store.writing() as session:
+        job = jobs.create(account, session, body, idempotency_key)
+    account.jobs_changed.set()
+    return dump(jobs.job_object(job))
+
+
+@router.get("")
+def list_(account: Open, request: Request, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    wanted = {key[9:-1]: value for key, value in request.query_params.items() if key.startswith("metadata[")}
+    only_bare = request.query_params.get("metadata") == "null"
+
+    def keep(job: Job) -> bool:
+        labels = job.labels or {}
+        return not (only_bare and labels) and wanted.items() <= labels.items()
+
+    with account.store.reading() as session:
+        rows, more = read_page(session, Job, Cursor(after, limit), keep=keep)
+    return listing([jobs.job_object(row) for row in rows], more, with_ends=False)
+
+
+@router.get("/{job_id}")
+def retrieve(account: Open, job_id: str) -> dict[str, Any]:
+    with account.store.reading() as session:
+        return dump(jobs.job_object(jobs.find(session, job_id)))
+
+
+@router.post("/{job_id}/cancel")
+def cancel(account: Open, job_id: str) -> dict[str, Any]:
+    return _move(account, job_id, (*jobs.ACTIVE, "paused"), "cancelled")
+
+
+@router.post("/{job_id}/pause")
+def pause(account: Open, job_id: str) -> dict[str, Any]:
+    return _move(account, job_id, ("queued", "running"), "paused")
+
+
+@router.post("/{job_id}/resume")
+def resume(account: Open, job_id: str) -> dict[str, Any]:
+    return _move(account, job_id, ("paused",), "queued")
+
+
+def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
+    """Change the state on a client's wish; the thread that trains sees it and acts."""
+    with account.store.writing() as session:
+        status = jobs.find(session, job_id).status
+        session.expire_all()
+        if not jobs.move(session, job_id, before, after):
+            message = f"Job {job_id} is {status}; only a job that is {' or '.join(before)} can become {after}."
+            raise Refusal(400, message, param="fine_tune_id", code="invalid_job_status")
+        jobs.tell(session, job_id, f"{after}:{time.time_ns()}", f"The job is {after} on request")
+        job = jobs.find(session, job_id)
+    account.jobs_changed.set()
+    return dump(jobs.job_object(job))
+
+
+@router.get("/{job_id}/events")
+def events(account: Open, job_id: str, after: str | None = None, limit: EventLimit = 20) -> dict[str, Any]:
+    with account.store.reading() as session:
+        jobs.find(session, job_id)
+        rows, more = read_page(session, Event, Cursor(after, limit), Event.job_id == job_id)
+    return listing([_event_object(row) for row in rows], more, with_ends=False)
+
+
+def _event_object(row: Event) -> FineTuningJobEvent:
+    return FineTuningJobEvent.construct(
+        id=row.id,
+        object="fine_tuning.job.event",
+        created_at=row.created_at,
+        level=row.level,
+        message=row.message,
+        type=row.type,
+        data=row.data,
+    )
+
+
+@router.get("/{job_id}/checkpoints")
+def checkpoints(account: Open, job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
+    with account.store.reading() as session:
+        jobs.find(session, job_id)
+        rows, more = read_page(session, Checkpoint, Cursor(after, limit), Checkpoint.job_id == job_id)
+    return listing([_checkpoint_object(row) for row in rows], more)
+
+
+def _checkpoint_object(row: Checkpoint) -> FineTuningJobCheckpoint:
+    return FineTuningJobCheckpoint(
+        id=row.id,
+        object="fine_tuning.job.checkpoint",
+        created_at=row.created_at,
+        fine_tuned_model_checkpoint=row.model,
+        fine_tuning_job_id=row.job_id,
+        metrics=Metrics(**row.metrics),
+        step_number=row.step,
+    )

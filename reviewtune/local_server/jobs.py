@@ -1,0 +1,173 @@
+"""A fine-tuning job: how it is made, how it looks to a client, and which changes of state it allows."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from openai.types.fine_tuning import FineTuningJob
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.orm import Session
+
+from reviewtune.local_server import files, identity, models
+from reviewtune.local_server.account import Account
+from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.schemas import JobRequest
+from reviewtune.local_server.store import Event, File, Job, now
+
+ORGANIZATION = "local"
+ACTIVE = ("validating_files", "queued", "running")
+FINISHED = ("succeeded", "failed", "cancelled")
+
+
+def job_object(row: Job) -> FineTuningJob:
+    shown = {"hyperparameters": row.hyperparameters}
+    return FineTuningJob.construct(
+        id=row.id,
+        object="fine_tuning.job",
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        model=row.model,
+        fine_tuned_model=row.output_model if row.status == "succeeded" else None,
+        organization_id=ORGANIZATION,
+        status=row.status,
+        hyperparameters=row.hyperparameters,
+        method={"type": "supervised", "supervised": shown},
+        training_file=row.training_file,
+        validation_file=row.validation_file,
+        result_files=row.result_files,
+        trained_tokens=row.trained_tokens,
+        error=row.error,
+        seed=row.seed,
+        estimated_finish=row.estimated_finish if row.status == "running" else None,
+        integrations=[],
+        metadata=row.labels,
+        user_provided_suffix=row.suffix,
+    )
+
+
+def find(session: Session, job_id: str) -> Job:
+    job = session.scalar(select(Job).where(Job.id == job_id))
+    if job is None:
+        message = f"Could not find fine tune: {job_id}"
+        raise Refusal(404, message, param="fine_tune_id", code="fine_tune_not_found")
+    return job
+
+
+def create(account: Account, session: Session, request: JobRequest, idempotency_key: str | None) -> Job:
+    """A new job, or the one that this very request has made before."""
+    request_sha256 = identity.digest(request.model_dump())
+    if idempotency_key and (earlier := session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))):
+        if earlier.request_sha256 != request_sha256:
+            message = "This Idempotency-Key has been used with another request."
+            raise Refusal(400, message, param="Idempotency-Key", code="idempotency_key_reused")
+        return earlier
+    source = models.find(account, session, request.model)
+    if source is None:
+        message = f"The model '{request.model}' is not available for fine-tuning or does not exist."
+        raise Refusal(400, message, param="model", code="model_not_available")
+    training = _chat_file(session, request.training_file, "training_file")
+    validation = request.validation_file and _chat_file(session, request.validation_file, "validation_file")
+    job = _new(session, request, training, validation or None, source.base)
+    job.idempotency_key, job.request_sha256 = idempotency_key, request_sha256
+    _prepare_folder(account, job, training, validation or None, source)
+    session.add(job)
+    session.flush()
+    tell(session, job.id, "created", f"Created fine-tuning job: {job.id}")
+    return job
+
+
+def _chat_file(session: Session, file_id: str, param: str) -> File:
+    file = files.find(session, file_id)
+    if file is None:
+        raise Refusal(400, f"invalid {param}: {file_id}", param=param)
+    if file.purpose != "fine-tune":
+        message = f"File '{file_id}' has purpose '{file.purpose}', but must have purpose 'fine-tune'."
+        raise Refusal(400, message, param=param, code="invalid_file_purpose")
+    return file
+
+
+def _new(session: Session, request: JobRequest, training: File, validation: File | None, base: str) -> Job:
+    hyperparameters = request.asked.model_dump()
+    content = [training.sha256, validation and validation.sha256, request.model, hyperparameters, request.suffix]
+    key = identity.digest(content, request.seed)
+    ordinal = session.scalar(select(func.count()).where(Job.content_key == key)) or 0
+    job_id = identity.job_id(key, ordinal)
+    return Job(
+        id=job_id,
+        created_at=now(),
+        status="validating_files",
+        content_key=key,
+        model=request.model,
+        output_model=identity.model_name(base, request.suffix, job_id),
+        training_file=training.id,
+        validation_file=validation.id if validation else None,
+        suffix=request.suffix,
+        seed=request.seed if request.seed is not None else identity.seed_of(key),
+        hyperparameters=hyperparameters,
+        labels=request.metadata,
+        result_files=[],
+    )
+
+
+def _prepare_folder(account: Account, job: Job, training: File, validation: File | None, source: models.Source) -> None:
+    """Give the job its own hold on the data: a file deleted later must not break it."""
+    folder = account.settings.jobs / job.id
+    shutil.rmtree(folder, ignore_errors=True)  # left by a creation that did not get as far as its row
+    folder.mkdir()
+    paper = JobFolder(folder)
+    link(files.path_of(account, training), paper.training)
+    if validation:
+        link(files.path_of(account, validation), paper.validation)
+    spec = {
+        "base": source.name,
+        "folder": source.folder and str(source.folder),
+        "cache": str(account.settings.cache_dir),
+        "output": str(account.settings.models / job.id),
+        "seed": job.seed,
+        "hyperparameters": job.hyperparameters,
+    }
+    paper.write("spec.json", spec)
+
+
+def link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def move(session: Session, job_id: str, before: Collection[str], after: str, **changes: object) -> bool:
+    """Change a job's state, but only from the states named: of two who try at once, one succeeds."""
+    if after in FINISHED:
+        changes |= {"finished_at": now(), "estimated_finish": None}
+    change = update(Job).where(Job.id == job_id, Job.status.in_(before)).values(status=after, **changes)
+    return session.connection().execute(change).rowcount == 1
+
+
+def tell(
+    session: Session,
+    job_id: str,
+    key: str,
+    message: str,
+    *,
+    level: str = "info",
+    type_: str = "message",
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Add an event, unless there is one with this key."""
+    event = sqlite.insert(Event).values(
+        id=f"ftevent-{hashlib.sha256(f'{job_id} {key}'.encode()).hexdigest()[:24]}",
+        job_id=job_id,
+        key=key,
+        created_at=now(),
+        level=level,
+        message=message,
+        type=type_,
+        data=data or {},
+    )
+    session.execute(event.on_conflict_do_nothing())

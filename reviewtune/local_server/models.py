@@ -1,0 +1,81 @@
+"""Models: the base models on offer, the fine-tunes and their checkpoints, and which folder a name stands for."""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter
+from openai.types import Model as ModelObject
+from openai.types import ModelDeleted
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from reviewtune.local_server.account import Account, Open
+from reviewtune.local_server.pages import dump
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.store import Model
+
+OWNER = "reviewtune"
+BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class Source(NamedTuple):
+    """Where a model's weights are: a folder of the account, or a base model that may still have to be fetched."""
+
+    name: str
+    base: str
+    folder: Path | None
+
+
+def find(account: Account, session: Session, name: str) -> Source | None:
+    if name in account.settings.offered:
+        return Source(name, name, None)
+    row = session.scalar(select(Model).where(Model.id == name))
+    return None if row is None else Source(name, row.base, account.settings.models / row.folder)
+
+
+def source_of(account: Account, name: str) -> Source:
+    """The model that a chat asks for, or the refusal that OpenAI's clients know."""
+    with account.store.reading() as session:
+        source = find(account, session, name)
+    if source is None:
+        message = f"The model `{name}` does not exist or you do not have access to it."
+        raise Refusal(404, message, param="model", code="model_not_found")
+    return source
+
+
+def _object(name: str, created: int, owner: str) -> dict[str, Any]:
+    return dump(ModelObject(id=name, created=created, object="model", owned_by=owner))
+
+
+@router.get("")
+def list_(account: Open) -> dict[str, Any]:
+    with account.store.reading() as session:
+        tuned = session.scalars(select(Model).order_by(Model.seq)).all()
+    bases = [_object(name, BASE_CREATED, OWNER) for name in account.settings.offered]
+    return {"object": "list", "data": bases + [_object(row.id, row.created_at, "local") for row in tuned]}
+
+
+@router.get("/{name:path}")
+def retrieve(account: Open, name: str) -> dict[str, Any]:
+    source_of(account, name)
+    with account.store.reading() as session:
+        row = session.scalar(select(Model).where(Model.id == name))
+    return _object(name, row.created_at, "local") if row else _object(name, BASE_CREATED, OWNER)
+
+
+@router.delete("/{name:path}")
+def remove(account: Open, name: str) -> dict[str, Any]:
+    """Delete a checkpoint, or a fine-tune together with its checkpoints."""
+    if source_of(account, name).folder is None:
+        message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
+        raise Refusal(403, message, param="model", code="model_not_deletable")
+    with account.store.writing() as session:
+        mine = or_(Model.id == name, Model.id.startswith(f"{name}:ckpt-step-", autoescape=True))
+        folders = session.scalars(select(Model.folder).where(mine)).all()
+        session.execute(delete(Model).where(mine))
+    for folder in folders:
+        shutil.rmtree(account.settings.models / folder, ignore_errors=True)
+    return dump(ModelDeleted(id=name, deleted=True, object="model"))

@@ -1,0 +1,55 @@
+"""Pagination as OpenAI does it: `after` is the last item seen, newest first unless asked otherwise."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from openai import BaseModel
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.store import Row
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+class Cursor(NamedTuple):
+    after: str | None
+    limit: int
+    ascending: bool = False
+
+
+def read_page(
+    session: Session,
+    table: type[RowT],
+    cursor: Cursor,
+    *conditions: ColumnElement[bool],
+    keep: Callable[[RowT], bool] = lambda row: True,
+) -> tuple[list[RowT], bool]:
+    """One page of a table, and whether there is more; `keep` filters what SQL cannot."""
+    query = select(table).where(*conditions).order_by(table.seq if cursor.ascending else table.seq.desc())
+    if cursor.after is not None:
+        last = session.scalar(select(table.seq).where(table.id == cursor.after, *conditions))
+        if last is None:
+            raise Refusal(
+                400, f"Invalid 'after': there is no item {cursor.after!r}.", param="after", code="invalid_value"
+            )
+        query = query.where(table.seq > last if cursor.ascending else table.seq < last)
+    rows = session.scalars(query.execution_options(yield_per=500))
+    found = list(islice(filter(keep, rows), cursor.limit + 1))
+    return found[: cursor.limit], len(found) > cursor.limit
+
+
+def listing(items: Sequence[BaseModel], has_more: bool, *, with_ends: bool = True) -> dict[str, Any]:
+    """The list object around a page; jobs and events go without the ids of its ends."""
+    data = [dump(item) for item in items]
+    body: dict[str, Any] = {"object": "list", "data": data, "has_more": has_more}
+    if with_ends:
+        body |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return body
+
+
+def dump(item: BaseModel) -> dict[str, Any]:
+    """JSON of one of the openai package's own types: optional fields as null, as in the real API's answers."""
+    return item.model_dump(mode="json", by_alias=True, warnings=False)

@@ -1,0 +1,184 @@
+"""What clients may send, as strict types: an unknown parameter is refused by name, never ignored.
+
+A parameter of OpenAI's that this provider lacks is listed all the same: it is accepted where it changes nothing
+(`frequency_penalty: 0`) and refused by name where it would (`unsupported_parameter`).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def neutral(*allowed: object) -> AfterValidator:
+    """Of a parameter that is not supported, only the values that change nothing."""
+
+    def check(value: object) -> object:
+        if value is None or value in allowed:
+            return value
+        raise PydanticCustomError("unsupported_parameter", "not supported by the local provider")
+
+    return AfterValidator(check)
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+# --- chat ---
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class Message(Strict):
+    role: Literal["developer", "system", "user", "assistant"]
+    content: str | list[TextPart]
+    # An assistant's message that a client hands back carries these as null.
+    name: Annotated[Any, neutral()] = None
+    refusal: Annotated[Any, neutral()] = None
+    audio: Annotated[Any, neutral()] = None
+    annotations: Annotated[Any, neutral([])] = None
+    tool_calls: Annotated[Any, neutral([])] = None
+    function_call: Annotated[Any, neutral()] = None
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class TextFormat(Strict):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Strict):
+    type: Literal["json_object"]
+
+
+class JsonSchema(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Strict):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # we add no padding either way
+
+
+class ChatRequest(Strict):
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")] | None = (
+        None
+    )
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # Labels that change no answer.
+    metadata: Metadata | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    user: str | None = None
+    # Not supported.
+    audio: Annotated[Any, neutral()] = None
+    frequency_penalty: Annotated[Any, neutral(0)] = None
+    function_call: Annotated[Any, neutral("none")] = None
+    functions: Annotated[Any, neutral([])] = None
+    logit_bias: Annotated[Any, neutral({})] = None
+    modalities: Annotated[Any, neutral(["text"])] = None
+    moderation: Annotated[Any, neutral()] = None
+    parallel_tool_calls: bool | None = None  # without tools it has no meaning
+    prediction: Annotated[Any, neutral()] = None
+    presence_penalty: Annotated[Any, neutral(0)] = None
+    prompt_cache_options: Annotated[Any, neutral()] = None
+    prompt_cache_retention: Annotated[Any, neutral()] = None
+    reasoning_effort: Annotated[Any, neutral("none")] = None
+    service_tier: Annotated[Any, neutral("auto", "default")] = None
+    store: Annotated[Any, neutral(False)] = None
+    tool_choice: Annotated[Any, neutral("none")] = None
+    tools: Annotated[Any, neutral([])] = None
+    verbosity: Annotated[Any, neutral()] = None
+    web_search_options: Annotated[Any, neutral()] = None
+
+
+# --- fine-tuning jobs ---
+
+
+class Hyperparameters(Strict):
+    """What was asked for; `auto` is left to the engine's recipe."""
+
+    n_epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=50)] = "auto"
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    learning_rate_multiplier: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+
+
+class Supervised(Strict):
+    hyperparameters: Hyperparameters | None = None
+
+
+class Method(Strict):
+    type: Literal["supervised"]
+    supervised: Supervised | None = None
+    dpo: Annotated[Any, neutral()] = None
+    reinforcement: Annotated[Any, neutral()] = None
+
+
+class JobRequest(Strict):
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    metadata: Metadata | None = None
+    integrations: Annotated[Any, neutral([])] = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None  # the older place, still sent by older clients
+
+    @property
+    def asked(self) -> Hyperparameters:
+        newer = self.method.supervised.hyperparameters if self.method and self.method.supervised else None
+        return newer or self.hyperparameters or Hyperparameters()
+
+
+# --- batches ---
+
+
+class ExpiresAfter(Strict):
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
+
+
+class BatchRequest(Strict):
+    input_file_id: str
+    endpoint: Literal["/v1/chat/completions"]
+    completion_window: Literal["24h"]
+    metadata: Metadata | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
+class BatchLine(Strict):
+    custom_id: Annotated[str, Field(min_length=1)]
+    method: Literal["POST"]
+    url: str
+    body: dict[str, Any]

@@ -1,0 +1,175 @@
+"""The server's life: one a folder, an address that others can find, and a clean end."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+import psutil
+import uvicorn
+from filelock import FileLock, Timeout
+from sqlalchemy import select
+
+from reviewtune.errors import ProviderError
+from reviewtune.local_server import app, batches, jobs
+from reviewtune.local_server.account import Account, open_account
+from reviewtune.local_server.envelope import Activity
+from reviewtune.local_server.job_folder import write_json
+from reviewtune.local_server.settings import Settings
+from reviewtune.local_server.store import Batch, Job, now
+
+PATIENCE = 15.0  # seconds to wait for a server that is just starting or just ending
+GRACE = 3  # seconds that requests under way get when the server ends
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to end. Raises ProviderError when that can't begin."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    _refuse_open_door(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with _alone(settings.data_dir), _listening(settings) as sock:
+        account = open_account(settings)
+        activity = Activity()
+        application = app.build(account, activity)
+        config = uvicorn.Config(
+            application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+        )
+        server = Server(config, account, activity)
+        server.run(sockets=[sock])
+        account.store.close()
+    if not getattr(application.state, "engine_at_rest", False):
+        os._exit(0)  # a model is at work in a thread that nothing else can stop; all that matters is on disk
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, but a signal ends it with status 0, and it can end itself when nobody needs it."""
+
+    def __init__(self, config: uvicorn.Config, account: Account, activity: Activity) -> None:
+        super().__init__(config)
+        self._account = account
+        self._activity = activity
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        assert sockets is not None
+        _announce(self._account.settings, sockets[0])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        (self._account.settings.data_dir / "server.json").unlink(missing_ok=True)
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        limit = self._account.settings.idle_exit
+        idle = limit is not None and self._activity.idle_for > limit
+        if idle and not await asyncio.to_thread(_busy, self._account) and self._activity.idle_for > (limit or 0):
+            log.info("no request for %g s and nothing to do: ending", limit)
+            return True
+        return await super().on_tick(counter)
+
+
+def _busy(account: Account) -> bool:
+    with account.store.reading() as session:
+        job = session.scalar(select(Job.id).where(Job.status.in_(jobs.ACTIVE)))
+        return bool(job or session.scalar(select(Batch.id).where(Batch.status.in_(batches.ACTIVE))))
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    if settings.api_key is None and not _is_loopback(settings.host):
+        message = f"--host {settings.host} can be reached from other machines, but no API key is set: "
+        raise ProviderError(message + "set REVIEWTUNE_API_KEY, or use --host 127.0.0.1")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Be the folder's one server, or say where that one is."""
+    lock = FileLock(data_dir / "server.lock")
+    _wait_for(lock, data_dir)
+    announcement = data_dir / "server.json"
+    announcement.unlink(missing_ok=True)  # left by a server that was killed
+    try:
+        yield
+    finally:
+        announcement.unlink(missing_ok=True)
+        lock.release()
+
+
+def _wait_for(lock: FileLock, data_dir: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return
+        running = _running(data_dir)
+        if running or time.monotonic() > deadline:
+            where = running or "it is just starting or ending"
+            raise ProviderError(f"another server already serves {data_dir}: {where}; use that one or end it")
+        time.sleep(0.1)
+
+
+def _running(data_dir: Path) -> str | None:
+    """The address of the server that announces itself and is alive."""
+    try:
+        written = json.loads((data_dir / "server.json").read_bytes())
+        alive = psutil.Process(written["pid"]).create_time() == written["create_time"]
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+    return str(written["base_url"]) if alive else None
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    ) as sock:  # named, else asyncio leaves Nagle on: 40 ms
+        if sys.platform != "win32":  # there, the option would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((settings.host, settings.port))
+        except OSError as error:
+            remedy = "stop what listens there, choose another --port, or use --port 0 for a free one"
+            message = f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): {remedy}"
+            raise ProviderError(message) from error
+        yield sock
+
+
+def _announce(settings: Settings, sock: socket.socket) -> None:
+    """Tell clients where we are; written only once requests are answered."""
+    me = psutil.Process()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base_url = f"http://{host}:{sock.getsockname()[1]}/v1"
+    content = {
+        "pid": me.pid,
+        "create_time": me.create_time(),
+        "base_url": base_url,
+        "started": now(),
+        "base_models": list(settings.offered),
+    }
+    write_json(settings.data_dir / "server.json", content)
+    log.info("serving %s at %s", settings.data_dir, base_url)

@@ -1,0 +1,59 @@
+"""How the server is started: where it listens, where its account lives, which models it offers."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from reviewtune.local_server.engine.weights import CATALOGUE
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_dir: Path  # the account: account.db, files/, models/, jobs/, batches/
+    cache_dir: Path  # converted base weights, shared by all accounts
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: a free one
+    api_key: str | None = field(default=None, repr=False)
+    base_models: tuple[str, ...] = ()  # hub names or folders, on top of the catalogue
+    idle_exit: float | None = None  # seconds without a request or a running job; None: never
+
+    @property
+    def files(self) -> Path:
+        return self.data_dir / "files"
+
+    @property
+    def jobs(self) -> Path:
+        return self.data_dir / "jobs"
+
+    @property
+    def models(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def batches(self) -> Path:
+        return self.data_dir / "batches"
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Every base model's name, the catalogue first."""
+        return tuple(dict.fromkeys((*CATALOGUE, *self.base_models)))
+
+
+def default_data_dir() -> Path:
+    home = os.environ.get("REVIEWTUNE_HOME")
+    return Path(home) / "data" if home else platformdirs.user_data_path("reviewtune")
+
+
+def default_cache_dir() -> Path:
+    home = os.environ.get("REVIEWTUNE_HOME")
+    return Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune")
+
+
+def share_the_cores() -> None:
+    """Let torch's threads sleep at their barriers; to be called before torch is loaded.
+
+    Left to spin, two of them on two cores took ten times as long as soon as any other program wanted a core too.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

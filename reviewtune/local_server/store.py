@@ -1,0 +1,149 @@
+"""The account's tables and the two ways to open them. SQLite: survives kill -9, needs no service of its own."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, Connection, UniqueConstraint, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+BUSY_MS = 20_000
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {dict[str, Any]: JSON, dict[str, str]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+class Row(Base):
+    """What the API lists: `seq` orders a table for good, `id` is the name that clients see."""
+
+    __abstract__ = True
+
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[int]
+
+
+class File(Row):
+    __tablename__ = "files"
+
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    expires_at: Mapped[int | None]
+
+
+class Job(Row):
+    __tablename__ = "jobs"
+
+    status: Mapped[str]
+    content_key: Mapped[str] = mapped_column(index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    request_sha256: Mapped[str]
+    model: Mapped[str]
+    output_model: Mapped[str]  # the fine-tune's name, known from the start, shown once it exists
+    training_file: Mapped[str]
+    validation_file: Mapped[str | None]
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    hyperparameters: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, str] | None]  # the API's `metadata`, a name that SQLAlchemy keeps for itself
+    finished_at: Mapped[int | None]
+    estimated_finish: Mapped[int | None]
+    trained_tokens: Mapped[int | None]
+    result_files: Mapped[list[str]]
+    error: Mapped[dict[str, Any] | None]
+    deaths: Mapped[int] = mapped_column(default=0)  # trainers that ended without a result
+
+
+class Event(Row):
+    """`key` says what the event is about: a trainer that starts over reports nothing twice."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "key"),)
+
+    job_id: Mapped[str]
+    key: Mapped[str]
+    level: Mapped[str]
+    message: Mapped[str]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class Checkpoint(Row):
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+
+    job_id: Mapped[str]
+    step: Mapped[int]
+    model: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+
+
+class Model(Row):
+    """A fine-tune or one of its checkpoints; `id` is its name."""
+
+    __tablename__ = "models"
+
+    base: Mapped[str]  # the base model at the root of the line
+    folder: Mapped[str]  # below the account's models/
+    job_id: Mapped[str] = mapped_column(index=True)
+
+
+class Batch(Row):
+    __tablename__ = "batches"
+
+    status: Mapped[str]
+    endpoint: Mapped[str]
+    model: Mapped[str | None]
+    input_file_id: Mapped[str]
+    output_file_id: Mapped[str | None]
+    error_file_id: Mapped[str | None]
+    output_lifetime: Mapped[int | None]
+    labels: Mapped[dict[str, str] | None]
+    times: Mapped[dict[str, Any]]  # in_progress_at, completed_at, ...
+    counts: Mapped[dict[str, Any]]
+    usage: Mapped[dict[str, Any] | None]
+    errors: Mapped[dict[str, Any] | None]
+
+
+class Store:
+    """Readers run side by side; a writer takes its lock at the start, so it never has to give up half-way."""
+
+    def __init__(self, path: Path) -> None:
+        self._readers = create_engine(f"sqlite:///{path}", max_overflow=40)
+        event.listen(self._readers, "connect", _configure)
+        self._writers = self._readers.execution_options(immediate=True)
+        event.listen(self._readers, "begin", _begin)
+        with self.writing() as session:
+            Base.metadata.create_all(session.connection())
+
+    def reading(self) -> Session:
+        return Session(self._readers, expire_on_commit=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        with Session(self._writers, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self._readers.dispose()
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # sqlite3 would begin transactions late and by guesswork; we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def now() -> int:
+    return int(time.time())

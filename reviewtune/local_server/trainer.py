@@ -1,0 +1,91 @@
+"""One training in a process of its own, so that neither a crash nor a cancel touches the server.
+
+python -m reviewtune.local_server.trainer JOB_DIR
+"""
+
+import logging
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from reviewtune.errors import DataError, ReviewtuneError
+from reviewtune.local_server.engine.types import CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.settings import share_the_cores
+
+PATIENCE = 10.0  # seconds to wait for a predecessor that is just ending
+
+
+def main() -> int:
+    share_the_cores()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    job = JobFolder(Path(sys.argv[1]))
+    try:
+        with job.trainers_only(PATIENCE):
+            if job.read("result.json") is None:
+                _run(job)
+    except Timeout:
+        print("another trainer works on this job", file=sys.stderr)
+    return 0
+
+
+def _run(job: JobFolder) -> None:
+    """Train, and leave a result or an error behind."""
+    (job.path / "error.json").unlink(missing_ok=True)
+    try:
+        result = _train(job)
+    except ReviewtuneError as error:
+        traceback.print_exc()
+        about_data = isinstance(error, DataError)
+        code, param = ("invalid_training_file", "training_file") if about_data else ("training_failed", None)
+        job.write("error.json", {"code": code, "message": str(error), "param": param})
+    except Exception as error:
+        traceback.print_exc()
+        message = f"Training ended with an internal error ({type(error).__name__}: {error})."
+        job.write("error.json", {"code": "internal_error", "message": message, "param": None})
+    else:
+        job.write("result.json", result)
+
+
+def _train(job: JobFolder) -> dict[str, Any]:
+    written = job.read("spec.json")
+    assert written is not None, "the server writes spec.json before it starts a trainer"
+    job.report("started")
+    spec = TrainingSpec(
+        base=_base(job, written),
+        training_file=job.training,
+        validation_file=job.validation if job.validation.exists() else None,
+        output=Path(written["output"]),
+        seed=written["seed"],
+        **{name: None if value == "auto" else value for name, value in written["hyperparameters"].items()},
+    )
+    from reviewtune.local_server.engine import training  # torch: seconds, and only here
+
+    job.report("hyperparameters", **asdict(training.resolve(spec)))
+
+    def report(news: StepMetrics | CheckpointSaved) -> None:
+        if isinstance(news, CheckpointSaved):
+            job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
+        else:
+            job.report("step", metrics=asdict(news))
+
+    result = asdict(training.train(spec, report))
+    return result | {"folder": str(result["folder"])}
+
+
+def _base(job: JobFolder, written: dict[str, Any]) -> Path:
+    """The folder to start from; a base model's weights are fetched the first time."""
+    if written["folder"] is not None:
+        return Path(written["folder"])
+    from reviewtune.local_server.engine import weights
+
+    job.report("message", key="weights", text=f"Fetching weights of {written['base']}")
+    return weights.ensure(written["base"], Path(written["cache"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

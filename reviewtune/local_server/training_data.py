@@ -1,0 +1,68 @@
+"""Is a chat file fit to train on? Checked line by line, so a file of any size takes the memory of one line."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from reviewtune.local_server.files import numbered_lines
+from reviewtune.local_server.refusals import from_validation
+from reviewtune.local_server.schemas import Strict
+
+MIN_EXAMPLES = 10
+
+
+class TrainingMessage(Strict):
+    role: Literal["developer", "system", "user", "assistant"]
+    content: str
+    weight: Literal[0, 1] | None = None
+
+
+class Example(Strict):
+    messages: Annotated[list[TrainingMessage], Field(min_length=1)]
+
+    @property
+    def teaches(self) -> bool:
+        """Is there an assistant's turn to learn from?"""
+        return any(message.role == "assistant" and message.weight != 0 for message in self.messages)
+
+
+class Fault(NamedTuple):
+    """A job's `error`."""
+
+    code: str
+    message: str
+    param: str
+
+    def as_error(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def check(training: Path, validation: Path | None) -> Fault | None:
+    """The first fault of a job's files, or None."""
+    fault = _check_file(training, "training_file", MIN_EXAMPLES)
+    return fault or (_check_file(validation, "validation_file", 1) if validation else None)
+
+
+def _check_file(path: Path, param: str, least: int) -> Fault | None:
+    name = param.replace("_", " ").capitalize()
+    count = 0
+    for number, line in numbered_lines(path):
+        if fault := _check_line(line):
+            return Fault("invalid_file_format", f"{name}, line {number}: {fault}", param)
+        count += 1
+    if count < least:
+        message = f"{name} has {count} example(s), but must have at least {least} examples"
+        return Fault("invalid_n_examples", message, param)
+    return None
+
+
+def _check_line(line: bytes) -> str | None:
+    try:
+        example = Example.model_validate(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            return "it is not valid JSON."
+        return from_validation(error, json.loads(line)).message
+    return None if example.teaches else "there is no assistant message to learn from."

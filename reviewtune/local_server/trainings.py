@@ -1,0 +1,164 @@
+"""The thread that drives jobs: checks their files, runs one trainer at a time, and writes down what it reports.
+
+All that it does can be done twice with the same outcome, so a kill -9 of the server costs nothing: the next server
+reads the trainer's progress again, from the start, and goes on.
+"""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from reviewtune.local_server import jobs, training_data
+from reviewtune.local_server.account import Account
+from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.progress import Progress, fail
+from reviewtune.local_server.store import Job
+
+TICK = 0.1  # seconds between two looks at a running trainer
+RETRY = 2.0  # seconds after a look that failed, on a full disk for instance
+MAX_DEATHS = 3  # trainers that may end without a word before the job fails
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Training:
+    """The job under way. A trainer taken over from an earlier server has no process object."""
+
+    job_id: str
+    folder: JobFolder
+    progress: Progress
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        return (self.process is not None and self.process.poll() is None) or self.folder.trainer_alive
+
+    def end(self) -> None:
+        """Stop the trainer, also one that is only just starting."""
+        self.folder.end_trainer()
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+
+class Trainings(threading.Thread):
+    def __init__(self, account: Account) -> None:
+        super().__init__(name="trainings", daemon=True)
+        self._account = account
+        self._current: Training | None = None
+        self._closing = False
+
+    def run(self) -> None:
+        self._current = self._adopt()
+        while not self._closing:
+            self._account.jobs_changed.clear()
+            pause = self._tick_safely()
+            self._account.jobs_changed.wait(pause)
+
+    def close(self) -> None:
+        """End the trainer and put its job back in the queue; the next server starts it again."""
+        self._closing = True
+        self._account.jobs_changed.set()
+        self.join()
+        if self._current is not None:
+            self._current.end()
+            with self._account.store.writing() as session:
+                jobs.move(session, self._current.job_id, ["running"], "queued")
+
+    def _adopt(self) -> Training | None:
+        """The job that the last server was running when it was killed."""
+        with self._account.store.reading() as session:
+            job_id = session.scalar(select(Job.id).where(Job.status == "running"))
+        return self._training(job_id) if job_id else None
+
+    def _training(self, job_id: str) -> Training:
+        folder = JobFolder(self._account.settings.jobs / job_id)
+        return Training(job_id, folder, Progress(self._account, job_id, folder))
+
+    def _tick_safely(self) -> float | None:
+        """Look at the jobs; returns the seconds until the next look, None for when something changes."""
+        try:
+            self._tick()
+        except Exception:
+            log.exception("a look at the jobs failed; trying again in %g s", RETRY)
+            return RETRY
+        return TICK if self._current else None
+
+    def _tick(self) -> None:
+        while job_id := self._next("validating_files"):
+            self._validate(job_id)
+        if self._current is not None:
+            self._follow(self._current)
+        if self._current is None and (job_id := self._next("queued")):
+            self._start(job_id)
+
+    def _next(self, status: str) -> str | None:
+        with self._account.store.reading() as session:
+            return session.scalar(select(Job.id).where(Job.status == status).order_by(Job.seq))
+
+    def _validate(self, job_id: str) -> None:
+        folder = JobFolder(self._account.settings.jobs / job_id)
+        validation = folder.validation if folder.validation.exists() else None
+        with self._account.store.writing() as session:
+            job = jobs.find(session, job_id)
+            names = f"training file: {job.training_file}"
+            names += f" and validation file: {job.validation_file}" if job.validation_file else ""
+            jobs.tell(session, job_id, "validating", f"Validating {names}")
+        fault = training_data.check(folder.training, validation)
+        with self._account.store.writing() as session:
+            if fault is not None:
+                fail(session, job_id, fault.as_error(), "validating_files")
+            elif jobs.move(session, job_id, ["validating_files"], "queued"):
+                jobs.tell(session, job_id, "validated", "Files validated, moving job to queued state")
+
+    def _start(self, job_id: str) -> None:
+        with self._account.store.writing() as session:
+            if not jobs.move(session, job_id, ["queued"], "running"):
+                return
+            jobs.tell(session, job_id, "started", "Fine-tuning job started")
+        self._current = training = self._training(job_id)
+        command = [sys.executable, "-m", "reviewtune.local_server.trainer", str(training.folder.path)]
+        with training.folder.log.open("ab") as output:
+            training.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def _follow(self, training: Training) -> None:
+        alive = training.alive  # asked first: what a dead trainer has written is all there will be
+        training.progress.record()
+        with self._account.store.reading() as session:
+            wanted = jobs.find(session, training.job_id).status == "running"
+        if not wanted:
+            training.end()
+            training.progress.tidy()
+        elif alive:
+            return
+        else:
+            self._conclude(training)
+        self._current = None
+
+    def _conclude(self, training: Training) -> None:
+        """The trainer has ended: with a model, with an error, or without a word."""
+        result, error = training.folder.read("result.json"), training.folder.read("error.json")
+        if result is not None:
+            training.progress.succeed(result)
+            return
+        with self._account.store.writing() as session:
+            job = jobs.find(session, training.job_id)
+            if training.process is not None:  # one taken over may have gone down with its server: not its fault
+                job.deaths += 1
+                session.flush()
+            if error is not None:
+                fail(session, job.id, error, "running")
+            elif job.deaths >= MAX_DEATHS:
+                message = f"The training process ended {MAX_DEATHS} times without a result; see {training.folder.log}."
+                fail(session, job.id, {"code": "internal_error", "message": message, "param": None}, "running")
+            elif jobs.move(session, job.id, ["running"], "queued"):
+                message = "The training process ended without a result; starting it again"
+                jobs.tell(session, job.id, f"death:{time.time_ns()}", message, level="warn")

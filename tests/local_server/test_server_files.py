@@ -1,0 +1,116 @@
+"""Files: every route, the limits, and memory that does not grow with the upload."""
+
+import io
+import socket
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import psutil
+import pytest
+from openai.types import FileDeleted, FileObject
+
+from tests.serving import ServerProcess, example, jsonl, upload
+
+
+def test_file_goes_round(client: openai.OpenAI) -> None:
+    lines = [example(index) for index in range(3)]
+    raw = client.files.with_raw_response.create(file=("train.jsonl", jsonl(lines)), purpose="fine-tune")
+    file = FileObject.model_validate_json(raw.text, strict=True)
+    assert (file.filename, file.purpose, file.status) == ("train.jsonl", "fine-tune", "processed")
+    assert file.bytes == len(jsonl(lines))
+    assert not file.model_extra
+    assert client.files.wait_for_processing(file.id) == client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).content == jsonl(lines)
+
+    raw_deleted = client.files.with_raw_response.delete(file.id)
+    assert FileDeleted.model_validate_json(raw_deleted.text, strict=True).deleted
+    with pytest.raises(openai.NotFoundError, match="No such File object") as caught:
+        client.files.content(file.id)
+    assert caught.value.param == "id"
+
+
+def test_lists_by_page_order_and_purpose(client: openai.OpenAI) -> None:
+    made = [upload(client, [{"n": n}], purpose="user_data", name=f"{n}.json").id for n in range(5)]
+    newest_first = [file.id for file in client.files.list(purpose="user_data", limit=2)]
+    assert newest_first[:5] == made[::-1]
+    page = client.files.list(purpose="user_data", order="asc", limit=3)
+    assert [file.id for file in page.data] == made[:3]
+    assert page.has_more
+    following = client.files.list(purpose="user_data", order="asc", limit=3, after=page.data[-1].id)
+    assert [file.id for file in following.data] == made[3:]
+    assert not following.has_more
+    raw: Any = client.files.with_raw_response.list(purpose="user_data", limit=2).http_response.json()
+    assert (raw["first_id"], raw["last_id"]) == (made[4], made[3])
+
+
+def test_expiry_is_recorded(client: openai.OpenAI) -> None:
+    file = client.files.create(
+        file=("x.txt", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert file.expires_at == file.created_at + 3600
+    client.files.delete(file.id)
+
+
+def test_hostile_names_stay_names(client: openai.OpenAI, server: ServerProcess) -> None:
+    file = client.files.create(file=("../../evil.jsonl", jsonl([example(0)])), purpose="fine-tune")
+    assert file.filename == "evil.jsonl"
+    assert not list(server.data_dir.parent.rglob("evil.jsonl"))
+    for name in ("..%2Faccount.db", "%2e%2e", "file-0"):
+        with pytest.raises(openai.NotFoundError):
+            client.get(f"/files/{name}/content", cast_to=object)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", b"a,b", "Must be .jsonl"),
+        ("train.jsonl", b'{"messages": []}\n{"messages"\n', "Line 2"),
+        ("train.jsonl", b"[1]\n", "Line 1"),
+        ("train.jsonl", b"", "empty"),
+        ("train.jsonl", b"\xff\xfe\x00", "Line 1"),
+        ("train.jsonl", b'{"a":' * 100_000, "Line 1"),
+    ],
+)
+def test_what_can_never_be_trained_on_is_refused(
+    client: openai.OpenAI, name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        client.files.create(file=(name, content), purpose="fine-tune")
+    assert caught.value.param == "file"
+
+
+def test_upload_does_not_fill_the_memory(client: openai.OpenAI, server: ServerProcess) -> None:
+    size = 150 * 2**20
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    file = client.files.create(file=("big.bin", io.BytesIO(bytes(size))), purpose="user_data")
+    assert file.bytes == size
+    assert process.memory_info().rss - before < 40 * 2**20
+    client.files.delete(file.id)
+
+
+@pytest.mark.parametrize("framing", ["content-length: 600000000", "transfer-encoding: chunked"])
+def test_more_than_512_mb_is_refused(server: ServerProcess, framing: str) -> None:
+    """By its announced size at once; a body that announces none, as soon as it is too long."""
+    address = urlsplit(server.base_url)
+    with socket.create_connection((str(address.hostname), address.port or 0), timeout=60) as connection:
+        head = ["POST /v1/files HTTP/1.1", "host: localhost", "content-type: multipart/form-data; boundary=b", framing]
+        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        if "chunked" in framing:
+            _send_chunks(connection, 513)
+        answer = connection.recv(4096)
+    assert b" 413 " in answer.splitlines()[0]
+    assert not list((server.data_dir / "files").glob("*.part"))
+
+
+def _send_chunks(connection: socket.socket, megabytes: int) -> None:
+    part = b'--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+    chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
+    try:
+        for _ in range(megabytes):
+            connection.sendall(chunk)
+    except (BrokenPipeError, ConnectionResetError):
+        time.sleep(0.1)

@@ -1,0 +1,212 @@
+"""Fine-tuning jobs: the life of one, and what may happen to it on the way."""
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import openai
+import pytest
+from openai.types import FileObject
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+
+from tests.serving import ServerProcess, example, finished, steps_of, upload, wait_for
+
+STEPS = 12  # of the fixture `tuned`: 24 examples, batches of 8, 4 epochs
+
+
+@pytest.fixture(scope="module")
+def training_file(client: openai.OpenAI) -> FileObject:
+    return upload(client, [example(index) for index in range(40)])
+
+
+def test_finished_job(client: openai.OpenAI, tuned: FineTuningJob, base: str) -> None:
+    raw = client.fine_tuning.jobs.with_raw_response.retrieve(tuned.id)
+    job = FineTuningJob.model_validate_json(raw.text, strict=True)
+    assert set(job.model_extra or {}) == {"user_provided_suffix"}
+    assert (job.status, job.model, job.error, job.integrations) == ("succeeded", base, None, [])
+    assert re.fullmatch(r"ft:tiny:local:first-try:[0-9a-z]{8}", job.fine_tuned_model or "")
+    assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size) == (4, 8)
+    assert isinstance(job.hyperparameters.learning_rate_multiplier, float)  # was auto
+    assert job.method is not None
+    assert job.method.supervised is not None
+    assert job.method.supervised.hyperparameters is not None
+    assert job.method.supervised.hyperparameters.n_epochs == 4
+    assert (job.trained_tokens or 0) > 0
+    assert job.finished_at is not None
+    assert job.finished_at >= job.created_at
+    assert job.estimated_finish is None
+    assert len(job.result_files) == 1
+
+
+def test_events_tell_the_story(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+    page = client.fine_tuning.jobs.list_events(tuned.id, limit=7)
+    assert page.has_more
+    events = list(page)[::-1]
+    assert len({event.id for event in events}) == len(events)
+    raw: Any = client.fine_tuning.jobs.with_raw_response.list_events(tuned.id, limit=100).http_response.json()
+    assert [FineTuningJobEvent.model_validate_json(json.dumps(e), strict=True).id for e in raw["data"]] == [
+        event.id for event in events[::-1]
+    ]
+    told = [event.message for event in events if event.type == "message"]
+    story = ["Created", "Validating training file", "Files validated", "started", "Fetching weights"]
+    story += ["Checkpoint created at step"] * 4 + ["New fine-tuned model created", "successfully completed"]
+    assert len(told) == len(story)
+    assert all(part in message for part, message in zip(story, told, strict=True)), told
+
+
+def test_metrics_events(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+    assert steps_of(client, tuned.id) == list(range(1, STEPS + 1))
+    events: list[Any] = list(client.fine_tuning.jobs.list_events(tuned.id, limit=100))
+    metrics = [event for event in reversed(events) if event.type == "metrics"]
+    every = {"step", "total_steps", "train_loss", "train_mean_token_accuracy"}
+    ends = {"full_valid_loss", "full_valid_mean_token_accuracy"}
+    for event in metrics:
+        assert every <= set(event.data) <= every | ends | {"valid_loss", "valid_mean_token_accuracy"}
+        assert (ends <= set(event.data)) == (event.data["step"] % 3 == 0)
+        assert re.match(rf"Step {event.data['step']}/{STEPS}: training loss=\d+\.\d\d", event.message)
+
+
+def test_last_three_checkpoints_stay(client: openai.OpenAI, tuned: FineTuningJob, server: ServerProcess) -> None:
+    raw: Any = client.fine_tuning.jobs.checkpoints.with_raw_response.list(tuned.id).http_response.json()
+    found = [FineTuningJobCheckpoint.model_validate_json(json.dumps(c), strict=True) for c in raw["data"]]
+    assert [checkpoint.step_number for checkpoint in found] == [12, 9, 6]
+    assert [checkpoint.fine_tuned_model_checkpoint for checkpoint in found] == [
+        f"{tuned.fine_tuned_model}:ckpt-step-{step}" for step in (12, 9, 6)
+    ]
+    assert found[0].metrics.full_valid_loss is not None
+    assert (raw["first_id"], raw["last_id"]) == (found[0].id, found[-1].id)
+    assert [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(tuned.id, limit=1)] == [12, 9, 6]
+    assert not list((server.data_dir / "models" / tuned.id).rglob("step-3"))
+
+
+def test_result_file_is_plain_csv(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+    (name,) = tuned.result_files
+    file = client.files.retrieve(name)
+    assert (file.filename, file.purpose) == ("step_metrics.csv", "fine-tune-results")
+    rows = list(csv.DictReader(io.StringIO(client.files.content(name).text)))
+    assert list(rows[0]) == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert all(float(row["train_loss"]) > 0 for row in rows)
+
+
+def test_pause_resume_cancel(
+    client: openai.OpenAI, server: ServerProcess, base: str, training_file: FileObject
+) -> None:
+    jobs = client.fine_tuning.jobs
+    job = jobs.create(model=base, training_file=training_file.id, hyperparameters={"n_epochs": 50, "batch_size": 1})
+    behind = jobs.create(model=base, training_file=training_file.id, suffix="behind")
+    wait_for(lambda: jobs.retrieve(job.id).status == "running")
+    wait_for(lambda: server.trainer(job.id))
+    assert wait_for(lambda: jobs.retrieve(behind.id).status == "queued")  # one training at a time
+    assert jobs.cancel(behind.id).status == "cancelled"
+
+    paused: str = jobs.pause(job.id).status
+    assert paused == "paused"
+    wait_for(lambda: server.trainer(job.id) is None)
+    with pytest.raises(openai.BadRequestError):
+        jobs.pause(job.id)
+    assert jobs.resume(job.id).status == "queued"
+    wait_for(lambda: steps_of(client, job.id))
+    assert jobs.retrieve(job.id).estimated_finish is not None or len(steps_of(client, job.id)) < 2
+
+    cancelled = jobs.cancel(job.id)
+    assert (cancelled.status, cancelled.fine_tuned_model) == ("cancelled", None)
+    assert cancelled.finished_at is not None
+    wait_for(lambda: server.trainer(job.id) is None)
+    assert jobs.retrieve(job.id).status == "cancelled"
+    assert not [model.id for model in client.models.list() if model.id.endswith(job.id[6:14])]
+    for change in (jobs.cancel, jobs.pause, jobs.resume):
+        with pytest.raises(openai.BadRequestError) as caught:
+            change(job.id)
+        assert (caught.value.code, caught.value.param) == ("invalid_job_status", "fine_tune_id")
+
+
+def test_too_few_examples_fail_the_job(client: openai.OpenAI, base: str) -> None:
+    file = upload(client, [example(index) for index in range(9)])
+    job = client.fine_tuning.jobs.create(model=base, training_file=file.id)
+    assert job.status == "validating_files"
+    job = finished(client, job.id)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("invalid_n_examples", "training_file")
+    assert job.error.message == "Training file has 9 example(s), but must have at least 10 examples"
+    last = client.fine_tuning.jobs.list_events(job.id, limit=1).data[0]
+    assert (last.level, last.message) == ("error", job.error.message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"prompt": "x", "completion": "y"}, "line 4: Missing required parameter: 'messages'"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "line 4: Invalid value: 'robot'"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "line 4: there is no assistant message"),
+        ({"messages": [{"role": "assistant", "content": 7}]}, "line 4: Invalid type for 'messages.0..content'"),
+        ({"messages": [{"role": "assistant", "content": "x", "weight": 2}]}, "line 4: Invalid value: 2"),
+        ({"messages": [{"role": "assistant", "content": "x"}], "tools": []}, "line 4: Unknown parameter: 'tools'"),
+    ],
+)
+@pytest.mark.parametrize("where", ["training_file", "validation_file"])
+def test_malformed_lines_fail_the_job(client: openai.OpenAI, base: str, line: object, message: str, where: str) -> None:
+    good = [example(index) for index in range(12)]
+    broken = upload(client, [*good[:3], line, *good[3:]]).id
+    names: Any = {"training_file": upload(client, good).id} | {where: broken}
+    job = finished(client, client.fine_tuning.jobs.create(model=base, **names).id)
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("invalid_file_format", where)
+    assert re.search(message, job.error.message)
+
+
+def test_jobs_list_by_page_and_metadata(client: openai.OpenAI, base: str) -> None:
+    """These jobs fail at once, for want of examples."""
+    file = upload(client, [example(0)])
+    made = [
+        client.fine_tuning.jobs.create(model=base, training_file=file.id, metadata={"run key": "ä&=", "n": str(n)}).id
+        for n in range(3)
+    ]
+    bare = client.fine_tuning.jobs.create(model=base, training_file=file.id).id
+    assert len({*made, bare}) == 4
+    found = client.fine_tuning.jobs.list(metadata={"run key": "ä&="}, limit=2)
+    assert found.has_more
+    assert [job.id for job in found] == made[::-1]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"run key": "ä&=", "n": "1"})] == [made[1]]
+    assert not list(client.fine_tuning.jobs.list(metadata={"run key": "other"}))
+    without: Any = client.get("/fine_tuning/jobs?metadata=null&limit=100", cast_to=object)
+    assert bare in {job["id"] for job in without["data"]}
+    assert not {*made} & {job["id"] for job in without["data"]}
+    after = client.fine_tuning.jobs.list(after=made[1], limit=1)
+    assert [job.id for job in after.data] == [made[0]]
+
+
+def test_same_key_makes_one_job(client: openai.OpenAI, base: str) -> None:
+    file = upload(client, [example(0)])
+
+    def create(suffix: str) -> str:
+        headers = {"Idempotency-Key": "key-1"}
+        return client.fine_tuning.jobs.create(
+            model=base, training_file=file.id, suffix=suffix, extra_headers=headers
+        ).id
+
+    assert create("a") == create("a")
+    with pytest.raises(openai.BadRequestError) as caught:
+        create("b")
+    assert caught.value.code == "idempotency_key_reused"
+
+
+def test_seed_follows_from_content_or_request(client: openai.OpenAI, base: str) -> None:
+    file = upload(client, [example(0)])
+    jobs = [client.fine_tuning.jobs.create(model=base, training_file=file.id, suffix="seeds") for _ in range(2)]
+    assert jobs[0].seed == jobs[1].seed
+    assert jobs[0].id != jobs[1].id
+    assert client.fine_tuning.jobs.create(model=base, training_file=file.id, seed=7).seed == 7
+
+
+def test_deleting_the_file_does_not_hurt_the_job(client: openai.OpenAI, base: str) -> None:
+    file = upload(client, [example(index) for index in range(9)])
+    job = client.fine_tuning.jobs.create(model=base, training_file=file.id)
+    client.files.delete(file.id)
+    error = finished(client, job.id).error
+    assert error is not None
+    assert error.code == "invalid_n_examples"

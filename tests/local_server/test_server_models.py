@@ -1,0 +1,57 @@
+"""Models: the base models, the fine-tune with its checkpoints, and their end."""
+
+from typing import Any
+
+import openai
+import pytest
+from openai.types import Model, ModelDeleted
+from openai.types.fine_tuning import FineTuningJob
+
+from tests.serving import ServerProcess, example, finished, upload
+
+ASK: Any = [{"role": "user", "content": "x"}]
+
+
+def test_list_and_retrieve(client: openai.OpenAI, tuned: FineTuningJob, base: str) -> None:
+    raw: Any = client.models.with_raw_response.list().http_response.json()
+    assert set(raw) == {"object", "data"}
+    models = {entry["id"]: Model.model_validate(entry, strict=True) for entry in raw["data"]}
+    assert {"gemma-3-270m", "smollm2-135m-instruct", base, tuned.fine_tuned_model} <= set(models)
+    assert f"{tuned.fine_tuned_model}:ckpt-step-12" in models
+    for name, model in models.items():
+        assert client.models.retrieve(name) == model
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "ft:tiny:local::00000000", "../../account.db", "a/b"])
+def test_unknown_model(client: openai.OpenAI, name: str) -> None:
+    with pytest.raises(openai.NotFoundError, match="does not exist") as caught:
+        client.models.retrieve(name)
+    assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
+
+
+def test_base_models_stay(client: openai.OpenAI, base: str) -> None:
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.delete(base)
+
+
+def test_tune_a_fine_tune_and_delete_it(client: openai.OpenAI, tuned: FineTuningJob, server: ServerProcess) -> None:
+    assert tuned.fine_tuned_model is not None
+    file = upload(client, [example(index) for index in range(10)])
+    parameters: Any = {"hyperparameters": {"n_epochs": 1}}
+    job = client.fine_tuning.jobs.create(model=tuned.fine_tuned_model, training_file=file.id, **parameters)
+    again = finished(client, job.id)
+    name = again.fine_tuned_model
+    assert name is not None
+    assert name.startswith("ft:tiny:local::")
+    answer = client.chat.completions.create(model=name, messages=ASK, max_completion_tokens=3)
+    assert answer.model == name
+
+    folder = server.data_dir / "models" / again.id
+    assert folder.exists()
+    raw = client.models.with_raw_response.delete(name)
+    assert ModelDeleted.model_validate_json(raw.text, strict=True).deleted
+    assert not folder.exists()
+    assert not [model.id for model in client.models.list() if model.id.startswith(name)]
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=name, messages=ASK)
+    assert client.fine_tuning.jobs.retrieve(again.id).fine_tuned_model == name
