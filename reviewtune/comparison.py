@@ -1,0 +1,250 @@
+"""All arms side by side: each against the reference, and the fine-tuned model against each, on the same reviews.
+
+`load_arm` reads what evaluation.py wrote, `compare` judges, `to_json` gives the report from which `to_markdown` and
+`render` (comparison_view.py) write for people.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reviewtune import figures
+from reviewtune.comparison_view import render, to_markdown
+from reviewtune.errors import DataError
+from reviewtune.files import write_json, write_text
+from reviewtune.statistics import Interval, Verdict, accuracy_difference, mcnemar, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Arm", "Comparison", "Duel", "arm_table", "compare", "label_table", "load_arm", "pictures", "render", "to_json",
+    "to_markdown", "write",
+]  # fmt: skip
+
+HARD = "hard=1"
+MEASURED = ("cost_per_1k", "cost_per_1k_at_gpt_4o_mini", "prompt_tokens", "completion_tokens", "invalid")
+TIMED = ("latency_p50", "latency_p95", "reviews_per_second", "mlflow_run_id")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm's files. `metrics` is metrics.json, `run` run.json; the tables are predictions.csv and per_label.csv."""
+
+    name: str
+    kind: str
+    model: str
+    metrics: Mapping[str, Any]
+    run: Mapping[str, Any]
+    predictions: "pd.DataFrame"
+    per_label: "pd.DataFrame"
+
+    @property
+    def accuracy(self) -> Interval:
+        return Interval(**self.metrics["accuracy"])
+
+    def correct(self, review_ids: Sequence[str]) -> list[bool]:
+        """Whether each of these reviews got its label, in this order."""
+        rows = self.predictions.set_index("review_id").loc[list(review_ids)]
+        return [bool(hit) for hit in rows["label"] == rows["predicted"]]
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One arm against another on the same reviews; the difference is its accuracy minus the other's."""
+
+    difference: Interval
+    p: float
+    only_this_right: int
+    only_other_right: int
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict(self.difference, self.p)
+
+    def as_json(self, other: str) -> dict[str, Any]:
+        """`other` names the other arm in the key of its count."""
+        return {
+            "difference": self.difference.as_json(),
+            "mcnemar_p": round(self.p, 6),
+            "only_this_right": self.only_this_right,
+            f"only_{other}_right": self.only_other_right,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The arms, in the order given, with every duel. `against_reference` lacks the reference itself;
+    `finetuned_against` is empty where no arm of kind "finetuned" takes part."""
+
+    reference: str
+    n: int
+    test_sha256: str
+    labels: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    against_reference: Mapping[str, Duel]
+    finetuned_against: Mapping[str, Duel]
+
+
+def load_arm(folder: Path) -> Arm:
+    """Read reports/arms/ARM/.
+
+    Raises:
+        DataError: a file is missing or damaged, or the files are not from one evaluation.
+    """
+    import pandas as pd
+
+    try:
+        metrics, run = (
+            json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("metrics", "run")
+        )
+        ids = {"review_id": str, "label": str, "predicted": str}
+        predictions = pd.read_csv(folder / "predictions.csv", dtype=ids, keep_default_na=False)
+        per_label = pd.read_csv(folder / "per_label.csv", dtype={"label": str}, keep_default_na=False)
+        arm = Arm(metrics["arm"], metrics["kind"], metrics["model"], metrics, run, predictions, per_label)
+        rows = (len(predictions), predictions["review_id"].nunique(), metrics["n"])
+        right = round(arm.accuracy.value * metrics["n"])
+        hits = int((predictions["label"] == predictions["predicted"]).sum())
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing: run `dvc repro` to evaluate arm {folder.name}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: damaged ({error!r}): run `dvc repro --force` on its stage") from error
+    if len(set(rows)) != 1 or right != hits:
+        raise DataError(f"{folder}: metrics.json and predictions.csv disagree: run `dvc repro --force` on its stage")
+    return arm
+
+
+def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int) -> Comparison:
+    """Judge every arm against the arm named `reference`, and the fine-tuned arm against every other.
+
+    Raises:
+        DataError: the reference is not among the arms, or two arms did not answer the same test.
+    """
+    named = {arm.name: arm for arm in arms}
+    if reference not in named:
+        raise DataError(f"reference arm {reference!r} is not one of: {', '.join(named)}; set evaluation.reference")
+    base = named[reference]
+    for arm in arms:
+        _same_test(base, arm)
+    tuned = next((arm for arm in arms if arm.kind == "finetuned"), None)
+
+    def duel(this: Arm, other: Arm) -> Duel:
+        return _duel(this, other, seed=seed, resamples=resamples)
+
+    return Comparison(
+        reference=reference,
+        n=len(base.predictions),
+        test_sha256=base.metrics["test_sha256"],
+        labels=tuple(base.per_label["label"]),
+        arms=tuple(arms),
+        against_reference={arm.name: duel(arm, base) for arm in arms if arm is not base},
+        finetuned_against={arm.name: duel(tuned, arm) for arm in arms if arm is not tuned} if tuned else {},
+    )
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The report: what reports/comparison.json holds and the views are made from."""
+    return {
+        "reference": comparison.reference,
+        "n": comparison.n,
+        "test_sha256": comparison.test_sha256,
+        "labels": list(comparison.labels),
+        "arms": [_entry(arm, comparison.against_reference.get(arm.name)) for arm in comparison.arms],
+        "finetuned_against": {name: duel.as_json("other") for name, duel in comparison.finetuned_against.items()},
+    }
+
+
+def arm_table(comparison: Comparison) -> "pd.DataFrame":
+    """One row an arm, for DVC's plots: its accuracy with low and high, F1, cost and speed."""
+    import pandas as pd
+
+    rows = [
+        {
+            "arm": arm.name,
+            "kind": arm.kind,
+            "accuracy": arm.accuracy.value,
+            "low": arm.accuracy.low,
+            "high": arm.accuracy.high,
+            "f1": arm.metrics["f1"],
+            "macro_f1": arm.metrics["macro"]["f1"],
+            "cost_per_1k": arm.metrics.get("cost_per_1k"),
+            "reviews_per_second": arm.run.get("reviews_per_second"),
+        }
+        for arm in comparison.arms
+    ]
+    return pd.DataFrame(rows)
+
+
+def label_table(comparison: Comparison) -> "pd.DataFrame":
+    """One row an arm and label, for DVC's plots: arm, label, support, predicted, precision, recall, f1."""
+    import pandas as pd
+
+    return pd.concat([arm.per_label.assign(arm=arm.name) for arm in comparison.arms], ignore_index=True)[
+        ["arm", *comparison.arms[0].per_label.columns]
+    ]
+
+
+def pictures(comparison: Comparison) -> dict[str, bytes]:
+    """File name -> PNG. The cost is that at gpt-4o-mini's prices when the arms' own provider charges nothing."""
+    free = not any(arm.metrics.get("cost_per_1k") for arm in comparison.arms)
+    price = "cost_per_1k_at_gpt_4o_mini" if free else "cost_per_1k"
+    points = [
+        figures.ArmPoint(arm.name, arm.kind, arm.accuracy, arm.metrics.get(price) if arm.kind != "linear" else None)
+        for arm in comparison.arms
+    ]
+    where = "gpt-4o-mini's prices" if free else None
+    return {
+        "accuracy.png": figures.accuracy_bars(points),
+        "accuracy_against_cost.png": figures.accuracy_against_cost(points, prices=where),
+        "f1_per_label.png": figures.per_label_f1({arm.name: arm.per_label for arm in comparison.arms}),
+    }
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """comparison.json, .md and .csv, per_label.csv and the pictures; returns what was written."""
+    report = to_json(comparison)
+    write_json(report, folder / "comparison.json")
+    write_text(to_markdown(report), folder / "comparison.md")
+    arm_table(comparison).to_csv(folder / "comparison.csv", index=False, lineterminator="\n")
+    label_table(comparison).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
+    drawn = pictures(comparison)
+    for name, picture in drawn.items():
+        (folder / name).write_bytes(picture)
+    names = ["comparison.json", "comparison.md", "comparison.csv", "per_label.csv", *drawn]
+    return [folder / name for name in names]
+
+
+def _entry(arm: Arm, duel: Duel | None) -> dict[str, Any]:
+    metrics = arm.metrics
+    entry = {"arm": arm.name, "kind": arm.kind, "model": arm.model, "accuracy": metrics["accuracy"]}
+    entry |= {name: metrics[name] for name in ("precision", "recall", "f1")}
+    entry["macro_f1"] = metrics["macro"]["f1"]
+    slices = metrics.get("slices", {})
+    if HARD in slices:
+        entry["hard_accuracy"] = slices[HARD]["accuracy"]["value"]
+    entry["slices"] = slices
+    entry |= {name: metrics.get(name) for name in MEASURED}
+    entry |= {name: arm.run.get(name) for name in TIMED}
+    return {**entry, "against_reference": duel.as_json("reference") if duel else None}
+
+
+def _duel(this: Arm, other: Arm, *, seed: int, resamples: int) -> Duel:
+    ids = other.predictions["review_id"].tolist()
+    one, two = this.correct(ids), other.correct(ids)
+    test = mcnemar(one, two)
+    difference = accuracy_difference(one, two, seed=seed, resamples=resamples)
+    return Duel(difference, test.p, test.only_first, test.only_second)
+
+
+def _same_test(base: Arm, arm: Arm) -> None:
+    pair = f"arms {base.name} and {arm.name}"
+    if base.metrics["test_sha256"] != arm.metrics["test_sha256"]:
+        raise DataError(f"{pair} were scored on different test files: run `dvc repro` to score both on the same one")
+    truths = [dict(zip(one.predictions["review_id"], one.predictions["label"], strict=True)) for one in (base, arm)]
+    if truths[0] != truths[1]:
+        raise DataError(f"{pair} answered different reviews: run `dvc repro` to score both on the same test file")
+    if base.per_label["label"].tolist() != arm.per_label["label"].tolist():
+        raise DataError(f"{pair} chose from different label lists: run `dvc repro` to score both with the same one")

@@ -1,0 +1,236 @@
+"""The comparison for people: Markdown, and a table for the terminal; both made from the report in comparison.json.
+
+Words are as honest as the numbers: "better" and "worse" only where the test and the interval agree, else "undecided".
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NONE = "–"
+Report = Mapping[str, Any]
+
+HOW_TO_READ = """\
+- *Precision*, *recall* and *F1* are averages over the labels, weighted by their number of reviews; *macro F1* gives
+  each label the same weight.
+- An *unusable* answer names no label of the list. It counts as an error everywhere.
+- Square brackets hold 95 % confidence intervals: Wilson's for an accuracy, a paired bootstrap's for a difference.
+- *Better* or *worse* is said only when the exact McNemar test has p < 0.05 and the interval of the difference excludes
+  0. Else the verdict is *undecided*: this test set cannot tell the two apart, which does not say that they are equal.
+- Each row is a test of its own, without a correction for their number: of 20 comparisons between equal arms, about one
+  is called different by chance.
+- *Cost* is measured tokens times the dated price book; training is not in it. *Speed* is that of the machine at hand.
+"""
+
+
+class Row(NamedTuple):
+    """One line of the guide's table."""
+
+    metric: str
+    base: str
+    finetuned: str
+    improvement: str
+
+
+def to_markdown(report: Report) -> str:
+    """reports/comparison.md: the verdicts, the guide's table, the arms' table, and how to read them."""
+    reference, arms = report["reference"], report["arms"]
+    rows = [_cells(arm, report) for arm in arms]
+    parts = [
+        "# Comparison",
+        f"{report['n']} test reviews, {len(report['labels'])} labels, {len(arms)} arms; the reference is {reference}.",
+        "\n".join(f"- {line}" for line in verdict_lines(report, bold="**")),
+        "## Base model and fine-tuned model",
+        _markdown_table([Row("Metric", f"Base ({reference})", "Fine-tuned", "Improvement"), *guide_rows(report)])
+        if _tuned(report)
+        else "No fine-tuned arm takes part.",
+        "## All arms",
+        _markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]),
+        _unusable_line(report),
+        "## How to read this",
+        HOW_TO_READ.strip(),
+        "## The runs",
+        f"In the MLflow UI (`make ui`), this filter shows them:\n\n```\n{mlflow_filter(report)}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render(report: Report, console: "Console | None" = None) -> None:
+    """Print the comparison; fits 100 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = console or Console()
+    if _tuned(report):
+        guide = Table(
+            "metric", box=SIMPLE_HEAD, title=f"fine-tuned against {report['reference']}, {report['n']} test reviews"
+        )
+        for name in ("base", "fine-tuned", "improvement"):
+            guide.add_column(name, justify="right")
+        for line in guide_rows(report):
+            guide.add_row(*line)
+        console.print(guide)
+    rows = [_short_cells(arm, report) for arm in report["arms"]]
+    table = Table(title="all arms", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    console.print(table)
+    for sentence in verdict_lines(report):
+        console.print(escape(sentence), highlight=False)
+
+
+def verdict_lines(report: Report, bold: str = "") -> list[str]:
+    """One sentence on the fine-tuned model against each arm, the reference first; without one, on each arm."""
+    accuracies = {arm["arm"]: arm["accuracy"]["value"] for arm in report["arms"]}
+    tuned, reference = _tuned(report), report["reference"]
+    if tuned:
+        duels = sorted(report["finetuned_against"].items(), key=lambda item: item[0] != reference)
+        pairs = [(tuned["arm"], name, duel, duel["only_other_right"]) for name, duel in duels]
+    else:
+        entries = [(arm["arm"], arm["against_reference"]) for arm in report["arms"] if arm["against_reference"]]
+        pairs = [(name, reference, duel, duel["only_reference_right"]) for name, duel in entries]
+    return [_sentence(this, other, accuracies, duel, lost, bold) for this, other, duel, lost in pairs]
+
+
+def guide_rows(report: Report) -> list[Row]:
+    """The usual guide's table: the reference, the fine-tuned arm, and what changed."""
+    tuned = _tuned(report)
+    base = next(arm for arm in report["arms"] if arm["arm"] == report["reference"])
+    if tuned is None:
+        return []
+    rows = [_share("Accuracy", base["accuracy"]["value"], tuned["accuracy"]["value"])]
+    rows += [_share(name.capitalize(), base[name], tuned[name]) for name in ("precision", "recall")]
+    rows += [_share("F1", base["f1"], tuned["f1"]), _share("Macro F1", base["macro_f1"], tuned["macro_f1"])]
+    for name, part in base["slices"].items():
+        if name in tuned["slices"]:
+            values = part["accuracy"]["value"], tuned["slices"][name]["accuracy"]["value"]
+            rows.append(_share(f"Accuracy, {name} ({part['n']} reviews)", *values))
+    for name, key in (("Cost per 1,000", "cost_per_1k"), ("... at gpt-4o-mini", "cost_per_1k_at_gpt_4o_mini")):
+        rows.append(Row(name, _money(base[key]), _money(tuned[key]), _change(base[key], tuned[key])))
+    speeds = base["reviews_per_second"], tuned["reviews_per_second"]
+    return [*rows, Row("Reviews per second", _rate(speeds[0]), _rate(speeds[1]), _times(*speeds))]
+
+
+def mlflow_filter(report: Report) -> str:
+    """The MLflow filter that finds the arms' runs."""
+    ids = ", ".join(f"'{arm['mlflow_run_id']}'" for arm in report["arms"] if arm["mlflow_run_id"])
+    return f"attributes.run_id IN ({ids})"
+
+
+def _cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
+    """Column -> text, for one arm."""
+    slices = {name: _percent(part["accuracy"]["value"]) for name, part in arm["slices"].items()}
+    return {
+        "Arm": arm["arm"],
+        "Model": arm["model"],
+        "Accuracy": _with_interval(arm["accuracy"]),
+        "F1": _percent(arm["f1"]),
+        "Macro F1": _percent(arm["macro_f1"]),
+        **slices,
+        "Cost per 1,000": _money(arm["cost_per_1k"]),
+        "at gpt-4o-mini": _money(arm["cost_per_1k_at_gpt_4o_mini"]),
+        "p50": _seconds(arm["latency_p50"]),
+        "p95": _seconds(arm["latency_p95"]),
+        "Reviews/s": _rate(arm["reviews_per_second"]),
+        "Unusable": str(arm["invalid"]),
+        f"Against {report['reference']}": _against(arm["against_reference"], interval=True),
+    }
+
+
+def _short_cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
+    """What fits a terminal."""
+    cells = _cells(arm, report)
+    free = not any(one["cost_per_1k"] for one in report["arms"])
+    return {
+        "arm": cells["Arm"],
+        "accuracy %": cells["Accuracy"].replace(" %", ""),
+        "F1 %": cells["F1"].removesuffix(" %"),
+        **({"hard %": _percent(arm["hard_accuracy"]).removesuffix(" %")} if "hard_accuracy" in arm else {}),
+        ("$/1k at 4o-mini" if free else "$/1k"): cells["at gpt-4o-mini" if free else "Cost per 1,000"],
+        "per s": cells["Reviews/s"],
+        "unusable": cells["Unusable"],
+        f"against {report['reference']}": _against(arm["against_reference"], interval=False),
+    }
+
+
+def _sentence(
+    this: str, other: str, accuracies: Mapping[str, float], duel: Mapping[str, Any], lost: int, bold: str
+) -> str:
+    verdict = duel["verdict"]
+    words = f"undecided between {this} and {other}" if verdict == "undecided" else f"{this} is {verdict} than {other}"
+    values = f"{_percent(accuracies[this])} right against {_percent(accuracies[other])}"
+    bounds = f"{_points(duel['difference']['low'])} to {_points(duel['difference']['high'])}"
+    test = f"95 % interval {bounds}, exact McNemar {_p(duel['mcnemar_p'])}"
+    only = f"only {this} is right on {duel['only_this_right']} reviews, only {other} on {lost}"
+    return f"{bold}{words}{bold}: {values}, {_points(duel['difference']['value'])} points ({test}); {only}."
+
+
+def _unusable_line(report: Report) -> str:
+    counts = [f"{arm['arm']} {arm['invalid']}" for arm in report["arms"] if arm["invalid"]]
+    return f"Unusable answers, counted as errors: {', '.join(counts) or 'none'}."
+
+
+def _tuned(report: Report) -> Mapping[str, Any] | None:
+    return next((arm for arm in report["arms"] if arm["kind"] == "finetuned"), None)
+
+
+def _against(duel: Mapping[str, Any] | None, *, interval: bool) -> str:
+    if duel is None:
+        return "reference"
+    difference = duel["difference"]
+    bounds = f" [{_points(difference['low'])}, {_points(difference['high'])}], {_p(duel['mcnemar_p'])}"
+    return f"{_points(difference['value'])}{bounds if interval else ''} {duel['verdict']}"
+
+
+def _share(name: str, base: float, tuned: float) -> Row:
+    return Row(name, _percent(base), _percent(tuned), f"{_points(tuned - base)} points")
+
+
+def _with_interval(share: Mapping[str, float]) -> str:
+    return f"{_percent(share['value'])} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _money(dollars: float | None) -> str:
+    if dollars is None:
+        return NONE
+    return f"${dollars:.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f} s"
+
+
+def _rate(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _change(base: float | None, tuned: float | None) -> str:
+    return f"{100 * (tuned / base - 1):+.0f} %".replace("-", "−") if base and tuned is not None else NONE
+
+
+def _times(base: float | None, tuned: float | None) -> str:
+    return f"{tuned / base:.1f} x" if base and tuned else NONE
+
+
+def _markdown_table(rows: "list[Any]") -> str:
+    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))

@@ -1,0 +1,224 @@
+"""Pictures as PNG bytes, equal for equal input; no window, no global state.
+
+DVC's own plots load their drawing library from the network; these work anywhere. Colours are those of Okabe and Ito,
+which people with any colour vision can tell apart, and a shape or a name always says the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from reviewtune.errors import DataError
+from reviewtune.metrics import INVALID, Scores
+from reviewtune.statistics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+PERCENT = "{x:.0%}"
+BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
+)  # fmt: skip
+KIND_COLOURS = {"finetuned": BLUE, "prompt": ORANGE, "linear": GREEN}
+SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
+
+# Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
+WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+
+
+@dataclass(frozen=True)
+class ArmPoint:
+    """One arm in a picture of all; cost is USD for 1,000 reviews, None where nothing is billed by token."""
+
+    name: str
+    kind: str
+    accuracy: Interval
+    cost_per_1k: float | None
+
+
+def confusion_matrix(scores: Scores, title: str) -> bytes:
+    """Rows are the labels, columns the answers; colour is the share of the row, the number the count of reviews."""
+    columns = [*scores.labels, INVALID] if scores.invalid else list(scores.labels)
+    counts = np.array(scores.confusion)[:, : len(columns)]
+    cell = float(np.clip(8 / len(columns), 0.24, 0.62))  # inches
+    size = float(np.clip(cell * 20, 4, 9))  # points
+    figure, axes = _figure(cell * len(columns) + 3.2, cell * len(scores.labels) + 2.6)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+    if scores.invalid:
+        axes.axvline(len(scores.labels) - 0.5, color=RED, linewidth=1)
+    axes.set_xticks(range(len(columns)), columns, **_slant(columns, cell))
+    axes.set_yticks(range(len(scores.labels)), scores.labels)
+    axes.tick_params(labelsize=max(size, 6), length=0, labelright=len(columns) > 20)
+    axes.set(xlabel="answer", ylabel="label", title=f"{title}: {scores.correct} of {scores.n} right")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, format=PERCENT)
+    bar.set_label("share of the label's reviews")
+    return _png(figure)
+
+
+def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title: str = "Loss by step") -> bytes:
+    """Columns step, train_loss and, where measured, valid_loss (one batch) and full_valid_loss (all of them)."""
+    figure, axes = _figure(8, 4.5)
+    if table.empty:  # a paid job must not fail for want of a picture
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "the provider gave no loss curve", ha="center")
+        return _png(figure)
+    steps, train = table["step"], table["train_loss"]
+    window = max(1, len(table) // 20)
+    axes.plot(steps, train, color=GREY, alpha=0.3, linewidth=0.8)
+    smooth = train.rolling(window, min_periods=1, center=True).mean()
+    axes.plot(steps, smooth, color=GREY, linewidth=2, label=f"training, mean of {window}" if window > 1 else "training")
+    if "valid_loss" in table:
+        axes.plot(steps, table["valid_loss"], "o", color=SKY, markersize=3.5, alpha=0.7, label="validation, one batch")
+    if "full_valid_loss" in table:
+        whole = table[["step", "full_valid_loss"]].dropna()
+        axes.plot(whole["step"], whole["full_valid_loss"], "s-", color=BLUE, linewidth=2, label="validation, all")
+    if chosen_step is not None:
+        axes.axvline(chosen_step, color=RED, linestyle="--", linewidth=1.2, label=f"chosen: step {chosen_step}")
+    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.set_ylim(bottom=0)
+    _open_axes(axes)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
+    """Each arm's accuracy with its 95 % interval, in the order given."""
+    figure, axes = _figure(8, 1.3 + 0.5 * len(_some(arms)))
+    for row, arm in enumerate(arms):
+        axes.barh(row, arm.accuracy.value, height=0.6, color=_colour(arm), alpha=0.85)
+        _interval(axes, arm.accuracy, row, horizontal=True)
+        axes.text(1.02, row, f"{arm.accuracy.value:.1%}", va="center")
+    axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="accuracy on the test set, with 95 % interval", title="Accuracy by arm")
+    _open_axes(axes, grid="x")
+    return _png(figure)
+
+
+def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -> bytes:
+    """Up is better, left is cheaper; an arm without a price is a line across. `prices` names another price book."""
+    figure, axes = _figure(8, 5)
+    priced = [(arm, arm.cost_per_1k) for arm in _some(arms) if arm.cost_per_1k is not None]
+    costs = [cost for _, cost in priced]
+    if costs and min(costs) > 0 and max(costs) > 20 * min(costs):
+        axes.set_xscale("log")
+    for number, (arm, cost) in enumerate(priced):
+        _, marker = SERIES[number % len(SERIES)]
+        _interval(axes, arm.accuracy, cost, horizontal=False)
+        axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
+        axes.annotate(arm.name, (cost, arm.accuracy.value), xytext=(9, 5), textcoords="offset points")
+    for arm in (one for one in arms if one.cost_per_1k is None):
+        axes.axhline(arm.accuracy.value, color=_colour(arm), linestyle="--", linewidth=1.2)
+        axes.annotate(
+            f"{arm.name} (no price)", (0.99, arm.accuracy.value), xycoords=("axes fraction", "data"),
+            xytext=(0, 4), textcoords="offset points", color=_colour(arm),
+            ha="right",
+        )  # fmt: skip
+    axes.margins(x=0.25, y=0.15)
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter(PERCENT)
+    cost_label = f"USD for 1,000 reviews at {prices}" if prices else "USD for 1,000 reviews"
+    axes.set(xlabel=cost_label, ylabel="accuracy, with 95 % interval", title="Accuracy against cost")
+    _open_axes(axes)
+    return _png(figure)
+
+
+def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
+    """One row a label, one mark an arm; `tables` maps an arm to its per-label table (columns label, support, f1)."""
+    first = next(iter(tables.values()), None)
+    if first is None or first.empty:
+        raise DataError("no arm to draw")
+    rows = np.arange(len(first))
+    figure, axes = _figure(8, 1.6 + max(0.2, min(0.36, 20 / len(rows))) * len(rows))
+    for number, (name, table) in enumerate(tables.items()):
+        colour, marker = SERIES[number % len(SERIES)]
+        axes.plot(
+            table["f1"],
+            rows,
+            marker,
+            color=colour,
+            markersize=12 if marker == "*" else 8,
+            label=name,
+            alpha=0.85,
+            clip_on=False,
+        )
+    named = zip(first["label"], first["support"], strict=True)
+    axes.set_yticks(rows, [f"{label} ({support})" for label, support in named])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set(xlabel="F1", title="F1 by label (test reviews)")
+    _open_axes(axes, grid="both")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _png(figure: "Figure") -> bytes:
+    from matplotlib.text import Text
+
+    fonts = ["DejaVu Sans", *_wide_fonts()]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(fonts)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@lru_cache
+def _wide_fonts() -> list[str]:
+    from matplotlib.font_manager import get_font_names
+
+    return [name for name in WIDE_FONTS if name in get_font_names()]
+
+
+def _slant(names: Sequence[str], room: float) -> dict[str, Any]:
+    """Few names lie flat, more lean, and where a column is narrow they stand."""
+    if len(names) < 5:
+        return {"rotation": 0}
+    return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if room > 0.3 else {"rotation": 90}
+
+
+def _interval(axes: "Axes", interval: Interval, at: float, *, horizontal: bool) -> None:
+    lengths = [[interval.value - interval.low], [interval.high - interval.value]]
+    if horizontal:
+        axes.errorbar(interval.value, at, xerr=lengths, color="black", capsize=4, linewidth=1.2)
+    else:
+        axes.errorbar(at, interval.value, yerr=lengths, color=GREY, capsize=4, linewidth=1.2)
+
+
+def _open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _colour(arm: ArmPoint) -> str:
+    return KIND_COLOURS.get(arm.kind, GREY)
+
+
+def _some(arms: Sequence[ArmPoint]) -> Sequence[ArmPoint]:
+    if not arms:
+        raise DataError("no arm to draw")
+    return arms

@@ -1,0 +1,310 @@
+"""The only door to MLflow: open a run, write into it, find runs again.
+
+Without an address the runs go to the project's own store (mlruns.py); any other address, such as http://host:5000, is
+used as it is. MLflow is imported when a run is first opened: 1.4 s, and 0.5 s for opening the store, once a process.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import posixpath
+import re
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import psutil
+
+from reviewtune import mlruns
+from reviewtune.errors import TrackingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run as StoredRun
+
+    from reviewtune.config import Tracking
+
+Kind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
+Item = TypeVar("Item")
+
+METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits, as the four below
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 250, 6000, 8000, 36
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A stored run, as found by `find_runs`; `metrics` hold the last value of each."""
+
+    id: str
+    name: str
+    status: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+class Run:
+    """An open run. Every method writes at once and raises TrackingError when the store refuses."""
+
+    def __init__(self, store: mlruns.Store, run: "StoredRun") -> None:
+        self.id: str = run.info.run_id
+        self._store = store
+        self._started: int = run.info.start_time
+
+    def params(self, mapping: Mapping[str, Any]) -> None:
+        """Settings; nested mappings become dotted keys, and a value beyond 6000 characters its start and its hash."""
+        from mlflow.entities import Param
+
+        params = [Param(_key(key), _shortened(_text(value))) for key, value in _flat(mapping)]
+        for batch in _batches(params, PARAMS_A_BATCH):
+            self._store.log_batch(self.id, params=batch)
+
+    def metrics(self, mapping: Mapping[str, Any], step: int | None = None) -> None:
+        """Numbers; nested mappings become dotted keys, None and NaN are left out, and text is a TypeError."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        numbers = [(_key(key), _number(key, value)) for key, value in _flat(mapping) if value is not None]
+        metrics = [Metric(key, value, now, step or 0) for key, value in numbers if not math.isnan(value)]
+        for batch in _batches(metrics, METRICS_A_BATCH):
+            self._store.log_batch(self.id, metrics=batch)
+
+    def series(self, table: "pd.DataFrame", step_column: str) -> None:
+        """Each other column as one curve over `step_column`; empty cells are left out.
+
+        All points carry the run's start as their time, so that writing the table again changes nothing.
+        """
+        from mlflow.entities import Metric
+
+        points = table.melt(id_vars=step_column).dropna()
+        rows = zip(points["variable"], points["value"], points[step_column], strict=True)
+        metrics = [Metric(_key(str(key)), _number(key, value), self._started, int(step)) for key, value, step in rows]
+        for batch in _batches(metrics, METRICS_A_BATCH):
+            self._store.log_batch(self.id, metrics=batch)
+
+    def tags(self, mapping: Mapping[str, object]) -> None:
+        """Text to search by; None is left out."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(_key(key), str(value)[:TAG_LENGTH]) for key, value in mapping.items() if value is not None]
+        for batch in _batches(tags, PARAMS_A_BATCH):
+            self._store.log_batch(self.id, tags=batch)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """A copy of the file."""
+        self._store.log_artifact(self.id, str(path), folder)
+
+    def text(self, text: str, name: str) -> None:
+        """A text file."""
+        self._store.log_text(self.id, text, name)
+
+    def json(self, obj: object, name: str) -> None:
+        """A JSON file."""
+        self.text(json.dumps(obj, ensure_ascii=False, indent=2) + "\n", name)
+
+    def table(self, frame: "pd.DataFrame", name: str) -> None:
+        """A table that the UI can show and compare between runs; `name` ends in .json.
+
+        MLflow's own log_table appends when a continued run writes again; this replaces.
+        """
+        self.text(str(frame.to_json(orient="split", index=False, date_format="iso", force_ascii=False)), name)
+        known = json.loads(self._store.get_run(self.id).data.tags.get("mlflow.loggedArtifacts", "[]"))
+        entry = {"path": name, "type": "table"}
+        self.tags({"mlflow.loggedArtifacts": json.dumps([*(old for old in known if old != entry), entry])})
+
+    def dataset(self, frame: "pd.DataFrame", *, name: str, digest: str, context: str) -> None:
+        """The data that the run used for `context`, such as "training"; digest is the start of the file's sha256."""
+        import mlflow
+        from mlflow.entities import DatasetInput, InputTag
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on integer columns, meant for model signatures
+            data = mlflow.data.from_pandas(frame, name=name, digest=digest[:DIGEST_LENGTH])._to_mlflow_entity()
+        tag = InputTag("mlflow.data.context", context)
+        self._store.log_inputs(self.id, [DatasetInput(data, [tag])])
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Close the run; `open_run` does it."""
+        self._store.set_terminated(self.id, status)
+
+
+@contextmanager
+def open_run(
+    settings: "Tracking",
+    *,
+    name: str,
+    kind: Kind,
+    tags: Mapping[str, object],
+    parent: str | None = None,
+    run_key: str | None = None,
+) -> Iterator[Run]:
+    """Open a run: it ends FINISHED, or FAILED with the message as tag `error`, or KILLED by Ctrl-C.
+
+    With `run_key`, a run of that key whose process died (kill -9) is continued instead of a new one made.
+    `parent` is the id of the run that this one belongs to.
+    """
+    store = mlruns.open_store(settings)
+    run = _unfinished(store, run_key) if run_key else None
+    run = run or Run(store, store.create_run(store.experiment, run_name=name))
+    run.tags({**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags})
+    try:
+        yield run
+    except KeyboardInterrupt:
+        _end_badly(run, "KILLED", "interrupted")
+        raise
+    except BaseException as error:
+        _end_badly(run, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    run.end("FINISHED")
+
+
+def find_runs(settings: "Tracking", filter_string: str = "") -> list[RunRecord]:
+    """The experiment's runs that fit MLflow's filter, such as "tags.kind = 'evaluation'", newest first."""
+    store, found, token = mlruns.open_store(settings), [], None
+    while token != "":
+        page = store.search_runs([store.experiment], filter_string, page_token=token)
+        found += [_record(run) for run in page]
+        token = page.token or ""
+    return found
+
+
+def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> list[str]:
+    """Note in the tag `passes` that these runs belong to one pass of the pipeline, so an unchanged run can be in many.
+
+    Returns the ids that were noted: the store does not know one when DVC restored a stage that ran on another machine.
+    All runs of a pass: "tags.passes LIKE '%PASS%'". A run keeps its newest passes, as many as fit into a tag.
+    """
+    store = mlruns.open_store(settings)
+    known = {run.info.run_id: run for run in map(store.get_run_or_none, run_ids) if run}
+    for run_id, run in known.items():
+        passes = [one for one in run.data.tags.get("passes", "").split(",") if one not in ("", pass_id)]
+        joined = ",".join([*passes, pass_id])
+        store.set_tag(run_id, "passes", joined[-TAG_LENGTH:].partition(",")[2] if len(joined) > TAG_LENGTH else joined)
+    return list(known)
+
+
+def ui_command(settings: "Tracking", port: int = 5000) -> list[str]:
+    """The command that shows the project's own store at http://127.0.0.1:PORT; it prepares the store first."""
+    if settings.uri:
+        raise TrackingError(f"the runs are on {mlruns.readable(settings.uri)}: open that address in a browser")
+    store = mlruns.open_store(settings)
+    options = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *options]
+
+
+def _unfinished(store: mlruns.Store, run_key: str) -> Run | None:
+    """The newest run of that key that its process left open; a live process keeps its own."""
+    for run in store.search_runs([store.experiment], "attributes.status = 'RUNNING'"):
+        tags = run.data.tags  # compared here: a filter cannot hold every character of a key
+        if tags.get("run_key") == run_key[:TAG_LENGTH] and not _alive(tags.get("process", "")):
+            return Run(store, run)
+    return None
+
+
+def _process() -> str:
+    """This process's name on the network: a process id alone is reused."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _alive(process: str) -> bool:
+    try:
+        host, pid, start = process.rsplit(":", 2)
+        return host == socket.gethostname() and f"{psutil.Process(int(pid)).create_time():.0f}" == start
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _standard_tags(kind: Kind) -> dict[str, object]:
+    revision = _git_revision()
+    stage = os.environ.get("DVC_STAGE")
+    return {
+        "kind": kind,
+        "git_revision": revision,
+        "mlflow.source.git.commit": revision,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": stage or Path(sys.argv[0]).name,
+        "DVC_STAGE": stage,
+        "DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME"),
+        "reviewtune_version": _version(),
+        "python_version": platform.python_version(),
+        "process": _process(),
+    }
+
+
+def _git_revision() -> str | None:
+    """HEAD of the working directory; inside `dvc exp run` that is the experiment's baseline."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+    return None
+
+
+def _version() -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("reviewtune")
+    return None
+
+
+def _end_badly(run: Run, status: Literal["FAILED", "KILLED"], message: str) -> None:
+    """Note the failure where possible; the failure itself matters more than the note."""
+    with suppress(TrackingError):
+        run.tags({"error": message})
+        run.end(status)
+
+
+def _record(run: "StoredRun") -> RunRecord:
+    return RunRecord(
+        run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
+    )
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _key(key: str) -> str:
+    """A name that MLflow accepts: other characters become -HEX, and a long name its start and its hash."""
+    key = re.sub(r"[^\w.\- :/]", lambda found: f"-{ord(found[0]):x}", key)
+    if posixpath.normpath(key) != key:  # MLflow reads a name as a path and refuses a//b
+        key = key.replace("/", "-2f")
+    return key if len(key) <= KEY_LENGTH else f"{key[:200]}-{_sha256(key)[:16]}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _shortened(value: str) -> str:
+    if len(value) <= PARAM_LENGTH:
+        return value
+    note = f"... ({len(value)} characters, sha256 {_sha256(value)})"
+    return value[: PARAM_LENGTH - len(note)] + note
+
+
+def _number(key: object, value: object) -> float:
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"metric {key}: {value!r} is no number")
+    return float(value)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -1,0 +1,100 @@
+"""Pictures: equal bytes for equal input, a sensible size, no glyph missing. Whether they are pretty, people judge."""
+
+import struct
+import sys
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reviewtune import figures
+from reviewtune.errors import DataError
+from reviewtune.figures import ArmPoint
+from reviewtune.metrics import INVALID, Scores, per_label_table, score
+from reviewtune.statistics import proportion
+
+LABELS = [f"label_{number}" for number in range(11)]
+POINTS = [
+    ArmPoint("linear", "linear", proportion(330, 440), None),
+    ArmPoint("zero_shot", "prompt", proportion(250, 440), 0.035),
+    ArmPoint("finetuned", "finetuned", proportion(385, 440), 0.07),
+]
+
+
+def scores_of(labels: list[str], *, unusable: bool = True) -> Scores:
+    truth = labels * 4
+    shifted = labels * 3 + labels[1:] + [INVALID if unusable else labels[0]]
+    return score(truth, shifted, labels=labels)
+
+
+def curve() -> pd.DataFrame:
+    steps = np.arange(1, 101)
+    table = pd.DataFrame({"step": steps, "train_loss": 2 / steps, "valid_loss": np.nan, "full_valid_loss": np.nan})
+    table.loc[table["step"] % 10 == 0, "valid_loss"] = 0.3
+    table.loc[table["step"] % 50 == 0, "full_valid_loss"] = 0.25
+    return table
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    "confusion": lambda: figures.confusion_matrix(scores_of(LABELS), "finetuned"),
+    "confusion without unusable": lambda: figures.confusion_matrix(scores_of(LABELS, unusable=False), "finetuned"),
+    "confusion of two": lambda: figures.confusion_matrix(scores_of(["no", "yes"]), "finetuned"),
+    "curve": lambda: figures.training_curve(curve(), 100),
+    "curve of training alone": lambda: figures.training_curve(curve()[["step", "train_loss"]]),
+    "curve of nothing": lambda: figures.training_curve(pd.DataFrame()),
+    "bars": lambda: figures.accuracy_bars(POINTS),
+    "cost": lambda: figures.accuracy_against_cost(POINTS),
+    "cost where nothing is priced": lambda: figures.accuracy_against_cost(POINTS[:1]),
+    "labels": lambda: figures.per_label_f1({"finetuned": per_label_table(scores_of(LABELS))}),
+}
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the PNG header."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_bytes_again(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = PICTURES[name](), PICTURES[name]()
+    assert first == second
+    width, height = size(first)
+    assert 300 < width < 2500
+    assert 200 < height < 2500
+    assert b"Software" not in first
+
+
+def test_many_labels_stay_readable() -> None:
+    """At least 30 pixels a label, of which the text needs 12."""
+    labels = [f"a_rather_long_label_{number}" for number in range(77)]
+    width, height = size(figures.confusion_matrix(scores_of(labels), "banking"))
+    assert min(width, height) > 77 * 30
+
+
+def test_the_unusable_column_is_there_only_when_needed() -> None:
+    with_column, without = (size(PICTURES[name]()) for name in ("confusion", "confusion without unusable"))
+    assert with_column[0] != without[0]
+
+
+def test_other_input_is_another_picture() -> None:
+    assert figures.training_curve(curve(), 50) != figures.training_curve(curve(), 100)
+
+
+def test_no_arm_is_no_picture() -> None:
+    for draw in (figures.accuracy_bars, figures.accuracy_against_cost):
+        with pytest.raises(DataError, match="no arm"):
+            draw([])
+    with pytest.raises(DataError, match="no arm"):
+        figures.per_label_f1({})
+
+
+def test_no_window_and_no_global_state() -> None:
+    before = "matplotlib.pyplot" in sys.modules
+    PICTURES["bars"]()
+    assert ("matplotlib.pyplot" in sys.modules) == before

@@ -1,0 +1,166 @@
+"""Intervals and tests against published numbers, against scipy, and by simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, norm
+
+from reviewtune.errors import DataError
+from reviewtune.statistics import (
+    ALPHA,
+    Interval,
+    accuracy_difference,
+    mcnemar,
+    percentile,
+    proportion,
+    verdict,
+)
+
+few = settings(max_examples=40, deadline=None)
+hits = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
+
+
+def paired(both: int, first: int, second: int, neither: int) -> tuple[list[bool], list[bool]]:
+    """Two arms' hits with these counts of agreement and disagreement."""
+    one = [True] * (both + first) + [False] * (second + neither)
+    return one, [True] * both + [False] * first + [True] * second + [False] * neither
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3 (Wilson's score).
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval_as_published(successes: int, n: int, low: float, high: float) -> None:
+    found = proportion(successes, n)
+    assert (found.value, round(found.low, 4), round(found.high, 4)) == (successes / n, low, high)
+
+
+@few
+@given(st.integers(1, 500), st.data())
+def test_an_interval_holds_its_value_and_narrows_with_n(n: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, n))
+    few, many = proportion(successes, n), proportion(successes * 4, n * 4)
+    for found in (few, many):
+        assert -1e-12 <= found.low <= found.value + 1e-12
+        assert found.value - 1e-12 <= found.high <= 1 + 1e-12
+    assert many.high - many.low < few.high - few.low
+
+
+def test_wilsons_interval_covers_the_truth_about_95_times_in_100() -> None:
+    draws = np.random.default_rng(7).binomial(120, 0.8, size=2000)
+    found = {int(k): proportion(int(k), 120) for k in np.unique(draws)}
+    covered = np.mean([found[int(k)].low <= 0.8 <= found[int(k)].high for k in draws])
+    assert 0.93 < covered < 0.97
+
+
+def test_mcnemar_as_published() -> None:
+    """A. Agresti, Categorical Data Analysis (2nd ed.), section 10.1: 86 and 150 changed their opinion, z = -4.17."""
+    test = mcnemar(*paired(794, 86, 150, 570))
+    assert (test.only_first, test.only_second) == (86, 150)
+    assert test.p == pytest.approx(2 * norm.sf(4.17), rel=0.3)  # the exact tail is a little wider than the normal one
+
+
+@pytest.mark.parametrize(("first", "second", "p"), [(0, 5, 2 / 2**5), (1, 7, 18 / 2**8), (3, 3, 1.0), (0, 0, 1.0)])
+def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> None:
+    """By hand: twice the tail of a fair coin, at most 1."""
+    assert mcnemar(*paired(10, first, second, 10)).p == pytest.approx(p)
+
+
+@few
+@given(hits)
+def test_swapping_the_arms_mirrors_everything(rows: list[tuple[bool, bool]]) -> None:
+    one, two = [a for a, _ in rows], [b for _, b in rows]
+    there, back = mcnemar(one, two), mcnemar(two, one)
+    assert there.p == back.p
+    assert (there.only_first, there.only_second) == (back.only_second, back.only_first)
+    difference = accuracy_difference(one, two, seed=1, resamples=200)
+    assert difference.value == -accuracy_difference(two, one, seed=1, resamples=200).value
+
+
+@few
+@given(hits)
+def test_the_order_of_reviews_means_nothing(rows: list[tuple[bool, bool]]) -> None:
+    one, two = [a for a, _ in rows], [b for _, b in rows]
+    forward = accuracy_difference(one, two, seed=1, resamples=200)
+    assert forward == accuracy_difference(one[::-1], two[::-1], seed=1, resamples=200)
+    assert forward.low <= forward.high
+
+
+def test_the_bootstrap_agrees_with_scipys() -> None:
+    one, two = paired(150, 60, 25, 65)
+    ours = accuracy_difference(one, two, seed=3, resamples=20_000)
+    theirs = bootstrap(
+        (np.array(one, float), np.array(two, float)),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=20_000,
+        batch=1000,
+        rng=np.random.default_rng(4),
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
+    assert ours.value == pytest.approx(35 / 300)
+
+
+def test_the_difference_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(11)
+    covered = 0
+    for seed in range(300):
+        kinds = rng.choice(4, size=200, p=[0.55, 0.2, 0.1, 0.15])  # both, only first, only second, neither: truth +0.1
+        one, two = (kinds <= 1).tolist(), ((kinds == 0) | (kinds == 2)).tolist()
+        found = accuracy_difference(one, two, seed=seed, resamples=1000)
+        covered += found.low <= 0.1 <= found.high
+    assert 0.91 < covered / 300 < 0.98
+
+
+def test_a_seed_gives_the_same_interval_again() -> None:
+    arms = paired(50, 20, 10, 20)
+    assert accuracy_difference(*arms, seed=5) == accuracy_difference(*arms, seed=5)
+    assert accuracy_difference(*arms, seed=5) != accuracy_difference(*arms, seed=6)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "expected"),
+    [
+        (Interval(0.1, 0.05, 0.15), 0.001, "better"),
+        (Interval(-0.1, -0.15, -0.05), 0.001, "worse"),
+        (Interval(0.1, 0.05, 0.15), ALPHA, "undecided"),
+        (Interval(0.1, 0.0, 0.2), 0.001, "undecided"),
+        (Interval(0.0, 0.0, 0.0), 1.0, "undecided"),
+    ],
+)
+def test_a_verdict_needs_both(difference: Interval, p: float, expected: str) -> None:
+    assert verdict(difference, p) == expected
+
+
+def test_equal_arms_are_called_different_at_most_5_times_in_100() -> None:
+    rng, named = np.random.default_rng(2), 0
+    for seed in range(300):
+        one, two = (rng.random((2, 150)) < 0.7).tolist()
+        difference = accuracy_difference(one, two, seed=seed, resamples=500)
+        named += verdict(difference, mcnemar(one, two).p) != "undecided"
+    assert named / 300 < 0.07
+
+
+def test_percentiles_interpolate() -> None:
+    assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
+    assert percentile([0.25], 95) == 0.25
+
+
+def test_no_data_raises() -> None:
+    for call in (
+        lambda: proportion(0, 0),
+        lambda: mcnemar([], []),
+        lambda: accuracy_difference([], [], seed=1),
+        lambda: percentile([], 95),
+        lambda: mcnemar([True], [True, False]),
+    ):
+        with pytest.raises(DataError):
+            call()
