@@ -1,0 +1,75 @@
+"""For applications: `ReviewAnalyzer().categorize_issues(["Still waiting ...", ...])`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reviewtune.client import connect
+from reviewtune.config import Config, PromptArm, load_params, project_root
+from reviewtune.dataset import normalise
+from reviewtune.errors import ConfigError
+from reviewtune.inference import Request, ask
+from reviewtune.prompts import Prompt
+from reviewtune.record import read_record
+
+
+class ReviewAnalyzer:
+    """Sorts reviews by their main issue, with the fine-tuned model of the last `dvc repro` or with the base model.
+
+    Args:
+        use_finetuned: False asks the base model with the label list in its prompt: expect much worse answers.
+        finetuned_model: a model's name, such as "ft:..."; None takes the one in models/finetuned.json.
+        project: the project's folder; None finds it from the current folder.
+
+    Raises:
+        ConfigError, DataError: no valid params.yaml, or no fine-tuned model yet.
+    """
+
+    def __init__(
+        self, use_finetuned: bool = True, finetuned_model: str | None = None, *, project: Path | None = None
+    ) -> None:
+        root = project or project_root()
+        self._config = load_params(root / "params.yaml")
+        self._prompt = _finetuned_prompt(self._config) if use_finetuned else _base_prompt(self._config)
+        if use_finetuned:
+            self.model = finetuned_model or read_record(root / "models" / "finetuned.json").model
+        else:
+            self.model = self._config.provider.base_model
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._config.data.labels)
+
+    def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
+        """One label of the list for each review, in order; None where the answer named none, or the review is empty.
+
+        Raises:
+            ProviderError: the provider could not be reached or refused; no review is skipped in silence.
+        """
+        texts = [normalise(review) for review in reviews]
+        full = [index for index, text in enumerate(texts) if text]
+        found: list[str | None] = [None] * len(texts)
+        if full:
+            for index, label in zip(full, self._ask([texts[index] for index in full]), strict=True):
+                found[index] = label
+        return found
+
+    def _ask(self, texts: list[str]) -> list[str | None]:
+        provider, how = self._config.provider, self._config.evaluation
+        schema = self._prompt.response_format if provider.structured_output else None
+        request = Request(self.model, schema, how.temperature, how.max_tokens, how.seed)
+        with connect(provider) as client:
+            chats = [self._prompt.messages(text) for text in texts]
+            asked = ask(client, request, chats, concurrency=provider.concurrency, title="classifying")
+        return [self._prompt.parse(answer.text) for answer in asked.answers]
+
+
+def _finetuned_prompt(config: Config) -> Prompt:
+    return Prompt(config.prompt, config.data.labels)
+
+
+def _base_prompt(config: Config) -> Prompt:
+    """The zero-shot arm's prompt, which names the labels: an untaught model has to be told them."""
+    for arm in config.arms.values():
+        if isinstance(arm, PromptArm) and arm.shots == 0 and not arm.reasoning:
+            return Prompt(arm.prompt, config.data.labels)
+    raise ConfigError("arms: no prompt arm without examples, whose prompt the base model needs; add conf/arm/zero_shot")

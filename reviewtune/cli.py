@@ -1,0 +1,95 @@
+"""The command line: `reviewtune --help`."""
+
+import csv
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reviewtune.errors import DataError, one_line_errors
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
+app.add_typer(provider, name="provider")
+
+
+def main() -> None:
+    """Entry point: the user's errors are one line and exit status 1."""
+    with one_line_errors():
+        app(prog_name="reviewtune")
+
+
+@app.command()
+def classify(
+    file: Annotated[Path, typer.Argument(help="CSV with one review a row")],
+    out: Annotated[Path, typer.Option(help="CSV to write: the same rows with a column `issue`")],
+    model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
+    base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
+    text_column: Annotated[str, typer.Option(help="the column that holds the review")] = "text",
+) -> None:
+    """Sort new reviews by their main issue."""
+    from reviewtune.analyzer import ReviewAnalyzer
+    from reviewtune.dataset import read_rows
+
+    rows = read_rows(file, [text_column])
+    if "issue" in rows[0].cells:
+        raise DataError(f"{file}: there is a column 'issue' already; rename it, so that nothing is overwritten")
+    issues = ReviewAnalyzer(not base, model).categorize_issues([row.cells[text_column] for row in rows])
+    _write_rows(out, [{**row.cells, "issue": issue or ""} for row, issue in zip(rows, issues, strict=True)])
+    for issue, count in Counter(issue or "(no usable answer)" for issue in issues).most_common():
+        print(f"{count:6d}  {issue}")
+
+
+@app.command()
+def compare(
+    reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
+) -> None:
+    """Print the comparison of the last `dvc repro`."""
+    from reviewtune.comparison import render
+    from reviewtune.files import read_json
+
+    path = reports / "comparison.json"
+    if not path.exists():
+        raise DataError(f"{path}: no comparison yet; run `make repro`")
+    render(read_json(path))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
+    """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
+    from reviewtune.config import load_params, project_root
+    from reviewtune.tracking import ui_command
+
+    command = ui_command(load_params(project_root() / "params.yaml").tracking, port)
+    print(f"MLflow UI: http://127.0.0.1:{port} (ready in some seconds; Ctrl-C ends it)", file=sys.stderr)
+    os.execv(command[0], command)
+
+
+@provider.command()
+def serve(
+    host: Annotated[str, typer.Option(help="an address other than loopback wants --api-key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free one")] = 8000,
+    data_dir: Annotated[Path | None, typer.Option(help="where files, jobs and models are kept")] = None,
+    api_key: Annotated[str | None, typer.Option(help="every request must bear it; or REVIEWTUNE_API_KEY")] = None,
+    base_model: Annotated[str | None, typer.Option(help="a further base model: hub id or folder")] = None,
+) -> None:
+    """Serve the OpenAI protocol until Ctrl-C. Any openai client works: base_url=http://127.0.0.1:8000/v1"""
+    options = {"--host": host, "--port": port, "--data-dir": data_dir, "--base-model": base_model}
+    command = [sys.executable, "-m", "reviewtune.local_server"]
+    command += [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    if api_key:
+        os.environ["REVIEWTUNE_API_KEY"] = api_key  # not on the command line, where every user of the machine reads it
+    os.execv(command[0], command)
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """Beside its place first, so that a full disk never leaves half a file under the right name."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)

@@ -1,0 +1,177 @@
+"""The only builder of an openai client: `with connect(config.provider) as client:`.
+
+For the local provider it attaches to the server that serves the account folder, or starts one that ends itself after
+IDLE_EXIT_SECONDS without a request. What goes wrong inside the `with` leaves as a ProviderError in one line.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import platformdirs
+from filelock import FileLock
+
+from reviewtune.config import Provider
+from reviewtune.errors import ProviderError
+
+IDLE_EXIT_SECONDS = 120
+START_SECONDS = 60
+LOCAL_KEY = "local"  # the openai client wants some key; a server of one's own has none unless it was given one
+
+
+@contextmanager
+def connect(provider: Provider) -> Iterator[openai.OpenAI]:
+    """An openai client for this provider, ready to use.
+
+    Raises:
+        ProviderError: no key, no server, a refused key, an unknown model, or limits that outlast the retries.
+    """
+    with _one_line(provider), _build(provider) as client:
+        yield client
+
+
+def account_folder() -> Path:
+    """Where the local provider keeps files, jobs and models; REVIEWTUNE_HOME moves it."""
+    if home := os.environ.get("REVIEWTUNE_HOME"):
+        return Path(home) / "data"
+    return platformdirs.user_data_path("reviewtune")
+
+
+def _build(provider: Provider) -> openai.OpenAI:
+    limits: dict[str, Any] = {
+        "max_retries": provider.max_retries,
+        "timeout": openai.Timeout(provider.timeout, connect=10.0),
+    }
+    if provider.kind == "local":
+        key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
+        return openai.OpenAI(base_url=provider.base_url or _local_address(provider.base_model), api_key=key, **limits)
+    if provider.kind == "azure":
+        return _azure(provider, limits)
+    return openai.OpenAI(base_url=provider.base_url, api_key=_key(provider), **limits)
+
+
+def _azure(provider: Provider, limits: dict[str, Any]) -> openai.OpenAI:
+    endpoint = provider.base_url or os.environ.get("AZURE_OPENAI_ENDPOINT")
+    version = os.environ.get("OPENAI_API_VERSION")
+    for value, name in ((endpoint, "AZURE_OPENAI_ENDPOINT"), (version, "OPENAI_API_VERSION")):
+        if not value:
+            raise ProviderError(f"provider azure: the variable {name} is not set; set it, or choose provider=local")
+    assert endpoint is not None
+    return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
+
+
+def _key(provider: Provider) -> str:
+    """The key from the environment; it is never logged, stored or put into a message."""
+    if provider.api_key_env is None:
+        return LOCAL_KEY
+    if key := os.environ.get(provider.api_key_env):
+        return key
+    raise ProviderError(
+        f"provider {provider.kind}: no key: the variable {provider.api_key_env} is not set; "
+        f"`export {provider.api_key_env}=...`, or choose provider=local, which needs none"
+    )
+
+
+def _local_address(base_model: str) -> str:
+    """The base URL of the server on the account folder, started if there is none.
+
+    Raises:
+        ProviderError: it does not start, or one that runs already does not offer the base model.
+    """
+    folder = account_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "start.lock"):  # two stages at once start one server, not two
+        address = _running(folder) or _start(folder, base_model)
+    if base_model not in (offered := _models(address) or [base_model]):
+        raise ProviderError(
+            f"the local provider at {address} does not offer '{base_model}', only {', '.join(offered)}; a server of "
+            f"ours ends after {IDLE_EXIT_SECONDS} s without work and the next one will; or end yours and run "
+            f"`reviewtune provider serve --base-model {base_model}`"
+        )
+    return address
+
+
+def _running(folder: Path) -> str | None:
+    try:
+        address = str(json.loads((folder / "server.json").read_text())["base_url"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    return address if _models(address) is not None else None
+
+
+def _models(address: str) -> list[str] | None:
+    """Names of the models that a server offers; None when it does not answer, [] when it wants another key."""
+    key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
+    with openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=10) as client:
+        try:
+            return [model.id for model in client.models.list()]
+        except openai.AuthenticationError:
+            return []  # the real call will say so
+        except openai.APIError:
+            return None
+
+
+def _start(folder: Path, base_model: str) -> str:
+    command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder)]
+    command += ["--idle-exit", str(IDLE_EXIT_SECONDS)]
+    if not base_model.startswith("ft:"):
+        command += ["--base-model", base_model]
+    with (folder / "server.log").open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal ends the command, not the training it started.
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if address := _running(folder):
+            return address
+        time.sleep(0.1)
+    process.terminate()
+    raise ProviderError(
+        f"the local provider did not start: {_last_line(folder / 'server.log')}; to see why, run `{' '.join(command)}`"
+    )
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"{log} is empty"
+
+
+@contextmanager
+def _one_line(provider: Provider) -> Iterator[None]:
+    """The openai client's errors as one ProviderError; the most telling type wins."""
+    who = f"provider {provider.kind}"
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
+    except openai.APIConnectionError as error:
+        where = provider.base_url or getattr(error.request, "url", "its address")
+        raise ProviderError(f"{who}: {where} cannot be reached; start it or mend provider.base_url") from error
+    except openai.AuthenticationError as error:
+        name = provider.api_key_env or "REVIEWTUNE_API_KEY"
+        raise ProviderError(f"{who}: the key in {name} was refused; check the variable") from error
+    except openai.APIStatusError as error:
+        raise ProviderError(f"{who}: {_said(error)}; {_advice(error, provider)}") from error
+
+
+def _said(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return f"HTTP {error.status_code}: {' '.join(str(body.get('message', error.message)).split())}"
+
+
+def _advice(error: openai.APIStatusError, provider: Provider) -> str:
+    if error.code == "training_not_available":
+        return "OpenAI has closed fine-tuning for this organisation: choose provider=local"
+    if error.status_code == 404 or error.param == "model":
+        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+    if error.status_code == 429:
+        return "lower provider.concurrency, check the account's limits, and run the same command again"
+    if error.status_code >= 500:
+        return "the fault is the provider's; run the same command again"
+    return "mend the request; nothing was paid for this one"

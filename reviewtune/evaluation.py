@@ -1,0 +1,194 @@
+"""One arm on the test split: ask, read the answers, score, write `reports/arms/ARM/`, log the MLflow run.
+
+Results (metrics.json, predictions.csv, per_label.csv) are equal for equal inputs; what differs from run to run
+(run id, timings) stands in run.json beside them.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import openai
+import pandas as pd
+
+from reviewtune import figures, linear
+from reviewtune.config import Config, Data, Prices, PromptArm, Provider
+from reviewtune.files import write_json
+from reviewtune.inference import Answer, Request, ask
+from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.pricing import YARDSTICK, Usage, per_thousand
+from reviewtune.prompts import Prompt, draw_examples
+from reviewtune.statistics import percentile, proportion
+from reviewtune.tracking import Run
+
+Kind = Literal["linear", "prompt", "finetuned"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model, how it is asked, and who is paid for it."""
+
+    arm: str
+    kind: Kind
+    model: str
+    prompt: Prompt | None = None
+    provider: Provider | None = None
+    temperature: float = 0
+    max_tokens: int = 64
+    seed: int = 0
+
+    @classmethod
+    def of_arm(cls, name: str, arm: PromptArm, labels: dict[str, str], pool: pd.DataFrame) -> Self:
+        """A prompt arm; its examples are drawn from the pool of training reviews."""
+        examples = draw_examples(pool, list(labels), arm.shots, arm.seed)
+        prompt = Prompt(arm.prompt, labels, arm.reasoning, examples)
+        model = arm.provider.base_model
+        return cls(name, "prompt", model, prompt, arm.provider, arm.temperature, arm.max_tokens, arm.seed)
+
+    @classmethod
+    def of_finetuned(cls, model: str, config: Config) -> Self:
+        prompt, how = Prompt(config.prompt, config.data.labels), config.evaluation
+        return cls("finetuned", "finetuned", model, prompt, config.provider, how.temperature, how.max_tokens, how.seed)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an arm achieved."""
+
+    subject: Subject
+    predictions: pd.DataFrame
+    scores: Scores
+    metrics: dict[str, Any]
+    timings: dict[str, float | int | None]
+
+
+def evaluate_model(
+    client: openai.OpenAI, subject: Subject, test: pd.DataFrame, data: Data, prices: Prices, *, test_sha256: str
+) -> Evaluation:
+    """Ask the model for every test review and score its answers."""
+    prompt, provider = subject.prompt, subject.provider
+    assert prompt is not None
+    assert provider is not None
+    schema = prompt.response_format if provider.structured_output else None
+    request = Request(subject.model, schema, subject.temperature, subject.max_tokens, subject.seed)
+    chats = [prompt.messages(text) for text in test["text"]]
+    asked = ask(client, request, chats, concurrency=provider.concurrency, title=subject.arm)
+    predictions = _predictions(test, [_read(answer, prompt) for answer in asked.answers], data)
+    usage = sum((answer.usage for answer in asked.answers), Usage())
+    result = _evaluation(subject, predictions, data, test_sha256)
+    result.metrics.update(_money(usage, len(test), subject, prices))
+    return replace(result, timings=_timings(asked.answers, asked.seconds))
+
+
+def evaluate_linear(
+    arm: str, train: pd.DataFrame, test: pd.DataFrame, data: Data, *, seed: int, test_sha256: str
+) -> Evaluation:
+    """Fit the linear baseline on the training split and label the test split."""
+    answers = linear.fit_predict(train["text"].tolist(), train["label"].tolist(), test["text"].tolist(), seed=seed)
+    rows = [{"predicted": label, "answer": label, "error": ""} for label in answers.labels]
+    result = _evaluation(Subject(arm, "linear", linear.MODEL), _predictions(test, rows, data), data, test_sha256)
+    result.metrics.update(_money(Usage(), len(test), result.subject, None))
+    speed = len(test) / answers.seconds
+    return replace(result, timings={"wall_seconds": round(answers.seconds, 3), "reviews_per_second": round(speed, 1)})
+
+
+def write(evaluation: Evaluation, folder: Path) -> None:
+    """metrics.json, predictions.csv, per_label.csv and confusion_matrix.png; run.json comes with the run's id."""
+    write_json(evaluation.metrics, folder / "metrics.json")
+    evaluation.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
+    per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
+    title = f"{evaluation.subject.arm}: {evaluation.subject.model}"
+    (folder / "confusion_matrix.png").write_bytes(figures.confusion_matrix(evaluation.scores, title))
+
+
+def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
+    write_json({"mlflow_run_id": run_id, **evaluation.timings}, folder / "run.json")
+
+
+def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
+    """Metrics, tags, the predictions as a table and every file of the arm's folder."""
+    metrics, subject = evaluation.metrics, evaluation.subject
+    run.tags({"arm": subject.arm, "arm_kind": subject.kind, "model": subject.model, **_prompt_tags(subject)})
+    numbers = {name: metrics[name] for name in ("precision", "recall", "f1", "invalid", "n")}
+    numbers |= {"accuracy": metrics["accuracy"]["value"], "macro_f1": metrics["macro"]["f1"]}
+    numbers |= {f"accuracy_{end}": metrics["accuracy"][end] for end in ("low", "high")}
+    numbers |= {name: value for name, value in metrics.items() if name.endswith(("_tokens", "_accuracy"))}
+    numbers |= {name: value for name, value in metrics.items() if name.startswith("cost_")}
+    run.metrics({name: value for name, value in {**numbers, **evaluation.timings}.items() if value is not None})
+    run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
+    run.table(evaluation.predictions, "predictions.json")
+    for path in sorted(folder.iterdir()):
+        if path.name != "run.json":
+            run.artifact(path)
+
+
+def unusable(evaluation: Evaluation) -> pd.DataFrame:
+    """The rows whose answer named no label of the list."""
+    return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
+
+
+def _read(answer: Answer, prompt: Prompt) -> dict[str, Any]:
+    label = prompt.parse(answer.text)
+    error = "" if label else f"no label of the list (finish reason: {answer.finish_reason})"
+    tokens = {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
+    return {"predicted": label or INVALID, "answer": answer.text, "error": error, **tokens}
+
+
+def _predictions(test: pd.DataFrame, answers: list[dict[str, Any]], data: Data) -> pd.DataFrame:
+    table = pd.concat([test[["review_id", "label"]], pd.DataFrame(answers)], axis=1)
+    table.insert(3, "correct", (table["label"] == table["predicted"]).astype(int))
+    return pd.concat([table, test[list(data.slices)]], axis=1)
+
+
+def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sha256: str) -> Evaluation:
+    scores = score(predictions["label"].tolist(), predictions["predicted"].tolist(), labels=list(data.labels))
+    metrics: dict[str, Any] = {"arm": subject.arm, "kind": subject.kind, "model": subject.model, **as_json(scores)}
+    slices: dict[str, Any] = {
+        f"{column}={value}": {"n": len(part), "accuracy": proportion(int(part["correct"].sum()), len(part)).as_json()}
+        for column in data.slices
+        for value, part in predictions.groupby(column)
+    }
+    if "hard=1" in slices:
+        metrics["hard_accuracy"] = slices["hard=1"]["accuracy"]["value"]
+    metrics["slices"] = slices
+    metrics["test_sha256"] = test_sha256
+    metrics["prompt_fingerprint"] = subject.prompt.fingerprint if subject.prompt else None
+    return Evaluation(subject, predictions, scores, metrics, {})
+
+
+def _money(usage: Usage, reviews: int, subject: Subject, prices: Prices | None) -> dict[str, Any]:
+    """Measured usage times the price book. For a free provider also what the same tokens would have cost."""
+    tokens = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    if prices is None or subject.provider is None:
+        return {**tokens, "cost_per_1k": 0.0, "cost_per_1k_at_gpt_4o_mini": None}
+    kind: Literal["base", "finetuned"] = "finetuned" if subject.kind == "finetuned" else "base"
+    paid = per_thousand(usage, reviews, prices, subject.provider.priced_as, kind)
+    # A cached prefix is an accident of one run at one provider: the yardstick counts every token in full.
+    uncached = Usage(usage.prompt, 0, usage.completion)
+    yardstick = per_thousand(uncached, reviews, prices, YARDSTICK, kind) if YARDSTICK in prices.models else None
+    return {**tokens, "cost_per_1k": paid, "cost_per_1k_at_gpt_4o_mini": yardstick}
+
+
+def _timings(answers: list[Answer], seconds: float) -> dict[str, float | int | None]:
+    """Without the first answer, during which the model may have been loaded."""
+    rest = [answer.latency for answer in answers[1:]]
+    return {
+        "latency_p50": round(percentile(rest, 50), 4) if rest else None,
+        "latency_p95": round(percentile(rest, 95), 4) if rest else None,
+        "first_answer_seconds": round(answers[0].latency, 4),
+        "reviews_per_second": round(len(rest) / seconds, 2) if rest else None,
+        "wall_seconds": round(seconds + answers[0].latency, 3),
+        "requests": len(answers),
+        "retries": sum(answer.retries for answer in answers),
+    }
+
+
+def _prompt_tags(subject: Subject) -> dict[str, str]:
+    if subject.prompt is None or subject.provider is None:
+        return {}
+    return {
+        "prompt_fingerprint": subject.prompt.fingerprint,
+        "prompt": subject.prompt.settings.name,
+        "provider": subject.provider.kind,
+        "base_model": subject.provider.base_model,
+    }

@@ -1,0 +1,150 @@
+"""The record of a fine-tuned model: models/finetuned.json, beside it models/run.json with what differs between runs."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reviewtune.chat import read_lines
+from reviewtune.config import Prompt as PromptSettings
+from reviewtune.dataset import sha256
+from reviewtune.errors import ConfigError, DataError, LeakError
+from reviewtune.figures import training_curve
+from reviewtune.files import read_json, write_json
+from reviewtune.finetuning import Finetuned, Order
+from reviewtune.leaks import refuse_leak
+from reviewtune.prompts import Prompt
+from reviewtune.tracking import Run
+
+RECORD, RUN, CURVE, PICTURE = "finetuned.json", "run.json", "training_curve.csv", "training_curve.png"
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Everything that names the model and what it has seen. Equal for equal orders at the local provider."""
+
+    model: str
+    job_id: str
+    base_model: str
+    provider: str
+    prompt_fingerprint: str
+    training_sha256: str
+    validation_sha256: str
+    run_key: str
+    seed: int
+    hyperparameters: dict[str, Any]
+    trained_tokens: int
+    checkpoints: list[dict[str, Any]]
+
+
+def record_of(finetuned: Finetuned, order: Order, prompt: Prompt) -> ModelRecord:
+    job = finetuned.job
+    return ModelRecord(
+        model=finetuned.model,
+        job_id=job.id,
+        base_model=order.provider.base_model,
+        provider=order.provider.kind,
+        prompt_fingerprint=prompt.fingerprint,
+        training_sha256=sha256(order.training_file),
+        validation_sha256=sha256(order.validation_file),
+        run_key=order.key,
+        seed=job.seed,
+        hyperparameters=_hyperparameters(finetuned),
+        trained_tokens=job.trained_tokens or 0,
+        checkpoints=finetuned.checkpoints,
+    )
+
+
+def write_record(record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
+    """finetuned.json and the loss curve as CSV and PNG."""
+    write_json(asdict(record), models / RECORD)
+    reports.mkdir(parents=True, exist_ok=True)
+    finetuned.curve.to_csv(reports / CURVE, index=False, lineterminator="\n")
+    chosen = int(finetuned.curve["step"].max()) if len(finetuned.curve) else None
+    (reports / PICTURE).write_bytes(training_curve(_with_full(finetuned), chosen_step=chosen))
+
+
+def write_run(finetuned: Finetuned, models: Path, run_id: str) -> None:
+    job = finetuned.job
+    seconds = (job.finished_at or int(time.time())) - job.created_at
+    write_json({"mlflow_run_id": run_id, "job_seconds": seconds}, models / RUN)
+
+
+def read_record(path: Path) -> ModelRecord:
+    """The model that the last fine-tune made.
+
+    Raises:
+        DataError: there is none, or the file is not what `write_record` wrote.
+    """
+    try:
+        return ModelRecord(**read_json(path))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no fine-tuned model yet; run `dvc repro finetune`") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: {error}; run `dvc repro finetune` to write it anew") from error
+
+
+def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataFrame, *, similarity: float) -> None:
+    """Refuse to score a model that is asked differently from how it was taught, or that has seen a test review.
+
+    Raises:
+        ConfigError: the prompt is not the one of the training file.
+        LeakError: the chat files are not those of the training, or hold a test review.
+    """
+    if record.prompt_fingerprint != prompt.fingerprint:
+        raise ConfigError(
+            f"model {record.model} was trained with prompt {record.prompt_fingerprint}, conf/ says "
+            f"{prompt.fingerprint} ({prompt.settings.name}); run `dvc repro` to train it anew"
+        )
+    seen = {"training_data.jsonl": record.training_sha256, "validation_data.jsonl": record.validation_sha256}
+    for name, digest in seen.items():
+        if sha256(chat / name) != digest:
+            raise LeakError(f"{chat / name} is not the file that {record.model} was trained with; run `dvc repro`")
+    known = {name: texts_of(chat / name, prompt.settings) for name in seen}
+    refuse_leak(test, known, similarity=similarity)
+
+
+def texts_of(path: Path, settings: PromptSettings) -> list[str]:
+    """The reviews in a chat file, without what the prompt puts around them."""
+    before, _, after = settings.user.partition("{text}")
+    users = (line["messages"][-2]["content"] for line in read_lines(path))
+    return [user.removeprefix(before).removesuffix(after) for user in users]
+
+
+def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
+    """The curve as metrics by step, the model's names as tags, the record, the picture and the files' hashes."""
+    run.tags(
+        {
+            "model": record.model,
+            "job_id": record.job_id,
+            "base_model": record.base_model,
+            "provider": record.provider,
+            "prompt_fingerprint": record.prompt_fingerprint,
+            "training_sha256": record.training_sha256,
+        }
+    )
+    run.series(finetuned.curve, "step")
+    run.series(_epoch_ends(finetuned), "step")
+    run.metrics({"trained_tokens": record.trained_tokens})
+    run.params({"resolved": record.hyperparameters})
+    run.text(record.model + "\n", "model_id.txt")
+    run.json({"training": record.training_sha256, "validation": record.validation_sha256}, "chat_files_sha256.json")
+    for path in (models / RECORD, reports / CURVE, reports / PICTURE):
+        run.artifact(path)
+
+
+def _hyperparameters(finetuned: Finetuned) -> dict[str, Any]:
+    """As the provider resolved them: numbers where `auto` was asked."""
+    found = finetuned.job.hyperparameters
+    return found.model_dump(exclude_none=True) if found else {}
+
+
+def _epoch_ends(finetuned: Finetuned) -> pd.DataFrame:
+    rows = [(c["step"], c["valid_loss"]) for c in finetuned.checkpoints]
+    return pd.DataFrame(rows, columns=["step", "full_valid_loss"])
+
+
+def _with_full(finetuned: Finetuned) -> pd.DataFrame:
+    return finetuned.curve.merge(_epoch_ends(finetuned), on="step", how="left")

@@ -1,0 +1,26 @@
+"""Stage compare: reports/arms/*, models/run.json -> reports/comparison.{md,json,csv} and pictures.
+
+Run: dvc repro compare
+"""
+
+from pathlib import Path
+
+from reviewtune.comparison import compare, load_arm, write
+from reviewtune.config import load_params
+from reviewtune.errors import one_line_errors
+from reviewtune.lineage import log_pass
+
+REPORTS, MODELS = Path("reports"), Path("models")
+
+
+def main() -> None:
+    config = load_params()
+    how, folders = config.evaluation, [REPORTS / "arms" / name for name in (*config.arms, "finetuned")]
+    arms = [load_arm(folder) for folder in folders]
+    written = write(compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples), REPORTS)
+    log_pass(config.tracking, [*(folder / "run.json" for folder in folders), MODELS / "run.json"], written)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

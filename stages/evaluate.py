@@ -1,0 +1,33 @@
+"""Stage evaluate: data/splits/test.csv, models/finetuned.json -> reports/arms/finetuned/.  Run: dvc repro evaluate"""
+
+from pathlib import Path
+
+from reviewtune import evaluation
+from reviewtune.arms import evaluate_finetuned
+from reviewtune.config import load_params
+from reviewtune.dataset import read_reviews
+from reviewtune.errors import one_line_errors
+from reviewtune.lineage import describe_run
+from reviewtune.record import read_record
+from reviewtune.tracking import open_run
+
+SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
+SPLITS, CHAT, FOLDER = Path("data/splits"), Path("data/chat"), Path("reports/arms/finetuned")
+
+
+def main() -> None:
+    config, record = load_params(), read_record(Path("models/finetuned.json"))
+    test = read_reviews(SPLITS / "test.csv")
+    tags = {"job_id": record.job_id, "training_sha256": record.training_sha256}
+    with open_run(config.tracking, name="finetuned", kind="evaluation", tags=tags) as run:
+        describe_run(run, config, sections=SECTIONS, inputs={"test": "evaluation"})
+        result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
+        evaluation.write(result, FOLDER)
+        evaluation.log(run, result, FOLDER)
+        run.text(record.model + "\n", "model_id.txt")
+        evaluation.write_run(result, FOLDER, run.id)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,38 @@
+"""Stage finetune: data/chat/*.jsonl -> models/finetuned.json, models/run.json, reports/training_curve.csv and .png.
+
+Run: dvc repro finetune        Killed half-way? The same command finds the job again; nothing is paid twice.
+"""
+
+from pathlib import Path
+
+from reviewtune import record
+from reviewtune.client import connect
+from reviewtune.config import load_params
+from reviewtune.errors import one_line_errors
+from reviewtune.finetuning import Order, finetune
+from reviewtune.lineage import describe_run
+from reviewtune.prompts import Prompt
+from reviewtune.tracking import open_run
+
+SECTIONS = ("data", "split", "provider", "prompt", "training")
+CHAT, MODELS, REPORTS = Path("data/chat"), Path("models"), Path("reports")
+
+
+def main() -> None:
+    config = load_params()
+    order = Order(
+        CHAT / "training_data.jsonl", CHAT / "validation_data.jsonl", provider=config.provider, training=config.training
+    )
+    with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=order.key) as run:
+        describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
+        with connect(config.provider) as client:
+            finetuned = finetune(client, order)
+        made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels))
+        record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
+        record.write_run(finetuned, MODELS, run.id)
+        record.log(run, made, finetuned, models=MODELS, reports=REPORTS)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

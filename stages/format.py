@@ -1,0 +1,31 @@
+"""Stage format: data/splits/{train,valid}.csv -> data/chat/*.jsonl, reports/cost_estimate.json.
+
+Run: dvc repro format
+"""
+
+from pathlib import Path
+
+from reviewtune.chat import check, cost_estimate, lines_of, write_lines
+from reviewtune.config import load_params
+from reviewtune.dataset import read_reviews
+from reviewtune.errors import one_line_errors
+from reviewtune.files import write_json
+from reviewtune.prompts import Prompt
+
+SPLITS, CHAT = Path("data/splits"), Path("data/chat")
+
+
+def main() -> None:
+    config = load_params()
+    prompt = Prompt(config.prompt, config.data.labels)
+    write_lines(CHAT / "training_data.jsonl", lines_of(read_reviews(SPLITS / "train.csv"), prompt))
+    write_lines(CHAT / "validation_data.jsonl", lines_of(read_reviews(SPLITS / "valid.csv"), prompt))
+    training, validation = (check(CHAT / f"{name}_data.jsonl", prompt) for name in ("training", "validation"))
+    write_json(cost_estimate(training, validation, config.prices), Path("reports/cost_estimate.json"))
+    for warning in (*training.warnings, *validation.warnings):
+        print(f"warning: {warning}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,23 @@
+"""Stage prepare: data/raw/*.csv -> data/labeled.csv, reports/data.json, reports/data.md.  Run: dvc repro prepare"""
+
+from pathlib import Path
+
+from reviewtune.config import load_params
+from reviewtune.datareport import describe, to_markdown
+from reviewtune.dataset import prepare, write_reviews
+from reviewtune.errors import one_line_errors
+from reviewtune.files import write_json, write_text
+
+
+def main() -> None:
+    config = load_params()
+    prepared = prepare(config.data.path, config.data)
+    facts = describe(prepared, config.data, similarity=config.split.similarity)
+    write_reviews(prepared.reviews, Path("data/labeled.csv"))
+    write_json(facts, Path("reports/data.json"))
+    write_text(to_markdown(facts), Path("reports/data.md"))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

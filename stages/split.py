@@ -1,0 +1,19 @@
+"""Stage split: data/labeled.csv -> data/splits/{train,valid,test}.csv, manifest.json.  Run: dvc repro split"""
+
+from pathlib import Path
+
+from reviewtune.config import load_params
+from reviewtune.dataset import read_reviews
+from reviewtune.errors import one_line_errors
+from reviewtune.splits import split, write_splits
+
+
+def main() -> None:
+    config, source = load_params(), Path("data/labeled.csv")
+    splits = split(read_reviews(source), config.split, train_size=config.data.train_size)
+    write_splits(splits, Path("data/splits"), source=source, settings=config.split)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,194 @@
+"""429, 500, cut connections: nothing is lost, skipped or paid twice. Real client, real server, a proxy that fails."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pandas as pd
+import pytest
+
+from reviewtune import evaluation
+from reviewtune.chat import lines_of, write_lines
+from reviewtune.client import connect
+from reviewtune.config import Config, Provider
+from reviewtune.errors import JobError, ProviderError
+from reviewtune.evaluation import Subject, evaluate_model, unusable
+from reviewtune.finetuning import Order, create, finetune, follow
+from reviewtune.inference import Request, ask
+from reviewtune.metrics import INVALID
+from reviewtune.prompts import Prompt
+from tests.faulty_proxy import Fault, FaultyProxy, faulty
+from tests.serving import ServerProcess
+
+CHAT, JOBS = "POST /v1/chat/completions", "POST /v1/fine_tuning/jobs"
+
+
+@pytest.fixture
+def proxy(server: ServerProcess) -> Iterator[FaultyProxy]:
+    with faulty(server.base_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def provider(config: Config, proxy: FaultyProxy, base: str) -> Provider:
+    changes = {"base_url": proxy.base_url, "base_model": base, "timeout": 60.0}
+    return config.provider.model_copy(update=changes)
+
+
+@pytest.fixture
+def prompt(config: Config) -> Prompt:
+    return Prompt(config.prompt, config.data.labels)
+
+
+def reviews(config: Config, n: int, word: str = "case") -> pd.DataFrame:
+    labels = (list(config.data.labels) * n)[:n]
+    texts = [f"{word} {i}: {label} and so on" for i, label in enumerate(labels)]
+    return pd.DataFrame({"review_id": [f"r{i}" for i in range(n)], "text": texts, "label": labels, "hard": "0"})
+
+
+def request_for(base: str, prompt: Prompt) -> Request:
+    return Request(base, prompt.response_format, temperature=0, max_tokens=40, seed=1)
+
+
+def order(config: Config, provider: Provider, prompt: Prompt, folder: Path, suffix: str) -> Order:
+    for name, n in (("training", 22), ("validation", 11)):
+        write_lines(folder / f"{name}.jsonl", lines_of(reviews(config, n, suffix), prompt))
+    training = config.training.model_copy(update={"n_epochs": 1, "suffix": suffix})
+    return Order(folder / "training.jsonl", folder / "validation.jsonl", provider, training)
+
+
+def jobs_of(client: openai.OpenAI, order: Order) -> list[str]:
+    return [job.id for job in client.fine_tuning.jobs.list() if (job.metadata or {}).get("run_key") == order.key]
+
+
+def test_faults_that_pass_are_retried_and_change_no_answer(
+    provider: Provider, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
+) -> None:
+    chats = [prompt.messages(text) for text in reviews(config, 24)["text"]]
+    with connect(provider) as client:
+        calm = ask(client, request_for(base, prompt), chats, concurrency=8, title="calm")
+        proxy.plan(CHAT, "429", "fine", "500", "cut before", "fine", "429", "cut after", "fine", "fine", "500", "429")
+        rough = ask(client, request_for(base, prompt), chats, concurrency=8, title="rough")
+    assert [one.text for one in rough.answers] == [one.text for one in calm.answers]
+    assert sum(one.retries for one in rough.answers) == 7
+    assert sum(one.retries for one in calm.answers) == 0
+
+
+def test_faults_that_stay_end_in_one_line_and_no_result(
+    provider: Provider, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str
+) -> None:
+    always: list[Fault] = ["500"] * 500
+    proxy.plan(CHAT, *always)
+    subject = Subject("x", "prompt", base, prompt, provider.model_copy(update={"max_retries": 1}))
+    said = r"HTTP 500.*run the same command again"
+    with pytest.raises(ProviderError, match=said) as caught, connect(subject.provider or provider) as client:
+        evaluate_model(client, subject, reviews(config, 30), config.data, config.prices, test_sha256="-")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_is_one_line(provider: Provider, config: Config, prompt: Prompt) -> None:
+    with pytest.raises(ProviderError, match=r"HTTP 404: .*provider.base_model"), connect(provider) as client:
+        ask(client, request_for("no-such-model", prompt), [prompt.messages("x")], concurrency=1, title="x")
+
+
+def test_unusable_answers_count_as_errors_and_are_listed(
+    provider: Provider, config: Config, prompt: Prompt, base: str, tmp_path: Path
+) -> None:
+    """Without a schema the untrained model babbles: no answer is a label, none is dropped."""
+    subject = Subject("babble", "prompt", base, prompt, provider.model_copy(update={"structured_output": False}))
+    with connect(provider) as client:
+        result = evaluate_model(client, subject, reviews(config, 22), config.data, config.prices, test_sha256="-")
+    assert len(unusable(result)) == len(result.predictions) == result.metrics["invalid"] == 22
+    assert result.metrics["accuracy"]["value"] == 0
+    evaluation.write(result, tmp_path)
+    listed = pd.read_csv(tmp_path / "predictions.csv")
+    assert (listed["predicted"] == INVALID).all()
+    assert listed["error"].str.contains("finish reason: length").all()
+
+
+def test_a_lost_answer_to_create_makes_no_second_job(
+    provider: Provider,
+    proxy: FaultyProxy,
+    config: Config,
+    prompt: Prompt,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = order(config, provider, prompt, tmp_path, "lost")
+    proxy.plan(JOBS, "cut after")
+    with pytest.raises(ProviderError), connect(provider) as client:
+        finetune(client, wanted)
+    with connect(provider) as client:
+        finetuned = finetune(client, wanted)
+        assert jobs_of(client, wanted) == [finetuned.job.id]
+        assert finetune(client, wanted).model == finetuned.model  # and a third time: nothing new
+        assert jobs_of(client, wanted) == [finetuned.job.id]
+    assert proxy.arrived[JOBS] == 1
+    assert finetuned.curve["train_loss"].notna().all()
+
+
+def test_a_create_that_never_arrived_is_made_by_the_next_run_alone(
+    provider: Provider,
+    proxy: FaultyProxy,
+    config: Config,
+    prompt: Prompt,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = order(config, provider, prompt, tmp_path, "never-arrived")
+    for fault in ("500", "429", "cut before"):
+        proxy.plan(JOBS, fault)
+        with pytest.raises(ProviderError), connect(provider) as client:
+            finetune(client, wanted)
+        assert proxy.arrived[JOBS] == 0
+    with connect(provider) as client:
+        finetuned = finetune(client, wanted)
+        assert jobs_of(client, wanted) == [finetuned.job.id]
+    assert proxy.arrived[JOBS] == 1
+
+
+def test_trouble_while_following_a_job_is_sat_out(
+    provider: Provider,
+    proxy: FaultyProxy,
+    config: Config,
+    prompt: Prompt,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = order(config, provider, prompt, tmp_path, "rough-ride")
+    with connect(provider) as client:
+        uploads = len(list(client.files.list(purpose="fine-tune")))
+        proxy.plan("GET /v1/fine_tuning/jobs", "500", "cut after")
+        proxy.plan("POST /v1/files", "500", "429")
+        finetuned = finetune(client, wanted)
+        assert finetuned.job.status == "succeeded"
+        assert len(list(client.files.list(purpose="fine-tune"))) == uploads + 2
+
+
+def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
+    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = order(config, provider, prompt, tmp_path, "cancelled")
+    long = wanted.training.model_copy(update={"n_epochs": 50})
+    wanted = Order(wanted.training_file, wanted.validation_file, provider, long)
+    with connect(provider) as client:
+        job = create(client, wanted)
+        client.fine_tuning.jobs.cancel(job.id)
+        assert follow(client, job).status == "cancelled"
+        assert finetune(client, wanted).job.id != job.id
+        assert len(jobs_of(client, wanted)) == 2
+
+
+def test_bad_training_data_ends_in_one_line(
+    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = order(config, provider, prompt, tmp_path, "too-few")
+    lines = wanted.training_file.read_text().splitlines()[:5]
+    wanted.training_file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(JobError, match=r"ended as failed: .*at least 10 examples"), connect(provider) as client:
+        finetune(client, wanted)
