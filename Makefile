@@ -1,0 +1,55 @@
+# Every command sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# No telemetry from any part.
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro ui sweep params check test
+
+help:  ## this list
+	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@echo
+	@echo "  own data: a CSV in data/raw/, one file conf/data/NAME.yaml, then: dvc exp run -S data=NAME"
+	@echo "  (for dvc, mlflow and reviewtune by hand: source $(VENV)/bin/activate)"
+
+setup: $(STAMP)  ## the virtual environment .venv, once
+
+$(STAMP): requirements.lock requirements-local.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"error: Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; try: make setup PYTHON=python3.12" if not (3, 11) <= v <= (3, 13) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet -r requirements.lock
+	python -m pip install --quiet -c requirements.lock -r requirements-local.txt
+	python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+repro: setup  ## the pipeline on the labelled reviews: fine-tune, evaluate, compare; only what is stale runs
+	@dvc repro
+	@reviewtune compare
+
+ui: setup  ## the MLflow UI at http://127.0.0.1:5000
+	@reviewtune ui
+
+sweep: setup  ## a small multirun: two prompts x two epoch counts, ranked
+	@python stages/sweep.py --multirun prompt=short,detailed training.n_epochs=1,2
+
+params: setup  ## conf/ -> params.yaml, after every change of conf/
+	@python stages/check_config.py --write
+
+check: setup  ## lint, types, import directions, configuration in step
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+	pytest -q tests/test_project.py
+
+test: check  ## check, then all tests, fast ones first
+	pytest
+

@@ -1,0 +1,36 @@
+"""Shared by all tests: the real configuration, and no influence from the user's environment."""
+
+from pathlib import Path
+
+import pytest
+
+from reviewtune.config import Config, load_params
+
+pytest_plugins = ["tests.serving"]  # a real server over a tiny model
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return load_params(PROJECT / "params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_API_KEY", "DVC_ROOT", "DVC_EXP_NAME", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: the library, the server over a tiny model, the real model, the pipeline."""
+
+    def cost(item: pytest.Item) -> tuple[bool, ...]:
+        pipeline, model = (item.get_closest_marker(name) is not None for name in ("pipeline", "model"))
+        return pipeline, model, "local_server" in item.path.parts
+
+    items.sort(key=cost)

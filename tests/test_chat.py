@@ -1,0 +1,128 @@
+"""Chat files: OpenAI's rules, refused by line; tokens and prices that hold against published numbers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reviewtune.chat import check, cost_estimate, count_tokens, lines_of, read_lines, write_lines
+from reviewtune.config import Config
+from reviewtune.errors import DataError
+from reviewtune.pricing import Usage, inference_cost, per_thousand, training_cost
+from reviewtune.prompts import Prompt
+
+Change = Callable[[list[dict[str, Any]]], object]
+
+
+@pytest.fixture
+def prompt(config: Config) -> Prompt:
+    return Prompt(config.prompt, config.data.labels)
+
+
+def reviews(n: int) -> pd.DataFrame:
+    labels = ["delivery_delay", "damaged_item"]
+    return pd.DataFrame(
+        {"text": [f"review {i}, \u201equoted\u201d \uc548\ub155" for i in range(n)], "label": (labels * n)[:n]}
+    )
+
+
+def test_what_we_write_passes_and_comes_back(tmp_path: Path, prompt: Prompt) -> None:
+    path = tmp_path / "training_data.jsonl"
+    lines = lines_of(reviews(12), prompt)
+    write_lines(path, lines)
+    assert read_lines(path) == lines
+    found = check(path, prompt)
+    assert found.examples == 12
+    assert found.tokens == sum(count_tokens(line["messages"]) for line in lines)
+    assert [warning.split(":")[0] for warning in found.warnings] == ["training_data.jsonl"] * 2
+
+
+def test_ten_examples_are_needed(tmp_path: Path, prompt: Prompt) -> None:
+    path = tmp_path / "training_data.jsonl"
+    write_lines(path, lines_of(reviews(9), prompt))
+    with pytest.raises(DataError, match=r"9 example.*at least 10"):
+        check(path, prompt)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda m: m[0].update(role="narrator"), "role must be one of"),
+        (lambda m: m.pop(), "last message must be the assistant's, it is user"),
+        (lambda m: m[-1].update(content="delivery_delay"), "names no label"),
+        (lambda m: m[1].update(content=" "), "user message has no text"),
+        (lambda m: m.pop(1), "no user message"),
+        (lambda m: m.clear(), "last message must be the assistant's, it is missing"),
+        (lambda m: m[1].update(content="word " * 70_000), "at most 65536"),
+    ],
+)
+def test_a_line_that_breaks_a_rule_is_named(tmp_path: Path, prompt: Prompt, change: Change, fault: str) -> None:
+    path = tmp_path / "training_data.jsonl"
+    lines = [json.loads(json.dumps(line)) for line in lines_of(reviews(12), prompt)]
+    change(lines[6]["messages"])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=rf"training_data.jsonl line 7: .*{fault}"):
+        check(path, prompt)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"messages": 1}', "hello"])
+def test_a_line_that_is_no_chat(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.jsonl").write_text(text + "\n")
+    with pytest.raises(DataError, match="line 1: "):
+        read_lines(tmp_path / "x.jsonl")
+
+
+def test_tokens_as_in_openais_cookbook() -> None:
+    """The worked example of "How to count tokens with tiktoken": 124 prompt tokens for gpt-4o-mini.
+
+    The cookbook counts one token a `name`, of which this has four, and 3 for the reply's start, as we do.
+    """
+    rows = [
+        (
+            "system",
+            "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
+        ),
+        ("system", "New synergies will help drive top-line growth."),
+        ("system", "Things working well together will increase revenue."),
+        (
+            "system",
+            "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
+        ),
+        ("system", "Let's talk later when we're less busy about how to do better."),
+        (
+            "user",
+            "This late pivot means we don't have time to boil the ocean for the client deliverable.",
+        ),
+    ]
+    names = 4 * (1 + 2)  # example_user and example_assistant: two tokens each, and one a name
+    assert count_tokens([{"role": role, "content": text} for role, text in rows]) + names == pytest.approx(124, abs=4)
+
+
+def test_training_cost_is_what_the_price_list_says(config: Config) -> None:
+    """gpt-4o-mini: 3 USD for a million trained tokens; base 0.15 in, 0.60 out; tuned twice that."""
+    row = config.prices.models["gpt-4o-mini-2024-07-18"]
+    assert training_cost(1_000_000, row) == 3.0
+    assert inference_cost(Usage(1_000_000, 0, 0), row, "base") == 0.15
+    assert inference_cost(Usage(1_000_000, 1_000_000, 1_000_000), row, "base") == pytest.approx(0.675)
+    assert inference_cost(Usage(1_000_000, 0, 1_000_000), row, "finetuned") == pytest.approx(1.5)
+
+
+def test_cost_per_thousand_of_the_usual_guide(config: Config) -> None:
+    """213.6 prompt and 2 answer tokens a review: 0.033 USD per 1,000 with the base model, 0.066 tuned."""
+    usage = Usage(2136 * 100, 0, 20 * 100)
+    book, name = config.prices, "gpt-4o-mini-2024-07-18"
+    assert per_thousand(usage, 1000, book, name, "base") == pytest.approx(0.033, abs=0.001)
+    assert per_thousand(usage, 1000, book, name, "finetuned") == pytest.approx(0.066, abs=0.001)
+    assert per_thousand(usage, 1000, book, None, "base") == 0.0
+
+
+def test_the_estimate_prices_every_model_of_the_book(tmp_path: Path, prompt: Prompt, config: Config) -> None:
+    path = tmp_path / "training_data.jsonl"
+    write_lines(path, lines_of(reviews(20), prompt))
+    found = check(path, prompt)
+    estimate = cost_estimate(found, found, config.prices)
+    assert set(estimate["usd_per_epoch"]) == set(config.prices.models)
+    assert estimate["usd_per_epoch"]["gpt-4o-mini-2024-07-18"] == pytest.approx(found.tokens * 3 / 1e6, abs=1e-6)

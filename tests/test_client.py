@@ -1,0 +1,60 @@
+"""One door to every provider: keys by name only, faults in one line, one local server for many clients."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from reviewtune.client import connect
+from reviewtune.config import Config, Provider
+from reviewtune.errors import ProviderError
+
+SECRET = "sk-very-secret-key"
+
+
+def provider(config: Config, **changes: object) -> Provider:
+    return config.provider.model_copy(update={"max_retries": 0, "timeout": 5.0, **changes})
+
+
+def refused(settings: Provider) -> str:
+    with pytest.raises(ProviderError) as caught, connect(settings) as client:
+        client.models.list()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    return message
+
+
+def test_no_key_is_one_line_that_names_the_variable(config: Config) -> None:
+    assert "OPENAI_API_KEY is not set" in refused(provider(config, kind="openai", api_key_env="OPENAI_API_KEY"))
+    other = provider(config, kind="compatible", base_url="http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    assert "MY_KEY is not set" in refused(other)
+
+
+def test_azure_names_what_is_missing(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure = provider(config, kind="azure", api_key_env="AZURE_OPENAI_API_KEY")
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    assert "AZURE_OPENAI_ENDPOINT is not set" in refused(azure)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("OPENAI_API_VERSION", raising=False)
+    assert "OPENAI_API_VERSION is not set" in refused(azure)
+    monkeypatch.setenv("OPENAI_API_VERSION", "2026-01-01")
+    assert "AZURE_OPENAI_API_KEY is not set" in refused(azure)
+
+
+def test_a_provider_that_is_down_is_named_with_its_address(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    down = provider(config, kind="compatible", base_url="http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    assert re.search(r"http://127\.0\.0\.1:9/v1 cannot be reached", refused(down))
+
+
+def test_a_server_that_cannot_start_says_why(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data folder that is a file."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "account.db").mkdir()  # SQLite cannot open a folder
+    monkeypatch.setenv("REVIEWTUNE_HOME", str(tmp_path))
+    message = refused(provider(config))
+    assert "the local provider did not start" in message
+    assert "reviewtune.local_server" in message
+    assert os.environ["REVIEWTUNE_HOME"] in message

@@ -1,0 +1,127 @@
+"""conf/ is the one source: every variant composes, every fault is named with its path, before anything else runs."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from reviewtune.config import compose_text, load_params
+from reviewtune.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
+NEEDS = {"provider=compatible": ["provider.base_url=http://127.0.0.1:1/v1", "provider.base_model=some-model"]}
+
+
+def variants() -> list[str]:
+    """Every file of every group as an override, such as data=reviews_ko."""
+    files = [file for file in CONF.rglob("*.yaml") if file.parent != CONF and file.parent.name != "arm"]
+    return sorted(f"{file.parent.name}={file.stem}" for file in files)
+
+
+def test_every_group_of_the_design_has_variants() -> None:
+    groups = {variant.split("=")[0] for variant in variants()}
+    assert groups >= {"data", "provider", "prompt", "training", "evaluation", "tracking", "prices", "experiment"}
+    assert len(variants()) >= 12
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_every_variant_composes(variant: str, tmp_path: Path) -> None:
+    text = compose_text([variant, *NEEDS.get(variant, [])], CONF)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").data.labels
+
+
+def test_each_arm_can_stand_alone_with_the_reference() -> None:
+    arms = sorted(file.stem for file in (CONF / "arm").glob("*.yaml"))
+    assert {"linear", "zero_shot", "few_shot", "few_shot_cot"} <= set(arms)
+    for arm in arms:
+        assert f"  {arm}:" in compose_text([f"arm@arms=[{','.join({arm: 0, 'zero_shot': 0})}]"], CONF)
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        ("training.n_epochs=0", "training.n_epochs"),
+        ("training.n_epochs=51", "training.n_epochs"),
+        ("training.n_epochs=two", "training.n_epochs"),
+        ("training.seed=1.5", "training.seed"),
+        ("training.suffix=a/b", "training.suffix"),
+        ("split.test=1", "split.test"),
+        ("split.validation=0", "split.validation"),
+        ("evaluation.temperature=3", "evaluation.temperature"),
+        ("evaluation.reference=nobody", "evaluation.reference"),
+        ("provider.concurrency=0", "provider.concurrency"),
+        ("provider.priced_as=gpt-9", "provider.priced_as"),
+        ("prompt.user=no-placeholder", "prompt.user"),
+        ("prompt.answer=xml", "prompt.answer"),
+        ("data.train_size=5", "data.train_size"),
+        ("data.conflicts=guess", "data.conflicts"),
+        ("arms.few_shot.shots=-1", "arms.few_shot.shots"),
+        ("+training.epochs=3", "training.epochs"),
+        ("+zz=1", "zz"),
+        ("prices.date=yesterday", "prices.date"),
+    ],
+)
+def test_a_fault_is_named_with_its_dotted_path(override: str, path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\b{path}: "):
+        compose_text([override], CONF)
+
+
+def test_all_faults_come_in_one_message() -> None:
+    faults = {"training.n_epochs": "-1", "split.test": "7", "provider.timeout": "0", "data.conflicts": "x"}
+    with pytest.raises(ConfigError) as caught:
+        compose_text([f"{path}={value}" for path, value in faults.items()], CONF)
+    assert all(path in str(caught.value) for path in faults)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["training.epochs=3", "data=nope", "nope=1", "provider=compatible"])
+def test_what_hydra_refuses_is_one_line_too(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_text([override], CONF)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"reviews_en.*reviews_ko"):
+        compose_text(["data=nope"], CONF)
+
+
+def test_params_survive_the_way_through_yaml(tmp_path: Path) -> None:
+    """1e-4 is a text to PyYAML; a file written by us must come back as the number."""
+    path = tmp_path / "params.yaml"
+    path.write_text(compose_text(["training.learning_rate_multiplier=1e-4"], CONF), encoding="utf-8")
+    assert load_params(path).training.learning_rate_multiplier == 1e-4
+
+
+@pytest.mark.parametrize("content", [None, "", "a: [", "just text", "- 1\n- 2"])
+def test_a_broken_params_file_is_one_line(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_value_can_hold_a_secret_or_a_time() -> None:
+    """`${oc.env:...}` would be written into git in clear, `${now:...}` would make every run stale."""
+    files = [file for file in CONF.rglob("*.yaml") if file.name != "config.yaml"]
+    text = "\n".join(file.read_text() for file in files)
+    assert not [word for word in ("oc.env", "${now", "${hydra") if word in text]
+    assert len(files) >= 15
+
+
+def test_both_languages_bear_the_same_labels() -> None:
+    english, korean = (compose_text([f"data=reviews_{language}"], CONF) for language in ("en", "ko"))
+    listings = [
+        list(itertools.takewhile(lambda line: line.startswith("   "), _after(text))) for text in (english, korean)
+    ]
+    assert listings[0] == listings[1]
+    assert len(listings[0]) >= 11
+
+
+def _after(text: str) -> list[str]:
+    lines = text.splitlines()
+    return lines[lines.index("  labels:") + 1 :]

@@ -1,0 +1,164 @@
+"""A stranger's CSV: good ones become one normalised table, bad ones one clear line with file and row."""
+
+from pathlib import Path
+
+import pytest
+
+from reviewtune.config import Config, Data
+from reviewtune.datareport import describe
+from reviewtune.dataset import Prepared, prepare, read_rows
+from reviewtune.errors import DataError
+
+LABELS = ("late", "broken")
+
+
+def settings(config: Config, **changes: object) -> Data:
+    base = {
+        "name": "own",
+        "path": "own.csv",
+        "language": "en",
+        "columns": {"text": "Comment", "label": "Topic", "id": None, "second_label": None},
+        "slices": [],
+        "conflicts": "refuse",
+        "max_characters": 8000,
+        "train_size": "all",
+        "labels": {"late": "came late", "broken": "came broken"},
+    }
+    return Data.model_validate({**base, **changes}, strict=False)
+
+
+def write(path: Path, rows: list[tuple[str, str]], header: str = "Comment,Topic") -> Path:
+    path.write_text("\n".join([header, *(f'"{text}",{label}' for text, label in rows)]) + "\n", encoding="utf-8")
+    return path
+
+
+def good_rows(n: int = 5) -> list[tuple[str, str]]:
+    return [(f"{label} parcel number {i}", label) for label in LABELS for i in range(n)]
+
+
+def prepared(tmp_path: Path, config: Config, rows: list[tuple[str, str]], **changes: object) -> Prepared:
+    return prepare(write(tmp_path / "own.csv", rows), settings(config, **changes))
+
+
+def refused(tmp_path: Path, config: Config, rows: list[tuple[str, str]], **changes: object) -> str:
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, config, rows, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "own.csv" in message
+    return message
+
+
+def test_a_strangers_csv_with_other_column_names(tmp_path: Path, config: Config) -> None:
+    reviews = prepared(tmp_path, config, good_rows()).reviews
+    assert len(reviews) == 10
+    assert reviews["review_id"].is_unique
+    assert set(reviews["label"]) == set(LABELS)
+
+
+def test_our_own_data_is_what_its_card_says(project: Path, config: Config) -> None:
+    result = prepare(project / config.data.path, config.data)
+    facts = describe(result, config.data, similarity=config.split.similarity)
+    assert facts["reviews"] == 770
+    assert set(facts["labels"].values()) == {70}
+    assert facts["agreement"]["kappa"] == 1.0
+    assert facts["slices"]["hard"] == {"0": 538, "1": 232}
+
+
+def test_commas_quotes_line_breaks_and_a_byte_order_mark(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "own.csv"
+    rows = "".join(f'"a, ""b"" {i}\nc","late"\n"x {i}",broken\n' for i in range(5))
+    path.write_text("\ufeffComment,Topic\n" + rows, encoding="utf-8")
+    assert prepare(path, settings(config)).reviews["text"].iloc[0] == 'a, "b" 0 c'
+
+
+def test_empty_file(tmp_path: Path, config: Config) -> None:
+    (tmp_path / "own.csv").write_text("")
+    with pytest.raises(DataError, match=r"own.csv: no column 'Comment': it is empty"):
+        prepare(tmp_path / "own.csv", settings(config))
+
+
+def test_header_only(tmp_path: Path, config: Config) -> None:
+    assert "no reviews" in refused(tmp_path, config, [])
+
+
+def test_missing_file(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(DataError, match=r"own.csv: no such file"):
+        prepare(tmp_path / "own.csv", settings(config))
+
+
+def test_missing_column_names_those_that_are_there(tmp_path: Path, config: Config) -> None:
+    path = write(tmp_path / "own.csv", good_rows(), header="Comment,Subject")
+    with pytest.raises(DataError, match=r"no column 'Topic': it has Comment, Subject"):
+        prepare(path, settings(config))
+
+
+def test_unknown_label_names_the_line_and_the_nearest(tmp_path: Path, config: Config) -> None:
+    message = refused(tmp_path, config, [*good_rows(), ("x", "lat"), ("y", "brokn")])
+    assert "line 12: label 'lat' is not one of 2 labels; did you mean 'late'?" in message
+    assert "1 more such rows: line 13" in message
+
+
+def test_label_with_one_row(tmp_path: Path, config: Config) -> None:
+    message = refused(tmp_path, config, [*[r for r in good_rows() if r[1] == "late"], ("only one", "broken")])
+    assert "label 'broken' has 1 review(s)" in message
+
+
+def test_only_one_class(tmp_path: Path, config: Config) -> None:
+    message = refused(tmp_path, config, [row for row in good_rows() if row[1] == "late"])
+    assert "every review bears the label 'late'" in message
+
+
+def test_not_utf8_names_line_and_byte(tmp_path: Path, config: Config) -> None:
+    path = write(tmp_path / "own.csv", good_rows())
+    path.write_bytes(path.read_bytes() + "caf\xe9,late\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"own.csv line 12: byte 0xe9 is not UTF-8"):
+        prepare(path, settings(config))
+
+
+def test_hundred_kilobyte_review(tmp_path: Path, config: Config) -> None:
+    message = refused(tmp_path, config, [*good_rows(), ("x" * 102_400, "late")])
+    assert "line 12: a review of 102400 characters, at most 8000" in message
+
+
+def test_empty_review(tmp_path: Path, config: Config) -> None:
+    assert "line 12: the review is empty" in refused(tmp_path, config, [*good_rows(), ("  ", "late")])
+
+
+def test_row_with_too_many_cells_and_an_open_quote(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("a,b\n1,2,3\n")
+    with pytest.raises(DataError, match=r"line 2: 3 cells, the header has 2"):
+        read_rows(path, ["a"])
+    path.write_text('a,b\n"1,2\n')
+    with pytest.raises(DataError, match=r"line 2: .*quote"):
+        read_rows(path, ["a"])
+
+
+def test_exact_duplicates_are_merged_whatever_case_and_spaces(tmp_path: Path, config: Config) -> None:
+    result = prepared(tmp_path, config, [*good_rows(), ("LATE  parcel number 0 ", "late")])
+    assert (len(result.reviews), result.merged) == (10, 1)
+
+
+CONFLICT = [*good_rows(), ("late parcel number 0", "broken")]
+
+
+def test_conflicting_labels_are_refused_with_the_rows_named(tmp_path: Path, config: Config) -> None:
+    message = refused(tmp_path, config, CONFLICT)
+    assert "line-2=late, line-12=broken" in message
+
+
+def test_conflicts_can_be_dropped_or_decided_by_majority(tmp_path: Path, config: Config) -> None:
+    assert len(prepared(tmp_path, config, CONFLICT, conflicts="drop").reviews) == 9
+    voted = [*CONFLICT, ("late parcel number 0", "late")]
+    kept = prepared(tmp_path, config, voted, conflicts="majority").reviews
+    assert kept.loc[kept["text"] == "late parcel number 0", "label"].tolist() == ["late"]
+    assert len(prepared(tmp_path, config, CONFLICT, conflicts="majority").reviews) == 9  # a tie decides nothing
+
+
+def test_repeated_ids(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("id,Comment,Topic\n" + "".join(f"7,{text},{label}\n" for text, label in good_rows()))
+    columns = {"text": "Comment", "label": "Topic", "id": "id", "second_label": None}
+    with pytest.raises(DataError, match="review id '7' stands on several rows"):
+        prepare(path, settings(config, columns=columns))

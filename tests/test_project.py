@@ -1,0 +1,102 @@
+"""The project's files agree with each other: conf/ and params.yaml, dvc.yaml and the imports, lock and pyproject."""
+
+import ast
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from reviewtune.config import compose_text
+
+PROJECT = Path(__file__).parent.parent
+STAGES = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if path.stem != "sweep")
+
+
+def pipeline() -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", {}) | {k: v for k, v in stage.items() if k != "do"} for name, stage in stages.items()}
+
+
+@cache
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("reviewtune", cache_dir=None)
+
+
+def needed_modules(stage: Path) -> set[str]:
+    """Files of the package that a stage imports, directly or through others."""
+    graph, found = imports(), set()
+    for node in ast.walk(ast.parse(stage.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reviewtune"):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            direct = {name if name in graph.modules else node.module for name in names}
+            found |= direct.union(*(graph.find_upstream_modules(module) for module in direct))
+    return {module.replace(".", "/") + ".py" for module in found - {"reviewtune"}}
+
+
+def test_params_yaml_is_what_conf_says() -> None:
+    """Else run `make params`."""
+    assert (PROJECT / "params.yaml").read_text() == compose_text(conf=PROJECT / "conf")
+
+
+def test_every_stage_file_is_a_stage_and_the_reverse() -> None:
+    assert sorted(pipeline()) == STAGES
+    assert len(STAGES) == 8
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_exactly_the_modules_that_a_stage_imports(stage: str) -> None:
+    deps = {dep for dep in pipeline()[stage]["deps"] if dep.endswith(".py")}
+    assert deps == needed_modules(PROJECT / "stages" / f"{stage}.py") | {f"stages/{stage}.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_says_what_it_is_for(stage: str) -> None:
+    assert len(pipeline()[stage]["desc"]) > 20
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_tracked_parameters_exist(stage: str) -> None:
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    for path in pipeline()[stage].get("params", []):
+        value: Any = params
+        for key in path.replace("${key}", "linear").split("."):
+            assert key in value, path
+            value = value[key]
+
+
+def test_no_stage_depends_on_a_run_json_but_compare() -> None:
+    for name, stage in pipeline().items():
+        assert name == "compare" or not any("run.json" in dep for dep in stage["deps"])
+
+
+def test_the_lock_names_no_registry_and_no_torch() -> None:
+    lock = (PROJECT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert not re.search(r"^(torch|transformers|peft)==", lock, re.MULTILINE)
+
+
+def test_the_lock_pins_every_dependency_that_pyproject_names() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    lock = (PROJECT / "requirements.lock").read_text().lower()
+    for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        assert re.search(rf"^{re.escape(Requirement(line).name.lower())}==", lock, re.MULTILINE), line
+
+
+def test_the_local_stack_is_the_same_list_in_both_places() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    text = (PROJECT / "requirements-local.txt").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    wanted = {Requirement(line).name for line in project["optional-dependencies"]["local"]}
+    assert {Requirement(line).name for line in lines} == wanted
+
+
+def test_every_dependency_says_why_it_is_there() -> None:
+    text = (PROJECT / "pyproject.toml").read_text()
+    block = text[text.index("dependencies = [") : text.index("dev = [")]
+    assert not [line for line in block.splitlines() if line.startswith('    "') and "#" not in line]
