@@ -7,7 +7,8 @@ live in conf/ alone. All faults are listed together, each with its dotted path. 
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -215,13 +216,28 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
     from omegaconf import OmegaConf
 
     try:
-        with initialize_config_dir(str(conf.resolve()), version_base=None):
+        with _hydra_put_aside(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
     except HydraException as error:
         raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
     from_hydra(tree)
     OmegaConf.resolve(tree)
     return OmegaConf.to_yaml(tree)
+
+
+@contextmanager
+def _hydra_put_aside() -> Iterator[None]:
+    """Hydra composes for one application at a time: a sweep that is running steps aside meanwhile."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        if running is not None:
+            GlobalHydra.instance().clear()
+            GlobalHydra.instance().initialize(running)
 
 
 def project_root() -> Path:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from reviewtune.errors import one_line_errors
+from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
 from reviewtune.sweeping import check_all, parent_run
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # a search has no list of jobs to check
@@ -26,9 +26,14 @@ class GuardSweep(Callback):
         overrides = list(config.hydra.overrides.task)
         # Hydra turns an exception in a callback into a warning and goes on; leaving the program it does not.
         with one_line_errors():
-            if config.hydra.sweeper._target_ == GRID:
-                check_all(combinations(overrides))
-            self._open.enter_context(parent_run(overrides))
+            try:
+                if config.hydra.sweeper._target_ == GRID:
+                    check_all(combinations(overrides))
+                self._open.enter_context(parent_run(overrides))
+            except ReviewtuneError:
+                raise
+            except Exception as error:
+                raise ConfigError(f"the sweep could not be checked, no job was run: {error!r}") from error
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401
         with one_line_errors():
