@@ -38,6 +38,16 @@ def test_each_arm_can_stand_alone_with_the_reference() -> None:
         assert f"  {arm}:" in compose_text([f"arm@arms=[{','.join({arm: 0, 'zero_shot': 0})}]"], CONF)
 
 
+def test_one_arm_can_have_a_provider_of_its_own(tmp_path: Path) -> None:
+    """As README says, to compare the fine-tune with a larger model's prompt."""
+    path = tmp_path / "params.yaml"
+    path.write_text(compose_text(["+provider@arms.zero_shot.provider=openai"], CONF), encoding="utf-8")
+    config = load_params(path)
+    kinds = {name: arm.provider.kind for name, arm in config.arms.items() if arm.kind == "prompt"}
+    assert kinds == {"zero_shot": "openai", "few_shot": "local", "few_shot_cot": "local"}
+    assert config.provider.kind == "local"
+
+
 @pytest.mark.parametrize(
     ("override", "path"),
     [
