@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import openai
+from openai.types.chat import ChatCompletionTokenLogprob
 
 from reviewtune.pricing import Usage
 from reviewtune.progress import Step, progress_bar
@@ -15,24 +16,35 @@ from reviewtune.prompts import Message
 
 @dataclass(frozen=True)
 class Request:
-    """How a model is asked; the same for every review of an arm."""
+    """How a model is asked; the same for every review of an arm.
+
+    `top_logprobs` (0 to 20 alternatives a token) needs `logprobs`. `repeat` counts the times that one review is asked
+    the same: a repeat is a request of its own to the cache, and nothing of it is sent; vary `seed` to vary the answer.
+    """
 
     model: str
     response_format: dict[str, Any] | None
     temperature: float
     max_tokens: int
     seed: int
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`latency` is seconds from sending to the whole answer, waiting behind other requests included."""
+    """`latency` is seconds from sending to the whole answer, waiting behind other requests included.
+
+    `logprobs` holds a token of the answer each; None where they were not asked for, or the provider has none.
+    """
 
     text: str
     finish_reason: str
     usage: Usage
     latency: float
     retries: int
+    logprobs: tuple[ChatCompletionTokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,19 @@ def _ask_one(client: openai.OpenAI, request: Request, chat: list[Message]) -> An
         max_completion_tokens=request.max_tokens,
         seed=request.seed,
         response_format=request.response_format or openai.omit,  # type: ignore[arg-type]
+        logprobs=True if request.logprobs else openai.omit,
+        top_logprobs=openai.omit if request.top_logprobs is None else request.top_logprobs,
     )
     completion = response.parse()
     latency = time.perf_counter() - started
     choice = completion.choices[0]
     return Answer(
-        choice.message.content or "", choice.finish_reason, _usage(completion.usage), latency, response.retries_taken
+        choice.message.content or "",
+        choice.finish_reason,
+        _usage(completion.usage),
+        latency,
+        response.retries_taken,
+        tuple(choice.logprobs.content) if choice.logprobs and choice.logprobs.content else None,
     )
 
 

@@ -1,6 +1,7 @@
 """429, 500, cut connections: nothing is lost, skipped or paid twice. Real client, real server, a proxy that fails."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -72,6 +73,17 @@ def test_faults_that_pass_are_retried_and_change_no_answer(
     assert [one.text for one in rough.answers] == [one.text for one in calm.answers]
     assert sum(one.retries for one in rough.answers) == 7
     assert sum(one.retries for one in calm.answers) == 0
+
+
+def test_logprobs_are_given_when_asked_for(provider: Provider, prompt: Prompt, base: str) -> None:
+    request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
+    with connect(provider) as client:
+        (answer,) = ask(client, request, [prompt.messages("late")], concurrency=1, title="x").answers
+        (plain,) = ask(client, request_for(base, prompt), [prompt.messages("late")], concurrency=1, title="x").answers
+    assert answer.logprobs is not None
+    assert "".join(token.token for token in answer.logprobs) == answer.text
+    assert all(len(token.top_logprobs) == 3 for token in answer.logprobs)
+    assert (plain.text, plain.logprobs) == (answer.text, None)
 
 
 def test_faults_that_stay_end_in_one_line_and_no_result(
