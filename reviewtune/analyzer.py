@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reviewtune.client import connect
 from reviewtune.config import Config, PromptArm, load_params, project_root
 from reviewtune.dataset import normalise
 from reviewtune.errors import ConfigError
-from reviewtune.inference import Request, ask
+from reviewtune.inference import Request, Terms, ask
+from reviewtune.pricing import Kind
 from reviewtune.prompts import Prompt
 from reviewtune.record import read_record
 
@@ -30,6 +30,7 @@ class ReviewAnalyzer:
         root = project or project_root()
         self._config = load_params(root / "params.yaml")
         self._prompt = _finetuned_prompt(self._config) if use_finetuned else _base_prompt(self._config)
+        self._kind: Kind = "finetuned" if use_finetuned else "base"
         if use_finetuned:
             self.model = finetuned_model or read_record(root / "models" / "finetuned.json").model
         else:
@@ -57,9 +58,8 @@ class ReviewAnalyzer:
         provider, how = self._config.provider, self._config.evaluation
         schema = self._prompt.response_format if provider.structured_output else None
         request = Request(self.model, schema, how.temperature, how.max_tokens, how.seed)
-        with connect(provider) as client:
-            chats = [self._prompt.messages(text) for text in texts]
-            asked = ask(client, request, chats, concurrency=provider.concurrency, title="classifying")
+        terms = Terms.of(provider, how, self._config.prices, self._kind)
+        asked = ask(terms, request, [self._prompt.messages(text) for text in texts], title="classifying")
         return [self._prompt.parse(answer.text) for answer in asked.answers]
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.client import connect
 from reviewtune.config import Config, LinearArm
 from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, unusable
 from reviewtune.files import read_json
@@ -40,13 +39,11 @@ def evaluate_finetuned(
         ProviderError: the model could not be asked.
     """
     refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
-    return _ask(Subject.of_finetuned(record.model, config), config, test, _test_sha256(manifest))
+    return _ask(Subject.of_finetuned(record.model, config, record.trained_tokens), config, test, _test_sha256(manifest))
 
 
 def _ask(subject: Subject, config: Config, test: pd.DataFrame, digest: str) -> Evaluation:
-    assert subject.provider is not None
-    with connect(subject.provider) as client:
-        result = evaluate_model(client, subject, test, config.data, config.prices, test_sha256=digest)
+    result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256=digest)
     _say(result)
     return result
 

@@ -14,6 +14,8 @@ from reviewtune.errors import DataError, one_line_errors
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
 app.add_typer(provider, name="provider")
+cache = typer.Typer(no_args_is_help=True, help="Answers of providers, kept so that nothing is asked or paid twice.")
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:
@@ -83,6 +85,29 @@ def serve(
     if api_key:
         os.environ["REVIEWTUNE_API_KEY"] = api_key  # not on the command line, where every user of the machine reads it
     os.execv(command[0], command)
+
+
+@cache.command()
+def stats() -> None:
+    """How many answers of which model are kept, and where."""
+    from reviewtune.answer_view import show_stats
+
+    show_stats()
+
+
+@cache.command()
+def prune(
+    unused_for: Annotated[int | None, typer.Option(help="only answers not used for so many days", min=0)] = None,
+    model: Annotated[str | None, typer.Option(help="only answers of this model")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every answer there is")] = False,
+) -> None:
+    """Delete answers; they will be asked, and paid, again when they are needed.
+
+    Examples: `reviewtune cache prune --unused-for 30`, `reviewtune cache prune --model gpt-4o-mini-2024-07-18`
+    """
+    from reviewtune.answer_view import prune_answers
+
+    prune_answers(unused_for, model, everything=everything)
 
 
 def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reviewtune import figures
 from reviewtune.comparison_view import render, to_markdown
+from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.files import write_json, write_text
 from reviewtune.statistics import Interval, Verdict, accuracy_difference, mcnemar, verdict
@@ -26,7 +27,7 @@ __all__ = [
 
 HARD = "hard=1"
 MEASURED = ("cost_per_1k", "cost_per_1k_at_gpt_4o_mini", "prompt_tokens", "completion_tokens", "invalid")
-TIMED = ("latency_p50", "latency_p95", "reviews_per_second", "mlflow_run_id")
+TIMED = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "times", "mlflow_run_id")
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "labels": list(comparison.labels),
         "arms": [_entry(arm, comparison.against_reference.get(arm.name)) for arm in comparison.arms],
         "finetuned_against": {name: duel.as_json("other") for name, duel in comparison.finetuned_against.items()},
+        "economics": economics([arm.metrics for arm in comparison.arms]),
     }
 
 

@@ -25,6 +25,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 
 
 class Section(BaseModel):
@@ -67,6 +68,7 @@ class Provider(Section):
     base_url: str | None
     api_key_env: str | None
     structured_output: bool
+    mode: Literal["online", "batch"]
     concurrency: Annotated[int, Field(ge=1, le=256)]
     max_retries: Annotated[int, Field(ge=0, le=20)]
     timeout: Annotated[float, Field(gt=0)]
@@ -122,6 +124,10 @@ class Evaluation(Section):
     reference: Text
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Seed
+    mode: Literal["auto", "online", "batch"]
+    requests_per_minute: Annotated[float, Field(gt=0)] | None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None
+    budget_usd: Annotated[float, Field(gt=0)] | None
 
 
 class TokenPrices(Section):
@@ -132,15 +138,25 @@ class TokenPrices(Section):
     output: Annotated[float, Field(ge=0)]
 
 
-class ModelPrices(Section):
-    base: TokenPrices
-    finetuned: TokenPrices
+class PriceRow(TokenPrices):
+    """The prices of single requests, those of the Batch API, and where they are from."""
+
+    batch: TokenPrices
+    date: Date
+    source: Text
+
+
+class FinetunedRow(PriceRow):
     training: Annotated[float, Field(ge=0)]
 
 
+class ModelPrices(Section):
+    base: PriceRow
+    finetuned: FinetunedRow
+
+
 class Prices(Section):
-    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
-    source: Text
+    date: Date
     models: dict[str, ModelPrices]
 
 

@@ -6,6 +6,8 @@ ReviewtuneError
 ├── LeakError        a test review is known to the model or its prompt
 ├── ProviderError    key, address, model, limits: the other end of the wire
 │   └── JobError     a fine-tuning job that ended without a model
+├── BudgetError      the next request could cost more than budget_usd leaves
+├── CacheError       the store of answers
 └── TrackingError    the MLflow store
 
 A message says what was seen and where, what is allowed, and what to do next, in one line.
@@ -38,6 +40,14 @@ class ProviderError(ReviewtuneError):
 
 class JobError(ProviderError):
     """A fine-tuning job failed, was cancelled, or ended without a model."""
+
+
+class BudgetError(ReviewtuneError):
+    """What comes next could cost more than `evaluation.budget_usd` leaves; it was not sent."""
+
+
+class CacheError(ReviewtuneError):
+    """The store of answers cannot be opened or written."""
 
 
 class TrackingError(ReviewtuneError):

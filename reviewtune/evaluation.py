@@ -4,19 +4,22 @@ Results (metrics.json, predictions.csv, per_label.csv) are equal for equal input
 (run id, timings) stands in run.json beside them.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import openai
 import pandas as pd
 
+from reviewtune import config as conf
 from reviewtune import figures, linear
+from reviewtune.answers import busy_seconds
 from reviewtune.config import Config, Data, Prices, PromptArm, Provider
 from reviewtune.files import write_json
-from reviewtune.inference import Answer, Request, ask
+from reviewtune.inference import Answer, Answers, Request, Terms, ask
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
-from reviewtune.pricing import YARDSTICK, Usage, per_thousand
+from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
 from reviewtune.prompts import Prompt, draw_examples
 from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking import Run
@@ -36,6 +39,7 @@ class Subject:
     temperature: float = 0
     max_tokens: int = 64
     seed: int = 0
+    trained_tokens: int = 0
 
     @classmethod
     def of_arm(cls, name: str, arm: PromptArm, labels: dict[str, str], pool: pd.DataFrame) -> Self:
@@ -46,9 +50,14 @@ class Subject:
         return cls(name, "prompt", model, prompt, arm.provider, arm.temperature, arm.max_tokens, arm.seed)
 
     @classmethod
-    def of_finetuned(cls, model: str, config: Config) -> Self:
+    def of_finetuned(cls, model: str, config: Config, trained_tokens: int = 0) -> Self:
         prompt, how = Prompt(config.prompt, config.data.labels), config.evaluation
-        return cls("finetuned", "finetuned", model, prompt, config.provider, how.temperature, how.max_tokens, how.seed)
+        asked = (config.provider, how.temperature, how.max_tokens, how.seed)
+        return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens)
+
+    @property
+    def priced(self) -> Literal["base", "finetuned"]:
+        return "finetuned" if self.kind == "finetuned" else "base"
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,11 @@ class Evaluation:
     predictions: pd.DataFrame
     scores: Scores
     metrics: dict[str, Any]
-    timings: dict[str, float | int | None]
+    timings: dict[str, float | int | str | None]
 
 
 def evaluate_model(
-    client: openai.OpenAI, subject: Subject, test: pd.DataFrame, data: Data, prices: Prices, *, test_sha256: str
+    subject: Subject, test: pd.DataFrame, data: Data, prices: Prices, settings: conf.Evaluation, *, test_sha256: str
 ) -> Evaluation:
     """Ask the model for every test review and score its answers."""
     prompt, provider = subject.prompt, subject.provider
@@ -72,12 +81,11 @@ def evaluate_model(
     schema = prompt.response_format if provider.structured_output else None
     request = Request(subject.model, schema, subject.temperature, subject.max_tokens, subject.seed)
     chats = [prompt.messages(text) for text in test["text"]]
-    asked = ask(client, request, chats, concurrency=provider.concurrency, title=subject.arm)
+    asked = ask(Terms.of(provider, settings, prices, subject.priced), request, chats, title=subject.arm)
     predictions = _predictions(test, [_read(answer, prompt) for answer in asked.answers], data)
-    usage = sum((answer.usage for answer in asked.answers), Usage())
     result = _evaluation(subject, predictions, data, test_sha256)
-    result.metrics.update(_money(usage, len(test), subject, prices))
-    return replace(result, timings=_timings(asked.answers, asked.seconds))
+    result.metrics.update(_money(asked.answers, subject, prices))
+    return replace(result, timings=_timings(asked))
 
 
 def evaluate_linear(
@@ -87,7 +95,7 @@ def evaluate_linear(
     answers = linear.fit_predict(train["text"].tolist(), train["label"].tolist(), test["text"].tolist(), seed=seed)
     rows = [{"predicted": label, "answer": label, "error": ""} for label in answers.labels]
     result = _evaluation(Subject(arm, "linear", linear.MODEL), _predictions(test, rows, data), data, test_sha256)
-    result.metrics.update(_money(Usage(), len(test), result.subject, None))
+    result.metrics.update(_money([], result.subject, None))
     speed = len(test) / answers.seconds
     return replace(result, timings={"wall_seconds": round(answers.seconds, 3), "reviews_per_second": round(speed, 1)})
 
@@ -114,7 +122,8 @@ def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
     numbers |= {f"accuracy_{end}": metrics["accuracy"][end] for end in ("low", "high")}
     numbers |= {name: value for name, value in metrics.items() if name.endswith(("_tokens", "_accuracy"))}
     numbers |= {name: value for name, value in metrics.items() if name.startswith("cost_")}
-    run.metrics({name: value for name, value in {**numbers, **evaluation.timings}.items() if value is not None})
+    everything = {**numbers, **evaluation.timings}
+    run.metrics({name: value for name, value in everything.items() if isinstance(value, int | float)})
     run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
     run.table(evaluation.predictions, "predictions.json")
     for path in sorted(folder.iterdir()):
@@ -156,30 +165,56 @@ def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sh
     return Evaluation(subject, predictions, scores, metrics, {})
 
 
-def _money(usage: Usage, reviews: int, subject: Subject, prices: Prices | None) -> dict[str, Any]:
+def _money(answers: Sequence[Answer], subject: Subject, prices: Prices | None) -> dict[str, Any]:
     """Measured usage times the price book. For a free provider also what the same tokens would have cost."""
-    tokens = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    modes: tuple[Mode, ...] = ("online", "batch")
+    usage = {mode: _usage(answers, mode) for mode in modes}
+    whole = sum(usage.values(), Usage())
+    tokens = {"prompt_tokens": whole.prompt, "completion_tokens": whole.completion}
     if prices is None or subject.provider is None:
         return {**tokens, "cost_per_1k": 0.0, "cost_per_1k_at_gpt_4o_mini": None}
-    kind: Literal["base", "finetuned"] = "finetuned" if subject.kind == "finetuned" else "base"
-    paid = per_thousand(usage, reviews, prices, subject.provider.priced_as, kind)
-    # A cached prefix is an accident of one run at one provider: the yardstick counts every token in full.
-    uncached = Usage(usage.prompt, 0, usage.completion)
-    yardstick = per_thousand(uncached, reviews, prices, YARDSTICK, kind) if YARDSTICK in prices.models else None
-    return {**tokens, "cost_per_1k": paid, "cost_per_1k_at_gpt_4o_mini": yardstick}
+    n, kind, priced_as = len(answers), subject.priced, subject.provider.priced_as
+    paid = math.fsum(per_thousand(usage[mode], n, prices, priced_as, kind, mode) for mode in modes)
+    # A cached prefix is an accident of one run at one provider: the yardstick counts every token in full, one by one.
+    uncached, known = Usage(whole.prompt, 0, whole.completion), YARDSTICK in prices.models
+    yardstick = per_thousand(uncached, n, prices, YARDSTICK, kind) if known else None
+    money: dict[str, Any] = {**tokens, "cost_per_1k": round(paid, 6), "cost_per_1k_at_gpt_4o_mini": yardstick}
+    return money | (_training_money(subject, prices) if subject.kind == "finetuned" else {})
 
 
-def _timings(answers: list[Answer], seconds: float) -> dict[str, float | int | None]:
-    """Without the first answer, during which the model may have been loaded."""
-    rest = [answer.latency for answer in answers[1:]]
+def _training_money(subject: Subject, prices: Prices) -> dict[str, Any]:
+    def cost(model: str | None) -> float:
+        return round(training_cost(subject.trained_tokens, prices.models[model]), 6) if model else 0.0
+
+    assert subject.provider is not None
     return {
-        "latency_p50": round(percentile(rest, 50), 4) if rest else None,
-        "latency_p95": round(percentile(rest, 95), 4) if rest else None,
-        "first_answer_seconds": round(answers[0].latency, 4),
-        "reviews_per_second": round(len(rest) / seconds, 2) if rest else None,
-        "wall_seconds": round(seconds + answers[0].latency, 3),
-        "requests": len(answers),
-        "retries": sum(answer.retries for answer in answers),
+        "trained_tokens": subject.trained_tokens,
+        "training_usd": cost(subject.provider.priced_as),
+        "training_usd_at_gpt_4o_mini": cost(YARDSTICK) if YARDSTICK in prices.models else None,
+    }
+
+
+def _usage(answers: Sequence[Answer], mode: Mode) -> Usage:
+    return sum((answer.usage for answer in answers if answer.mode == mode), Usage())
+
+
+def _timings(asked: Answers) -> dict[str, float | int | str | None]:
+    """Without the answer that was sent first, during which the model may have been loaded.
+
+    Answers that were kept from before bring their times of then; `times` says so.
+    """
+    first, *rest = sorted(asked.answers, key=lambda answer: answer.began)
+    latencies = [answer.latency for answer in rest if answer.latency is not None]  # a line of a batch has none
+    seconds, cached = asked.seconds, asked.cached
+    return {
+        **{f"latency_p{p}": round(percentile(latencies, p), 4) if latencies else None for p in (50, 95, 99)},
+        "first_answer_seconds": None if first.latency is None else round(first.latency, 4),
+        "reviews_per_second": round(len(rest) / seconds, 2) if rest and seconds else None,
+        "wall_seconds": round(busy_seconds(asked.answers), 3),
+        "retries": sum(answer.retries for answer in asked.answers),
+        "requests": asked.requests,
+        "answers_from_cache": cached,
+        "times": "measured now" if not cached else "recorded" if cached == len(asked.answers) else "partly recorded",
     }
 
 

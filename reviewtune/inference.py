@@ -1,118 +1,98 @@
-"""Many reviews to one model: concurrent requests with retries, progress, and what each answer cost and took."""
+"""Many reviews to one model: what was answered before comes from the store, the rest from the provider."""
 
-import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import openai
-from openai.types.chat import ChatCompletionTokenLogprob
-
-from reviewtune.pricing import Usage
-from reviewtune.progress import Step, progress_bar
+from reviewtune.answer_store import AnswerStore, open_store
+from reviewtune.answers import Answer, Question, Request, busy_seconds, key_of
+from reviewtune.batches import ask_batch
+from reviewtune.budget import Budget, scope
+from reviewtune.client import connect
+from reviewtune.errors import BudgetError
+from reviewtune.online import ask_online
+from reviewtune.progress import progress_bar
 from reviewtune.prompts import Message
+from reviewtune.terms import Terms
 
-
-@dataclass(frozen=True)
-class Request:
-    """How a model is asked; the same for every review of an arm.
-
-    `top_logprobs` (0 to 20 alternatives a token) needs `logprobs`. `repeat` counts the times that one review is asked
-    the same: a repeat is a request of its own to the cache, and nothing of it is sent; vary `seed` to vary the answer.
-    """
-
-    model: str
-    response_format: dict[str, Any] | None
-    temperature: float
-    max_tokens: int
-    seed: int
-    logprobs: bool = False
-    top_logprobs: int | None = None
-    repeat: int = 0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`latency` is seconds from sending to the whole answer, waiting behind other requests included.
-
-    `logprobs` holds a token of the answer each; None where they were not asked for, or the provider has none.
-    """
-
-    text: str
-    finish_reason: str
-    usage: Usage
-    latency: float
-    retries: int
-    logprobs: tuple[ChatCompletionTokenLogprob, ...] | None = None
+__all__ = ["Answer", "Answers", "Request", "Terms", "ask"]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """In the order of the reviews. `seconds` is the wall time of all but the first."""
+    """In the order of the reviews.
+
+    `requests` counts what was sent for them this time, retries included; `cached` the answers that were there before,
+    whose times and usage are those of then.
+    """
 
     answers: list[Answer]
-    seconds: float
+    requests: int
+    cached: int
+
+    @property
+    def seconds(self) -> float:
+        """During which any but the first was under way; that one may have waited for the model to be loaded."""
+        return busy_seconds(sorted(self.answers, key=lambda answer: answer.began)[1:])
 
 
-def ask(
-    client: openai.OpenAI, request: Request, chats: Sequence[list[Message]], *, concurrency: int, title: str
-) -> Answers:
-    """Ask every chat; the first one alone, since it may load the model and would spoil the measured times.
+def ask(terms: Terms, request: Request, chats: Sequence[list[Message]], *, title: str) -> Answers:
+    """Ask every chat once, whatever happened before: nothing that was answered is sent again, nothing is skipped.
 
     Raises:
-        openai.APIError: a request that failed for good; the others are not sent any more, nothing is skipped.
+        ProviderError: a request failed for good; the answers so far are kept for the next run.
+        BudgetError: what comes next could cost more than evaluation.budget_usd leaves.
+        CacheError: the store of answers cannot be used.
     """
-    with progress_bar(title, total=len(chats)) as step:
-        first = _ask_one(client, request, chats[0])
-        step(1)
-        started = time.perf_counter()
-        rest = _ask_rest(client, request, chats[1:], concurrency, step)
-        return Answers([first, *rest], time.perf_counter() - started)
+    keys = [key_of(terms.address, request, chat) for chat in chats]
+    with open_store() as store:
+        found = store.find(keys)
+        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if key not in found}
+        questions = [Question(key, chat, terms.tokens_of(chat)) for key, chat in missing.items()]
+        if cached := sum(key in found for key in keys):
+            rest = f"{len(questions)} to ask" if questions else "no request is made"
+            print(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}", flush=True)
+        requests = _fetch(store, terms, request, questions, title) if questions else 0
+        found |= store.find(list(missing))
+    return Answers([found[key] for key in keys], requests, cached)
 
 
-def _ask_rest(
-    client: openai.OpenAI, request: Request, chats: Sequence[list[Message]], concurrency: int, step: Step
-) -> list[Answer]:
-    with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(_ask_one, client, request, chat) for chat in chats]
-        for future in futures:
-            future.add_done_callback(lambda _: step(1))
-        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in pending:
-            future.cancel()
-        for future in done:
-            future.result()
-    return [future.result() for future in futures]
+def _fetch(store: AnswerStore, terms: Terms, request: Request, questions: list[Question], title: str) -> int:
+    budget = Budget(store, terms.settings.budget_usd, scope())
+    _announce(terms, request, questions, budget, title)
+    with connect(terms.provider) as client, progress_bar(title, total=len(questions)) as step:
+        if terms.mode == "batch":
+            return ask_batch(client, request, questions, terms=terms, store=store, budget=budget, step=step)
+
+        def keep(question: Question, answer: Answer) -> None:
+            store.keep(request.model, {question.key: answer})
+
+        return _run(
+            lambda: ask_online(client, request, questions, terms=terms, budget=budget, keep=keep, step=step),
+        )
 
 
-def _ask_one(client: openai.OpenAI, request: Request, chat: list[Message]) -> Answer:
-    started = time.perf_counter()
-    response = client.chat.completions.with_raw_response.create(
-        model=request.model,
-        messages=chat,  # type: ignore[arg-type]  # our Message is the same shape for every role that we use
-        temperature=request.temperature,
-        max_completion_tokens=request.max_tokens,
-        seed=request.seed,
-        response_format=request.response_format or openai.omit,  # type: ignore[arg-type]
-        logprobs=True if request.logprobs else openai.omit,
-        top_logprobs=openai.omit if request.top_logprobs is None else request.top_logprobs,
-    )
-    completion = response.parse()
-    latency = time.perf_counter() - started
-    choice = completion.choices[0]
-    return Answer(
-        choice.message.content or "",
-        choice.finish_reason,
-        _usage(completion.usage),
-        latency,
-        response.retries_taken,
-        tuple(choice.logprobs.content) if choice.logprobs and choice.logprobs.content else None,
-    )
+def _announce(terms: Terms, request: Request, questions: list[Question], budget: Budget, title: str) -> None:
+    """Say what it may cost before anything is paid, and refuse what cannot fit."""
+    if terms.prices is None:
+        return
+    low, high = terms.estimated(questions, request)
+    cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
+    print(f"{title}: {len(questions)} requests ({terms.mode}) may cost {low:.6f} to {high:.6f} USD{cap}", flush=True)
+    if budget.limit is not None and budget.spent + low > budget.limit:
+        raise BudgetError(
+            f"{title}: {len(questions)} requests cost {low:.6f} USD at least; evaluation.budget_usd is "
+            f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
+        )
 
 
-def _usage(usage: Any) -> Usage:  # noqa: ANN401 - some providers leave it, or its details, out
-    if usage is None:
-        return Usage()
-    details = usage.prompt_tokens_details
-    return Usage(usage.prompt_tokens, (details.cached_tokens or 0) if details else 0, usage.completion_tokens)
+def _run(work: Callable[[], Coroutine[None, None, int]]) -> int:
+    """Run to the end, inside a notebook too, whose own event loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    from anyio.from_thread import start_blocking_portal
+
+    with start_blocking_portal() as portal:
+        return portal.call(work)

@@ -26,6 +26,14 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of answers of its own for each test; this is its file."""
+    path = tmp_path / "answers" / "answers.db"
+    monkeypatch.setattr("reviewtune.answer_store.default_path", lambda: path)
+    return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: the library, the server over a tiny model, the real model, the pipeline."""
 

@@ -1,6 +1,7 @@
 """A real HTTP proxy on loopback before a real server, that goes wrong on demand and counts what came through."""
 
 import http.client
+import random
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["fine", "429", "500", "cut before", "cut after"]
-"""`cut before`: the request never arrives. `cut after`: it is done, but the answer is lost on its way."""
+Fault = Literal["fine", "429", "500", "cut before", "cut after", "timeout", "mute after", "garbage"]
+"""`cut before`: the request never arrives. `cut after`: it is done, but the answer is lost on its way. `timeout`: no
+answer until the client hangs up; `mute after`: the same, but it is done. `garbage`: status 200, half an answer."""
 
 HOP = {"transfer-encoding", "connection", "content-length", "host"}
 
@@ -22,12 +24,20 @@ class FaultyProxy:
         self.upstream = urlsplit(upstream)
         self.faults: dict[str, deque[Fault]] = {}
         self.arrived: Counter[str] = Counter()
+        self.retry_after = "0.02"  # seconds
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.base_url = f"http://127.0.0.1:{self.server.server_port}{self.upstream.path}"
 
     def plan(self, request: str, *faults: Fault) -> None:
         self.faults[request] = deque(faults)
+
+    def plan_at_random(self, request: str, n: int, *faults: Fault, share: float, seed: int) -> None:
+        """The next n requests: this share of each fault, well mixed."""
+        chosen = [fault for fault in faults for _ in range(round(n * share))]
+        chosen += ["fine"] * (n - len(chosen))
+        random.Random(seed).shuffle(chosen)
+        self.plan(request, *chosen)
 
     def next_fault(self, request: str) -> Fault | None:
         with self.lock:
@@ -56,10 +66,22 @@ class FaultyProxy:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 fault = proxy.next_fault(f"{self.command} {self.path.partition('?')[0]}")
                 if fault in ("429", "500"):
-                    self.answer(int(fault), [("retry-after-ms", "10")], b'{"error": {"message": "busy", "type": "x"}}')
+                    self.answer(
+                        int(fault), [("retry-after", proxy.retry_after)], b'{"error": {"message": "busy", "type": "x"}}'
+                    )
+                    return
+                if fault == "timeout":
+                    self.connection.recv(1)  # returns when the client has hung up
+                    self.close_connection = True
                     return
                 if fault != "cut before":
                     answer = proxy.forward(self, body)
+                if fault == "mute after":
+                    self.connection.recv(1)
+                    self.close_connection = True
+                    return
+                if fault == "garbage":
+                    answer = (answer[0], answer[1], answer[2][: len(answer[2]) // 2])
                 if fault in ("cut before", "cut after"):
                     self.close_connection = True
                     self.connection.close()

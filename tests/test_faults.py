@@ -15,7 +15,7 @@ from reviewtune.config import Config, Provider
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
 from reviewtune.finetuning import Order, create, finetune, follow
-from reviewtune.inference import Request, ask
+from reviewtune.inference import Request, Terms, ask
 from reviewtune.metrics import INVALID
 from reviewtune.prompts import Prompt
 from tests.faulty_proxy import Fault, FaultyProxy, faulty
@@ -65,21 +65,24 @@ def jobs_of(client: openai.OpenAI, order: Order) -> list[str]:
 def test_faults_that_pass_are_retried_and_change_no_answer(
     provider: Provider, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
 ) -> None:
-    chats = [prompt.messages(text) for text in reviews(config, 24)["text"]]
-    with connect(provider) as client:
-        calm = ask(client, request_for(base, prompt), chats, concurrency=8, title="calm")
-        proxy.plan(CHAT, "429", "fine", "500", "cut before", "fine", "429", "cut after", "fine", "fine", "500", "429")
-        rough = ask(client, request_for(base, prompt), chats, concurrency=8, title="rough")
+    """A tenth each of 429 with Retry-After, 500, cut connection, time-out and garbage."""
+    chats = [prompt.messages(text) for text in reviews(config, 100)["text"]]
+    request, terms = request_for(base, prompt), Terms.of(provider, config.evaluation, config.prices)
+    calm = ask(terms, request, chats, title="calm")
+    proxy.plan_at_random(CHAT, 150, "429", "500", "cut after", "timeout", "garbage", share=0.1, seed=4)
+    impatient = replace(terms, provider=provider.model_copy(update={"timeout": 2.0}))
+    rough = ask(impatient, replace(request, repeat=1), chats, title="rough")
     assert [one.text for one in rough.answers] == [one.text for one in calm.answers]
-    assert sum(one.retries for one in rough.answers) == 7
     assert sum(one.retries for one in calm.answers) == 0
+    assert sum(one.retries for one in rough.answers) == rough.requests - 100 >= 50
+    assert not proxy.faults[CHAT]
 
 
-def test_logprobs_are_given_when_asked_for(provider: Provider, prompt: Prompt, base: str) -> None:
+def test_logprobs_are_given_when_asked_for(provider: Provider, config: Config, prompt: Prompt, base: str) -> None:
     request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
-    with connect(provider) as client:
-        (answer,) = ask(client, request, [prompt.messages("late")], concurrency=1, title="x").answers
-        (plain,) = ask(client, request_for(base, prompt), [prompt.messages("late")], concurrency=1, title="x").answers
+    terms = Terms.of(provider, config.evaluation, config.prices)
+    (answer,) = ask(terms, request, [prompt.messages("late")], title="x").answers
+    (plain,) = ask(terms, request_for(base, prompt), [prompt.messages("late")], title="x").answers
     assert answer.logprobs is not None
     assert "".join(token.token for token in answer.logprobs) == answer.text
     assert all(len(token.top_logprobs) == 3 for token in answer.logprobs)
@@ -93,14 +96,15 @@ def test_faults_that_stay_end_in_one_line_and_no_result(
     proxy.plan(CHAT, *always)
     subject = Subject("x", "prompt", base, prompt, provider.model_copy(update={"max_retries": 1}))
     said = r"HTTP 500.*run the same command again"
-    with pytest.raises(ProviderError, match=said) as caught, connect(subject.provider or provider) as client:
-        evaluate_model(client, subject, reviews(config, 30), config.data, config.prices, test_sha256="-")
+    with pytest.raises(ProviderError, match=said) as caught:
+        evaluate_model(subject, reviews(config, 30), config.data, config.prices, config.evaluation, test_sha256="-")
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_model_is_one_line(provider: Provider, config: Config, prompt: Prompt) -> None:
-    with pytest.raises(ProviderError, match=r"HTTP 404: .*provider.base_model"), connect(provider) as client:
-        ask(client, request_for("no-such-model", prompt), [prompt.messages("x")], concurrency=1, title="x")
+    terms = Terms.of(provider, config.evaluation, config.prices)
+    with pytest.raises(ProviderError, match=r"HTTP 404: .*provider.base_model"):
+        ask(terms, request_for("no-such-model", prompt), [prompt.messages("x")], title="x")
 
 
 def test_unusable_answers_count_as_errors_and_are_listed(
@@ -108,8 +112,8 @@ def test_unusable_answers_count_as_errors_and_are_listed(
 ) -> None:
     """Without a schema the untrained model babbles: no answer is a label, none is dropped."""
     subject = Subject("babble", "prompt", base, prompt, provider.model_copy(update={"structured_output": False}))
-    with connect(provider) as client:
-        result = evaluate_model(client, subject, reviews(config, 22), config.data, config.prices, test_sha256="-")
+    test, settings = reviews(config, 22), config.evaluation
+    result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="-")
     assert len(unusable(result)) == len(result.predictions) == result.metrics["invalid"] == 22
     assert result.metrics["accuracy"]["value"] == 0
     evaluation.write(result, tmp_path)

@@ -1,0 +1,139 @@
+"""Answers by content, in one SQLite file for all projects and processes of a user: nothing is asked, or paid, twice.
+
+An answer is on disk as soon as it arrived, so a run that is killed asks again only for what was under way. Kept are
+the key (a hash), the model's name and the answer, never the review. The same file holds the batches that are under
+way (batches.py) and what capped runs and sweeps have spent (budget.py).
+"""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from reviewtune.answers import Answer, from_json, to_json
+from reviewtune.errors import CacheError
+
+NAME = "answers.db"
+BUSY_SECONDS = 60.0  # how long to wait for another process that writes
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, used_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+    identity TEXT PRIMARY KEY, address TEXT NOT NULL, batch_id TEXT, keys TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spending (
+    scope TEXT PRIMARY KEY, usd REAL NOT NULL, changed_at REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class ModelShare:
+    """What one model's answers take up; times are Unix seconds, of the last use."""
+
+    model: str
+    answers: int
+    bytes: int
+    oldest: float
+    newest: float
+
+
+def default_path() -> Path:
+    """In the user's cache folder; REVIEWTUNE_HOME moves it."""
+    home = os.environ.get("REVIEWTUNE_HOME")
+    return (Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune")) / NAME
+
+
+class AnswerStore:
+    """Open while in use: `with open_store() as store:`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it, or nothing; other processes wait."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def find(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The answers that are there, by key; they count as used now."""
+        wanted = json.dumps(keys)
+        query = "SELECT key, answer FROM answers WHERE key IN (SELECT value FROM json_each(?))"
+        found = {str(key): from_json(str(answer)) for key, answer in self.rows(query, wanted)}
+        if found:
+            with self.writing() as connection:
+                touch = "UPDATE answers SET used_at = ? WHERE key IN (SELECT value FROM json_each(?))"
+                connection.execute(touch, (time.time(), wanted))
+        return found
+
+    def keep(self, model: str, answers: Mapping[str, Answer]) -> None:
+        """Keep answers by key; the first answer to a question stays the answer, whoever brings another."""
+        rows = [(key, model, to_json(answer), time.time()) for key, answer in answers.items()]
+        with self.writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
+
+    def shares(self) -> list[ModelShare]:
+        """By model, the largest first."""
+        query = """SELECT model, COUNT(*), SUM(LENGTH(key) + LENGTH(answer)), MIN(used_at), MAX(used_at)
+                   FROM answers GROUP BY model ORDER BY 3 DESC, 1"""
+        return [ModelShare(*row) for row in self.rows(query)]  # type: ignore[arg-type]  # SQLite's own types
+
+    def prune(self, *, unused_since: float | None = None, model: str | None = None) -> int:
+        """Delete answers last used before `unused_since` (Unix seconds), of this model; returns how many.
+
+        None means any. The file shrinks, unless another process is using it.
+        """
+        query = "DELETE FROM answers WHERE used_at < ? AND (? IS NULL OR model = ?)"
+        with self.writing() as connection:
+            before = float("inf") if unused_since is None else unused_since
+            count = connection.execute(query, (before, model, model)).rowcount
+        self._connection.execute("VACUUM")
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return count
+
+
+@contextmanager
+def open_store(path: Path | None = None) -> Iterator[AnswerStore]:
+    """The user's store of answers, created when there is none.
+
+    Raises:
+        CacheError: the file is damaged, or its folder cannot be written.
+    """
+    path = path or default_path()
+    try:
+        connection = _connect(path)
+        try:
+            yield AnswerStore(path, connection)
+        finally:
+            connection.close()
+    except (sqlite3.Error, OSError) as error:
+        raise CacheError(
+            f"{path}: {error}; free the disk or mend its rights, set REVIEWTUNE_HOME to another folder, or delete "
+            "the file: its answers would then be asked again"
+        ) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Write-ahead logging: readers never wait, and a killed process leaves the file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    with FileLock(f"{path}.lock"):  # SQLite changes the journal's mode without waiting for anybody
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(SCHEMA)
+    return connection

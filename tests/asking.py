@@ -1,0 +1,51 @@
+"""Small questions to a provider, and a process of its own that asks them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from reviewtune.answers import Request
+from reviewtune.config import Config
+from reviewtune.inference import Terms
+from reviewtune.prompts import Message
+
+REQUEST = Request("loopback", None, temperature=0, max_tokens=8, seed=1)
+
+
+def chats(n: int) -> list[list[Message]]:
+    return [[Message(role="user", content=f"label-{i} was late")] for i in range(n)]
+
+
+def terms(config: Config, base_url: str, **changes: object) -> Terms:
+    """`changes` are of the provider or of evaluation, by name."""
+    settings = config.evaluation.model_dump()
+    provider = config.provider.model_copy(
+        update={"kind": "compatible", "base_url": base_url, "api_key_env": None, "timeout": 20.0}
+        | {name: value for name, value in changes.items() if name not in settings}
+    )
+    chosen = {name: value for name, value in changes.items() if name in settings}
+    return Terms.of(provider, config.evaluation.model_copy(update=chosen), config.prices)
+
+
+SCRIPT = """
+import json, sys
+from tests.asking import REQUEST, chats, terms
+from reviewtune.config import load_params
+from reviewtune.inference import Request, ask
+base_url, n, more, request = json.loads(sys.argv[1])
+how = terms(load_params(), base_url, **more)
+asked = ask(how, Request(**request) if request else REQUEST, chats(n), title="x")
+print(json.dumps([asked.requests, asked.cached, len(asked.answers)]))
+"""
+
+
+def asking_process(
+    base_url: str, n: int, *, home: Path, project: Path, request: dict[str, object] | None = None, **changes: object
+) -> "subprocess.Popen[str]":
+    """Prints what was sent, what was there before, and how many answers there are, as a JSON list."""
+    environment = os.environ | {"REVIEWTUNE_HOME": str(home), "PYTHONPATH": str(project)}
+    arguments = json.dumps([base_url, n, changes, request])
+    command = [sys.executable, "-c", SCRIPT, arguments]
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)

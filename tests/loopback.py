@@ -1,0 +1,40 @@
+"""The benchmark's server as a process of its own: it answers after a fixed time and counts what it served."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "loopback.py"
+
+
+class Loopback:
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    @property
+    def served(self) -> int:
+        return self._stats()["served"]
+
+    @property
+    def most_under_way(self) -> int:
+        return self._stats()["most_under_way"]
+
+    def _stats(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.base_url}/stats") as answer:
+            stats: dict[str, int] = json.load(answer)
+        return stats
+
+
+@contextmanager
+def loopback(delay: float) -> Iterator[Loopback]:
+    command = [sys.executable, str(SCRIPT), "--delay", str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Loopback(process.stdout.readline().strip())
+        finally:
+            process.terminate()

@@ -1,0 +1,144 @@
+"""The Batch API of the real local server: same answers as online, half the price, and no kill that pays twice."""
+
+import json
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from reviewtune.answers import Request
+from reviewtune.config import Config
+from reviewtune.errors import BudgetError, ProviderError
+from reviewtune.inference import Terms, ask
+from reviewtune.prompts import Message
+from tests.asking import asking_process
+from tests.faulty_proxy import faulty
+from tests.serving import ServerProcess, wait_for
+
+LABELS = {"type": "object", "properties": {"label": {"enum": ["late", "fine"]}}, "required": ["label"]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "issue", "schema": LABELS | {"additionalProperties": False}}}
+
+
+def chats(n: int, word: str) -> list[list[Message]]:
+    return [[Message(role="user", content=f"{word} {i}: it came late")] for i in range(n)]
+
+
+def request(base: str) -> Request:
+    return Request(base, SCHEMA, temperature=0, max_tokens=24, seed=1)
+
+
+def terms(config: Config, base_url: str, mode: str, **changes: object) -> Terms:
+    provider = config.provider.model_copy(update={"base_url": base_url, "timeout": 60.0, "max_retries": 2} | changes)
+    return Terms.of(provider, config.evaluation.model_copy(update={"mode": mode}), config.prices)
+
+
+def batches(server: ServerProcess) -> int:
+    return len(list(server.client.batches.list()))
+
+
+def test_a_batch_answers_as_single_requests_do(config: Config, server: ServerProcess, base: str) -> None:
+    online = ask(terms(config, server.base_url, "online"), request(base), chats(12, "a"), title="x")
+    batch = ask(terms(config, server.base_url, "batch"), replace(request(base), repeat=1), chats(12, "a"), title="x")
+    assert [answer.text for answer in batch.answers] == [answer.text for answer in online.answers]
+    assert [answer.usage.completion for answer in batch.answers] == [a.usage.completion for a in online.answers]
+    assert {answer.latency for answer in batch.answers} == {None}
+    assert batch.seconds > 0
+    assert (batch.requests, batch.cached) == (12, 0)
+    again = ask(terms(config, server.base_url, "batch"), replace(request(base), repeat=1), chats(12, "a"), title="x")
+    assert (again.requests, again.answers) == (0, batch.answers)
+
+
+def test_only_what_is_missing_goes_into_the_batch(config: Config, server: ServerProcess, base: str) -> None:
+    ask(terms(config, server.base_url, "online"), request(base), chats(5, "b"), title="x")
+    asked = ask(terms(config, server.base_url, "batch"), request(base), chats(8, "b"), title="x")
+    assert (asked.requests, asked.cached) == (3, 5)
+
+
+def test_a_lost_store_finds_its_batch_at_the_provider(
+    config: Config, server: ServerProcess, base: str, answers: Path
+) -> None:
+    first = ask(terms(config, server.base_url, "batch"), request(base), chats(6, "c"), title="x")
+    answers.unlink()
+    before = batches(server)
+    again = ask(terms(config, server.base_url, "batch"), request(base), chats(6, "c"), title="x")
+    assert [answer.text for answer in again.answers] == [answer.text for answer in first.answers]
+    assert (again.requests, batches(server)) == (0, before)
+
+
+@pytest.mark.parametrize("fault", ["500", "cut before", "cut after"])
+def test_trouble_at_the_creation_makes_no_second_batch(
+    config: Config, server: ServerProcess, base: str, fault: str
+) -> None:
+    before = batches(server)
+    with faulty(server.base_url) as proxy:
+        proxy.plan("POST /v1/batches", fault)  # type: ignore[arg-type]
+        with pytest.raises(ProviderError):
+            ask(terms(config, proxy.base_url, "batch"), request(base), chats(6, fault), title="x")
+        proxy.plan("GET /v1/batches", "500", "cut after")
+        asked = ask(terms(config, proxy.base_url, "batch"), request(base), chats(6, fault), title="x")
+    assert asked.requests == (0 if fault == "cut after" else 6)
+    assert batches(server) == before + 1
+
+
+def test_a_line_that_is_wrong_in_itself_is_told_and_the_others_are_kept(
+    config: Config, server: ServerProcess, base: str
+) -> None:
+    long = [[Message(role="user", content="late " * 20_000)]]
+    with pytest.raises(ProviderError, match=r"line 4: HTTP 400: .*context length.*others|other answers are kept"):
+        ask(terms(config, server.base_url, "batch"), request(base), [*chats(4, "d"), *long], title="x")
+    asked = ask(terms(config, server.base_url, "batch"), request(base), chats(4, "d"), title="x")
+    assert (asked.requests, asked.cached) == (0, 4)
+
+
+def test_a_cancelled_batch_is_told_and_made_anew(config: Config, server: ServerProcess, base: str) -> None:
+    with faulty(server.base_url) as proxy:
+        proxy.plan("POST /v1/batches", "cut after")
+        with pytest.raises(ProviderError):
+            ask(terms(config, proxy.base_url, "batch"), request(base), chats(200, "e"), title="x")
+        server.client.batches.cancel(next(iter(server.client.batches.list())).id)
+        with pytest.raises(ProviderError, match=r"was cancelled, .* run the same command again"):
+            ask(terms(config, proxy.base_url, "batch"), request(base), chats(200, "e"), title="x")
+        asked = ask(terms(config, proxy.base_url, "batch"), request(base), chats(200, "e"), title="x")
+    assert len(asked.answers) == 200
+
+
+def test_a_budget_holds_before_a_batch_is_sent(config: Config, server: ServerProcess, base: str) -> None:
+    before = batches(server)
+    here = terms(config, server.base_url, "batch", priced_as="gpt-4o-mini-2024-07-18")
+    here = replace(here, settings=here.settings.model_copy(update={"budget_usd": 1e-5}))
+    with pytest.raises(BudgetError):
+        ask(here, request(base), chats(9, "f"), title="x")
+    assert batches(server) == before
+
+
+def test_a_provider_without_batches_is_one_line(config: Config) -> None:
+    from tests.loopback import loopback
+
+    with loopback(0.0) as server, pytest.raises(ProviderError):
+        ask(terms(config, f"{server.base_url}/none", "batch"), request("x"), chats(2, "g"), title="x")
+
+
+@pytest.mark.parametrize("moment", ["POST /v1/files", "POST /v1/batches", "GET /v1/batches"])
+def test_killed_at_any_moment_it_goes_on(
+    server: ServerProcess, base: str, tmp_path: Path, project: Path, moment: str
+) -> None:
+    """Killed when this request has arrived and its answer is lost."""
+    before = batches(server)
+    with faulty(server.base_url) as proxy:
+        proxy.plan(moment, *["timeout" if moment.startswith("GET") else "mute after"] * 9)  # type: ignore[list-item]
+
+        def start() -> "subprocess.Popen[str]":
+            asked = {"home": tmp_path, "project": project, "mode": "batch", "request": asdict(request(base))}
+            return asking_process(proxy.base_url, 60, **asked)
+
+        first = start()
+        wait_for(lambda: len(proxy.faults[moment]) < 9)
+        if moment == "POST /v1/batches":
+            wait_for(lambda: proxy.arrived[moment])
+        first.kill()
+        first.communicate()
+        proxy.plan(moment)
+        output, _ = start().communicate()
+    assert json.loads(output.splitlines()[-1]) == [0 if moment == "POST /v1/batches" else 60, 0, 60]
+    assert batches(server) == before + 1

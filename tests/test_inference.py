@@ -1,0 +1,238 @@
+"""Asked once, kept for good: the store, kills at any moment, pace, budget. Real client, real HTTP on loopback."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reviewtune.answer_store import open_store
+from reviewtune.answers import Answer, busy_seconds, from_json, key_of, to_json
+from reviewtune.config import Config
+from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
+from reviewtune.inference import Answers, ask
+from reviewtune.pricing import Usage
+from tests.asking import REQUEST, asking_process, chats, terms
+from tests.faulty_proxy import Fault, faulty
+from tests.loopback import Loopback, loopback
+from tests.serving import wait_for
+
+CHAT = "POST /v1/chat/completions"
+
+
+def fine(n: int) -> list[Fault]:
+    return ["fine"] * n
+
+
+def broken(n: int) -> list[Fault]:
+    return ["500"] * n
+
+
+def labels(answers: Answers) -> list[str]:
+    return [json.loads(answer.text)["label"] for answer in answers.answers]
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with loopback(0.02) as server:
+        yield server
+
+
+def test_every_answer_is_the_one_to_its_own_review(config: Config, server: Loopback) -> None:
+    """Also where one review comes twice: it is asked once."""
+    asked = ask(terms(config, server.base_url), REQUEST, [*chats(30), *chats(3)], title="x")
+    assert labels(asked) == [f"label-{i}" for i in (*range(30), 0, 1, 2)]
+    assert (asked.requests, asked.cached, server.served) == (30, 0, 30)
+
+
+def test_a_second_run_asks_nothing_says_so_and_gives_the_same(
+    config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot")
+    again = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot")
+    assert again.answers == first.answers
+    assert again.seconds == first.seconds
+    assert (again.requests, again.cached, server.served) == (0, 20, 20)
+    assert "zero_shot: 20 of 20 answers are kept from before, no request is made" in capsys.readouterr().out
+
+
+def test_what_is_asked_otherwise_is_asked_anew(config: Config, server: Loopback) -> None:
+    here = terms(config, server.base_url)
+    variants = [
+        REQUEST,
+        replace(REQUEST, model="other"),
+        replace(REQUEST, temperature=1),
+        replace(REQUEST, max_tokens=9),
+        replace(REQUEST, seed=2),
+        replace(REQUEST, logprobs=True),
+        replace(REQUEST, logprobs=True, top_logprobs=2),
+        replace(REQUEST, response_format={"type": "json_object"}),
+        replace(REQUEST, repeat=1),
+    ]
+    keys = {key_of(here.address, variant, chats(1)[0]) for variant in variants}
+    keys |= {key_of(here.address, REQUEST, chats(2)[1]), key_of("elsewhere", REQUEST, chats(1)[0])}
+    assert len(keys) == len(variants) + 2
+    for variant in variants[::4]:
+        assert ask(here, variant, chats(1), title="x").requests == 1
+
+
+def test_the_first_request_tells_what_is_wrong_before_others_are_sent(config: Config, server: Loopback) -> None:
+    with faulty(server.base_url) as proxy:
+        proxy.plan(CHAT, *broken(99))
+        with pytest.raises(ProviderError, match="HTTP 500"):
+            ask(terms(config, proxy.base_url, max_retries=1), REQUEST, chats(50), title="x")
+        assert len(proxy.faults[CHAT]) == 97
+
+
+def test_a_failure_keeps_what_was_answered(config: Config, server: Loopback) -> None:
+    with faulty(server.base_url) as proxy:
+        proxy.plan(CHAT, *fine(20), *broken(30))
+        with pytest.raises(ProviderError, match="HTTP 500"):
+            ask(terms(config, proxy.base_url, max_retries=0, concurrency=4), REQUEST, chats(50), title="x")
+        proxy.plan(CHAT)
+        asked = ask(terms(config, proxy.base_url), REQUEST, chats(50), title="x")
+    assert labels(asked) == [f"label-{i}" for i in range(50)]
+    assert asked.cached >= 20
+    assert server.served == 50
+
+
+def test_never_more_at_once_than_allowed(config: Config, server: Loopback) -> None:
+    ask(terms(config, server.base_url, concurrency=7), REQUEST, chats(60), title="x")
+    assert server.most_under_way == 7
+
+
+@pytest.mark.parametrize("limit", [{"requests_per_minute": 1200.0}, {"tokens_per_minute": 1200.0 * 22}])
+def test_the_pace_is_kept(config: Config, server: Loopback, limit: dict[str, float]) -> None:
+    """1,200 a minute is one in 50 ms: 30 requests take 1.45 s at least; 14 tokens of prompt and 8 of answer each."""
+    started = time.monotonic()
+    asked = ask(terms(config, server.base_url, **limit), REQUEST, chats(30), title="x")
+    assert time.monotonic() - started >= 29 * 0.05
+    begun = sorted(answer.began for answer in asked.answers)
+    assert sum(one - other > 0.04 for one, other in zip(begun[1:], begun, strict=False)) >= 25
+
+
+def test_retry_after_holds_everybody(config: Config, server: Loopback) -> None:
+    with faulty(server.base_url) as proxy:
+        proxy.retry_after = "1"
+        proxy.plan(CHAT, "fine", "429")
+        asked = ask(terms(config, proxy.base_url, concurrency=2), REQUEST, chats(30), title="x")
+    begun = sorted(answer.began for answer in asked.answers)
+    assert max(one - other for one, other in zip(begun[1:], begun, strict=False)) >= 0.9
+    assert sum(answer.retries for answer in asked.answers) == 1
+
+
+def test_an_address_where_nobody_answers_is_told_soon(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reviewtune.retries.FIRST_PAUSE", 0.01)
+    with pytest.raises(ProviderError, match="cannot be reached"):
+        ask(terms(config, "http://127.0.0.1:9/v1", max_retries=20), REQUEST, chats(3), title="x")
+
+
+def test_a_kill_at_request_150_of_200_repeats_at_most_what_was_under_way(
+    server: Loopback, tmp_path: Path, project: Path
+) -> None:
+    first = asking_process(server.base_url, 200, home=tmp_path, project=project, concurrency=8)
+    wait_for(lambda: server.served >= 150)
+    first.kill()
+    first.communicate()
+    by_then = server.served
+    assert 150 <= by_then < 200
+    output, _ = asking_process(server.base_url, 200, home=tmp_path, project=project, concurrency=8).communicate()
+    requests, cached, _ = json.loads(output.splitlines()[-1])
+    assert requests + cached == 200
+    assert by_then - cached <= 8  # the concurrency
+    assert server.served <= 200 + 8
+
+
+def test_two_processes_share_the_store(server: Loopback, tmp_path: Path, project: Path) -> None:
+    both = [asking_process(server.base_url, 120, home=tmp_path, project=project) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    with open_store(tmp_path / "cache" / "answers.db") as store:
+        assert [share.answers for share in store.shares()] == [120]
+    output, _ = asking_process(server.base_url, 120, home=tmp_path, project=project).communicate()
+    assert json.loads(output.splitlines()[-1]) == [0, 120, 120]
+
+
+def test_a_damaged_store_is_one_line(config: Config, answers: Path) -> None:
+    answers.parent.mkdir()
+    answers.write_bytes(b"this is no database" * 99)
+    with pytest.raises(CacheError, match=r"answers\.db: file is not a database; .*REVIEWTUNE_HOME") as caught:
+        ask(terms(config, "http://127.0.0.1:9/v1"), REQUEST, chats(3), title="x")
+    assert "\n" not in str(caught.value)
+
+
+def test_prune_deletes_what_was_not_used_for_long(config: Config, server: Loopback, answers: Path) -> None:
+    ask(terms(config, server.base_url), REQUEST, chats(5), title="x")
+    between = time.time()
+    ask(terms(config, server.base_url), replace(REQUEST, model="newer"), chats(4), title="x")
+    ask(terms(config, server.base_url), REQUEST, chats(2), title="x")
+    with open_store(answers) as store:
+        assert {share.model: share.answers for share in store.shares()} == {"loopback": 5, "newer": 4}
+        assert store.prune(unused_since=between, model="newer") == 0
+        assert store.prune(unused_since=between) == 3
+        assert store.prune(model="newer") == 4
+        assert {share.model: share.answers for share in store.shares()} == {"loopback": 2}
+
+
+PRICED = {"priced_as": "gpt-4o-mini-2024-07-18"}
+
+
+def test_a_budget_that_cannot_do_sends_nothing(
+    config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BudgetError, match="nothing was sent"):
+        ask(terms(config, server.base_url, budget_usd=0.00001, **PRICED), REQUEST, chats(100), title="x")
+    assert server.served == 0
+    assert "100 requests (online) may cost 0.00" in capsys.readouterr().out
+
+
+def test_a_budget_stops_before_it_is_overdrawn(
+    config: Config, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says 60 + 8 tokens a request: 13.8e-6 USD each at gpt-4o-mini's prices. A sweep's jobs share it."""
+    monkeypatch.setenv("REVIEWTUNE_SWEEP_PARENT", "this-sweep")
+    each = (60 * 0.15 + 8 * 0.60) / 1e6
+    cap = 50 * each
+    here = terms(config, server.base_url, budget_usd=cap, **PRICED)
+    with pytest.raises(BudgetError, match="every answer so far is kept"):
+        ask(here, REQUEST, chats(100), title="first job")
+    assert 30 <= server.served <= 50
+    served = server.served
+    with pytest.raises(BudgetError):
+        ask(here, replace(REQUEST, seed=2), chats(100), title="second job")
+    assert server.served * each <= cap
+    monkeypatch.setenv("REVIEWTUNE_SWEEP_PARENT", "another-sweep")
+    asked = ask(terms(config, server.base_url, budget_usd=1.0, **PRICED), REQUEST, chats(100), title="more")
+    assert asked.cached == served
+    assert labels(asked) == [f"label-{i}" for i in range(100)]
+
+
+def test_a_cap_without_prices_is_refused(config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.budget_usd .*provider\.priced_as"):
+        terms(config, "http://127.0.0.1:9/v1", budget_usd=1.0)
+
+
+@settings(max_examples=40)
+@given(
+    st.builds(
+        Answer,
+        st.text(),
+        st.text(),
+        st.builds(Usage, *[st.integers(0, 10**9)] * 3),
+        retries=st.integers(0, 99),
+        mode=st.sampled_from(["online", "batch"]),
+        began=st.floats(0, 1e10),
+        ended=st.floats(0, 1e10),
+    )
+)
+def test_an_answer_comes_back_from_the_store_as_it_was(answer: Answer) -> None:
+    assert from_json(to_json(answer)) == answer
+
+
+def test_pauses_between_two_sittings_are_not_counted_as_work() -> None:
+    spans = [(0, 2), (1, 3), (1, 2), (10, 11), (10.5, 12)]
+    answers = [Answer("", "", Usage(), began=began, ended=ended) for began, ended in spans]
+    assert busy_seconds(answers) == 5

@@ -1,0 +1,92 @@
+"""Money: known prices and answers worked out by hand."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reviewtune.config import Config
+from reviewtune.economics import economics
+from reviewtune.pricing import Usage, amortised, break_even, estimate, inference_cost
+
+MINI = "gpt-4o-mini-2024-07-18"
+USD = st.floats(0, 100).map(lambda usd: round(usd, 4))
+
+
+def test_a_batch_costs_half(config: Config) -> None:
+    row, usage = config.prices.models[MINI], Usage(2_000_000, 1_000_000, 1_000_000)
+    for kind in ("base", "finetuned"):
+        online, batch = (inference_cost(usage, row, kind, mode) for mode in ("online", "batch"))  # type: ignore[arg-type]
+        assert batch == pytest.approx(online / 2)
+
+
+def test_every_row_says_from_where_and_when(config: Config) -> None:
+    rows = [row for model in config.prices.models.values() for row in (model.base, model.finetuned)]
+    assert len(rows) == 8
+    assert all(date.fromisoformat(row.date) <= date.fromisoformat(config.prices.date) for row in rows)
+    assert all(len(row.source) > 10 for row in rows)
+    assert all(row.batch.input < row.input and row.cached < row.input < row.output for row in rows)
+
+
+def test_an_estimate_embraces_what_was_paid(config: Config) -> None:
+    """100 prompts of 200 tokens, answers of 1 to 20: 0.0030 USD of input, 0.00006 to 0.0012 of output."""
+    row = config.prices.models[MINI]
+    low, high = estimate([200] * 100, 20, row, "base")
+    for tokens in (1, 20):
+        assert low <= inference_cost(Usage(20_000, 0, 100 * tokens), row, "base") <= high
+    assert high == pytest.approx(0.0033 + 0.0012)
+    assert low == pytest.approx(0.0027 + 0.00006)
+
+
+def test_break_even_by_hand() -> None:
+    """Training 3 USD; 0.03 against 0.09 USD for 1,000 reviews: 3 / 0.06 = 50 thousand."""
+    assert break_even(3.0, 0.03, 0.09) == 50_000
+    assert break_even(3.0, 0.09, 0.03) is None
+    assert break_even(3.0, 0.05, 0.05) is None
+    assert break_even(0.0, 0.0, 0.0) == 0
+    assert break_even(0.0, 0.1, 0.05) is None
+
+
+@given(USD, USD, USD)
+def test_break_even_is_where_the_sums_cross(training: float, own: float, other: float) -> None:
+    volume = break_even(training, own, other)
+    if volume is None:
+        assert own >= other
+    else:
+        slack = 1e-6 * (1 + training)
+        assert training + volume * own / 1000 <= volume * other / 1000 + slack
+        assert volume == 0 or training + (volume - 1) * own / 1000 >= (volume - 1) * other / 1000 - slack
+        assert volume == 0 or amortised(own, training, volume) <= other + slack
+
+
+def arm(kind: str, accuracy: float, cost: float, **more: Any) -> dict[str, Any]:
+    return {
+        "arm": more.pop("name", kind),
+        "kind": kind,
+        "accuracy": {"value": accuracy},
+        "cost_per_1k": 0.0,
+        "cost_per_1k_at_gpt_4o_mini": cost,
+        **more,
+    }
+
+
+def test_economics_hold_the_fine_tune_against_the_best_prompt() -> None:
+    tuned = arm("finetuned", 0.8, 0.03, training_usd=0.0, training_usd_at_gpt_4o_mini=0.3)
+    arms = [
+        arm("prompt", 0.3, 0.01, name="poor"),
+        arm("prompt", 0.5, 0.09, name="best"),
+        arm("linear", 0.9, 0.0),
+        tuned,
+    ]
+    found = economics(arms)
+    assert found is not None
+    assert found["against"] == "best"
+    assert found["at_provider"]["break_even_reviews"] == 0
+    assert found["at_gpt_4o_mini"]["break_even_reviews"] == 5_000
+    assert found["at_gpt_4o_mini"]["amortised_per_1k"] == {
+        "1000": 0.33, "10000": 0.06, "100000": 0.033, "1000000": 0.0303
+    }  # fmt: skip
+    assert economics(arms[:3]) is None
+    assert economics([tuned]) is None
