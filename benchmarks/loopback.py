@@ -23,6 +23,7 @@ class Loopback(asyncio.Protocol):
     served = 0
     under_way = 0
     most_under_way = 0
+    first_request = last_answer = 0.0  # on the event loop's clock
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -44,17 +45,26 @@ class Loopback(asyncio.Protocol):
 
     def take(self, path: bytes, body: bytes) -> None:
         if path.endswith(b"/stats"):
-            self.send({"served": Loopback.served, "most_under_way": Loopback.most_under_way})
+            self.send(
+                {
+                    "served": Loopback.served,
+                    "most_under_way": Loopback.most_under_way,
+                    "seconds": Loopback.last_answer - Loopback.first_request,
+                }
+            )
         elif path.endswith(b"/models"):
             self.send({"object": "list", "data": [MODEL]})
         else:
+            loop = asyncio.get_running_loop()
+            Loopback.first_request = Loopback.first_request or loop.time()
             Loopback.under_way += 1
             Loopback.most_under_way = max(Loopback.most_under_way, Loopback.under_way)
-            asyncio.get_running_loop().call_later(self.delay, self.answer, body)
+            loop.call_later(self.delay, self.answer, body)
 
     def answer(self, body: bytes) -> None:
         Loopback.under_way -= 1
         Loopback.served += 1
+        Loopback.last_answer = asyncio.get_running_loop().time()
         found = LABEL.findall(body)
         self.send(completion(found[-1].decode() if found else "none"))
 

@@ -121,7 +121,7 @@ class _Work:
                 return self.client.batches.retrieve(note.batch_id)
             except openai.NotFoundError:
                 return None  # another account, or one that was cleared
-        return next(self.candidates(note.identity, usable=True), None)
+        return next(self.candidates(note.identity, usable=False), None)  # the newest, whatever became of it
 
     def candidates(self, identity: str, *, usable: bool) -> Iterator[Batch]:
         """Batches at the provider with this identity; `usable`: that ended well or may still do."""

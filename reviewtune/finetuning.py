@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Order:
     validation_file: Path
     provider: Provider
     training: Training
+    allow: Callable[[], object] = lambda: None  # called before a job is created; raises where that would cost too much
 
     @property
     def key(self) -> str:
@@ -80,6 +81,7 @@ def finetune(client: openai.OpenAI, order: Order) -> Finetuned:
 
 def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJob:
     """Upload what is not there yet and create the job; `attempt` counts the ones that failed or were cancelled."""
+    order.allow()
     training, once = order.training, client.with_options(max_retries=0)  # a repeated create could be paid twice
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +28,7 @@ from reviewtune.lineage import describe_run
 from reviewtune.prompts import Prompt
 from reviewtune.splits import split, write_splits
 from reviewtune.tracking import RunRecord, find_runs, open_run
+from reviewtune.training_budget import allow_training
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -109,7 +111,8 @@ def _prepared(job: Job, prompt: Prompt) -> Order:
         write_lines(folder / "chat" / f"{name}_data.jsonl", lines_of(reviews, prompt))
         check(folder / "chat" / f"{name}_data.jsonl", prompt)
     training, validation = (folder / "chat" / f"{name}_data.jsonl" for name in files)
-    return Order(training, validation, provider=config.provider, training=config.training)
+    prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
+    return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
 
 
 def _row(run: RunRecord) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 Run: dvc repro finetune        Killed half-way? The same command finds the job again; nothing is paid twice.
 """
 
+from functools import partial
 from pathlib import Path
 
 from reviewtune import record
@@ -13,6 +14,7 @@ from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import describe_run
 from reviewtune.prompts import Prompt
 from reviewtune.tracking import open_run
+from reviewtune.training_budget import allow_training
 
 SECTIONS = ("data", "split", "provider", "prompt", "training")
 CHAT, MODELS, REPORTS = Path("data/chat"), Path("models"), Path("reports")
@@ -20,9 +22,9 @@ CHAT, MODELS, REPORTS = Path("data/chat"), Path("models"), Path("reports")
 
 def main() -> None:
     config = load_params()
-    order = Order(
-        CHAT / "training_data.jsonl", CHAT / "validation_data.jsonl", provider=config.provider, training=config.training
-    )
+    training, validation = (CHAT / f"{name}_data.jsonl" for name in ("training", "validation"))
+    prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
+    order = Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
     with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=order.key) as run:
         describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
         with connect(config.provider) as client:

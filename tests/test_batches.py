@@ -129,8 +129,9 @@ def test_killed_at_any_moment_it_goes_on(
         proxy.plan(moment, *["timeout" if moment.startswith("GET") else "mute after"] * 9)  # type: ignore[list-item]
 
         def start() -> "subprocess.Popen[str]":
-            asked = {"home": tmp_path, "project": project, "mode": "batch", "request": asdict(request(base))}
-            return asking_process(proxy.base_url, 60, **asked)
+            return asking_process(
+                proxy.base_url, 60, home=tmp_path, project=project, mode="batch", request=asdict(request(base))
+            )
 
         first = start()
         wait_for(lambda: len(proxy.faults[moment]) < 9)

@@ -14,6 +14,7 @@ from reviewtune.client import connect
 from reviewtune.config import Config, Provider
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
+from reviewtune.files import read_json
 from reviewtune.finetuning import Order, create, finetune, follow
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.metrics import INVALID
@@ -99,6 +100,25 @@ def test_faults_that_stay_end_in_one_line_and_no_result(
     with pytest.raises(ProviderError, match=said) as caught:
         evaluate_model(subject, reviews(config, 30), config.data, config.prices, config.evaluation, test_sha256="-")
     assert "\n" not in str(caught.value)
+
+
+def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
+    provider: Provider, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str, tmp_path: Path
+) -> None:
+    subject, test = Subject("x", "finetuned", base, prompt, provider, trained_tokens=1000), reviews(config, 22)
+    for name in ("cold", "warm"):
+        result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256="-")
+        evaluation.write(result, tmp_path / name)
+        evaluation.write_run(result, tmp_path / name, "run")
+    assert proxy.arrived[CHAT] == 22
+    for name in ("metrics.json", "predictions.csv", "per_label.csv"):
+        assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "cold" / name).read_bytes()
+    cold, warm = (read_json(tmp_path / name / "run.json") for name in ("cold", "warm"))
+    assert (cold["requests"], cold["times"], warm["requests"], warm["times"]) == (22, "measured now", 0, "recorded")
+    timed = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "wall_seconds")
+    assert [warm[name] for name in timed] == [cold[name] for name in timed]
+    assert 0 < cold["latency_p50"] <= cold["latency_p95"] <= cold["latency_p99"]
+    assert read_json(tmp_path / "warm" / "metrics.json")["training_usd_at_gpt_4o_mini"] == 0.003
 
 
 def test_an_unknown_model_is_one_line(provider: Provider, config: Config, prompt: Prompt) -> None:

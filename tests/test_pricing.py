@@ -1,6 +1,8 @@
 """Money: known prices and answers worked out by hand."""
 
+import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from reviewtune.config import Config
 from reviewtune.economics import economics
+from reviewtune.errors import BudgetError
 from reviewtune.pricing import Usage, amortised, break_even, estimate, inference_cost
+from reviewtune.training_budget import allow_training, epochs_of
 
 MINI = "gpt-4o-mini-2024-07-18"
 USD = st.floats(0, 100).map(lambda usd: round(usd, 4))
@@ -59,6 +63,33 @@ def test_break_even_is_where_the_sums_cross(training: float, own: float, other: 
         assert training + volume * own / 1000 <= volume * other / 1000 + slack
         assert volume == 0 or training + (volume - 1) * own / 1000 >= (volume - 1) * other / 1000 - slack
         assert volume == 0 or amortised(own, training, volume) <= other + slack
+
+
+def test_training_is_refused_before_it_is_too_dear(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 lines of 11 tokens, 3 epochs: 990 tokens at 3 USD a million. The jobs of a sweep share the cap."""
+    monkeypatch.setenv("REVIEWTUNE_SWEEP_PARENT", "a-sweep")
+    path, turns = tmp_path / "training.jsonl", [("user", "late"), ("assistant", "yes")]
+    line = json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]})
+    path.write_text(f"{line}\n" * 30)
+    priced = config.provider.model_copy(update={"kind": "openai", "priced_as": MINI})
+    training = config.training.model_copy(update={"n_epochs": 3})
+    expected = allow_training(path, priced, training, config.prices, None)
+    assert expected is not None
+    tokens = 30 * 3 * (3 + 2 * (3 + 1 + 1))
+    assert expected == pytest.approx((0.9 * tokens * 3e-6, 1.1 * tokens * 3e-6), rel=0.01)
+    assert f"{tokens:,} tokens may cost" in capsys.readouterr().out
+    cap = 1.5 * expected.high
+    allow_training(path, priced, training, config.prices, cap)
+    with pytest.raises(BudgetError, match=r"evaluation\.budget_usd"):
+        allow_training(path, priced, training, config.prices, cap)
+    assert allow_training(path, config.provider, training, config.prices, cap) is None
+
+
+@pytest.mark.parametrize(("examples", "epochs"), [(10, 10), (30, 3), (34, 3), (1000, 3), (10_000, 2), (30_000, 1)])
+def test_auto_epochs_are_those_of_the_cookbook(config: Config, examples: int, epochs: int) -> None:
+    assert epochs_of(config.training.model_copy(update={"n_epochs": "auto"}), examples) == epochs
 
 
 def arm(kind: str, accuracy: float, cost: float, **more: Any) -> dict[str, Any]:
