@@ -22,7 +22,7 @@ USD = st.floats(0, 100).map(lambda usd: round(usd, 4))
 def test_a_batch_costs_half(config: Config) -> None:
     row, usage = config.prices.models[MINI], Usage(2_000_000, 1_000_000, 1_000_000)
     for kind in ("base", "finetuned"):
-        online, batch = (inference_cost(usage, row, kind, mode) for mode in ("online", "batch"))  # type: ignore[arg-type]
+        online, batch = (inference_cost(usage, row, kind, mode) for mode in ("online", "batch"))
         assert batch == pytest.approx(online / 2)
 
 
