@@ -13,7 +13,7 @@ from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.inference import Terms, ask
 from reviewtune.prompts import Message
 from tests.asking import asking_process
-from tests.faulty_proxy import faulty
+from tests.faulty_proxy import Fault, faulty
 from tests.serving import ServerProcess, wait_for
 
 LABELS = {"type": "object", "properties": {"label": {"enum": ["late", "fine"]}}, "required": ["label"]}
@@ -68,11 +68,11 @@ def test_a_lost_store_finds_its_batch_at_the_provider(
 
 @pytest.mark.parametrize("fault", ["500", "cut before", "cut after"])
 def test_trouble_at_the_creation_makes_no_second_batch(
-    config: Config, server: ServerProcess, base: str, fault: str
+    config: Config, server: ServerProcess, base: str, fault: Fault
 ) -> None:
     before = batches(server)
     with faulty(server.base_url) as proxy:
-        proxy.plan("POST /v1/batches", fault)  # type: ignore[arg-type]
+        proxy.plan("POST /v1/batches", fault)
         with pytest.raises(ProviderError):
             ask(terms(config, proxy.base_url, "batch"), request(base), chats(6, fault), title="x")
         proxy.plan("GET /v1/batches", "500", "cut after")
@@ -126,7 +126,8 @@ def test_killed_at_any_moment_it_goes_on(
     """Killed when this request has arrived and its answer is lost."""
     before = batches(server)
     with faulty(server.base_url) as proxy:
-        proxy.plan(moment, *["timeout" if moment.startswith("GET") else "mute after"] * 9)  # type: ignore[list-item]
+        lost: Fault = "timeout" if moment.startswith("GET") else "mute after"
+        proxy.plan(moment, *[lost] * 9)
 
         def start() -> "subprocess.Popen[str]":
             return asking_process(
