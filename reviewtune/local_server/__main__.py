@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from reviewtune.errors import one_line_errors
+from reviewtune.local_server.logs import LogFormat
 from reviewtune.local_server.settings import Settings, default_cache_dir, default_data_dir, share_the_cores
 
 
@@ -24,6 +25,15 @@ def start(
     base_model: Annotated[
         list[str] | None, typer.Option(help="One more base model: a Hugging Face name or a folder. May be repeated.")
     ] = None,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Chats that may wait for an answer; more are told (429) to come again later.")
+    ] = 1000,
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")] = (
+        LogFormat.TEXT
+    ),
+    log_contents: Annotated[
+        bool, typer.Option("--log-contents", help="Log the messages and answers of chats, too. They may hold reviews.")
+    ] = False,
     idle_exit: Annotated[
         float | None, typer.Option(min=0, help="End after so many seconds without a request, a job or a batch.")
     ] = None,
@@ -44,6 +54,9 @@ def start(
         port=port,
         api_key=api_key or None,
         base_models=tuple(base_model or ()),
+        max_waiting=max_waiting,
+        log_format=log_format,
+        log_contents=log_contents,
         idle_exit=idle_exit,
     )
     share_the_cores()

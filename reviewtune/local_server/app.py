@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -13,9 +13,12 @@ from starlette.exceptions import HTTPException
 
 from reviewtune.local_server import batch_routes, chat, files, fine_tuning, models
 from reviewtune.local_server.account import Account
+from reviewtune.local_server.admission import Admission
 from reviewtune.local_server.batches import Batches
+from reviewtune.local_server.description import describe
 from reviewtune.local_server.dispatcher import Dispatcher
 from reviewtune.local_server.envelope import Activity, Envelope
+from reviewtune.local_server.manners import refuse_bad_manners
 from reviewtune.local_server.refusals import Refusal, from_faults
 from reviewtune.local_server.trainings import Trainings
 
@@ -36,8 +39,9 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
     for noun in (files, fine_tuning, models, chat, batch_routes):
-        app.include_router(noun.router)
-    app.get("/healthz")(_health)
+        app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
+    app.get("/healthz", tags=["health"])(_health)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own
     return app
 
 
@@ -46,7 +50,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     dispatcher = Dispatcher(account.settings.cache_dir)
     trainings, batches = Trainings(account), Batches(account, dispatcher)
-    app.state.dispatcher = dispatcher
+    app.state.desk = chat.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
     files.forget_expired(account)
     for thread in (dispatcher, trainings, batches):
         thread.start()

@@ -1,13 +1,12 @@
 """The lines of a batch's input file: are they fit to run, and what comes of each."""
 
-import json
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from reviewtune.local_server import chat, identity
+from reviewtune.local_server import completions, identity, json_text
 from reviewtune.local_server.dispatcher import Answer
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files import numbered_lines
@@ -55,8 +54,8 @@ def check(path: Path, endpoint: str) -> Check:
 
 def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        content = json_text.loads(line)
+    except ValueError:
         return _error("invalid_json_line", "This line is not parseable as valid JSON.", line=number)
     try:
         return BatchLine.model_validate(content)
@@ -103,7 +102,7 @@ def _read_request(line: bytes) -> Request:
         body = ChatRequest.model_validate(entry.body)
         if body.stream:
             raise Refusal(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return Request(entry.custom_id, body, chat.plan(body), None)
+        return Request(entry.custom_id, body, completions.plan(body), None)
     except ValidationError as error:
         return Request(entry.custom_id, None, None, from_validation(error, entry.body))
     except Refusal as refusal:
@@ -124,10 +123,10 @@ def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer
         if request.body is not None:
             answer = next(waiting)
             if not isinstance(answer, Exception):
-                body = dump(chat.completion(request.body, answer))
+                body = dump(completions.completion(request.body, answer))
                 output.append(_line(batch_id, request.custom_id, 200, body))
                 continue
-            refusal = chat.refusal_of(answer)
+            refusal = completions.refusal_of(answer)
         assert refusal is not None
         errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
     return Outcome(output, errors)

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import batch_lines, chat, files, identity
+from reviewtune.local_server import batch_lines, completions, files, identity
 from reviewtune.local_server.account import Account
 from reviewtune.local_server.batch_folder import BatchFolder, Tally
 from reviewtune.local_server.batch_lines import Request
@@ -158,7 +158,7 @@ class Batches(threading.Thread):
         except CancelledError:  # the server ends
             raise
         except ReviewtuneError as error:
-            return [chat.unavailable(error)] * len(planned)
+            return [completions.unavailable(error)] * len(planned)
         except Exception as error:  # the model was deleted meanwhile, or is broken
             return [error] * len(planned)
 

@@ -1,65 +1,92 @@
-"""A finished completion as server-sent events.
+"""An answer as server-sent events, sent while the engine writes it."""
 
-The engine answers whole; a stream therefore starts when the answer is there, and only its form is incremental.
-"""
-
-import codecs
+import asyncio
 import json
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from openai.types.chat import ChatCompletion, ChatCompletionTokenLogprob
-from openai.types.chat.chat_completion import Choice
+from fastapi import HTTPException
 
-
-def stream_lines(whole: ChatCompletion, with_usage: bool) -> Iterator[str]:
-    head: dict[str, Any] = {
-        "id": whole.id,
-        "object": "chat.completion.chunk",
-        "created": whole.created,
-        "model": whole.model,
-        "service_tier": whole.service_tier,
-        "system_fingerprint": whole.system_fingerprint,
-    }
-    if with_usage:
-        head["usage"] = None
-    for choice in whole.choices:
-        for part in _choice_parts(choice):
-            yield _event(head | {"choices": [part]})
-    if with_usage and whole.usage is not None:
-        yield _event(head | {"choices": [], "usage": whole.usage.model_dump(mode="json")})
-    yield "data: [DONE]\n\n"
+from reviewtune.local_server.completions import logprobs, new_id, usage
+from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
+from reviewtune.local_server.refusals import Refusal, server_error
+from reviewtune.local_server.schemas import ChatRequest
+from reviewtune.local_server.store import now
 
 
-def _event(chunk: dict[str, Any]) -> str:
-    return f"data: {json.dumps(chunk)}\n\n"
+class Piece(NamedTuple):
+    """A choice so far."""
+
+    choice: int
+    text: str
+    logprobs: Sequence[TokenLogprob]
 
 
-def _choice_parts(choice: Choice) -> Iterator[dict[str, Any]]:
-    """The role, the text piece by piece, the reason of its end."""
+class Sent(NamedTuple):
+    """What a client has of a choice."""
 
-    def part(delta: dict[str, Any], logprobs: object = None, end: str | None = None) -> dict[str, Any]:
-        return {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": end}
-
-    yield part({"role": "assistant", "content": "", "refusal": None})
-    text = choice.message.content or ""
-    if choice.logprobs is None:
-        for piece in re.findall(r"\s*\S+|\s+", text):
-            yield part({"content": piece})
-    else:
-        for piece, token in _token_pieces(text, choice.logprobs.content or []):
-            yield part({"content": piece}, {"content": [token.model_dump(mode="json")], "refusal": None})
-    yield part({}, end=choice.finish_reason)
+    characters: int = 0
+    tokens: int = 0
 
 
-def _token_pieces(
-    text: str, tokens: list[ChatCompletionTokenLogprob]
-) -> Iterator[tuple[str, ChatCompletionTokenLogprob]]:
-    """The text cut where its tokens end; a character spread over tokens comes with the last of them."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    start = 0
-    for number, token in enumerate(tokens, 1):
-        end = start + len(decoder.decode(bytes(token.bytes or [])))
-        yield text[start : None if number == len(tokens) else end], token
-        start = end
+class Stream:
+    def __init__(
+        self, request: ChatRequest, answer: asyncio.Task[GenerationResult], pieces: asyncio.Queue[Piece | None]
+    ) -> None:
+        self._request, self._answer, self._pieces = request, answer, pieces
+        self._with_usage = bool(request.stream_options and request.stream_options.include_usage)
+        self._sent = [Sent()] * (request.n or 1)
+        self._head: dict[str, Any] = {
+            "id": new_id(),
+            "object": "chat.completion.chunk",
+            "created": now(),
+            "model": request.model,
+            "service_tier": "default",
+            "system_fingerprint": None,
+        }
+        if self._with_usage:
+            self._head["usage"] = None
+
+    async def events(self, piece: Piece | None) -> AsyncIterator[str]:
+        """All events, `piece` being the first that came; None when the answer is there."""
+        try:
+            for choice in range(len(self._sent)):
+                yield self._event(choice, {"role": "assistant", "content": "", "refusal": None})
+            while piece is not None:
+                for event in self._news(piece):
+                    yield event
+                piece = await self._pieces.get()
+            for event in self._end(await self._answer):
+                yield event
+        except HTTPException as error:
+            refusal = error if isinstance(error, Refusal) else server_error(str(error.detail))
+            yield _data(refusal.body)
+        finally:
+            self._answer.cancel()  # the client may have gone: what has not begun need not begin
+
+    def _news(self, piece: Piece) -> Iterator[str]:
+        """What the client lacks of a choice."""
+        sent = self._sent[piece.choice]
+        text, tokens = piece.text[sent.characters :], piece.logprobs[sent.tokens :]
+        if text or (self._request.logprobs and tokens):
+            self._sent[piece.choice] = Sent(len(piece.text), len(piece.logprobs))
+            yield self._event(piece.choice, {"content": text}, tokens if self._request.logprobs else None)
+
+    def _end(self, result: GenerationResult) -> Iterator[str]:
+        for index, choice in enumerate(result.choices):
+            yield from self._news(Piece(index, choice.text, choice.logprobs))
+            yield self._event(index, {}, end=choice.finish_reason)
+        if self._with_usage:
+            yield _data(self._head | {"choices": [], "usage": usage(result).model_dump(mode="json")})
+        yield "data: [DONE]\n\n"
+
+    def _event(
+        self, choice: int, delta: dict[str, Any], tokens: Sequence[TokenLogprob] | None = None, end: str | None = None
+    ) -> str:
+        scored = None if tokens is None else logprobs(tokens).model_dump(mode="json")
+        part = {"index": choice, "delta": delta, "logprobs": scored, "finish_reason": end}
+        return _data(self._head | {"choices": [part]})
+
+
+def _data(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reviewtune.local_server.logs import facts
 from reviewtune.local_server.refusals import Refusal, server_error
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as OpenAI
@@ -18,6 +19,8 @@ BODY_LIMIT = 32 * 2**20  # bytes of any other request
 MULTIPART_MARGIN = 2**16  # what a form adds around its file
 
 FOREIGN_HOST = "Without an API key this server answers to localhost only, so that no web page can reach it by a name."
+
+ORGANIZATION = "local"
 
 log = logging.getLogger("reviewtune.requests")
 
@@ -68,8 +71,6 @@ class Envelope:
             return _too_large(scope)
         if self._api_key is None:
             return None if _is_local(headers.get("host", "")) else Refusal(403, FOREIGN_HOST, code="host_not_allowed")
-        if scope["path"] == "/healthz":
-            return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             message = "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
@@ -100,6 +101,7 @@ class _Exchange:
             headers["x-request-id"] = self.id
             headers["openai-processing-ms"] = str(self._milliseconds)
             headers["openai-version"] = "2020-10-01"
+            headers["openai-organization"] = ORGANIZATION
         await self._send(message)
 
     async def answer(self, refusal: Refusal) -> None:
@@ -109,7 +111,8 @@ class _Exchange:
     def log(self) -> None:
         """One line; neither query nor body, which may hold reviews."""
         method, path = self._scope["method"], self._scope["path"]
-        log.info("id=%s method=%s path=%r status=%s ms=%d", self.id, method, path, self.status, self._milliseconds)
+        known = facts(id=self.id, method=method, path=path, status=self.status, ms=self._milliseconds)
+        log.info("request", extra=known)
 
 
 def _is_local(host: str) -> bool:

@@ -1,26 +1,30 @@
 """Files: uploaded in pieces to disk, listed, read, deleted, and forgotten once they expire."""
 
 import hashlib
-import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 from openai.types import FileDeleted, FileObject
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from reviewtune.local_server import json_text
 from reviewtune.local_server.account import Account, Open
+from reviewtune.local_server.manners import refuse_unknown_fields
 from reviewtune.local_server.pages import Cursor, dump, listing, read_page
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.store import File, now
 
 CHUNK = 1 << 20
 JSONL_PURPOSES = ("fine-tune", "batch")
-Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data"]
+Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
+BATCH_LIFETIME = 30 * 24 * 3600  # seconds, where an upload for a batch names none
+UPLOADS_A_MINUTE = 1000
+ACCOUNT_BYTES = 2_500_000_000_000  # of all files together
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
@@ -76,7 +80,11 @@ def _alive() -> ColumnElement[bool]:
     return or_(File.expires_at.is_(None), File.expires_at > now())
 
 
-@router.post("")
+async def _known_fields(request: Request) -> None:
+    await refuse_unknown_fields(request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+
+
+@router.post("", dependencies=[Depends(_known_fields)])
 def create(
     account: Open,
     file: UploadFile,
@@ -96,12 +104,27 @@ def create(
         _save(file.file, part)
         if purpose == "fine-tune":
             _check_jsonl(part)
-        expires_at = None if seconds is None else now() + seconds
         with account.store.writing() as session:
-            row = add(account, session, part, name=name, purpose=purpose, expires_at=expires_at)
+            _refuse_beyond_limits(session, part.stat().st_size)
+            row = add(account, session, part, name=name, purpose=purpose)
+            lifetime = BATCH_LIFETIME if seconds is None and purpose == "batch" else seconds
+            row.expires_at = None if lifetime is None else row.created_at + lifetime
     finally:
         part.unlink(missing_ok=True)
     return dump(file_object(row))
+
+
+def _refuse_beyond_limits(session: Session, size: int) -> None:
+    """OpenAI's limits on an account; they keep a program that has run wild from filling the disk."""
+    recent = session.scalar(select(func.count()).where(File.created_at > now() - 60)) or 0
+    if recent >= UPLOADS_A_MINUTE:
+        message = f"Rate limit reached for requests: {UPLOADS_A_MINUTE} uploads a minute. Please try again in 60s."
+        refusal = Refusal(429, message, code="rate_limit_exceeded", type_="requests")
+        refusal.headers = {"Retry-After": "60"}
+        raise refusal
+    if (session.scalar(select(func.sum(File.bytes))) or 0) + size > ACCOUNT_BYTES:
+        message = f"The files of this account may hold {ACCOUNT_BYTES:,} bytes together: delete some first."
+        raise Refusal(400, message, param="file", code="storage_limit_exceeded")
 
 
 def _save(source: IO[bytes], part: Path) -> None:
@@ -117,8 +140,8 @@ def _check_jsonl(path: Path) -> None:
     """Refuse at once what can never be trained on; whether each line is an example is the job's to say."""
     for number, line in numbered_lines(path):
         try:
-            fits = isinstance(json.loads(line), dict)
-        except (ValueError, RecursionError):
+            fits = isinstance(json_text.loads(line), dict)
+        except ValueError:
             fits = False
         if not fits:
             message = f"Expected file to have JSONL format, where every line is a JSON object. Line {number} is not."

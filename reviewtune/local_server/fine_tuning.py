@@ -1,7 +1,7 @@
 """The routes below /v1/fine_tuning/jobs."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from openai.types.fine_tuning import FineTuningJobEvent
@@ -32,9 +32,15 @@ def create(
 
 
 @router.get("")
-def list_(account: Open, request: Request, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+def list_(
+    account: Open,
+    request: Request,
+    after: str | None = None,
+    limit: Limit = 20,
+    metadata: Literal["null"] | None = None,
+) -> dict[str, Any]:
     wanted = {key[9:-1]: value for key, value in request.query_params.items() if key.startswith("metadata[")}
-    only_bare = request.query_params.get("metadata") == "null"
+    only_bare = metadata is not None
 
     def keep(job: Job) -> bool:
         labels = job.labels or {}

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 
 from reviewtune.local_server import files, identity, models
 from reviewtune.local_server.account import Account
+from reviewtune.local_server.envelope import ORGANIZATION
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.schemas import JobRequest
 from reviewtune.local_server.store import Event, File, Job, now
 
-ORGANIZATION = "local"
 ACTIVE = ("validating_files", "queued", "running")
 FINISHED = ("succeeded", "failed", "cancelled")
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 Fault = Mapping[str, Any]  # one entry of pydantic's ValidationError.errors()
 
+SHOWN = 100  # characters of a faulty value
 _BELOW = {"greater_than": ">", "greater_than_equal": ">="}
 _ABOVE = {"less_than": "<", "less_than_equal": "<="}
 _EXPECTED = {
@@ -63,6 +64,8 @@ def from_faults(faults: Sequence[Fault], body: object) -> Refusal:
     if faults[0]["type"] == "json_invalid":
         return Refusal(400, "We could not parse the JSON body of your request: it is not valid JSON.")
     named = [(_param(fault, body), fault) for fault in faults]
+    if named[0] == ("", faults[0]) and faults[0]["type"] == "missing":
+        return Refusal(400, "The request has no body: send a JSON object, declared as application/json.")
     first = named[0][0]
     inside = [entry for entry in named if first and entry[0].startswith((f"{first}.", f"{first}["))]
     param, fault = inside[0] if inside else [entry for entry in named if entry[0] == first][-1]
@@ -78,6 +81,8 @@ def from_validation(error: ValidationError, body: object) -> Refusal:
 
 def _param(fault: Fault, body: object) -> str:
     """`messages[0].role` from ("body", "messages", 0, "role"), without the tags that unions put between."""
+    if "param" in fault.get("ctx", {}):  # a check of ours over several parameters
+        return str(fault["ctx"]["param"])
     name, here = "", body
     for position, step in enumerate(fault["loc"]):
         absent = fault["type"] == "missing" and position == len(fault["loc"]) - 1
@@ -103,9 +108,12 @@ def _reason(fault: Fault, param: str) -> tuple[str, str]:
     if kind == "extra_forbidden":
         return f"Unknown parameter: '{param}'.", "unknown_parameter"
     if kind == "literal_error":
-        return f"Invalid value: {seen!r}. Supported values are: {context['expected']}.", "invalid_value"
+        return f"Invalid value: {_shown(seen)}. Supported values are: {context['expected']}.", "invalid_value"
     if kind == "union_tag_invalid":
-        return f"Invalid value: '{context['tag']}'. Supported values are: {context['expected_tags']}.", "invalid_value"
+        return (
+            f"Invalid value: {_shown(context['tag'])}. Supported values are: {context['expected_tags']}.",
+            "invalid_value",
+        )
     if kind in _BELOW | _ABOVE:
         return _out_of_range(kind, context, seen, param)
     if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
@@ -134,6 +142,12 @@ def _bad_length(kind: str, context: Mapping[str, Any], param: str) -> tuple[str,
         return f"Invalid '{param}': {noun} too short. Expected a minimum length of {least}.", code
     most = context["max_length"]
     return f"Invalid '{param}': {noun} too long. Expected a maximum length of {most}.", f"{noun}_above_max_length"
+
+
+def _shown(value: object) -> str:
+    """As Python writes it, but a text of megabytes is not sent back."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _kind(value: object) -> str:

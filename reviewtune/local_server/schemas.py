@@ -1,12 +1,12 @@
 """What clients may send, as strict types: an unknown parameter is refused by name, never ignored.
 
 A parameter of OpenAI's that this provider lacks is listed all the same: it is accepted where it changes nothing
-(`frequency_penalty: 0`) and refused by name where it would (`unsupported_parameter`).
+(`store: false`) and refused by name where it would (`unsupported_parameter`).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -30,6 +30,8 @@ Metadata = Annotated[
 ]
 
 # --- chat ---
+
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 class TextPart(Strict):
@@ -86,6 +88,9 @@ class ChatRequest(Strict):
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
@@ -102,15 +107,12 @@ class ChatRequest(Strict):
     user: str | None = None
     # Not supported.
     audio: Annotated[Any, neutral()] = None
-    frequency_penalty: Annotated[Any, neutral(0)] = None
     function_call: Annotated[Any, neutral("none")] = None
     functions: Annotated[Any, neutral([])] = None
-    logit_bias: Annotated[Any, neutral({})] = None
     modalities: Annotated[Any, neutral(["text"])] = None
     moderation: Annotated[Any, neutral()] = None
     parallel_tool_calls: bool | None = None  # without tools it has no meaning
     prediction: Annotated[Any, neutral()] = None
-    presence_penalty: Annotated[Any, neutral(0)] = None
     prompt_cache_options: Annotated[Any, neutral()] = None
     prompt_cache_retention: Annotated[Any, neutral()] = None
     reasoning_effort: Annotated[Any, neutral("none")] = None
@@ -155,10 +157,20 @@ class JobRequest(Strict):
     method: Method | None = None
     hyperparameters: Hyperparameters | None = None  # the older place, still sent by older clients
 
+    @model_validator(mode="after")
+    def _say_it_once(self) -> Self:
+        if self._newer and self.hyperparameters and self._newer != self.hyperparameters:
+            message = "it differs from those in 'method'; give them there only"
+            raise PydanticCustomError("invalid_value", message, {"param": "hyperparameters"})
+        return self
+
+    @property
+    def _newer(self) -> Hyperparameters | None:
+        return self.method.supervised.hyperparameters if self.method and self.method.supervised else None
+
     @property
     def asked(self) -> Hyperparameters:
-        newer = self.method.supervised.hyperparameters if self.method and self.method.supervised else None
-        return newer or self.hyperparameters or Hyperparameters()
+        return self._newer or self.hyperparameters or Hyperparameters()
 
 
 # --- batches ---

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server import app, batches, jobs
+from reviewtune.local_server import app, batches, jobs, logs
 from reviewtune.local_server.account import Account, open_account
 from reviewtune.local_server.envelope import Activity
 from reviewtune.local_server.job_folder import write_json
@@ -34,9 +35,10 @@ log = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until told to end. Raises ProviderError when that can't begin."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logs.set_up(settings.log_format)
     _refuse_open_door(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(settings.data_dir)  # /tmp may be memory, which an upload of 512 MB must not fill
     with _alone(settings.data_dir), _listening(settings) as sock:
         account = open_account(settings)
         activity = Activity()

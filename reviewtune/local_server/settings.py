@@ -7,6 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from reviewtune.local_server.engine.weights import CATALOGUE
+from reviewtune.local_server.logs import LogFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,9 @@ class Settings:
     port: int = 8000  # 0: a free one
     api_key: str | None = field(default=None, repr=False)
     base_models: tuple[str, ...] = ()  # hub names or folders, on top of the catalogue
+    max_waiting: int = 1000  # chats in the queue; who comes then is told to come again later
+    log_format: LogFormat = LogFormat.TEXT
+    log_contents: bool = False  # messages and answers in the log, too
     idle_exit: float | None = None  # seconds without a request or a running job; None: never
 
     @property

@@ -1,11 +1,11 @@
 """Is a chat file fit to train on? Checked line by line, so a file of any size takes the memory of one line."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from reviewtune.local_server import json_text
 from reviewtune.local_server.files import numbered_lines
 from reviewtune.local_server.refusals import from_validation
 from reviewtune.local_server.schemas import Strict
@@ -60,9 +60,11 @@ def _check_file(path: Path, param: str, least: int) -> Fault | None:
 
 def _check_line(line: bytes) -> str | None:
     try:
-        example = Example.model_validate(json.loads(line))
-    except (ValueError, RecursionError) as error:
-        if not isinstance(error, ValidationError):
-            return "it is not valid JSON."
-        return from_validation(error, json.loads(line)).message
+        content = json_text.loads(line)
+    except ValueError:
+        return "it is not valid JSON."
+    try:
+        example = Example.model_validate(content)
+    except ValidationError as error:
+        return from_validation(error, content).message
     return None if example.teaches else "there is no assistant message to learn from."

@@ -1,5 +1,6 @@
 """One answer in the making: its tokens so far, what may follow, and when it ends."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -7,9 +8,12 @@ import torch
 from torch import Tensor
 
 from reviewtune.local_server.engine.constraints import Constraint
+from reviewtune.local_server.engine.narrator import Narrator
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
 
 FEW = 1024  # words
+COLDEST = 1e-4  # below, a temperature differs from 0 in overflows only
+UNLIKELIEST = -9999.0  # what OpenAI says for a log-probability that JSON has no number for
 
 Spell = Callable[[Sequence[int]], bytes]  # tokens as UTF-8
 
@@ -25,6 +29,7 @@ class Answer:
     spell: Spell
     dice: torch.Generator
     unread: list[int]
+    narrator: Narrator | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
@@ -32,6 +37,7 @@ class Answer:
 
     def begin(self) -> None:
         self._put(self.constraint.forced())
+        self._tell()
 
     @property
     def waiting(self) -> bool:
@@ -50,14 +56,11 @@ class Answer:
         self.unread = []
         if self.request.logprobs:
             self._score(scores, self.tokens[len(self.logprobs) :])
-        if self.finish is not None:
-            return
-        if self._few():
-            self._choose((hidden @ head[self._words].T).float())
-        else:
-            self._choose(scores[-1] if self._words is None else scores[-1][self._words])
-        if self.request.logprobs:
-            self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1])
+        if self.finish is None:
+            self._choose(self._shifted(self._candidates(hidden, scores, head), len(head)))
+            if self.request.logprobs:
+                self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1])
+        self._tell()
 
     def generation(self) -> Generation:
         text = self._text()
@@ -73,6 +76,25 @@ class Answer:
         """Few words are held against the state themselves: no need to look at all."""
         return self._words is not None and len(self._words) <= FEW
 
+    def _candidates(self, hidden: Tensor, scores: Tensor, head: Tensor) -> Tensor:
+        """The scores of the words to choose from."""
+        if self._few():
+            return (hidden @ head[self._words].T).float()
+        return scores[-1] if self._words is None else scores[-1][self._words]
+
+    def _shifted(self, scores: Tensor, vocabulary: int) -> Tensor:
+        """With the client's bias, and with the penalties: score - count * frequency_penalty - presence_penalty."""
+        shifts = dict(self.request.logit_bias)
+        if self.request.frequency_penalty or self.request.presence_penalty:
+            for token, count in Counter(self.tokens).items():
+                penalty = count * self.request.frequency_penalty + self.request.presence_penalty
+                shifts[token] = shifts.get(token, 0.0) - penalty
+        if not shifts:
+            return scores
+        shift = torch.zeros(vocabulary)
+        shift[list(shifts)] = torch.tensor(list(shifts.values()), dtype=shift.dtype)
+        return scores + (shift if self._words is None else shift[self._words.cpu()]).to(scores.device)
+
     def _choose(self, scores: Tensor) -> None:
         at = self._pick(scores)
         token = at if self._words is None else int(self._words[at])
@@ -85,7 +107,7 @@ class Answer:
     def _pick(self, scores: Tensor) -> int:
         if self.request.temperature == 0:
             return int(scores.argmax())
-        shares = (scores / self.request.temperature).softmax(-1).cpu()
+        shares = (scores / max(self.request.temperature, COLDEST)).softmax(-1).cpu()
         if self.request.top_p < 1:
             shares = _nucleus(shares, self.request.top_p)
         return int(torch.multinomial(shares, 1, generator=self.dice))
@@ -113,6 +135,12 @@ class Answer:
     def _text(self) -> str:
         return self.spell(self.tokens).decode(errors="replace")
 
+    def _tell(self) -> None:
+        """Let the listener hear what is new, as far as it is scored where scores are wanted."""
+        if self.narrator is not None:
+            known = self.tokens[: len(self.logprobs)] if self.request.logprobs else self.tokens
+            self.narrator.tell(self.spell(known[self.narrator.told :]), len(known), self.logprobs)
+
     def _score(self, scores: Tensor, tokens: Sequence[int]) -> None:
         for row, token in zip(scores, tokens, strict=False):
             logprobs = row.log_softmax(-1)
@@ -124,6 +152,7 @@ class Answer:
 
     def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         spelt = self.spell([token])
+        value = max(value, UNLIKELIEST)
         return TokenLogprob(spelt.decode(errors="replace"), value, tuple(spelt), top)
 
 
@@ -131,4 +160,5 @@ def _nucleus(shares: Tensor, top_p: float) -> Tensor:
     """Only the likeliest words, as few as together have at least top_p."""
     ordered, words = shares.sort(descending=True)
     kept = ordered.cumsum(-1) - ordered < top_p
+    kept[0] = True  # also for a top_p of 0
     return torch.zeros_like(shares).scatter(-1, words[kept], ordered[kept])

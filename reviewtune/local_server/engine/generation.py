@@ -29,9 +29,15 @@ from reviewtune.local_server.engine.constraints import (
     grammar_of,
     tree_of,
 )
+from reviewtune.local_server.engine.narrator import Narrator
 from reviewtune.local_server.engine.opening import OpenModel, device, fast_precision, open_model
 from reviewtune.local_server.engine.reading import Reader
-from reviewtune.local_server.engine.types import ContextLengthExceeded, GenerationRequest, GenerationResult
+from reviewtune.local_server.engine.types import (
+    ContextLengthExceeded,
+    GenerationRequest,
+    GenerationResult,
+    UnknownToken,
+)
 
 PREFIXES = 4  # that are kept
 BATCH_TOKENS = 2048  # tokens, padding included, that are read at a time
@@ -60,6 +66,7 @@ class Generator:
 
         Raises:
             ContextLengthExceeded: a prompt leaves no room for an answer. Nothing was computed.
+            UnknownToken: a bias for a token that the vocabulary lacks. Nothing was computed.
             UnsupportedSchema: a schema that no grammar can be made of. Nothing was computed.
         """
         jobs = [self._job(number, request) for number, request in enumerate(requests)]
@@ -81,6 +88,8 @@ class Generator:
         room = self._model.context - len(history) - len(rest)
         if room < 1:
             raise ContextLengthExceeded(self._model.context, len(history) + len(rest))
+        if unknown := [token for token in request.logit_bias if token >= len(self._model.head)]:
+            raise UnknownToken(unknown[0], len(self._model.head))
         limit = min(room, request.max_tokens or LONGEST_ANSWER)
         answers = [self._new_answer(request, rest, limit, choice) for choice in range(request.n)]
         return Job(number, history, rest, answers)
@@ -92,7 +101,8 @@ class Generator:
         else:
             dice.manual_seed(request.seed + choice)
         constraint = self._constraint(request)
-        answer = Answer(request, constraint, self._ends, limit, self._spell, dice, list(rest))
+        narrator = request.listener and Narrator(request.listener, choice, request.stop)
+        answer = Answer(request, constraint, self._ends, limit, self._spell, dice, list(rest), narrator)
         answer.begin()
         return answer
 

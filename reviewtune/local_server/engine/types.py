@@ -7,11 +7,14 @@ The server (app, jobs) knows these types and four functions:
     generation.load(folder)                    -> Generator, whose `complete(requests)` answers a batch
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length"]
+# Called with a choice's index, its text and its log-probabilities so far; from the thread that runs the model.
+Listener = Callable[[int, str, Sequence["TokenLogprob"]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class GenerationRequest:
     schema: dict[str, Any] | None = None  # JSON schema that the answer must match
     logprobs: bool = False
     top_logprobs: int = 0
+    presence_penalty: float = 0.0  # off the score of each word that the answer has
+    frequency_penalty: float = 0.0  # the same, once for every time
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # token -> what is added to its score
+    listener: Listener | None = None  # hears the answer while it grows
 
 
 class ContextLengthExceeded(ValueError):  # noqa: N818 - named as OpenAI's error code is
@@ -42,6 +49,13 @@ class ContextLengthExceeded(ValueError):  # noqa: N818 - named as OpenAI's error
     def __init__(self, limit: int, got: int) -> None:
         super().__init__(f"the prompt has {got} tokens, the model's context holds {limit}, answer included; shorten it")
         self.limit, self.got = limit, got
+
+
+class UnknownToken(ValueError):  # noqa: N818 - not a fault of the program
+    """A token id in `logit_bias` that is not in the model's vocabulary."""
+
+    def __init__(self, token: int, vocabulary: int) -> None:
+        super().__init__(f"{token} is no token of this model; its ids are 0 to {vocabulary - 1}")
 
 
 class UnsupportedSchema(ValueError):  # noqa: N818 - not a fault of the program

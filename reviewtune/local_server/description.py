@@ -1,0 +1,108 @@
+"""/openapi.json: FastAPI's page of what may be sent, and what comes back, by the openai package's own types."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from openai.types import Batch, FileDeleted, FileObject, Model, ModelDeleted
+from openai.types.chat import ChatCompletion
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+JOBS = "/v1/fine_tuning/jobs"
+JOB = f"{JOBS}/{{job_id}}"
+ONE: dict[tuple[str, str], type[BaseModel]] = {
+    ("post", "/v1/files"): FileObject,
+    ("get", "/v1/files/{file_id}"): FileObject,
+    ("delete", "/v1/files/{file_id}"): FileDeleted,
+    ("post", JOBS): FineTuningJob,
+    ("get", JOB): FineTuningJob,
+    ("post", f"{JOB}/cancel"): FineTuningJob,
+    ("post", f"{JOB}/pause"): FineTuningJob,
+    ("post", f"{JOB}/resume"): FineTuningJob,
+    ("get", "/v1/models/{name}"): Model,
+    ("delete", "/v1/models/{name}"): ModelDeleted,
+    ("post", "/v1/chat/completions"): ChatCompletion,
+    ("post", "/v1/batches"): Batch,
+    ("get", "/v1/batches/{batch_id}"): Batch,
+    ("post", "/v1/batches/{batch_id}/cancel"): Batch,
+}
+MANY: dict[str, type[BaseModel]] = {
+    "/v1/files": FileObject,
+    JOBS: FineTuningJob,
+    f"{JOB}/events": FineTuningJobEvent,
+    f"{JOB}/checkpoints": FineTuningJobCheckpoint,
+    "/v1/models": Model,
+    "/v1/batches": Batch,
+}
+PLACE = "#/components/schemas/{model}"
+TEXT = {"type": "string"}
+REFUSAL = {
+    "type": "object",
+    "required": ["error"],
+    "additionalProperties": False,
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "additionalProperties": False,
+            "properties": {
+                "message": TEXT,
+                "type": TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The page, made once."""
+    if app.openapi_schema is None:
+        page = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        types = {model.__name__: model for model in (*ONE.values(), *MANY.values())}
+        names, made = models_json_schema([(model, "serialization") for model in types.values()], ref_template=PLACE)
+        schemas = {model.__name__: schema for (model, _), schema in names.items()}
+        parts = page["components"]["schemas"]
+        parts |= made["$defs"] | {"Refusal": REFUSAL}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            parts.pop(unused, None)
+        for path, operations in page["paths"].items():
+            for verb, operation in operations.items():
+                operation["responses"] = _responses(verb, path, schemas)
+        app.openapi_schema = page
+    return app.openapi_schema
+
+
+def _responses(verb: str, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if model := ONE.get((verb, path)):
+        content = {"application/json": {"schema": schemas[model.__name__]}}
+    elif verb == "get" and path in MANY:
+        content = {"application/json": {"schema": _list_of(schemas[MANY[path].__name__])}}
+    elif path.endswith("/content"):
+        content = {"application/octet-stream": {"schema": TEXT | {"format": "binary"}}}
+    if path.endswith("/completions"):
+        content["text/event-stream"] = {"schema": TEXT}
+    refusal = {"application/json": {"schema": {"$ref": PLACE.format(model="Refusal")}}}
+    return {
+        "200": {"description": "Done", "content": content},
+        "4XX": {"description": "Refused", "content": refusal},
+    }
+
+
+def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["object", "data"],
+        "properties": {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": schema},
+            "has_more": {"type": "boolean"},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+        },
+    }
