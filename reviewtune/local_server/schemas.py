@@ -31,7 +31,7 @@ Metadata = Annotated[
 
 # --- chat ---
 
-TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 
 
 class TextPart(Strict):
