@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reviewtune.local_server.engine.generation import Generator
 
 KEPT_MODELS = 2  # loaded at a time
-GROUP = 64  # single requests that are answered together
+GROUP = 128  # single requests that are answered together
 
 Answer = GenerationResult | Exception
 

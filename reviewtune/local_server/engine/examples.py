@@ -1,16 +1,19 @@
 """Chat JSONL files as examples to learn from, and examples packed into rows."""
 
+import heapq
 import json
+import math
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from reviewtune.errors import DataError
-from reviewtune.local_server.engine.attention import SHARED
+from reviewtune.local_server.engine.attention import PADDING, SHARED
 from reviewtune.local_server.engine.chat import Chat, Tokens
 from reviewtune.local_server.engine.types import ChatMessage
 
@@ -23,18 +26,26 @@ class Example(NamedTuple):
 
 
 class Pack(NamedTuple):
-    """Examples in one row, behind one copy of the tokens that all examples begin with.
+    """Examples in rows of about equal length, each row behind one copy of the tokens that all examples begin with.
 
-    Nothing is padded and a common beginning (the system message) costs once; `segments` keeps the examples apart.
+    Hardly anything is padded and a common beginning (the system message) costs once a row; `segments` keeps the
+    examples of a row apart. Tensors are [rows, width] unless said.
     """
 
     members: list[int]
-    spans: list[slice]  # where each member's own tokens are
+    spans: list[tuple[int, slice]]  # the row, and where in it each member's own tokens are
     tokens: Tensor
     positions: Tensor  # in the example that a token belongs to
     segments: Tensor
-    predicting: Tensor  # indices of the tokens whose successor is to be learned
-    targets: Tensor  # those successors
+    predicting: Tensor  # [n] places, counted through all rows, of the tokens whose successor is to be learned
+    targets: Tensor  # [n] those successors
+
+
+class RowSize(NamedTuple):
+    """Tokens: of a row, about, and of all rows that are computed at a time."""
+
+    row: int
+    pack: int
 
 
 def read_examples(path: Path, chat: Chat, longest: int) -> list[Example]:
@@ -54,37 +65,58 @@ def common_prefix(*sets: Sequence[Example]) -> int:
 
 
 def packs(
-    examples: Sequence[Example], order: Sequence[int], prefix: int, longest: int, device: torch.device
+    examples: Sequence[Example], order: Sequence[int], prefix: int, size: RowSize, device: torch.device
 ) -> Iterator[Pack]:
-    """These examples in as few rows of up to `longest` tokens as fit one after the other; at least one a row."""
-    together: list[int] = []
-    room = longest - prefix
-    for index in order:
-        own = len(examples[index].tokens) - prefix
-        if together and own > room:
-            yield _pack(examples, together, prefix, device)
-            together, room = [], longest - prefix
-        together.append(index)
-        room -= own
-    if together:
-        yield _pack(examples, together, prefix, device)
+    """These examples in rows of about equal length, and as many rows at a time as `size` allows."""
+    if not order:
+        return
+    rows = _rows([len(example.tokens) - prefix for example in examples], order, size.row - prefix)
+    widest = max(sum(len(examples[index].tokens) - prefix for index in row) for row in rows) + prefix
+    together = max(1, size.pack // widest)
+    for first in range(0, len(rows), together):
+        yield _pack(examples, rows[first : first + together], prefix, device)
 
 
-def _pack(examples: Sequence[Example], members: list[int], prefix: int, device: torch.device) -> Pack:
-    tokens = list(examples[members[0]].tokens[:prefix])
-    positions, segments, spans = list(range(prefix)), [SHARED] * prefix, []
-    predicting: list[int] = []
-    for segment, index in enumerate(members, start=SHARED + 1):
-        example, begin = examples[index], len(tokens)
-        tokens += example.tokens[prefix:]
-        positions += range(prefix, len(example.tokens))
-        segments += [segment] * (len(tokens) - begin)
-        spans.append(slice(begin, len(tokens)))
-        predicting += [begin + at for at, learned in enumerate(example.learned[prefix + 1 :]) if learned]
-    row = torch.tensor(tokens)
-    before = torch.tensor(predicting)
-    parts = (row, torch.tensor(positions), torch.tensor(segments), before, row[before + 1])
-    return Pack(members, spans, *(part.to(device) for part in parts))
+def _rows(lengths: Sequence[int], order: Sequence[int], room: int) -> list[list[int]]:
+    """Longest first, each into the emptiest row (Graham's LPT rule); within a row in the given order."""
+    wanted = math.ceil(sum(lengths[index] for index in order) / max(room, 1))
+    rows: list[list[int]] = [[] for _ in range(min(max(wanted, 1), len(order)))]
+    filled = [(0, row) for row in range(len(rows))]
+    for place in sorted(range(len(order)), key=lambda place: -lengths[order[place]]):
+        tokens, row = filled[0]
+        rows[row].append(place)
+        heapq.heapreplace(filled, (tokens + lengths[order[place]], row))
+    return [[order[place] for place in sorted(row)] for row in rows]
+
+
+def _pack(examples: Sequence[Example], rows: Sequence[Sequence[int]], prefix: int, device: torch.device) -> Pack:
+    lines = zip(*(_line([examples[index] for index in row], prefix) for row in rows), strict=True)
+    tokens, positions, segments, predicting = (
+        pad_sequence(line, batch_first=True, padding_value=padding).to(device)
+        for line, padding in zip(lines, (0, 0, PADDING, False), strict=True)
+    )
+    before = predicting.flatten().nonzero()[:, 0]
+    spans = [span for number, row in enumerate(rows) for span in _spans(number, [examples[at] for at in row], prefix)]
+    members = [index for row in rows for index in row]
+    return Pack(members, spans, tokens, positions, segments, before, tokens.flatten()[before + 1])
+
+
+def _line(examples: Sequence[Example], prefix: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One row: tokens, positions, segments, and whether the next token is to be learned; each [tokens]."""
+    own = [example.tokens[prefix:] for example in examples]
+    tokens = [*examples[0].tokens[:prefix], *chain.from_iterable(own)]
+    positions = [*range(prefix), *chain.from_iterable(range(prefix, prefix + len(part)) for part in own)]
+    segments = [SHARED] * prefix + [segment for segment, part in enumerate(own, SHARED + 1) for _ in part]
+    predicting = [False] * prefix + [flag for one in examples for flag in (*one.learned[prefix + 1 :], False)]
+    return torch.tensor(tokens), torch.tensor(positions), torch.tensor(segments), torch.tensor(predicting)
+
+
+def _spans(row: int, examples: Sequence[Example], prefix: int) -> Iterator[tuple[int, slice]]:
+    begin = prefix
+    for example in examples:
+        end = begin + len(example.tokens) - prefix
+        yield row, slice(begin, end)
+        begin = end
 
 
 def _example(line: str, chat: Chat, longest: int, where: str) -> Example:

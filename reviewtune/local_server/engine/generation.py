@@ -40,8 +40,8 @@ from reviewtune.local_server.engine.types import (
 )
 
 PREFIXES = 4  # that are kept
-BATCH_TOKENS = 2048  # tokens, padding included, that are read at a time
-BATCH_ROWS = 32
+BATCH_TOKENS = 8192  # tokens, padding included, that are read at a time
+BATCH_ROWS = 128  # a step costs hardly more for many rows than for few: the output matrix has to be fetched anyway
 LONGEST_ANSWER = 1024  # tokens, where the request names no limit: an untuned model may never end its turn
 
 

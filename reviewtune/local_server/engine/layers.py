@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from reviewtune.local_server.engine.attention import Layout, Places
-from reviewtune.local_server.engine.examples import Example, Pack, common_prefix, packs
+from reviewtune.local_server.engine.examples import Example, Pack, RowSize, common_prefix, packs
 from reviewtune.local_server.engine.opening import OpenModel
 from reviewtune.local_server.engine.reading import run
 
 REMEMBERED = 1 << 30  # bytes of lower hidden states that are kept; beyond, they are computed each time
-ROW = 320  # tokens that are packed together: attention scores grow with its square
+SHORTEST_ROW = 192  # tokens: attention scores grow with the square of a row, so rows are short ...
+PREFIXES_A_ROW = 8  # ... but long against their common beginning, which each row reads anew
+PACK = 2048  # tokens that are computed at a time: what bounds the memory of a large batch
 
 
 class Material:
@@ -20,7 +22,7 @@ class Material:
 
     def __init__(self, examples: list[Example], prefix: int) -> None:
         self.examples, self.prefix = examples, prefix
-        self.states: list[Tensor] = []  # of each example's own tokens, below the trained layers
+        self.states: dict[int, Tensor] = {}  # of each example's own tokens, below the trained layers
         self.prefix_state: Tensor | None = None
 
     @property
@@ -28,7 +30,8 @@ class Material:
         return sum(len(example.tokens) for example in self.examples)
 
     def packs(self, order: Sequence[int], device: torch.device) -> list[Pack]:
-        return list(packs(self.examples, order, self.prefix, ROW, device))
+        size = RowSize(max(SHORTEST_ROW, PREFIXES_A_ROW * self.prefix), PACK)
+        return list(packs(self.examples, order, self.prefix, size, device))
 
 
 def materials(*sets: list[Example]) -> list[Material]:
@@ -58,21 +61,26 @@ class UpperLayers:
             return
         for pack in material.packs(range(len(material.examples)), self._model.device):
             state = self._lower(pack)
-            material.prefix_state = state[: material.prefix].clone()
-            material.states += [state[span].clone() for span in pack.spans]
+            material.prefix_state = state[0, : material.prefix].clone()
+            for index, (row, span) in zip(pack.members, pack.spans, strict=True):
+                material.states[index] = state[row, span].clone()
 
     def hidden(self, pack: Pack, material: Material) -> Tensor:
         """Hidden states [n, width] of the tokens whose successor is to be learned."""
         if self._frozen:
             state = self._recall(pack, material) if material.states else self._lower(pack)
             self._reroute(self._frozen, _pass_on)
-            self._frozen[0].forward = lambda *_, **__: state[None]
-        return self._run(pack)[pack.predicting]
+            self._frozen[0].forward = lambda *_, **__: state
+        return self._run(pack).flatten(0, 1)[pack.predicting]
 
     @staticmethod
     def _recall(pack: Pack, material: Material) -> Tensor:
         assert material.prefix_state is not None, "states are remembered together with their prefix"
-        return torch.cat((material.prefix_state, *(material.states[index] for index in pack.members)))
+        state = material.prefix_state.new_zeros((*pack.tokens.shape, material.prefix_state.shape[-1]))
+        state[:, : material.prefix] = material.prefix_state
+        for index, (row, span) in zip(pack.members, pack.spans, strict=True):
+            state[row, span] = material.states[index]
+        return state
 
     @torch.no_grad()
     def _lower(self, pack: Pack) -> Tensor:
@@ -80,14 +88,14 @@ class UpperLayers:
         seen: list[Tensor] = []
         self._reroute(self._frozen, None)
         self._reroute(self._upper, _pass_on)
-        with self._upper[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0])):
+        with self._upper[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
             self._run(pack)
         self._reroute(self._upper, None)
         return seen[0]
 
     def _run(self, pack: Pack) -> Tensor:
-        places = Places(pack.positions[None], pack.segments[None])
-        return run(self._model, pack.tokens[None], places.positions, Layout(places, places))[0]
+        places = Places(pack.positions, pack.segments)
+        return run(self._model, pack.tokens, places.positions, Layout(places, places))
 
     def _reroute(self, layers: Any, way: Any) -> None:  # noqa: ANN401 - slices of transformers' module list
         """Send hidden states through these layers another way; None: their own."""
