@@ -1,0 +1,95 @@
+"""Labels for the same prompts, side by side: the local engine and transformers' own batched `generate`.
+
+    python benchmarks/inference_peers.py                     # zero-shot and few-shot prompts, gemma-3-270m
+    python benchmarks/inference_peers.py --rows 64 --shots 0 2 4
+
+Same model, precision and prompts. `generate` writes the answer greedily, as long as the longest label takes; the engine
+may only write labels, and reads what all prompts begin with once. Prints reviews a second, the model being open, and the
+ratio. Nothing else should run.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+from reviews import request_for, split_reviews
+
+from reviewtune.config import PromptArm, load_params
+from reviewtune.local_server.settings import share_the_cores
+from reviewtune.prompts import Message, Prompt, draw_examples
+
+if TYPE_CHECKING:
+    from reviewtune.local_server.engine.opening import OpenModel
+
+PROJECT = Path(__file__).parent.parent
+BATCH = 32  # rows of the peer
+ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
+
+
+def main() -> None:
+    options = _options()
+    share_the_cores()
+    from reviewtune.local_server.engine import generation, weights
+
+    config = load_params(PROJECT / "params.yaml")
+    parts, arm = split_reviews(config), config.arms["few_shot"]
+    assert isinstance(arm, PromptArm)
+    folder = weights.ensure(options.base, platformdirs.user_cache_path("reviewtune"))
+    generator = generation.load(folder)
+    for shots in options.shots:
+        examples = draw_examples(parts.train, list(config.data.labels), shots, arm.seed)
+        prompt = Prompt(arm.prompt, config.data.labels, False, examples)
+        requests = [request_for(prompt, text) for text in parts.test["text"][: options.rows]]
+        chats = [prompt.messages(text) for text in parts.test["text"][: options.rows]]
+        generator.complete(requests[:1])  # the shared beginning
+        ours = _reviews_a_second(lambda: generator.complete(requests), len(requests))  # noqa: B023 - called at once
+        few = chats[: options.peer_rows]
+        peer = _reviews_a_second(lambda: _generate(generator._model, few), len(few))  # noqa: B023
+        print(
+            f"{shots} examples a label: {ours:.1f} reviews/s, generate {peer:.2f}: {ours / peer:.1f} times", flush=True
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="gemma-3-270m")
+    parser.add_argument("--rows", type=int, default=193, help="test reviews for the engine")
+    parser.add_argument("--peer-rows", type=int, default=32, help="test reviews for generate, which takes longer")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0, 2])
+    return parser.parse_args()
+
+
+def _reviews_a_second(work: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - start)
+
+
+def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
+    """As transformers' documentation shows it: left padding, greedy."""
+    import torch
+
+    tokenizer, network = model.chat.tokenizer, model.network
+    network.set_attn_implementation("sdpa")
+    texts: list[str] = []
+    for first in range(0, len(chats), BATCH):
+        asked = tokenizer.apply_chat_template(
+            chats[first : first + BATCH],
+            add_generation_prompt=True,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            return_dict=True,
+        )
+        with torch.inference_mode():
+            written = network.generate(**asked, max_new_tokens=ANSWER_TOKENS, do_sample=False)
+        texts += tokenizer.batch_decode(written[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+    network.set_attn_implementation("reviewtune")
+    return texts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The project's own reviews, split as the pipeline splits them, and a model folder's answers to them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reviewtune.chat import lines_of, write_lines
+from reviewtune.config import Config
+from reviewtune.dataset import prepare
+from reviewtune.local_server.engine import generation
+from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest
+from reviewtune.prompts import Prompt
+from reviewtune.splits import Splits, split
+
+LONGEST_ANSWER = 128  # tokens
+
+
+def split_reviews(config: Config) -> Splits:
+    return split(prepare(config.data.path, config.data).reviews, config.split, train_size=config.data.train_size)
+
+
+def write_chat_files(folder: Path, prompt: Prompt, **parts: pd.DataFrame) -> None:
+    for name, part in parts.items():
+        write_lines(folder / f"{name}.jsonl", lines_of(part, prompt))
+
+
+def request_for(prompt: Prompt, text: str) -> GenerationRequest:
+    messages = tuple(ChatMessage(message["role"], message["content"]) for message in prompt.messages(text))
+    schema = prompt.response_format["json_schema"]["schema"] if prompt.response_format else None
+    return GenerationRequest(messages, temperature=0, max_tokens=LONGEST_ANSWER, schema=schema)
+
+
+def answers(folder: Path, prompt: Prompt, texts: Sequence[str]) -> list[str | None]:
+    """Labels, None where an answer names none."""
+    results = generation.load(folder).complete([request_for(prompt, text) for text in texts])
+    return [prompt.parse(result.choices[0].text) for result in results]

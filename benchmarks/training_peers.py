@@ -1,0 +1,138 @@
+"""Fine-tuning on the same reviews, side by side: the local engine and TRL's SFTTrainer (LoRA r 16, bf16).
+
+    pip install -c requirements.lock -r benchmarks/requirements.txt
+    python benchmarks/training_peers.py                               # gemma-3-270m, all training reviews
+    python benchmarks/training_peers.py --base smollm2-135m-instruct --rows 160
+
+Same model, prompt, reviews, epochs and batch size; each in a process of its own, one after the other. Both fine-tunes
+are asked by the same engine, with answers constrained to the labels. Prints wall time of the training alone (the model
+opened before), accuracy on the test reviews with its interval, and the ratio. Nothing else should run.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from reviews import answers, split_reviews, write_chat_files
+
+from reviewtune.config import load_params
+from reviewtune.prompts import Prompt
+from reviewtune.statistics import proportion
+
+PROJECT = Path(__file__).parent.parent
+LORA_RATE = {"gemma-3-270m": 5e-4, "smollm2-135m-instruct": 1e-3}  # the best of a search on these reviews
+MODELS = tuple(LORA_RATE)
+
+
+def main() -> None:
+    options = _options()
+    config = load_params(PROJECT / "params.yaml")
+    parts = split_reviews(config)
+    train, test = parts.train.iloc[: options.rows], parts.test
+    prompt = Prompt(config.prompt, config.data.labels)
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        write_chat_files(work, prompt, train=train)
+        for name, trainer in (("reviewtune", train_with_engine), ("TRL SFTTrainer", train_with_trl)):
+            done = _in_a_process(trainer, options.base, work, options.epochs)
+            seconds[name] = done["seconds"]
+            labels = answers(Path(done["folder"]), prompt, test["text"].tolist())
+            share = proportion(sum(one == other for one, other in zip(labels, test["label"], strict=True)), len(test))
+            print(
+                f"{name:15} {done['seconds']:7.1f} s  {done['steps']} steps  peak {done['peak_gb']:.1f} GB  "
+                f"test accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f})",
+                flush=True,
+            )
+    ratio = seconds["reviewtune"] / seconds["TRL SFTTrainer"]
+    print(f"{options.base}, {len(train)} reviews: {ratio:.3f} of TRL's wall time")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default=MODELS[0], choices=MODELS)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="training reviews to take; all without it")
+    return parser.parse_args()
+
+
+def _in_a_process(trainer: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Peak memory and thread settings of one must not touch the other."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(trainer, arguments)
+
+
+def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
+    from reviewtune.local_server.settings import share_the_cores
+
+    share_the_cores()
+    from reviewtune.local_server.engine import training, weights
+    from reviewtune.local_server.engine.types import TrainingSpec
+
+    folder = weights.ensure(base, platformdirs.user_cache_path("reviewtune"))
+    spec = TrainingSpec(folder, work / "train.jsonl", None, work / "ours", seed=13, n_epochs=epochs, batch_size=16)
+    course = training.Course(spec)
+    start = time.perf_counter()
+    for _ in course.run():
+        pass
+    return _done(start, course.total_steps, work / "ours")
+
+
+def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from reviewtune.local_server.engine import weights
+
+    folder = weights.ensure(base, platformdirs.user_cache_path("reviewtune"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    lines = [json.loads(line)["messages"] for line in (work / "train.jsonl").read_text().splitlines()]
+    data = Dataset.from_list([{"prompt": line[:-1], "completion": line[-1:]} for line in lines])
+    settings = SFTConfig(
+        output_dir=str(work / "trl"),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=16,
+        learning_rate=LORA_RATE[base],
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,
+        bf16=True,
+        use_cpu=True,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        report_to="none",
+        seed=13,
+        disable_tqdm=True,
+        logging_steps=1000,
+    )
+    adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer, peft_config=adapter)
+    start = time.perf_counter()
+    trainer.train()
+    done = _done(start, trainer.state.global_step, work / "trl")
+    trainer.model.merge_and_unload().save_pretrained(work / "trl")
+    tokenizer.save_pretrained(work / "trl")
+    return done
+
+
+def _done(start: float, steps: int, folder: Path) -> dict[str, Any]:
+    import resource
+
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {"seconds": seconds, "steps": steps, "folder": str(folder), "peak_gb": peak}
+
+
+if __name__ == "__main__":
+    main()
