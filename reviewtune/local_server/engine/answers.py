@@ -11,7 +11,6 @@ from reviewtune.local_server.engine.constraints import Constraint
 from reviewtune.local_server.engine.narrator import Narrator
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
 
-FEW = 1024  # words
 COLDEST = 1e-4  # below, a temperature differs from 0 in overflows only
 UNLIKELIEST = -9999.0  # what OpenAI says for a log-probability that JSON has no number for
 
@@ -33,7 +32,6 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
-    _words: Tensor | None = None  # to choose the next token from; None: all
 
     def begin(self) -> None:
         self._put(self.constraint.forced())
@@ -49,7 +47,7 @@ class Answer:
         """How many of the last unread tokens' hidden states are to be held against all words."""
         if self.request.logprobs:
             return self._unscored + 1
-        return 0 if self._few() else 1
+        return 0 if self.constraint.few else 1
 
     def go_on(self, hidden: Tensor, scores: Tensor, head: Tensor) -> None:
         """Take what the network made of the last unread token, and the scores of all words for the compared ones."""
@@ -57,7 +55,8 @@ class Answer:
         if self.request.logprobs:
             self._score(scores, self.tokens[len(self.logprobs) :])
         if self.finish is None:
-            self._choose(self._shifted(self._candidates(hidden, scores, head), len(head)))
+            token = self._favourite(scores)
+            self._take(self._choice(hidden, scores, head) if token is None else token)
             if self.request.logprobs:
                 self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1])
         self._tell()
@@ -72,32 +71,40 @@ class Answer:
     def _unscored(self) -> int:
         return len(self.tokens) - len(self.logprobs) if self.request.logprobs else 0
 
-    def _few(self) -> bool:
-        """Few words are held against the state themselves: no need to look at all."""
-        return self._words is not None and len(self._words) <= FEW
+    def _favourite(self, scores: Tensor) -> int | None:
+        """The likeliest word of all, where just that is asked for and it may follow: no need to sort out the others."""
+        plain = self.request.temperature == 0 and not self.constraint.few and not self._shifts()
+        favourite = int(scores[-1].argmax()) if plain else None
+        return favourite if favourite is not None and self.constraint.permits(favourite) else None
 
-    def _candidates(self, hidden: Tensor, scores: Tensor, head: Tensor) -> Tensor:
-        """The scores of the words to choose from."""
-        if self._few():
-            return (hidden @ head[self._words].T).float()
-        return scores[-1] if self._words is None else scores[-1][self._words]
+    def _choice(self, hidden: Tensor, scores: Tensor, head: Tensor) -> int:
+        """One of the words that may follow. Few of them are held against the state themselves."""
+        words = self.constraint.allowed()
+        if words is None:
+            found = scores[-1]
+        else:
+            found = (hidden @ head[words].T).float() if self.constraint.few else scores[-1][words]
+        at = self._pick(self._shifted(found, words, len(head)))
+        return at if words is None else int(words[at])
 
-    def _shifted(self, scores: Tensor, vocabulary: int) -> Tensor:
-        """With the client's bias, and with the penalties: score - count * frequency_penalty - presence_penalty."""
+    def _shifts(self) -> dict[int, float]:
+        """The client's bias, and the penalties: - count * frequency_penalty - presence_penalty."""
         shifts = dict(self.request.logit_bias)
         if self.request.frequency_penalty or self.request.presence_penalty:
             for token, count in Counter(self.tokens).items():
                 penalty = count * self.request.frequency_penalty + self.request.presence_penalty
                 shifts[token] = shifts.get(token, 0.0) - penalty
+        return shifts
+
+    def _shifted(self, scores: Tensor, words: Tensor | None, vocabulary: int) -> Tensor:
+        shifts = self._shifts()
         if not shifts:
             return scores
         shift = torch.zeros(vocabulary)
         shift[list(shifts)] = torch.tensor(list(shifts.values()), dtype=shift.dtype)
-        return scores + (shift if self._words is None else shift[self._words.cpu()]).to(scores.device)
+        return scores + (shift if words is None else shift[words.cpu()]).to(scores.device)
 
-    def _choose(self, scores: Tensor) -> None:
-        at = self._pick(scores)
-        token = at if self._words is None else int(self._words[at])
+    def _take(self, token: int) -> None:
         if token in self.ends:
             self.finish = "stop"
             return
@@ -121,7 +128,6 @@ class Answer:
             self.finish = "stop"
         elif self.finish is None and len(self.tokens) == self.limit:
             self.finish = "length"
-        self._words = None if self.finish else self.constraint.allowed()
 
     def _append(self, token: int) -> None:
         if token in self.ends or len(self.tokens) == self.limit:

@@ -23,10 +23,15 @@ LIKE_PYTHON = {"whitespace_flexible": False, "item_separator": ", ", "key_separa
 class Constraint(Protocol):
     """One answer's path. `advance` takes what was chosen, `forced` goes on by itself where there is no choice."""
 
+    few: bool  # tokens to choose from
+
     def forced(self) -> list[int]: ...
 
     def allowed(self) -> Tensor | None:
         """Tokens to choose from; None: all."""
+
+    def permits(self, token: int) -> bool:
+        """Whether it is among them: far cheaper to ask than all of them, where they are many."""
 
     def advance(self, token: int) -> None: ...
 
@@ -37,12 +42,16 @@ class Constraint(Protocol):
 
 class Free:
     complete = False
+    few = False
 
     def forced(self) -> list[int]:
         return []
 
     def allowed(self) -> Tensor | None:
         return None
+
+    def permits(self, token: int) -> bool:
+        return True
 
     def advance(self, token: int) -> None:
         pass
@@ -53,6 +62,8 @@ Tree = dict[int, "Tree"]
 
 class Choice:
     """One of a few token sequences."""
+
+    few = True
 
     def __init__(self, tree: Tree) -> None:
         self._at = tree
@@ -71,12 +82,17 @@ class Choice:
     def allowed(self) -> Tensor | None:
         return torch.tensor(list(self._at))
 
+    def permits(self, token: int) -> bool:
+        return token in self._at
+
     def advance(self, token: int) -> None:
         self._at = self._at[token]
 
 
 class Grammar:
     """Whatever matches a JSON schema."""
+
+    few = False
 
     def __init__(self, matcher: LLMatcher, words: int) -> None:
         self._matcher, self._words = matcher, words
@@ -95,6 +111,9 @@ class Grammar:
         bits = (octets[:, None] >> torch.arange(8)) & 1
         allowed: Tensor = bits.flatten()[: self._words].nonzero()[:, 0]
         return allowed
+
+    def permits(self, token: int) -> bool:
+        return bool(self._matcher.validate_tokens([token]))
 
     def advance(self, token: int) -> None:
         self._matcher.consume_token(token)
