@@ -4,8 +4,8 @@
     python benchmarks/inference_peers.py --rows 64 --shots 0 2 4
 
 Same model, precision and prompts. `generate` writes the answer greedily, as long as the longest label takes; the engine
-may only write labels, and reads what all prompts begin with once. Prints reviews a second, the model being open, and the
-ratio. Nothing else should run.
+may only write labels, and reads what all prompts begin with once. Prints reviews a second, the model being open, and
+the ratio. Nothing else should run.
 """
 
 import argparse
