@@ -92,7 +92,7 @@ def _rows(lengths: Sequence[int], order: Sequence[int], room: int) -> list[list[
 def _pack(examples: Sequence[Example], rows: Sequence[Sequence[int]], prefix: int, device: torch.device) -> Pack:
     lines = zip(*(_line([examples[index] for index in row], prefix) for row in rows), strict=True)
     tokens, positions, segments, predicting = (
-        pad_sequence(line, batch_first=True, padding_value=padding).to(device)
+        pad_sequence(list(line), batch_first=True, padding_value=padding).to(device)
         for line, padding in zip(lines, (0, 0, PADDING, False), strict=True)
     )
     before = predicting.flatten().nonzero()[:, 0]
