@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from reviewtune.cli_runs import app as runs
 from reviewtune.errors import DataError, one_line_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -16,6 +17,7 @@ provider = typer.Typer(no_args_is_help=True, help="The provider in the box: Open
 app.add_typer(provider, name="provider")
 cache = typer.Typer(no_args_is_help=True, help="Answers of providers, kept so that nothing is asked or paid twice.")
 app.add_typer(cache, name="cache")
+app.add_typer(runs)  # without a name: its commands stand beside those of this file
 
 
 def main() -> None:

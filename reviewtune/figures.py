@@ -49,7 +49,7 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
     counts = np.array(scores.confusion)[:, : len(columns)]
     cell = float(np.clip(8 / len(columns), 0.24, 0.62))  # inches
     size = float(np.clip(cell * 20, 4, 9))  # points
-    figure, axes = _figure(cell * len(columns) + 3.2, cell * len(scores.labels) + 2.6)
+    figure, axes = new_figure(cell * len(columns) + 3.2, cell * len(scores.labels) + 2.6)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
@@ -65,16 +65,16 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, format=PERCENT)
     bar.set_label("share of the label's reviews")
-    return _png(figure)
+    return png_of(figure)
 
 
 def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title: str = "Loss by step") -> bytes:
     """Columns step, train_loss and, where measured, valid_loss (one batch) and full_valid_loss (all of them)."""
-    figure, axes = _figure(8, 4.5)
+    figure, axes = new_figure(8, 4.5)
     if table.empty:  # a paid job must not fail for want of a picture
         axes.set_axis_off()
         axes.text(0.5, 0.5, "the provider gave no loss curve", ha="center")
-        return _png(figure)
+        return png_of(figure)
     steps, train = table["step"], table["train_loss"]
     window = max(1, len(table) // 20)
     axes.plot(steps, train, color=GREY, alpha=0.3, linewidth=0.8)
@@ -89,37 +89,37 @@ def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title:
         axes.axvline(chosen_step, color=RED, linestyle="--", linewidth=1.2, label=f"chosen: step {chosen_step}")
     axes.set(xlabel="step", ylabel="loss", title=title)
     axes.set_ylim(bottom=0)
-    _open_axes(axes)
+    open_axes(axes)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
     """Each arm's accuracy with its 95 % interval, in the order given."""
-    figure, axes = _figure(8, 1.3 + 0.5 * len(_some(arms)))
+    figure, axes = new_figure(8, 1.3 + 0.5 * len(_some(arms)))
     for row, arm in enumerate(arms):
         axes.barh(row, arm.accuracy.value, height=0.6, color=_colour(arm), alpha=0.85)
-        _interval(axes, arm.accuracy, row, horizontal=True)
+        error_bar(axes, arm.accuracy, row, horizontal=True)
         axes.text(1.02, row, f"{arm.accuracy.value:.1%}", va="center")
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PERCENT)
     axes.set(xlabel="accuracy on the test set, with 95 % interval", title="Accuracy by arm")
-    _open_axes(axes, grid="x")
-    return _png(figure)
+    open_axes(axes, grid="x")
+    return png_of(figure)
 
 
 def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -> bytes:
     """Up is better, left is cheaper; an arm without a price is a line across. `prices` names another price book."""
-    figure, axes = _figure(8, 5)
+    figure, axes = new_figure(8, 5)
     priced = [(arm, arm.cost_per_1k) for arm in _some(arms) if arm.cost_per_1k is not None]
     costs = [cost for _, cost in priced]
     if costs and min(costs) > 0 and max(costs) > 20 * min(costs):
         axes.set_xscale("log")
     for number, (arm, cost) in enumerate(priced):
         _, marker = SERIES[number % len(SERIES)]
-        _interval(axes, arm.accuracy, cost, horizontal=False)
+        error_bar(axes, arm.accuracy, cost, horizontal=False)
         axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
         axes.annotate(arm.name, (cost, arm.accuracy.value), xytext=(9, 5), textcoords="offset points")
     for arm in (one for one in arms if one.cost_per_1k is None):
@@ -135,8 +135,8 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
     axes.yaxis.set_major_formatter(PERCENT)
     cost_label = f"USD for 1,000 reviews at {prices}" if prices else "USD for 1,000 reviews"
     axes.set(xlabel=cost_label, ylabel="accuracy, with 95 % interval", title="Accuracy against cost")
-    _open_axes(axes)
-    return _png(figure)
+    open_axes(axes)
+    return png_of(figure)
 
 
 def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
@@ -145,7 +145,7 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
     if first is None or first.empty:
         raise DataError("no arm to draw")
     rows = np.arange(len(first))
-    figure, axes = _figure(8, 1.6 + max(0.2, min(0.36, 20 / len(rows))) * len(rows))
+    figure, axes = new_figure(8, 1.6 + max(0.2, min(0.36, 20 / len(rows))) * len(rows))
     for number, (name, table) in enumerate(tables.items()):
         colour, marker = SERIES[number % len(SERIES)]
         axes.plot(
@@ -163,19 +163,19 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set(xlabel="F1", title="F1 by label (test reviews)")
-    _open_axes(axes, grid="both")
+    open_axes(axes, grid="both")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
-    return _png(figure)
+    return png_of(figure)
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def _png(figure: "Figure") -> bytes:
+def png_of(figure: "Figure") -> bytes:
     from matplotlib.text import Text
 
     fonts = ["DejaVu Sans", *_wide_fonts()]
@@ -200,7 +200,7 @@ def _slant(names: Sequence[str], room: float) -> dict[str, Any]:
     return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if room > 0.3 else {"rotation": 90}
 
 
-def _interval(axes: "Axes", interval: Interval, at: float, *, horizontal: bool) -> None:
+def error_bar(axes: "Axes", interval: Interval, at: float, *, horizontal: bool) -> None:
     lengths = [[interval.value - interval.low], [interval.high - interval.value]]
     if horizontal:
         axes.errorbar(interval.value, at, xerr=lengths, color="black", capsize=4, linewidth=1.2)
@@ -208,7 +208,7 @@ def _interval(axes: "Axes", interval: Interval, at: float, *, horizontal: bool) 
         axes.errorbar(at, interval.value, yerr=lengths, color=GREY, capsize=4, linewidth=1.2)
 
 
-def _open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
+def open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)

@@ -27,6 +27,7 @@ from reviewtune.errors import JobError
 from reviewtune.progress import Step, progress_bar
 
 ENDED_BADLY = ("failed", "cancelled")
+HAVE_MODEL_LIST = ("local", "openai")  # elsewhere "no such model" may only mean "no such route": no reason to pay twice
 POLL_SECONDS = (0.5, 3.0)  # from, to: short jobs feel quick, long ones are not pestered
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
@@ -70,7 +71,8 @@ def finetune(client: openai.OpenAI, order: Order) -> Finetuned:
         openai.APIError: the provider refused or could not be reached.
     """
     known = list(_candidates(client, order.key))
-    job = next((job for job in known if job.status not in ENDED_BADLY), None) or create(client, order, len(known))
+    usable = (job for job in known if _usable(client, job, order.provider))
+    job = next(usable, None) or create(client, order, len(known))
     _remember(order.key, job.id)
     job = follow(client, job)
     if job.status != "succeeded" or not job.fine_tuned_model:
@@ -137,6 +139,17 @@ def checkpoints(client: openai.OpenAI, job: FineTuningJob) -> list[dict[str, Any
         for c in client.fine_tuning.jobs.checkpoints.list(job.id)
     ]
     return sorted(found, key=lambda checkpoint: checkpoint["step"])
+
+
+def _usable(client: openai.OpenAI, job: FineTuningJob, provider: Provider) -> bool:
+    """Not one that failed, nor one whose model was deleted since, as `reviewtune clean` does."""
+    if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in HAVE_MODEL_LIST:
+        return job.status not in ENDED_BADLY
+    try:
+        client.models.retrieve(job.fine_tuned_model)
+    except openai.NotFoundError:
+        return False
+    return True
 
 
 def _candidates(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:

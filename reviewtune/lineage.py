@@ -1,15 +1,22 @@
-"""What every run says about where it comes from: configuration, data hashes, data sets as inputs."""
+"""What every run says about where it comes from: configuration, code, packages, data hashes, data sets as inputs."""
 
+import hashlib
+import importlib.metadata
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reviewtune.config import Config, Tracking
-from reviewtune.dataset import read_reviews
+import yaml
+
+from reviewtune.config import Config, Tracking, project_root
+from reviewtune.dataset import read_reviews, sha256
 from reviewtune.files import read_json
 from reviewtune.tracking import Run, add_to_pass, open_run
 
 SPLITS = Path("data/splits")
+STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
+PACKAGES = ("numpy", "openai", "pandas", "peft", "scikit-learn", "torch", "transformers")  # that results depend on
 
 
 def describe_run(
@@ -29,11 +36,28 @@ def describe_run(
     run.text(params.read_text(encoding="utf-8"), "params.yaml")
     manifest = read_json(splits / "manifest.json")
     hashes = {name: manifest["splits"][name]["sha256"] for name in inputs}
-    run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"]})
+    run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
     run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
     for name, use in inputs.items():
         table = read_reviews(splits / f"{name}.csv")
         run.dataset(table, name=f"{config.data.name}/{name}", digest=hashes[name], context=use)
+
+
+def circumstances(root: Path) -> dict[str, str]:
+    """What else a result depends on: the stages' code in `root`, the packages and the machine of this process."""
+    found = {name: _installed(name) for name in PACKAGES}
+    return {
+        "code_sha256": code_sha256(root),
+        "packages": ", ".join(f"{name} {version}" for name, version in found.items()),
+        "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or _processor()}",
+    }
+
+
+def code_sha256(root: Path, stages: Sequence[str] = STAGES) -> str:
+    """Hash of the source files of these stages: those whose change makes DVC run them again."""
+    pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    files = sorted({dep for stage in stages for dep in pipeline[stage]["deps"] if dep.endswith(".py")})
+    return hashlib.sha256("".join(f"{file} {sha256(root / file)}\n" for file in files).encode()).hexdigest()
 
 
 def log_pass(tracking: Tracking, run_files: Sequence[Path], written: Sequence[Path]) -> None:
@@ -55,3 +79,22 @@ def _settings(config: Config, section: str) -> dict[str, Any]:
     for key in section.split("."):
         found = found[key] if isinstance(found, dict) else getattr(found, key)
     return {key: value for key, value in found.model_dump(mode="json").items() if key != "labels"}
+
+
+def _here() -> Path:
+    """The folder whose code runs: under `dvc exp run --temp` not the project's own."""
+    return Path() if Path("dvc.yaml").exists() else project_root()
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """Linux leaves platform.processor() empty."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown processor")

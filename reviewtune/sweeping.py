@@ -1,158 +1,159 @@
-"""Hydra multirun sweeps: every combination is checked before job 0, each job is a child run of one parent.
+"""A sweep: all combinations checked before job 0, one parent run that holds the jobs together, a ranking at the end.
 
-A job does what the pipeline does from split to evaluation, in a folder of its own. Its fine-tune has the same key as
-the pipeline's, so a combination that was trained before is not trained again.
+The same command again goes on where the last one stopped, in the same runs; what is done is not done again. Each job
+is in sweep_job.py, who is better in ranking.py.
 """
 
 import hashlib
-import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-import pandas as pd
-
-from reviewtune import evaluation, record
-from reviewtune.arms import evaluate_finetuned
-from reviewtune.chat import check, lines_of, write_lines
-from reviewtune.client import connect
-from reviewtune.config import Config, compose_text, from_hydra, load_params, project_root
-from reviewtune.dataset import prepare, read_reviews, write_reviews
-from reviewtune.errors import ConfigError
+from reviewtune import ranking_view
+from reviewtune.config import Config, Tracking, compose_text, from_hydra, project_root
+from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
-from reviewtune.finetuning import Order, finetune
-from reviewtune.lineage import describe_run
-from reviewtune.prompts import Prompt
-from reviewtune.splits import split, write_splits
-from reviewtune.tracking import RunRecord, find_runs, open_run
-from reviewtune.training_budget import allow_training
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
-PARENT = "REVIEWTUNE_SWEEP_PARENT"  # environment variable: how a job finds its sweep, whichever process runs it
+from reviewtune.ranking import Result, Row, rank
+from reviewtune.ranking_view import run_name, to_markdown, verdict_line
+from reviewtune.statistics import Interval
+from reviewtune.sweep_figures import pictures
+from reviewtune.sweep_job import Job, Sweep, prepare_job, short_names
+from reviewtune.tracking import Run, RunRecord, artifact_of, find_runs, open_run, stored_run
 
 
-@dataclass(frozen=True)
-class Job:
-    """One combination of a sweep: its configuration and what was varied."""
-
-    config: Config
-    text: str  # the configuration as YAML, the same bytes as params.yaml
-    varied: str  # such as "prompt=short training.n_epochs=2"
-
-    @classmethod
-    def of(cls, tree: "DictConfig", overrides: Sequence[str]) -> Self:
-        from omegaconf import OmegaConf
-
-        return cls(from_hydra(tree), OmegaConf.to_yaml(tree, resolve=True), " ".join(overrides) or "default")
-
-    @property
-    def folder(self) -> Path:
-        """Equal combinations share a folder."""
-        return project_root() / ".work" / "sweep" / hashlib.sha256(self.text.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def parent_run(overrides: Sequence[str]) -> Iterator[None]:
-    """The run that holds a sweep together; at its end it gets the ranked table, which is also printed.
-
-    Killed half-way, the next sweep with these overrides continues it.
-    """
-    tracking = load_params(project_root() / "params.yaml").tracking
-    name = "sweep " + " ".join(overrides)
-    with open_run(tracking, name=name, kind="sweep", tags={}, run_key=name) as run:
-        os.environ[PARENT] = run.id
-        yield
-        children = find_runs(tracking, f"tags.`mlflow.parentRunId` = '{run.id}'")
-        rows = ranked([row for child in children if (row := _row(child))])
-        run.table(pd.DataFrame(rows), "ranked.json")
-        if rows:
-            run.metrics({"best_accuracy": rows[0]["accuracy"], "jobs": len(rows)})
-            run.tags({"best": rows[0]["combination"], "best_model": rows[0]["model"]})
-    show(rows)
-
-
-def run_job(job: Job) -> float:
-    """Fine-tune and evaluate one combination as a child run; returns its accuracy, for a sweeper to maximise."""
-    config, folder = job.config, job.folder
-    prompt = Prompt(config.prompt, config.data.labels)
-    order = _prepared(job, prompt)
-    parent = os.environ.get(PARENT)
-    with open_run(config.tracking, name=job.varied, kind="job", tags={"combination": job.varied}, parent=parent) as run:
-        inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
-        params, splits = folder / "params.yaml", folder / "splits"
-        describe_run(run, config, sections=SECTIONS, inputs=inputs, params=params, splits=splits)
-        with connect(config.provider) as client:
-            finetuned = finetune(client, order)
-        made = record.record_of(finetuned, order, prompt)
-        record.write_record(made, finetuned, models=folder, reports=folder)
-        record.log(run, made, finetuned, models=folder, reports=folder)
-        test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
-        result = evaluate_finetuned(made, config, test, chat=folder / "chat", manifest=splits / "manifest.json")
-        evaluation.write(result, arm)
-        evaluation.log(run, result, arm)
-    return float(result.metrics["accuracy"]["value"])
-
-
-def _prepared(job: Job, prompt: Prompt) -> Order:
-    """The stages prepare, split and format, in the job's own folder."""
-    config, folder = job.config, job.folder
-    write_text(job.text, folder / "params.yaml")
-    write_reviews(prepare(project_root() / config.data.path, config.data).reviews, folder / "labeled.csv")
-    splits = split(read_reviews(folder / "labeled.csv"), config.split, train_size=config.data.train_size)
-    write_splits(splits, folder / "splits", source=folder / "labeled.csv", settings=config.split)
-    files = {"training": splits.train, "validation": splits.valid}
-    for name, reviews in files.items():
-        write_lines(folder / "chat" / f"{name}_data.jsonl", lines_of(reviews, prompt))
-        check(folder / "chat" / f"{name}_data.jsonl", prompt)
-    training, validation = (folder / "chat" / f"{name}_data.jsonl" for name in files)
-    prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
-    return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
-
-
-def _row(run: RunRecord) -> dict[str, Any] | None:
-    """A finished child as a row of the ranked table."""
-    if "accuracy" not in run.metrics:
-        return None
-    numbers = {name: run.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high", "f1")}
-    names = {"combination": run.tags["combination"], "model": run.tags["model"]}
-    return {**names, **numbers, "trained_tokens": run.metrics["trained_tokens"], "mlflow_run_id": run.id}
-
-
-def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Best accuracy first, then the cheaper training, then by name."""
-    return sorted(rows, key=lambda row: (-row["accuracy"], row["trained_tokens"], row["combination"]))
-
-
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """The ranked table on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("combination", "accuracy", "95 % interval", "F1", "model", title="sweep, best first")
-    for row in rows:
-        interval = f"{row['accuracy_low']:.3f} to {row['accuracy_high']:.3f}"
-        table.add_row(row["combination"], f"{row['accuracy']:.3f}", interval, f"{row['f1']:.3f}", row["model"])
-    Console().print(table)
-
-
-def check_all(combinations: Sequence[Sequence[str]]) -> None:
-    """Compose and check every combination.
+def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:
+    """Compose every combination, split its data and write its chat files: all that can be checked without paying.
 
     Raises:
         ConfigError: naming each combination that is faulty and why; nothing has run by then.
     """
-    faults = []
+    jobs, faults = [], []
     for combination in combinations:
         try:
-            compose_text(combination, project_root() / "conf")
-        except ConfigError as error:
+            jobs.append(composed(combination))
+            prepare_job(jobs[-1])
+        except ReviewtuneError as error:
             faults.append(f"[{' '.join(combination)}] {error}")
     if faults:
         number = f"{len(faults)} of {len(combinations)} combinations are faulty"
         raise ConfigError(f"{number}, no job was run: {' | '.join(faults)}")
+    return jobs
+
+
+def composed(overrides: Sequence[str]) -> Job:
+    """The job of these overrides."""
+    from omegaconf import DictConfig, OmegaConf
+
+    text = compose_text(overrides, project_root() / "conf")
+    tree = OmegaConf.create(text)
+    assert isinstance(tree, DictConfig)
+    return Job(from_hydra(tree), text, tuple(overrides))
+
+
+@contextmanager
+def parent_run(title: str, varied: Sequence[str], jobs: Sequence[Job], planned: int, space: str = "") -> Iterator[None]:
+    """The run that holds a sweep together. At its end: the ranked table, pictures, names and numbers for the UI.
+
+    `jobs` are those known beforehand (of a search one, for its settings), `planned` is how many there will be, `space`
+    what a search searches. The same ones again continue the sweep.
+
+    Raises:
+        JobError: at the end, where jobs failed; the others are done and kept.
+    """
+    config = jobs[0].config
+    named = [space, *varied, str(planned), *sorted({job.key for job in jobs})]
+    key = hashlib.sha256("\n".join(named).encode()).hexdigest()
+    tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned}
+    with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=f"sweep:{key}", reopen=True) as run:
+        done = len([child for child in _children(config.tracking, run.id) if child.status == "FINISHED"])
+        Sweep(run.id, tuple(varied), planned, time.time(), done).announce()
+        if done:
+            print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
+        yield
+        _conclude(run, config, short_names(varied), project_root() / "reports" / "sweeps" / key[:8])
+
+
+def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> None:
+    children = _children(config.tracking, run.id)
+    results = [_result(config.tracking, child, names) for child in children if child.status == "FINISHED"]
+    failed = [(child.tags["combination"], child.tags.get("error", child.status)) for child in _failed(children)]
+    rows = rank(results, seed=config.evaluation.seed, resamples=config.evaluation.resamples) if results else []
+    _write(rows, failed, folder)
+    ranking_view.show(rows, failed)
+    print(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {run.id}")
+    _annotate(run, config.tracking, rows, failed, folder)
+    if failed:
+        hint = "mend what they say, then run the same command again: it does only what is missing"
+        raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")
+
+
+def _children(tracking: Tracking, parent: str) -> list[RunRecord]:
+    return find_runs(tracking, f"tags.`mlflow.parentRunId` = '{parent}'")
+
+
+def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
+    return [child for child in children if child.status != "FINISHED"]
+
+
+def _result(tracking: Tracking, child: RunRecord, names: Sequence[str]) -> Result:
+    """A finished child, read back from the store, so that it does not matter which process or command did the job."""
+    import pandas as pd
+
+    predictions = pd.read_csv(artifact_of(tracking, child.id, "predictions.csv"), dtype=str, keep_default_na=False)
+    right = (predictions["label"] == predictions["predicted"]).tolist()
+    metrics = child.metrics
+    paid, yardstick = metrics.get("cost_per_1k"), metrics.get("cost_per_1k_at_gpt_4o_mini")
+    return Result(
+        run_id=child.id,
+        variant={name: child.tags[f"variant.{name}"] for name in names if f"variant.{name}" in child.tags},
+        accuracy=Interval(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
+        f1=metrics["f1"],
+        correct=dict(zip(predictions["review_id"], right, strict=True)),
+        test_sha256=child.tags["test_sha256"],
+        model=child.tags["model"],
+        training_reviews=int(metrics["training_reviews"]),
+        trained_tokens=int(metrics["trained_tokens"]),
+        cost_per_1k=paid or yardstick,
+        train_loss=metrics.get("train_loss"),
+        valid_loss=metrics.get("full_valid_loss", metrics.get("valid_loss")),
+    )
+
+
+def _write(rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path) -> None:
+    write_text(to_markdown(rows, failed), folder / "ranked.md")
+    if rows:
+        write_text(ranking_view.table_of(rows).to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
+    for name, picture in pictures(rows).items():
+        (folder / name).write_bytes(picture)
+
+
+def _annotate(
+    run: Run, tracking: Tracking, rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path
+) -> None:
+    """The runs' names, descriptions and numbers, so that the UI's list and its compare page say who won."""
+    for path in sorted(folder.iterdir()):
+        run.artifact(path)
+    run.tags({"mlflow.note.content": to_markdown(rows, failed)})
+    if not rows:
+        return
+    run.table(ranking_view.table_of(rows), "ranked.json")
+    best = rows[0]
+    run.metrics({"best_accuracy": best.accuracy.value, "variants": len(rows), "failed_jobs": len(failed)})
+    won = {
+        "best": ranking_view.name_of(best.variant),
+        "best_run": best.results[0].run_id,
+        "verdict": verdict_line(rows),
+    }
+    run.tags({**won, "best_model": best.results[0].model})
+    for row in rows:
+        for result in row.results:
+            _place(stored_run(tracking, result.run_id), row, result)
+
+
+def _place(run: Run, row: Row, result: Result) -> None:
+    run.rename(run_name(row, result.variant))
+    run.tags({"rank": row.rank, "verdict": row.verdict or ("best" if row.rank == 1 else None)})
+    behind: dict[str, Any] = {"behind_best": row.behind.value if row.behind else 0.0 if row.rank == 1 else None}
+    run.metrics({"rank": row.rank, **behind, "mean_accuracy": row.accuracy.value, "seed_spread": row.spread})

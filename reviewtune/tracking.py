@@ -43,7 +43,7 @@ KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 250, 6000, 8000, 36
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A stored run, as found by `find_runs`; `metrics` hold the last value of each."""
+    """A stored run, as found by `find_runs`: the last value of each metric; `ended` in seconds since the epoch."""
 
     id: str
     name: str
@@ -51,6 +51,7 @@ class RunRecord:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    ended: float | None = None
 
 
 class Run:
@@ -133,6 +134,10 @@ class Run:
         tag = InputTag("mlflow.data.context", context)
         self._store.log_inputs(self.id, [DatasetInput(data, [tag])])
 
+    def rename(self, name: str) -> None:
+        """Another name in the UI."""
+        self._store.update_run(self.id, name=name)
+
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the run; `open_run` does it."""
         self._store.set_terminated(self.id, status)
@@ -147,14 +152,16 @@ def open_run(
     tags: Mapping[str, object],
     parent: str | None = None,
     run_key: str | None = None,
+    reopen: bool = False,
 ) -> Iterator[Run]:
     """Open a run: it ends FINISHED, or FAILED with the message as tag `error`, or KILLED by Ctrl-C.
 
-    With `run_key`, a run of that key whose process died (kill -9) is continued instead of a new one made.
-    `parent` is the id of the run that this one belongs to.
+    With `run_key`, a run of that key whose process died (kill -9) is continued instead of a new one made; with
+    `reopen` also one that ended, in whatever way (such a key must be without quotes). `parent` is the id of the run
+    that this one belongs to.
     """
     store = mlruns.open_store(settings)
-    run = _unfinished(store, run_key) if run_key else None
+    run = _earlier(store, run_key, reopen) if run_key else None
     run = run or Run(store, store.create_run(store.experiment, run_name=name))
     run.tags({**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags})
     try:
@@ -176,6 +183,54 @@ def find_runs(settings: "Tracking", filter_string: str = "") -> list[RunRecord]:
         found += [_record(run) for run in page]
         token = page.token or ""
     return found
+
+
+def stored_run(settings: "Tracking", run_id: str) -> Run:
+    """A run that has ended, to write more into it.
+
+    Raises:
+        TrackingError: no such run.
+    """
+    store = mlruns.open_store(settings)
+    return Run(store, store.get_run(run_id))
+
+
+def find_run(settings: "Tracking", run_id: str) -> RunRecord:
+    """The run of this id, or of the one id that starts so.
+
+    Raises:
+        TrackingError: none or several.
+    """
+    found = [run for run in find_runs(settings) if run.id.startswith(run_id)]
+    if len(found) == 1:
+        return found[0]
+    hint = "the ids are in `reviewtune ui` and in the run.json files of reports/"
+    raise TrackingError(f"run {run_id!r}: {len(found) or 'no'} run(s) with that id in {settings.experiment!r}; {hint}")
+
+
+def artifact_of(settings: "Tracking", run_id: str, name: str) -> Path:
+    """A run's artifact as a local file.
+
+    Raises:
+        TrackingError: the run has no such artifact.
+    """
+    return Path(mlruns.open_store(settings).download_artifacts(run_id, name))
+
+
+def artifacts_folder(settings: "Tracking", run_id: str) -> Path:
+    """Where a run's artifacts lie, when that is on this machine; else a path that does not exist."""
+    return Path(str(mlruns.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
+
+
+def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
+    """Remove runs and their artifacts for good. A store on a server only marks them: its owner runs `mlflow gc`."""
+    store = mlruns.open_store(settings)
+    for run_id in run_ids:
+        store.delete_run(run_id)
+    if run_ids and not settings.uri:
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, "--run-ids"]
+        for batch in _batches(run_ids, PARAMS_A_BATCH):
+            subprocess.run([*command, ",".join(batch)], check=True, capture_output=True)
 
 
 def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> list[str]:
@@ -202,11 +257,17 @@ def ui_command(settings: "Tracking", port: int = 5000) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 
-def _unfinished(store: mlruns.Store, run_key: str) -> Run | None:
-    """The newest run of that key that its process left open; a live process keeps its own."""
-    for run in store.search_runs([store.experiment], "attributes.status = 'RUNNING'"):
-        tags = run.data.tags  # compared here: a filter cannot hold every character of a key
-        if tags.get("run_key") == run_key[:TAG_LENGTH] and not _alive(tags.get("process", "")):
+def _earlier(store: mlruns.Store, run_key: str, ended_too: bool) -> Run | None:
+    """The newest run of that key that its process left open, or any that ended; a live process keeps its own."""
+    wanted = f"tags.run_key = '{run_key}'" if ended_too else "attributes.status = 'RUNNING'"
+    for run in store.search_runs([store.experiment], wanted):
+        tags = run.data.tags  # compared here too: a filter cannot hold every character of a key
+        mine, ended = tags.get("run_key") == run_key[:TAG_LENGTH], run.info.status != "RUNNING"
+        if mine and (ended or not _alive(tags.get("process", ""))):
+            if ended:
+                store.update_run(run.info.run_id, status="RUNNING")
+            if "error" in tags:
+                store.delete_tag(run.info.run_id, "error")
             return Run(store, run)
     return None
 
@@ -263,9 +324,9 @@ def _end_badly(run: Run, status: Literal["FAILED", "KILLED"], message: str) -> N
 
 
 def _record(run: "StoredRun") -> RunRecord:
-    return RunRecord(
-        run.info.run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags
-    )
+    ended = run.info.end_time / 1000 if run.info.end_time else None
+    data = run.data
+    return RunRecord(run.info.run_id, run.info.run_name, run.info.status, data.params, data.metrics, data.tags, ended)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

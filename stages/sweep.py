@@ -1,22 +1,32 @@
 """A sweep: fine-tune and evaluate each combination, as child runs of one MLflow run, ranked at the end.
 
-Run: python stages/sweep.py --multirun prompt=short,detailed training.n_epochs=1,2
-A faulty combination is refused before the first job. The same command again trains nothing that is trained already.
+Run: python stages/sweep.py --multirun prompt=short,detailed training.n_epochs=1,2 training.seed=1,2,3
+     python stages/sweep.py --multirun experiment=learning_curve
+A faulty combination is refused before the first job; a job that fails leaves the others alone. Interrupted? The same
+command goes on. Run twice, it trains and asks nothing.
 """
+
+import math
+import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reviewtune.errors import one_line_errors
-from reviewtune.sweeping import Job, run_job
+from reviewtune.errors import ConfigError, one_line_errors
+from reviewtune.sweep_job import Job, run_job
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="config")
 def main(tree: DictConfig) -> float:
-    with one_line_errors():
-        return run_job(Job.of(tree, list(HydraConfig.get().overrides.task)))
+    try:
+        job = Job.of(tree, list(HydraConfig.get().overrides.task))
+    except ConfigError as error:  # only in a search: of a grid every combination is checked beforehand
+        print(error, file=sys.stderr)
+        return math.nan
+    return run_job(job)
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -1,0 +1,160 @@
+"""What may go from the disk: whatever no kept run refers to. First a plan that only looks, then its execution.
+
+A run is kept when a run.json of the workspace, of any commit or of a DVC experiment names it, when it carries the tag
+`keep`, when it is still open, or when it belongs to a kept sweep (the newest ones, all by default). Of a sweep's models
+the winner's is kept, and those of other kept runs. DVC's cache is never touched: for that there is `dvc gc`, which in
+turn touches nothing of this.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+
+from reviewtune.answer_store import open_store
+from reviewtune.client import account_folder, connect
+from reviewtune.config import Config, project_root
+from reviewtune.files import read_json
+from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs
+
+RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
+CACHES = ("sweep", "hydra")  # below .work/: made anew when needed
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to remove, and its size in bytes."""
+
+    what: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`kept` runs stay; the rest goes."""
+
+    kept: int
+    runs: tuple[RunRecord, ...]
+    models: tuple[str, ...]
+    folders: tuple[Path, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(item.size for item in self.items)
+
+
+def plan(config: Config, *, sweeps: int | None = None) -> Plan:
+    """What would go; `sweeps` keeps that many of the newest sweeps, None all of them. Changes nothing."""
+    runs = find_runs(config.tracking)
+    kept = _kept(runs, _named_in_files(project_root()), sweeps)
+    models = _models(runs, kept, config)
+    gone = [run for run in runs if run.id not in kept]
+    folders = [] if _sweep_is_open(runs) else _cache_folders()
+    items = [
+        Item(f"{len(gone)} runs of {len(runs)}", sum(_size(artifacts_folder(config.tracking, run.id)) for run in gone)),
+        Item(f"{len(models)} fine-tuned models with their checkpoints", _size_of_models(runs, models)),
+        Item(f"{len(folders)} folders of past sweeps in .work/", sum(map(_size, folders))),
+    ]
+    return Plan(len(kept), tuple(gone), tuple(models), tuple(folders), tuple(items))
+
+
+def execute(plan: Plan, config: Config) -> None:
+    """Remove what the plan names. Interrupted, the next call removes the rest."""
+    if plan.models:
+        with connect(config.provider) as client:
+            for model in plan.models:
+                _delete_model(client, model)
+        with open_store() as answers:
+            for model in plan.models:
+                answers.prune(model=model)
+    for folder in plan.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    delete_runs(config.tracking, [run.id for run in plan.runs])
+
+
+def on_disk(config: Config) -> list[Item]:
+    """What there is, for people who wonder where the space went."""
+    root = project_root()
+    places = {
+        "runs and their artifacts (mlruns/)": root / "mlruns",
+        "work in progress (.work/)": root / ".work",
+        "DVC's cache (.dvc/cache; `dvc gc`)": root / ".dvc" / "cache",
+    }
+    if config.provider.kind == "local" and config.provider.base_url is None:
+        places[f"the local provider's account ({account_folder()}), shared by all projects"] = account_folder()
+    return [Item(what, _size(place)) for what, place in places.items()]
+
+
+def _kept(runs: Sequence[RunRecord], named: set[str], sweeps: int | None) -> set[str]:
+    parents = sorted((run for run in runs if run.tags.get("kind") == "sweep"), key=lambda run: -(run.ended or 2**40))
+    families = {run.id for run in (parents if sweeps is None else parents[:sweeps])}
+    kept = {run.id for run in runs if run.id in named | families or "keep" in run.tags or run.status == "RUNNING"}
+    kept |= {run.id for run in runs if run.tags.get("mlflow.parentRunId") in families and run.status == "FINISHED"}
+    return kept | _referred_to(runs, kept)
+
+
+def _referred_to(runs: Sequence[RunRecord], kept: set[str]) -> set[str]:
+    """The fine-tunes of kept evaluations, and the comparisons in which kept runs took part."""
+    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags}
+    passes = {one for run in runs if run.id in kept for one in run.tags.get("passes", "").split(",") if one}
+    tuned = {run.id for run in runs if run.tags.get("kind") == "finetune" and run.tags.get("model") in models}
+    return tuned | {run.id for run in runs if run.id[:12] in passes and run.tags.get("kind") == "comparison"}
+
+
+def _models(runs: Sequence[RunRecord], kept: set[str], config: Config) -> list[str]:
+    """This project's models at the local provider that no kept run needs; a paid provider's are left alone."""
+    if config.provider.kind != "local":
+        return []
+    winners = {run.tags.get("best_run") for run in runs if run.id in kept and run.tags.get("kind") == "sweep"}
+    losers = {run.id for run in runs if run.tags.get("kind") == "job" and "keep" not in run.tags} - winners
+    made = {
+        run.tags["model"]
+        for run in runs
+        if run.tags.get("provider") == "local" and "job_id" in run.tags and "model" in run.tags
+    }
+    needed = {run.tags["model"] for run in runs if run.id in kept - losers and "model" in run.tags}
+    if not made - needed:
+        return []
+    with connect(config.provider) as client:
+        there = {model.id for model in client.models.list()}
+    return sorted((made - needed) & there)
+
+
+def _delete_model(client: openai.OpenAI, model: str) -> None:
+    try:
+        client.models.delete(model)
+    except openai.NotFoundError:
+        return  # an interrupted clean got as far as this
+
+
+def _named_in_files(root: Path) -> set[str]:
+    """Runs that the workspace's run.json files name, and those of every commit, tag and DVC experiment."""
+    files = [*root.glob("reports/arms/*/run.json"), root / "models" / "run.json"]
+    found = {read_json(file).get("mlflow_run_id", "") for file in files if file.exists()}
+    command = ["git", "log", "--all", "-p", "--format=", "--", "reports/**/run.json", "models/run.json"]
+    done = subprocess.run(command, cwd=root, text=True, capture_output=True)
+    return found | set(RUN_ID.findall(done.stdout))
+
+
+def _sweep_is_open(runs: Sequence[RunRecord]) -> bool:
+    return any(run.tags.get("kind") in ("sweep", "job") and run.status == "RUNNING" for run in runs)
+
+
+def _cache_folders() -> list[Path]:
+    places = (project_root() / ".work" / name for name in CACHES)
+    return sorted(folder for place in places if place.exists() for folder in place.iterdir() if folder.is_dir())
+
+
+def _size_of_models(runs: Sequence[RunRecord], models: Sequence[str]) -> int:
+    """Of their jobs' folders in the account, where they can be seen from here."""
+    jobs = {run.tags["job_id"] for run in runs if run.tags.get("model") in models and "job_id" in run.tags}
+    return sum(_size(folder) for job in jobs for folder in (account_folder() / "models").glob(f"{job}*"))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0

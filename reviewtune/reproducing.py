@@ -1,0 +1,238 @@
+"""Run a stored run again, from nothing but what it names, and say whether the result is the same.
+
+Its revision is checked out into a temporary worktree, its data come from git or from DVC's cache or remote, its
+configuration is the artifact params.yaml. The local provider trains anew in an empty account; at a paid one the job is
+found again and only the answers are asked anew.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import platformdirs
+import psutil
+
+from reviewtune.answer_store import NAME
+from reviewtune.client import account_folder
+from reviewtune.config import Tracking, load_params, project_root
+from reviewtune.errors import DataError
+from reviewtune.files import read_json
+from reviewtune.lineage import circumstances
+from reviewtune.tracking import RunRecord, artifact_of, stored_run
+
+Outcome = Literal["identical", "within tolerance", "different"]
+
+MODEL_FILES = {"finetuned.json": "models/finetuned.json", "training_curve.csv": "reports/training_curve.csv"}
+ARM_FILES = {name: f"reports/arms/{{arm}}/{name}" for name in ("metrics.json", "predictions.csv")}
+VOLATILE = ("run_key",)  # of finetuned.json: names the provider's address, not the model
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it. `files` says for each result file whether it is equal; `reasons` what differs beneath."""
+
+    run_id: str
+    outcome: Outcome
+    files: Mapping[str, bool]
+    accuracy: tuple[float, float] | None  # then, now
+    changed_predictions: tuple[int, int] | None  # of how many
+    reasons: tuple[str, ...]
+
+
+def reproduce(run: RunRecord, tracking: Tracking, *, tolerance: float, retrain: bool | None = None) -> Reproduction:
+    """Run it again; `tolerance` is how far the accuracy may move, a share such as 0.01. Its outcome becomes a tag.
+
+    `retrain`: train again instead of finding the job; None means where that costs nothing, at the local provider.
+
+    Raises:
+        DataError: the run cannot be run again: no revision, no such commit, or its data are nowhere to be had.
+    """
+    target, files = _what(run)
+    params = artifact_of(tracking, run.id, "params.yaml")
+    config = load_params(params)
+    anew = config.provider.kind == "local" if retrain is None else retrain
+    with _worktree(run) as tree:
+        shutil.copy(params, tree / "params.yaml")
+        _fetch_data(tree, config.data.path)
+        with _home(anew and config.provider.base_url is None, tree.parent) as home:
+            _repro(tree, target, home)
+        found = _compare(run, tracking, tree, files, tolerance)
+    stored_run(tracking, run.id).tags({"reproduced": found.outcome})
+    return found
+
+
+def to_text(found: Reproduction) -> str:
+    """The report in a few lines."""
+    lines = [f"run {found.run_id}: {found.outcome}"]
+    lines += [f"  {name}: {'equal to the byte' if equal else 'differs'}" for name, equal in found.files.items()]
+    if found.accuracy and found.changed_predictions:
+        (then, now), (changed, n) = found.accuracy, found.changed_predictions
+        lines.append(f"  accuracy {then:.4f} then, {now:.4f} now; {changed} of {n} predictions changed")
+    lines += [f"  why: {reason}" for reason in found.reasons]
+    if found.outcome != "identical" and not found.reasons:
+        lines.append("  why: nothing that the run names differs; the provider does not answer equally twice")
+    return "\n".join(lines)
+
+
+def _what(run: RunRecord) -> tuple[str, dict[str, str]]:
+    """The stage to run and, for each artifact to compare, where that stage writes it."""
+    kind, arm = run.tags.get("kind"), run.tags.get("arm", "finetuned")
+    if "git_revision" not in run.tags or kind not in ("finetune", "evaluation", "job"):
+        what = f"is a {kind}" if "git_revision" in run.tags else "names no git revision"
+        raise DataError(f"run {run.id} {what}: choose a fine-tune, an evaluation or a job of a sweep")
+    arm_files = {name: path.format(arm=arm) for name, path in ARM_FILES.items()}
+    if kind == "finetune":
+        return "finetune", MODEL_FILES
+    if arm == "finetuned":
+        return "evaluate", {**(MODEL_FILES if kind == "job" else {}), **arm_files}
+    return f"baseline@{arm}", arm_files
+
+
+@contextmanager
+def _worktree(run: RunRecord) -> Iterator[Path]:
+    """The run's revision, checked out beside the workspace, which stays as it is."""
+    revision, root = run.tags["git_revision"], project_root()
+    with tempfile.TemporaryDirectory(prefix="reviewtune-") as folder:
+        tree = Path(folder) / "tree"
+        done = _git(root, "worktree", "add", "--detach", "--quiet", str(tree), revision)
+        if done.returncode:
+            hint = "fetch it (`git fetch --unshallow`, or from where the run was made)"
+            raise DataError(f"revision {revision[:12]} of run {run.id} is not in this repository; {hint}")
+        try:
+            yield tree
+        finally:
+            _git(root, "worktree", "remove", "--force", str(tree))
+
+
+def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["git", *words], cwd=root, text=True, capture_output=True)
+
+
+def _fetch_data(tree: Path, path: Path) -> None:
+    """From git it is there already; else from the cache of the workspace, or its remote."""
+    root, settings = project_root(), tree / ".dvc" / "config.local"
+    if (root / ".dvc" / "config.local").exists():
+        shutil.copy(root / ".dvc" / "config.local", settings)
+    cache = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, text=True, capture_output=True, env=_environment(root)
+    ).stdout.strip()
+    _dvc(tree, "cache", "dir", "--local", cache or str(root / ".dvc" / "cache"))
+    if not (tree / path).exists():
+        done = _dvc(tree, "pull", str(path))
+        if done.returncode:
+            raise DataError(
+                f"{path}: neither at that revision in git nor in DVC's cache or remote: {_last(done.stdout)}"
+            )
+
+
+def _repro(tree: Path, target: str, home: Path) -> None:
+    """The stage and all before it, by force; results go to this worktree alone."""
+    print(f"running `dvc repro {target}` at the run's revision", flush=True)
+    extra = {"DVC_EXP_NAME": "reproduce", "REVIEWTUNE_HOME": str(home)}
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit", target]
+    if subprocess.run(command, cwd=tree, env={**_environment(tree), **extra}).returncode:
+        raise DataError(f"`dvc repro {target}` failed at the run's revision; its message stands above")
+
+
+def _dvc(tree: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "dvc", *words]
+    env = _environment(tree)
+    return subprocess.run(command, cwd=tree, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    """Of a command in the worktree: its code, this Python, and no trace of a pipeline that may be calling us."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "REVIEWTUNE_SWEEP"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**kept, "PYTHONPATH": str(tree), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+@contextmanager
+def _home(empty_account: bool, folder: Path) -> Iterator[Path]:
+    """A REVIEWTUNE_HOME over the weights that are there, but with no remembered answer and, if so told, no job."""
+    home, moved = folder / "home", os.environ.get("REVIEWTUNE_HOME")
+    weights = Path(moved) / "cache" if moved else platformdirs.user_cache_path("reviewtune")
+    (home / "cache").mkdir(parents=True)
+    for entry in weights.iterdir() if weights.exists() else ():
+        if not entry.name.startswith(NAME):
+            (home / "cache" / entry.name).symlink_to(entry.resolve())
+    if not empty_account:
+        (home / "data").symlink_to(account_folder().resolve())
+    try:
+        yield home
+    finally:
+        if empty_account:
+            _end_server(home)
+
+
+def _end_server(home: Path) -> None:
+    with suppress(FileNotFoundError, psutil.Error, KeyError, ValueError):
+        server = psutil.Process(read_json(home / "data" / "server.json")["pid"])
+        server.terminate()
+        server.wait(30)
+
+
+def _compare(
+    run: RunRecord, tracking: Tracking, tree: Path, files: Mapping[str, str], tolerance: float
+) -> Reproduction:
+    pairs = {name: (artifact_of(tracking, run.id, name), tree / path) for name, path in files.items()}
+    equal = {name: _content(then) == _content(now) for name, (then, now) in pairs.items()}
+    accuracy, changed = _scores(pairs)
+    moved = abs(accuracy[0] - accuracy[1]) if accuracy else None
+    outcome: Outcome = "different"
+    if all(equal.values()):
+        outcome = "identical"
+    elif moved is not None and moved <= tolerance:
+        outcome = "within tolerance"
+    reasons = () if outcome == "identical" else tuple(_reasons(run, tree))
+    return Reproduction(run.id, outcome, equal, accuracy, changed, reasons)
+
+
+def _content(path: Path) -> object:
+    if path.name != "finetuned.json":
+        return path.read_bytes()
+    return {name: value for name, value in read_json(path).items() if name not in VOLATILE}
+
+
+def _scores(
+    pairs: Mapping[str, tuple[Path, Path]],
+) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
+    if "predictions.csv" not in pairs:
+        return None, None
+    then, now = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in pairs["predictions.csv"])
+    both = then.merge(now, on="review_id", how="outer", suffixes=("_then", "_now"))
+    changed = int((both["predicted_then"] != both["predicted_now"]).sum())
+    first, second = (float((table["label"] == table["predicted"]).mean()) for table in (then, now))
+    return (first, second), (changed, len(both))
+
+
+def _reasons(run: RunRecord, tree: Path) -> list[str]:
+    """What the run names and what is here now, from the data downwards; only what differs."""
+    now: dict[str, Any] = circumstances(tree)
+    with suppress(FileNotFoundError):
+        manifest = read_json(tree / "data" / "splits" / "manifest.json")
+        now["data_sha256"] = manifest["data_sha256"]
+        now |= {f"{name}_sha256": split["sha256"] for name, split in manifest["splits"].items()}
+    with suppress(FileNotFoundError):
+        record = read_json(tree / "models" / "finetuned.json")
+        now |= {name: record[name] for name in ("training_sha256", "prompt_fingerprint", "model")}
+    then = {name: run.tags.get(name) for name in now}
+    notes = {"code_sha256": " (the run was made with changes that were not committed, or before this tag existed)"}
+    return [
+        f"{name}: {then[name] or 'not noted'} then, {value} now{notes.get(name, '')}"
+        for name, value in now.items()
+        if then[name] != value and not (name == "prompt_fingerprint" and run.tags.get("arm_kind") == "prompt")
+    ]
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no word"

@@ -1,0 +1,122 @@
+"""Pictures of a sweep: learning curve, epochs against both losses, accuracy against cost; each where it varies."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from reviewtune.figures import BLUE, GREY, PERCENT, SERIES, new_figure, open_axes, png_of
+from reviewtune.ranking import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE, EPOCHS = "train_size", "n_epochs"
+NAMED = 20  # variants that are named beside the picture against cost
+
+
+def pictures(rows: Sequence[Row]) -> dict[str, bytes]:
+    """PNG files by name; a sweep that varies neither the size nor the epochs has the one against cost alone."""
+    found: dict[str, bytes] = {}
+    if _values(rows, SIZE) > 1:
+        found["learning_curve.png"] = learning_curve(rows)
+    if _values(rows, EPOCHS) > 1:
+        found["epochs.png"] = epochs_against_losses(rows)
+    if any(row.cost_per_1k is not None for row in rows):
+        found["accuracy_against_cost.png"] = accuracy_against_cost(rows)
+    return found
+
+
+def learning_curve(rows: Sequence[Row]) -> bytes:
+    """Accuracy with its interval against the number of training reviews; one line for each other setting."""
+    figure, axes = new_figure(9, 4.5)
+    lines = _lines(rows, SIZE, lambda row: row.mean("training_reviews"))
+    for number, (name, line) in enumerate(lines.items()):
+        colour, marker = SERIES[::-1][number % len(SERIES)]
+        aside = 1.015 ** (number - (len(lines) - 1) / 2)  # bars beside each other, not on one another
+        values = [row.accuracy for _, row in line]
+        lengths = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+        places, heights = [x * aside for x, _ in line], [one.value for one in values]
+        axes.errorbar(
+            places, heights, yerr=lengths, fmt=f"{marker}-", color=colour, capsize=3, elinewidth=1, label=name
+        )
+    axes.set_xscale("log")
+    sizes = sorted({row.mean("training_reviews") for row in rows})
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="training reviews", ylabel="accuracy, with 95 % interval", title="Learning curve")
+    open_axes(axes)
+    _legend_outside(axes)
+    return png_of(figure)
+
+
+def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
+    """Up is better, left is cheaper; the numbers are the ranks, named beside the picture."""
+    figure, axes = new_figure(9, 5)
+    priced = [(row, row.cost_per_1k) for row in rows if row.cost_per_1k is not None]
+    for row, cost in priced[::-1]:
+        colour = BLUE if row.rank == 1 else GREY
+        bounds = [[row.accuracy.value - row.accuracy.low], [row.accuracy.high - row.accuracy.value]]
+        name = f"{row.rank}  {_rest(row, ())}"
+        alpha = 1.0 if row.rank == 1 else 0.55
+        axes.errorbar(cost, row.accuracy.value, yerr=bounds, fmt="o", color=colour, alpha=alpha, capsize=3, label=name)
+        place = (7 if row.rank % 2 else -7, 0)  # neighbours in rank often lie close: one left, one right
+        axes.annotate(
+            str(row.rank), (cost, row.accuracy.value), xytext=place, textcoords="offset points",
+            va="center", ha="left" if row.rank % 2 else "right", color=colour,
+        )  # fmt: skip
+    axes.margins(x=0.15, y=0.1)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="USD for 1,000 reviews", ylabel="accuracy, with 95 % interval", title="Accuracy against cost")
+    open_axes(axes)
+    handles, names = axes.get_legend_handles_labels()
+    first = list(zip(handles, names, strict=True))[::-1][:NAMED]
+    axes.legend(*zip(*first, strict=True), frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return png_of(figure)
+
+
+def epochs_against_losses(rows: Sequence[Row]) -> bytes:
+    """Last training and validation loss of each job: where the solid line turns up, more epochs only memorise."""
+    figure, axes = new_figure(9, 4.5)
+    for number, (name, line) in enumerate(_lines(rows, EPOCHS, lambda row: float(row.variant[EPOCHS])).items()):
+        colour, marker = SERIES[::-1][number % len(SERIES)]
+        epochs = [x for x, _ in line]
+        for loss, style, alpha in (("valid_loss", "-", 1.0), ("train_loss", "--", 0.6)):
+            values = [row.mean(loss) for _, row in line]
+            if not all(map(math.isnan, values)):
+                label = f"{name}: {'validation' if loss == 'valid_loss' else 'training'}"
+                axes.plot(epochs, values, f"{marker}{style}", color=colour, alpha=alpha, label=label)
+    axes.set_xticks(sorted({float(row.variant[EPOCHS]) for row in rows if _is_number(row.variant.get(EPOCHS))}))
+    axes.set(xlabel="epochs", ylabel="loss at the end", title="Epochs against both losses")
+    axes.set_ylim(bottom=0)
+    open_axes(axes)
+    _legend_outside(axes)
+    return png_of(figure)
+
+
+def _legend_outside(axes: "Axes") -> None:
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def _lines(rows: Sequence[Row], axis: str, at: Callable[[Row], float]) -> Mapping[str, list[tuple[float, Row]]]:
+    """The rows that differ in nothing but `axis`, in its order; `auto` has no place on it."""
+    lines: dict[str, list[tuple[float, Row]]] = {}
+    for row in rows:
+        if axis != EPOCHS or _is_number(row.variant.get(EPOCHS)):
+            lines.setdefault(_rest(row, (axis,)), []).append((at(row), row))
+    return {name: sorted(line, key=lambda point: point[0]) for name, line in sorted(lines.items())}
+
+
+def _rest(row: Row, without: Sequence[str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in row.variant.items() if name not in without) or "fine-tuned"
+
+
+def _values(rows: Sequence[Row], axis: str) -> int:
+    return len(
+        {row.variant[axis] for row in rows if axis in row.variant and (axis != EPOCHS or _is_number(row.variant[axis]))}
+    )
+
+
+def _is_number(value: str | None) -> bool:
+    return value is not None and value.isdigit()

@@ -1,0 +1,237 @@
+"""One job of a sweep: what the pipeline does from prepare to evaluate, for one combination, as one MLflow run.
+
+A job's key is the hash of its settings, its data and the code of those stages: equal keys are one job, which is done
+once. Below it, the fine-tune has the same key as the pipeline's, and answers are remembered by content.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from reviewtune import evaluation, record
+from reviewtune.arms import evaluate_finetuned
+from reviewtune.budget import SWEEP as BUDGET_OF
+from reviewtune.chat import check, lines_of, write_lines
+from reviewtune.client import connect
+from reviewtune.config import Config, from_hydra, project_root
+from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
+from reviewtune.errors import DataError, ReviewtuneError
+from reviewtune.files import write_text
+from reviewtune.finetuning import Order, finetune
+from reviewtune.lineage import code_sha256, describe_run
+from reviewtune.prompts import Prompt
+from reviewtune.splits import split, write_splits
+from reviewtune.tracking import Run, RunRecord, find_runs, open_run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
+SWEEP = "REVIEWTUNE_SWEEP"  # environment variable: how a job finds its sweep, whichever process runs it
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a job knows of the sweep that it belongs to."""
+
+    run_id: str
+    varied: tuple[str, ...]  # the keys that differ between jobs, such as "training.n_epochs"
+    jobs: int
+    started: float  # seconds since the epoch, of this command
+    done_before: int  # jobs that an earlier command had finished
+
+    def announce(self) -> None:
+        """For every job that this process or a child of it runs."""
+        os.environ[SWEEP] = json.dumps(asdict(self))
+        os.environ[BUDGET_OF] = self.run_id  # one cap for all its jobs, those of earlier commands included
+
+    @classmethod
+    def current(cls) -> Self | None:
+        found = os.environ.get(SWEEP)
+        return cls(**{**json.loads(found), "varied": tuple(json.loads(found)["varied"])}) if found else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination: its configuration and the overrides that it came from."""
+
+    config: Config
+    text: str  # the configuration as YAML, the same bytes as params.yaml
+    overrides: tuple[str, ...]  # such as ("prompt=short", "training.n_epochs=2")
+
+    @classmethod
+    def of(cls, tree: "DictConfig", overrides: Sequence[str]) -> Self:
+        from omegaconf import OmegaConf
+
+        return cls(from_hydra(tree), OmegaConf.to_yaml(tree, resolve=True), tuple(overrides))
+
+    @cached_property
+    def key(self) -> str:
+        """64 hex digits: equal settings, data and code, equal keys."""
+        named = {section: getattr(self.config, section).model_dump(mode="json") for section in (*SECTIONS, "prices")}
+        for pace in ("budget_usd", "requests_per_minute", "tokens_per_minute"):
+            named["evaluation"].pop(pace)  # who raises the cap goes on with the same jobs
+        named |= {"data_sha256": self._data_sha256, "code_sha256": code_sha256(project_root())}
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        return project_root() / ".work" / "sweep" / self.key[:16]
+
+    @property
+    def splits(self) -> Path:
+        """Shared by the jobs that split the same data in the same way."""
+        named = [self._data_sha256, *(getattr(self.config, name).model_dump(mode="json") for name in ("data", "split"))]
+        return (
+            project_root() / ".work" / "sweep" / f"data-{hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]}"
+        )
+
+    def variant(self, varied: Sequence[str]) -> dict[str, str]:
+        """The varied settings with their short names, such as {"prompt": "short", "n_epochs": "2"}."""
+        values = dict(override.lstrip("+~").partition("=")[::2] for override in self.overrides)
+        keys = [key for key in varied if key in values] or list(values)
+        return dict(zip(short_names(keys), (values[key] for key in keys), strict=True))
+
+    @property
+    def _data_sha256(self) -> str:
+        path = project_root() / self.config.data.path
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; mend data.path")
+        return sha256(path)
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """The last part of each dotted key, where that is enough to tell them apart."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
+
+
+def label_of(variant: Mapping[str, str]) -> str:
+    """Such as "prompt=short n_epochs=2"."""
+    return " ".join(f"{name}={value}" for name, value in variant.items()) or "as configured"
+
+
+def prepare_job(job: Job) -> Order:
+    """The stages prepare, split and format: everything that can be checked before anything is paid."""
+    config, splits = job.config, job.splits
+    if not (splits / "manifest.json").exists():
+        source = splits / "labeled.csv"
+        write_reviews(prepare(project_root() / config.data.path, config.data).reviews, source)
+        parts = split(read_reviews(source), config.split, train_size=config.data.train_size)
+        write_splits(parts, splits, source=source, settings=config.split)
+    prompt = Prompt(config.prompt, config.data.labels)
+    for name, part in {"training": "train", "validation": "valid"}.items():
+        path = _chat(job) / f"{name}_data.jsonl"
+        write_lines(path, lines_of(read_reviews(splits / f"{part}.csv"), prompt))
+        check(path, prompt)
+    training, validation = (_chat(job) / f"{name}_data.jsonl" for name in ("training", "validation"))
+    prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
+    return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
+
+
+def run_job(job: Job) -> float:
+    """Do the job, or find that it was done; returns its accuracy, for a sweeper to maximise.
+
+    A job that fails is kept as a FAILED run with its message and gives nan: the others go on.
+    """
+    sweep = Sweep.current()
+    variant = job.variant(sweep.varied if sweep else ())
+    if sweep and (done := _finished(job, sweep)):
+        return done.metrics["accuracy"]
+    print(f"\njob {label_of(variant)}{_place(job, sweep)}", flush=True)
+    started = time.monotonic()
+    try:
+        with _child(job, variant, sweep) as run:
+            accuracy = _fine_tune_and_evaluate(job, run, variant)
+            run.metrics({"job_seconds": time.monotonic() - started})
+    except Exception as error:
+        _say_failed(variant, error)
+        accuracy = math.nan
+    if sweep:
+        print(_progress(job, sweep), flush=True)
+    return accuracy
+
+
+def children(job: Job, sweep: Sweep) -> list[RunRecord]:
+    return find_runs(job.config.tracking, f"tags.`mlflow.parentRunId` = '{sweep.run_id}'")
+
+
+def _child(job: Job, variant: Mapping[str, str], sweep: Sweep | None) -> AbstractContextManager[Run]:
+    parent = sweep.run_id if sweep else None
+    return open_run(
+        job.config.tracking,
+        name=label_of(variant),
+        kind="job",
+        tags={
+            "job_key": job.key,
+            "combination": label_of(variant),
+            "overrides": json.dumps(job.overrides),
+            **{f"variant.{name}": value for name, value in variant.items()},
+        },
+        parent=parent,
+        run_key=f"{parent}:{job.key}",
+        reopen=True,
+    )
+
+
+def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> float:
+    config, folder, splits = job.config, job.folder, job.splits
+    order = prepare_job(job)
+    write_text(job.text, folder / "params.yaml")
+    inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
+    run.params(variant)
+    describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
+    with connect(config.provider) as client:
+        finetuned = finetune(client, order)
+    made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels))
+    record.write_record(made, finetuned, models=folder, reports=folder)
+    record.log(run, made, finetuned, models=folder, reports=folder)
+    test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
+    result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
+    evaluation.write(result, arm)
+    evaluation.log(run, result, arm)
+    run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
+    return float(result.metrics["accuracy"]["value"])
+
+
+def _chat(job: Job) -> Path:
+    return job.splits / f"chat-{Prompt(job.config.prompt, job.config.data.labels).fingerprint}"
+
+
+def _finished(job: Job, sweep: Sweep) -> RunRecord | None:
+    mine = (run for run in children(job, sweep) if run.tags.get("job_key") == job.key and run.status == "FINISHED")
+    return next(mine, None)
+
+
+def _ended(job: Job, sweep: Sweep) -> int:
+    """Jobs that are done, and those that failed since this command began; a failed one of an earlier is tried again."""
+    runs = children(job, sweep)
+    failed = [run for run in runs if run.status == "FAILED" and (run.ended or 0) >= sweep.started]
+    return len(failed) + len([run for run in runs if run.status == "FINISHED"])
+
+
+def _place(job: Job, sweep: Sweep | None) -> str:
+    return f" ({_ended(job, sweep)} of {sweep.jobs} jobs done)" if sweep else ""
+
+
+def _progress(job: Job, sweep: Sweep) -> str:
+    ended = _ended(job, sweep)
+    left, elapsed = sweep.jobs - ended, time.time() - sweep.started
+    pace = elapsed / max(ended - sweep.done_before, 1)
+    minutes = f", about {left * pace / 60:.0f} min left" if left > 0 else ""
+    return f"sweep: {ended} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min{minutes}"
+
+
+def _say_failed(variant: Mapping[str, str], error: Exception) -> None:
+    if not isinstance(error, ReviewtuneError):
+        traceback.print_exception(error)  # not the user's to mend: whoever mends it needs to see where
+    print(f"job {label_of(variant)} failed: {error}; the other jobs go on", flush=True)

@@ -1,0 +1,139 @@
+"""Who won a sweep and by how much: known answers, and properties that any ranking must have."""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from reviewtune.ranking import Result, Row, rank
+from reviewtune.ranking_view import run_name, table_of, to_markdown, verdict_line
+from reviewtune.statistics import proportion
+from reviewtune.sweep_figures import pictures
+from reviewtune.sweep_job import label_of, short_names
+
+N = 100
+
+
+def result(right: int, *, test: str = "t", first: int = 0, tokens: int = 10, size: int = 50, **variant: str) -> Result:
+    """A job that answered reviews first .. first + right - 1 of N right."""
+    correct = {str(index): first <= index < first + right for index in range(N)}
+    loss = 1 - right / N
+    name, money = " ".join(map(str, (right, *variant.items()))), 0.1
+    interval = proportion(right, N)
+    return Result(
+        name, variant, interval, right / N, correct, test, f"ft:{name}", size, tokens, money, loss, loss
+    )  # fmt: skip
+
+
+def ranked(*results: Result) -> list[Row]:
+    return rank(results, seed=1, resamples=500)
+
+
+def test_best_first_and_each_is_held_against_it() -> None:
+    rows = ranked(result(50, prompt="a"), result(90, prompt="b"), result(88, prompt="c"))
+    assert [(row.rank, row.variant["prompt"]) for row in rows] == [(1, "b"), (2, "c"), (3, "a")]
+    assert [row.behind.value if row.behind else None for row in rows] == [
+        None,
+        pytest.approx(-0.02),
+        pytest.approx(-0.4),
+    ]
+    assert [row.verdict for row in rows] == [None, "undecided", "worse"]
+
+
+def test_the_order_of_the_jobs_changes_nothing() -> None:
+    results = [
+        result(right, prompt=name, seed=seed) for right, name, seed in ((60, "a", "1"), (70, "a", "2"), (66, "b", "1"))
+    ]
+    first, second = ranked(*results), ranked(*reversed(results))
+    assert [row.variant for row in first] == [row.variant for row in second]
+    assert [row.accuracy for row in first] == [row.accuracy for row in second]
+
+
+def test_repeats_with_other_seeds_are_one_row_with_mean_and_spread() -> None:
+    rows = ranked(
+        *(result(right, n_epochs="2", seed=str(right)) for right in (60, 70, 80)), result(50, n_epochs="1", seed="1")
+    )
+    best = rows[0]
+    assert best.variant == {"n_epochs": "2"}
+    assert len(best.results) == 3
+    assert best.accuracy.value == pytest.approx(0.7)
+    assert best.spread == pytest.approx(0.1)  # standard deviation of 0.6, 0.7, 0.8
+    assert best.accuracy.low < 0.7 < best.accuracy.high
+    assert rows[1].spread is None
+
+
+def test_a_gap_that_other_seeds_could_close_is_undecided() -> None:
+    """Over the reviews alone both gaps exclude 0."""
+    steady, shaky = ([result(right, prompt=name, seed=str(right)) for right in rights] for name, rights in (
+        ("steady", (50, 51, 52)), ("shaky", (30, 61, 62)),
+    ))  # fmt: skip
+    best = [result(right, prompt="best", seed=str(right)) for right in (70, 71, 72)]
+    assert {row.variant["prompt"]: row.verdict for row in ranked(*steady, *shaky, *best)} == {
+        "best": None, "steady": "worse", "shaky": "undecided"
+    }  # fmt: skip
+
+
+def test_other_test_reviews_are_ranked_but_not_compared() -> None:
+    rows = ranked(result(90, data="en"), result(50, data="ko", test="other"))
+    assert rows[1].behind is None
+    assert "other test reviews" in to_markdown(rows)
+
+
+def test_equal_jobs_are_undecided_and_the_cheaper_training_stands_first() -> None:
+    rows = ranked(result(60, prompt="long", tokens=20), result(60, prompt="short", tokens=10))
+    assert rows[0].variant == {"prompt": "short"}
+    assert rows[1].verdict == "undecided"
+
+
+def test_what_people_read_says_who_won_and_by_how_much() -> None:
+    rows = ranked(result(50, prompt="a", n_epochs="1"), result(90, prompt="b", n_epochs="3"))
+    assert verdict_line(rows).startswith("best: prompt=b n_epochs=3 with 90.0 % right; better than the next")
+    assert "+40.0 points" in verdict_line(rows)
+    assert run_name(rows[0], rows[0].variant) == "#1 prompt=b n_epochs=3: 90.0 % (best)"
+    assert run_name(rows[1], rows[1].variant) == "#2 prompt=a n_epochs=1: 50.0 % (−40.0)"
+    table = table_of(rows)
+    assert table["prompt"].tolist() == ["b", "a"]
+    assert table["behind"].tolist()[1] == pytest.approx(-0.4)
+    assert "a \\| b" in to_markdown(ranked(result(5, prompt="a | b")), [])
+
+
+def test_failed_jobs_are_named_with_their_messages() -> None:
+    assert "- prompt=x: no such model" in to_markdown([], [("prompt=x", "no such model")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ([{"prompt": "a"}, {"prompt": "b"}], set()),
+        ([{"train_size": "50"}, {"train_size": "all"}], {"learning_curve.png"}),
+        ([{"n_epochs": "1"}, {"n_epochs": "3"}, {"n_epochs": "auto"}], {"epochs.png"}),
+        (
+            [{"train_size": "50", "n_epochs": "1"}, {"train_size": "all", "n_epochs": "3"}],
+            {"learning_curve.png", "epochs.png"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_picture_for_each_axis_that_varies(rows: list[dict[str, str]], names: set[str]) -> None:
+    results = [
+        replace(result(40 + 9 * index, size=50 * index + 50), variant=variant) for index, variant in enumerate(rows)
+    ]
+    drawn = pictures(ranked(*results))
+    assert set(drawn) == {"accuracy_against_cost.png", *names}
+    assert all(content.startswith(b"\x89PNG") and len(content) > 10_000 for content in drawn.values())
+
+
+def test_short_names_stay_apart() -> None:
+    assert short_names(["prompt", "training.n_epochs", "training.seed"]) == ["prompt", "n_epochs", "seed"]
+    assert short_names(["training.seed", "split.seed", "prompt"]) == ["training.seed", "split.seed", "prompt"]
+    assert label_of({}) == "as configured"
+
+
+def test_a_provider_that_gives_no_loss_leaves_the_cell_empty() -> None:
+    rows = ranked(
+        replace(result(40, n_epochs="1"), valid_loss=None), replace(result(50, n_epochs="2"), valid_loss=None)
+    )
+    assert all(math.isnan(row.mean("valid_loss")) for row in rows)
+    assert "nan" not in to_markdown(rows)
+    assert isinstance(table_of(rows), pd.DataFrame)
+    assert "epochs.png" in pictures(rows)

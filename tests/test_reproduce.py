@@ -1,0 +1,137 @@
+"""Where a run comes from, and whether it comes out the same again."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reviewtune import lineage, reproducing, tracking
+from reviewtune.config import Tracking
+from reviewtune.errors import DataError, TrackingError
+from reviewtune.lineage_view import picture, to_text, trace
+from reviewtune.reproducing import to_text as report
+from reviewtune.tracking import RunRecord
+
+SETTINGS = Tracking(experiment="reviews", uri=None)
+DATA = {"data": "reviews_en", "data_sha256": "d" * 64, "train_sha256": "a" * 64, "test_sha256": "e" * 64}
+MODEL = {"model": "ft:tiny:local:reviews:1", "training_sha256": "c" * 64, "prompt_fingerprint": "f" * 16}
+
+
+def run(number: int, kind: str, tags: Mapping[str, str], accuracy: float | None = None) -> RunRecord:
+    metrics = {} if accuracy is None else {"accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": 0.9}
+    return RunRecord(f"{number:032x}", f"run {number}", "FINISHED", {}, metrics, {"kind": kind, **tags}, float(number))
+
+
+TUNED = run(1, "finetune", {**DATA, **MODEL, "job_id": "ftjob-1", "base_model": "tiny", "git_revision": "9" * 40})
+TESTED = run(2, "evaluation", {**DATA, **MODEL, "arm": "finetuned", "arm_kind": "finetuned"}, 0.8)
+AGAIN = run(3, "evaluation", {**DATA, **MODEL, "arm": "finetuned", "arm_kind": "finetuned"}, 0.7)
+PROMPT = run(4, "evaluation", {**DATA, "model": "tiny", "prompt_fingerprint": "b" * 16, "arm_kind": "prompt"}, 0.3)
+OTHER = run(5, "evaluation", {**DATA, "model": "tiny", "prompt_fingerprint": "0" * 16, "arm_kind": "prompt"}, 0.2)
+RUNS = [OTHER, PROMPT, AGAIN, TESTED, TUNED]
+
+
+def test_lineage_goes_from_the_data_to_every_evaluation_of_the_model() -> None:
+    text = to_text(trace(TESTED, RUNS))
+    order = ["data: reviews_en", "splits: train aaaa", "chat files: training cccc", "job: ftjob-1", "model: ft:tiny"]
+    assert sorted(order, key=text.index) == order
+    assert "run 2, accuracy 0.800 (0.700 to 0.900)" in text
+    assert text.count("<- this run") == 1
+    assert "run 3, accuracy 0.700" in text
+    assert "run 4" not in text
+
+
+def test_a_fine_tune_and_its_evaluation_have_the_same_descent() -> None:
+    first, second = (to_text(trace(one, RUNS)).replace("  <- this run", "") for one in (TUNED, TESTED))
+    assert first == second
+
+
+def test_a_prompt_arm_has_no_job_and_no_kin() -> None:
+    text = to_text(trace(PROMPT, RUNS))
+    assert "job:" not in text
+    assert "prompt: prompt bbbb" in text
+    assert "run 5" not in text
+
+
+def test_the_picture_is_a_png_and_equal_for_equal_runs() -> None:
+    first = picture(trace(TESTED, RUNS))
+    assert first.startswith(b"\x89PNG")
+    assert first == picture(trace(TESTED, RUNS))
+
+
+@pytest.mark.parametrize("kind", ["sweep", "comparison"])
+def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
+    with pytest.raises(DataError, match="names no data of its own; choose a fine-tune"):
+        trace(run(9, kind, {}), RUNS)
+    with pytest.raises(DataError, match=f"is a {kind}: choose a fine-tune"):
+        reproducing._what(run(9, kind, {"git_revision": "9" * 40}))
+
+
+def files_of(folder: Path, predicted: list[str], model: str = "m", key: str = "k") -> Path:
+    """What a run leaves, with one answer a review."""
+    (folder / "models").mkdir(parents=True)
+    (folder / "reports/arms/finetuned").mkdir(parents=True)
+    labels = ["a"] * len(predicted)
+    table = pd.DataFrame(
+        {"review_id": [f"r{i}" for i in range(len(predicted))], "label": labels, "predicted": predicted}
+    )
+    table.to_csv(folder / "reports/arms/finetuned/predictions.csv", index=False)
+    (folder / "reports/arms/finetuned/metrics.json").write_text(str(predicted.count("a")))
+    record = {"model": model, "run_key": key, "training_sha256": "c", "prompt_fingerprint": "f"}
+    (folder / "models/finetuned.json").write_text(json.dumps(record))
+    (folder / "reports/training_curve.csv").write_text("step,train_loss\n1,2.0\n")
+    return folder
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+    """A job's run in a real store, of ten reviews with nine right."""
+    stages = ", ".join(f"{stage}: {{deps: []}}" for stage in lineage.STAGES)
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{{stages}}}")
+    monkeypatch.chdir(tmp_path)
+    then = files_of(tmp_path / "then", ["a"] * 9 + ["b"])
+    tags = {"git_revision": "9" * 40, "training_sha256": "c", "prompt_fingerprint": "f", "model": "m"}
+    with tracking.open_run(SETTINGS, name="job", kind="job", tags={**tags, "arm": "finetuned"}) as open_run:
+        for path in sorted(then.rglob("*.*")):
+            open_run.artifact(path)
+    return tracking.find_run(SETTINGS, open_run.id[:8])
+
+
+def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> reproducing.Reproduction:
+    (tree / "dvc.yaml").write_text(Path("dvc.yaml").read_text())
+    return reproducing._compare(stored, SETTINGS, tree, reproducing._what(stored)[1], tolerance)
+
+
+def test_equal_files_are_identical_whatever_the_address_of_the_provider(stored: RunRecord, tmp_path: Path) -> None:
+    found = compared(stored, files_of(tmp_path / "now", ["a"] * 9 + ["b"], key="another"))
+    assert found.outcome == "identical"
+    assert found.changed_predictions == (0, 10)
+    assert found.reasons == ()
+
+
+def test_one_other_answer_is_within_tolerance(stored: RunRecord, tmp_path: Path) -> None:
+    found = compared(stored, files_of(tmp_path / "now", ["a"] * 8 + ["b"] * 2), tolerance=0.1001)
+    assert found.outcome == "within tolerance"
+    assert "accuracy 0.9000 then, 0.8000 now; 1 of 10 predictions changed" in report(found)
+
+
+def test_more_than_that_is_different_and_the_report_says_why(stored: RunRecord, tmp_path: Path) -> None:
+    found = compared(stored, files_of(tmp_path / "now", ["a"] * 5 + ["b"] * 5, model="another"))
+    assert found.outcome == "different"
+    assert "why: model: m then, another now" in report(found)
+    assert "predictions.csv: differs" in report(found)
+    assert "training_curve.csv: equal to the byte" in report(found)
+
+
+def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
+    with (
+        pytest.raises(DataError, match=r"revision 999999999999 of run .* is not in this repository"),
+        reproducing._worktree(stored),
+    ):
+        pass
+
+
+def test_an_unknown_run_is_one_line(stored: RunRecord) -> None:
+    with pytest.raises(TrackingError, match="run 'zzz': no run"):
+        tracking.find_run(SETTINGS, "zzz")

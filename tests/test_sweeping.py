@@ -1,0 +1,162 @@
+"""Sweeps as a user runs them: real Hydra, a real server over a tiny model, a real MLflow store.
+
+The tests stand in the order of a user's day: each goes on where the one before stopped.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from mlflow import MlflowClient
+
+from reviewtune.errors import ConfigError
+from reviewtune.sweep_job import Job
+from reviewtune.sweeping import check_all, composed
+from tests.serving import ServerProcess, wait_for
+from tests.sweep_project import environment, make_project, sweep
+
+KILLED = ("training.n_epochs=1,2", "training.seed=1,2")
+
+
+class Place:
+    """A user's project, and what stands in its store and at its provider."""
+
+    def __init__(self, folder: Path, home: Path, client: openai.OpenAI) -> None:
+        self.folder, self.home, self.client = folder, home, client
+
+    def sweep(self, *overrides: str, ok: bool = True) -> str:
+        return sweep(self.folder, self.home, *overrides, ok=ok)
+
+    def runs(self, kind: str, filter_string: str = "") -> list[Any]:
+        store = MlflowClient(f"sqlite:///{self.folder}/mlruns/mlflow.db")
+        ids = [experiment.experiment_id for experiment in store.search_experiments()]
+        both = f"tags.kind = '{kind}'" + (f" and {filter_string}" if filter_string else "")
+        return list(store.search_runs(ids, both))
+
+    def models(self) -> set[str]:
+        return {
+            model.id for model in self.client.models.list() if model.id.startswith("ft:") and "ckpt" not in model.id
+        }
+
+
+@pytest.fixture(scope="module")
+def place(project: Path, tmp_path_factory: pytest.TempPathFactory, server: ServerProcess, base: str) -> Iterator[Place]:
+    folder = make_project(project, tmp_path_factory.mktemp("sweep") / "project", base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield Place(folder, server.data_dir.parent, server.client)
+
+
+@pytest.fixture(scope="module")
+def interrupted(place: Place) -> set[str]:
+    """A sweep of four jobs, killed -9 after its first; the models that there are by then."""
+    before = place.models()
+    command = [sys.executable, "stages/sweep.py", "--multirun", *KILLED]
+    process = subprocess.Popen(
+        command, cwd=place.folder, env=environment(place.folder, place.home), stdout=subprocess.DEVNULL
+    )
+    wait_for(lambda: list(place.folder.glob(".work/sweep/*/finetuned/metrics.json")), 300)
+    wait_for(lambda: place.runs("job", "attributes.status = 'FINISHED'"), 300)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return before
+
+
+def test_a_killed_sweep_goes_on_in_the_same_runs(place: Place, interrupted: set[str]) -> None:
+    (done,) = place.runs("job", "attributes.status = 'FINISHED'")
+    shown = place.sweep(*KILLED)
+    assert "1 of 4 jobs were done before" in shown
+    children = place.runs("job")
+    assert {child.info.status for child in children} == {"FINISHED"}
+    assert len(children) == 4
+    assert len(place.runs("sweep")) == 1
+    assert len(place.models() - interrupted) == 4
+    (again,) = [child for child in children if child.info.run_id == done.info.run_id]
+    assert again.info.end_time == done.info.end_time
+
+
+def test_the_table_says_mean_spread_and_who_won(place: Place, interrupted: set[str]) -> None:
+    (parent,) = place.runs("sweep")
+    note = parent.data.tags["mlflow.note.content"]
+    assert "± seeds" in note
+    assert parent.data.tags["best"].startswith("n_epochs=")
+    names = sorted(child.info.run_name for child in place.runs("job"))
+    assert [name[:2] for name in names] == ["#1", "#1", "#2", "#2"]
+    assert all("%" in name for name in names)
+    for child in place.runs("job"):
+        assert {"rank", "behind_best", "accuracy", "mean_accuracy"} <= set(child.data.metrics)
+        assert {"n_epochs", "seed"} <= set(child.data.params)
+    (folder,) = (place.folder / "reports" / "sweeps").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "ranked.md", "ranked.csv", "epochs.png", "accuracy_against_cost.png"
+    }  # fmt: skip
+
+
+def test_the_same_sweep_again_makes_no_job_no_run_and_no_request(place: Place, interrupted: set[str]) -> None:
+    before = (place.models(), {run.info.run_id: run.info.end_time for run in place.runs("job")})
+    log = place.home / "data.log"
+    requests = log.read_text().count("POST") if log.exists() else 0
+    shown = place.sweep(*KILLED)
+    assert "4 of 4 jobs were done before" in shown
+    assert "sweep, best first" in shown
+    assert (place.models(), {run.info.run_id: run.info.end_time for run in place.runs("job")}) == before
+    assert (log.read_text().count("POST") if log.exists() else 0) == requests
+    assert len(place.runs("sweep")) == 1
+
+
+def test_a_failed_job_is_kept_with_its_message_and_the_others_go_on(place: Place, interrupted: set[str]) -> None:
+    base = place.runs("job")[0].data.params["provider.base_model"]
+    shown = place.sweep("training.seed=1", f"provider.base_model=no-such-model,{base}", ok=False)
+    assert "does not offer 'no-such-model'" in shown
+    assert "1 of 2 jobs failed" in shown
+    assert "Traceback" not in shown
+    (failed,) = place.runs("job", "attributes.status = 'FAILED'")
+    assert "does not offer 'no-such-model'" in failed.data.tags["error"]
+    (parent,) = place.runs("sweep", "attributes.status = 'FAILED'")
+    assert "1 of 2 jobs failed" in parent.data.tags["error"]
+    assert parent.data.metrics["failed_jobs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("combination", "message"),
+    [
+        ("training.n_epochs=0", "training.n_epochs"),
+        ("prompt=nope", "detailed"),
+        ("data.train_size=100000", "only .* training reviews"),
+        ("data.path=nowhere.csv", "nowhere.csv: no such file"),
+    ],
+)
+def test_every_combination_is_checked_before_the_first_job(place: Place, combination: str, message: str) -> None:
+    jobs = len(place.runs("job")) if (place.folder / "mlruns").exists() else 0
+    with pytest.raises(
+        ConfigError, match=rf"1 of 2 combinations are faulty, no job was run: \[{combination}\].*{message}"
+    ):
+        check_all([["training.seed=5"], [combination]])
+    assert (len(place.runs("job")) if jobs else 0) == jobs
+
+
+def test_equal_settings_are_one_job_and_another_file_makes_another(place: Place) -> None:
+    def job(*overrides: str) -> Job:
+        return composed(overrides)
+
+    assert job("prompt=short").key == job("prompt=short", "tracking.experiment=other").key
+    assert job("prompt=short").key != job("prompt=detailed").key
+    first = job("training.seed=3").key
+    path = place.folder / "data/raw/reviews_en.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("parcel", "packet"), encoding="utf-8")
+    assert job("training.seed=3").key != first
+    path.write_text(text, encoding="utf-8")
+    assert job("training.seed=3").key == first
+
+
+def test_overrides_of_a_job_are_kept(place: Place, interrupted: set[str]) -> None:
+    overrides = [json.loads(run.data.tags["overrides"]) for run in place.runs("job")]
+    assert ["training.n_epochs=1", "training.seed=1"] in overrides
