@@ -4,8 +4,6 @@ The tests stand in the order of a user's day: each goes on where the one before 
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,10 +60,12 @@ def interrupted(place: Place) -> set[str]:
     process = subprocess.Popen(
         command, cwd=place.folder, env=environment(place.folder, place.home), stdout=subprocess.DEVNULL
     )
-    wait_for(lambda: list(place.folder.glob(".work/sweep/*/finetuned/metrics.json")), 300)
-    wait_for(lambda: place.runs("job", "attributes.status = 'FINISHED'"), 300)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        wait_for(lambda: list(place.folder.glob(".work/sweep/*/finetuned/metrics.json")), 300)
+        wait_for(lambda: place.runs("job", "attributes.status = 'FINISHED'"), 60)
+    finally:
+        process.kill()
+        process.wait()
     return before
 
 
