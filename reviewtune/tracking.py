@@ -230,7 +230,10 @@ def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
     if run_ids and not settings.uri:
         command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, "--run-ids"]
         for batch in _batches(run_ids, PARAMS_A_BATCH):
-            subprocess.run([*command, ",".join(batch)], check=True, capture_output=True)
+            done = subprocess.run([*command, ",".join(batch)], capture_output=True, text=True)
+            if done.returncode:
+                said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+                raise TrackingError(f"`mlflow gc` could not remove the runs' files: {said}; run the same command again")
 
 
 def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> list[str]:
