@@ -1,0 +1,157 @@
+"""A sweep's runs in a real store, without the training: what is written at its end, and what a second command finds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from reviewtune import sweep_job, tracking
+from reviewtune.errors import JobError, ProviderError
+from reviewtune.sweep_job import Job, Sweep, run_job
+from reviewtune.sweeping import check_all, parent_run
+from tests.sweep_project import make_project
+
+RIGHT = {"short": 40, "detailed": 30}
+
+
+@pytest.fixture
+def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = make_project(project, tmp_path / "project", "some-model")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+    yield folder
+    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a job is reduced to here: writing the numbers that a fine-tune and its evaluation would. Which ones ran."""
+    ran: list[str] = []
+
+    def done(job: Job, run: Any, variant: dict[str, str]) -> float:
+        ran.append(job.config.prompt.name)
+        if job.config.training.seed == 666:
+            raise ProviderError("no such model")
+        right = RIGHT[job.config.prompt.name]
+        labels = ["a"] * 50
+        table = pd.DataFrame(
+            {"review_id": range(50), "label": labels, "predicted": ["a"] * right + ["b"] * (50 - right)}
+        )
+        table.to_csv("predictions.csv", index=False)
+        run.artifact(Path("predictions.csv"))
+        run.params(variant)
+        numbers = {"accuracy": right / 50, "accuracy_low": right / 50 - 0.1, "accuracy_high": right / 50 + 0.1}
+        run.metrics({**numbers, "f1": 0.5, "trained_tokens": 10, "training_reviews": 33, "cost_per_1k": 0.1})
+        run.tags({"model": f"ft:{right}", "test_sha256": "e"})
+        return right / 50
+
+    monkeypatch.setattr(sweep_job, "_fine_tune_and_evaluate", done)
+    return ran
+
+
+def sweep(*overrides: str) -> None:
+    """A sweep over both prompts, in this process."""
+    jobs = check_all([[f"prompt={name}", *overrides] for name in RIGHT])
+    with parent_run("sweep prompt=short,detailed", ["prompt"], jobs, len(jobs)):
+        for job in jobs:
+            run_job(job)
+
+
+def runs(kind: str) -> list[Any]:
+    store = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    found: list[Any] = list(store.search_runs(["1"], f"tags.kind = '{kind}'", order_by=["metrics.rank"]))
+    return found
+
+
+def test_names_numbers_and_description_say_who_won(place: Path, work: list[str], capsys: Any) -> None:
+    sweep()
+    shown = capsys.readouterr().out
+    assert "sweep: 2 of 2 jobs done" in shown
+    assert "sweep, best first" in shown
+    best, other = runs("job")
+    assert best.info.run_name == "#1 prompt=short: 80.0 % (best)"
+    assert other.info.run_name == "#2 prompt=detailed: 60.0 % (−20.0)"
+    assert (best.data.metrics["behind_best"], other.data.metrics["behind_best"]) == (0, pytest.approx(-0.2))
+    (parent,) = runs("sweep")
+    assert "| 1 | prompt=short |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["best_run"] == best.info.run_id
+    assert best.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_again_it_finds_everything_done(place: Path, work: list[str], capsys: Any) -> None:
+    sweep()
+    before = {run.info.run_id: run.info.end_time for run in runs("job")}
+    sweep()
+    assert work == ["short", "detailed"]
+    assert {run.info.run_id: run.info.end_time for run in runs("job")} == before
+    assert len(runs("sweep")) == 1
+    assert "2 of 2 jobs were done before" in capsys.readouterr().out
+
+
+def test_a_failed_job_is_tried_again_in_its_own_run(
+    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RIGHT, "detailed", None)  # no number: a fault that is not the user's
+    with pytest.raises(JobError, match="1 of 2 jobs failed; mend what they say"):
+        sweep()
+    (failed,) = [run for run in runs("job") if run.info.status == "FAILED"]
+    assert "TypeError" in failed.data.tags["error"]
+    assert runs("sweep")[0].info.status == "FAILED"
+    monkeypatch.setitem(RIGHT, "detailed", 45)
+    sweep()
+    assert work == ["short", "detailed", "detailed"]
+    children = runs("job")
+    assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
+    assert failed.info.run_id in {child.info.run_id for child in children}
+    assert children[0].info.run_name == "#1 prompt=detailed: 90.0 % (best)"
+    assert not [child for child in children if "error" in child.data.tags]
+    assert [parent.info.status for parent in runs("sweep")] == ["FINISHED"]
+
+
+def test_a_user_error_leaves_no_traceback_and_the_message_in_the_run(place: Path, work: list[str], capsys: Any) -> None:
+    with pytest.raises(JobError, match="2 of 2 jobs failed"):
+        sweep("training.seed=666")
+    shown = capsys.readouterr()
+    assert "job prompt=short failed: no such model; the other jobs go on" in shown.out
+    assert "Traceback" not in shown.err
+    assert {run.data.tags["error"] for run in runs("job")} == {"ProviderError: no such model"}
+
+
+def test_ctrl_c_ends_the_sweep_and_the_next_command_goes_on(
+    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = check_all([[f"prompt={name}"] for name in RIGHT])
+    with pytest.raises(KeyboardInterrupt), parent_run("sweep", ["prompt"], jobs, 2):
+        run_job(jobs[0])
+        raise KeyboardInterrupt
+    assert runs("sweep")[0].info.status == "KILLED"
+    with parent_run("sweep", ["prompt"], jobs, 2):
+        for job in jobs:
+            run_job(job)
+    assert work == ["short", "detailed"]
+    assert [parent.info.status for parent in runs("sweep")] == ["FINISHED"]
+
+
+def test_another_sweep_is_another_parent(place: Path, work: list[str]) -> None:
+    sweep()
+    sweep("training.seed=2")
+    assert len(runs("sweep")) == 2
+    assert len(runs("job")) == 4
+
+
+def test_what_a_job_knows_of_its_sweep_survives_the_way_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+    assert Sweep.current() is None
+    sweep = Sweep("id", ("prompt", "training.seed"), 4, 1.5, 2)
+    sweep.announce()
+    assert Sweep.current() == sweep
+    monkeypatch.delenv(sweep_job.SWEEP)
+
+
+def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:
+    sweep()
+    (parent,) = runs("sweep")
+    assert tracking.find_run(config.tracking, parent.info.run_id[:10]).id == parent.info.run_id
