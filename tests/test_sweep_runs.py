@@ -124,9 +124,14 @@ def test_ctrl_c_ends_the_sweep_and_the_next_command_goes_on(
     place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = check_all([[f"prompt={name}"] for name in RIGHT])
-    with pytest.raises(KeyboardInterrupt), parent_run("sweep", ["prompt"], jobs, 2):
-        run_job(jobs[0])
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with parent_run("sweep", ["prompt"], jobs, 2):
+            run_job(jobs[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert runs("sweep")[0].info.status == "KILLED"
     with parent_run("sweep", ["prompt"], jobs, 2):
         for job in jobs:
