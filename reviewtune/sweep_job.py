@@ -31,6 +31,7 @@ from reviewtune.lineage import code_sha256, describe_run
 from reviewtune.prompts import Prompt
 from reviewtune.splits import split, write_splits
 from reviewtune.tracking import Run, RunRecord, find_runs, open_run
+from reviewtune.training_budget import allow_training
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
