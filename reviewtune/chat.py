@@ -23,6 +23,7 @@ from reviewtune.prompts import Line, Message, Prompt
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536
 ROLES = ("system", "user", "assistant", "developer", "tool")
+MEND = "mend it, or write the pipeline's files anew with `dvc repro format`"
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_EXAMPLE = 3
 
@@ -54,29 +55,40 @@ def read_lines(path: Path) -> list[Line]:
         DataError: a line that is no JSON object with messages; with its number.
     """
     lines: list[Line] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
+    # By line feeds alone: splitlines() would also cut at the line separators of Unicode that a review may hold.
+    for number, text in enumerate(content.split("\n"), start=1):
+        if not text.strip():
+            continue
         try:
             line = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path} line {number}: no JSON ({error.msg}); run `dvc repro format`") from error
+            raise DataError(
+                f"{path} line {number}: no JSON ({error.msg}); mend it, or run `dvc repro format`"
+            ) from error
         if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
-            raise DataError(f'{path} line {number}: wants an object {{"messages": [...]}}; run `dvc repro format`')
+            raise DataError(
+                f'{path} line {number}: wants an object {{"messages": [...]}}; mend it, or run `dvc repro format`'
+            )
         lines.append(Line(messages=line["messages"]))
     return lines
 
 
-def check(path: Path, prompt: Prompt) -> ChatFile:
-    """Check a file against the rules and count its tokens.
+def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatFile:
+    """Check a file against the rules and count its tokens; without a prompt an answer may be anything.
 
     Raises:
-        DataError: the first line that breaks a rule, or fewer than MIN_EXAMPLES lines.
+        DataError: the first line that breaks a rule, or fewer than `least` lines.
     """
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if fault := _fault(line["messages"], prompt):
             raise DataError(f"{path} line {number}: {fault}")
-    if len(lines) < MIN_EXAMPLES:
-        raise DataError(f"{path}: {len(lines)} example(s), at least {MIN_EXAMPLES} are needed; label more reviews")
+    if len(lines) < least:
+        raise DataError(f"{path}: {len(lines)} example(s), at least {least} are needed; label more reviews")
     sizes = [count_tokens(line["messages"]) for line in lines]
     return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, lines, prompt))
 
@@ -110,7 +122,7 @@ def _encoding() -> Any:  # noqa: ANN401 - the library ships no types
     return bpe_openai.get_encoding("o200k_base")
 
 
-def _fault(messages: list[Message], prompt: Prompt) -> str | None:
+def _fault(messages: list[Message], prompt: Prompt | None) -> str | None:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             return f"a message's role must be one of {', '.join(ROLES)}"
@@ -121,18 +133,18 @@ def _fault(messages: list[Message], prompt: Prompt) -> str | None:
         return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
     if "user" not in roles:
         return "no user message"
-    if prompt.parse(messages[-1]["content"]) is None:
+    if prompt is not None and prompt.parse(messages[-1]["content"]) is None:
         return f"the answer {messages[-1]['content']!r} names no label of {', '.join(prompt.labels)}"
     if (size := count_tokens(messages)) > MAX_TOKENS:
         return f"{size} tokens, at most {MAX_TOKENS} are allowed"
     return None
 
 
-def _warnings(path: Path, lines: list[Line], prompt: Prompt) -> list[str]:
+def _warnings(path: Path, lines: list[Line], prompt: Prompt | None) -> list[str]:
     warnings = []
     if len(lines) < ADVISED_EXAMPLES and "training" in path.name:
         warnings.append(f"{path.name}: {len(lines)} examples, at least {ADVISED_EXAMPLES} are advised")
-    if "training" in path.name:
+    if prompt is not None and "training" in path.name:
         counts = Counter(prompt.parse(line["messages"][-1]["content"]) for line in lines)
         scarce = [f"{label} {counts[label]}" for label in prompt.labels if counts[label] < ADVISED_PER_LABEL]
         if scarce:

@@ -11,6 +11,7 @@ import typer
 
 from reviewtune.cli_runs import app as runs
 from reviewtune.errors import DataError, one_line_errors
+from reviewtune.jobs_cli import jobs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
@@ -18,6 +19,7 @@ app.add_typer(provider, name="provider")
 cache = typer.Typer(no_args_is_help=True, help="Answers of providers, kept so that nothing is asked or paid twice.")
 app.add_typer(cache, name="cache")
 app.add_typer(runs)  # without a name: its commands stand beside those of this file
+app.add_typer(jobs, name="jobs")
 
 
 def main() -> None:

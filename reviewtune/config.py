@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -32,6 +32,9 @@ class Section(BaseModel):
     """Frozen, strict, no unknown key."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Columns(Section):
@@ -239,6 +242,34 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
     from_hydra(tree)
     OmegaConf.resolve(tree)
     return OmegaConf.to_yaml(tree)
+
+
+def load_config(overrides: Sequence[str] = ()) -> Config:
+    """The project's params.yaml, or with overrides, such as `provider=openai`, what conf/ makes of them.
+
+    Raises:
+        ConfigError: as `load_params` and `compose_text`.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    root = project_root()
+    if not overrides:
+        return load_params(root / "params.yaml")
+    tree = OmegaConf.create(compose_text(overrides, root / "conf"))
+    assert isinstance(tree, DictConfig), "compose_text writes a mapping"
+    return from_hydra(tree)
+
+
+def changed(section: SectionT, source: str, **values: object) -> SectionT:
+    """A section with other values, checked like the first ones.
+
+    Raises:
+        ConfigError: a value that is not allowed; `source` says where it stood.
+    """
+    try:
+        return type(section).model_validate_json(json.dumps(section.model_dump(mode="json") | values))
+    except ValidationError as error:
+        raise ConfigError(_all_faults(error, source)) from error
 
 
 @contextmanager

@@ -4,13 +4,8 @@ A job's key is a hash of its files, base model, settings and provider. It stands
 that a command that was killed at any moment finds its job again instead of paying for a second one.
 """
 
-import base64
-import binascii
-import contextlib
 import hashlib
-import io
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +13,17 @@ from typing import Any
 
 import openai
 import pandas as pd
+from filelock import FileLock
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.config import Provider, Training, project_root
 from reviewtune.dataset import sha256
 from reviewtune.errors import JobError
-from reviewtune.progress import Step, progress_bar
+from reviewtune.files import write_json
+from reviewtune.following import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 
-ENDED_BADLY = ("failed", "cancelled")
 HAVE_MODEL_LIST = ("local", "openai")  # elsewhere "no such model" may only mean "no such route": no reason to pay twice
-POLL_SECONDS = (0.5, 3.0)  # from, to: short jobs feel quick, long ones are not pestered
-CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ class Order:
     """What is to be trained."""
 
     training_file: Path
-    validation_file: Path
+    validation_file: Path | None
     provider: Provider
     training: Training
     allow: Callable[[], object] = lambda: None  # called before a job is created; raises where that would cost too much
@@ -45,8 +39,9 @@ class Order:
     @property
     def key(self) -> str:
         """64 hex digits: equal orders, equal keys."""
+        files = [self.training_file, self.validation_file]
         named = {
-            "files": [sha256(self.training_file), sha256(self.validation_file)],
+            "files": [sha256(file) for file in files if file],
             "provider": [self.provider.kind, self.provider.base_url, self.provider.base_model],
             "training": self.training.model_dump(mode="json"),
         }
@@ -60,6 +55,7 @@ class Finetuned:
     job: FineTuningJob
     model: str
     curve: pd.DataFrame  # CURVE_COLUMNS, one row a step, NaN where a step has no value
+    epoch_ends: pd.DataFrame  # step, full_valid_loss
     checkpoints: list[dict[str, Any]]  # step, model, valid_loss; in order of step
 
 
@@ -70,25 +66,40 @@ def finetune(client: openai.OpenAI, order: Order) -> Finetuned:
         JobError: the job failed, was cancelled, or ended without a model.
         openai.APIError: the provider refused or could not be reached.
     """
-    known = list(_candidates(client, order.key))
-    usable = (job for job in known if _usable(client, job, order.provider))
-    job = next(usable, None) or create(client, order, len(known))
-    _remember(order.key, job.id)
-    job = follow(client, job)
+    following = follow(client, place(client, order)[0])
+    job = following.job
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
         raise JobError(f"fine-tuning job {job.id} ended as {job.status}{reason}; mend that, run the same command again")
-    return Finetuned(job, job.fine_tuned_model, curve(client, job), checkpoints(client, job))
+    kept = checkpoints(client, job)
+    say_advice(following.advice(kept))
+    return Finetuned(job, job.fine_tuned_model, curve(client, job), epoch_ends(following, kept), kept)
+
+
+def place(client: openai.OpenAI, order: Order) -> tuple[FineTuningJob, bool]:
+    """The job of this order, and whether it was created just now; one that failed or was cancelled is made anew.
+
+    Commands that ask at the same time on one machine take turns, so that they end with one job.
+    """
+    note = _note(order.key)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(note.with_suffix(".lock")):
+        known = list(_candidates(client, order.key))
+        found = next((job for job in known if _usable(client, job, order.provider)), None)
+        job = found or create(client, order, len(known))
+        write_json({"job_id": job.id}, note)
+    return job, found is None
 
 
 def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJob:
     """Upload what is not there yet and create the job; `attempt` counts the ones that failed or were cancelled."""
     order.allow()
     training, once = order.training, client.with_options(max_retries=0)  # a repeated create could be paid twice
+    validation = _upload(client, order.validation_file).id if order.validation_file else None
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,
         training_file=_upload(client, order.training_file).id,
-        validation_file=_upload(client, order.validation_file).id,
+        validation_file=validation,
         suffix=training.suffix,
         seed=training.seed,
         metadata={"run_key": order.key},
@@ -104,41 +115,6 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJ
         },
         extra_headers={"Idempotency-Key": f"{order.key}-{attempt}"},
     )
-
-
-def follow(client: openai.OpenAI, job: FineTuningJob) -> FineTuningJob:
-    """Wait for the job's end with a progress bar. Ctrl-C leaves the job running: the same command finds it again."""
-    pause, longest = POLL_SECONDS
-    print(f"fine-tuning job {job.id} on {job.model}: {job.status}", flush=True)
-    with progress_bar("fine-tuning", total=None) as step:
-        shown = 0
-        while (job := client.fine_tuning.jobs.retrieve(job.id)).finished_at is None and job.status != "succeeded":
-            if job.status in ENDED_BADLY:
-                break
-            shown = _show(client, job, shown, step)
-            time.sleep(pause)
-            pause = min(pause * 1.2, longest)
-        _show(client, job, shown, step)
-    return job
-
-
-def curve(client: openai.OpenAI, job: FineTuningJob) -> pd.DataFrame:
-    """The job's result file as a table; OpenAI serves it in base64, others as plain CSV: both are read."""
-    if not job.result_files:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    content = client.files.content(job.result_files[0]).content
-    with contextlib.suppress(binascii.Error):  # plain CSV
-        content = base64.b64decode(content, validate=True)
-    return pd.read_csv(io.BytesIO(content))
-
-
-def checkpoints(client: openai.OpenAI, job: FineTuningJob) -> list[dict[str, Any]]:
-    """Step, model name and validation loss of the checkpoints that the provider kept."""
-    found = [
-        {"step": c.step_number, "model": c.fine_tuned_model_checkpoint, "valid_loss": c.metrics.full_valid_loss}
-        for c in client.fine_tuning.jobs.checkpoints.list(job.id)
-    ]
-    return sorted(found, key=lambda checkpoint: checkpoint["step"])
 
 
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: Provider) -> bool:
@@ -181,27 +157,10 @@ def _upload(client: openai.OpenAI, path: Path) -> FileObject:
     for found in client.files.list(purpose="fine-tune"):
         if found.filename == name and found.bytes == path.stat().st_size:
             return found
-    uploaded = client.files.create(file=(name, path.read_bytes()), purpose="fine-tune")
+    with path.open("rb") as stream:  # streamed: a file may be larger than what is free of memory
+        uploaded = client.files.create(file=(name, stream), purpose="fine-tune")
     return client.files.wait_for_processing(uploaded.id, poll_interval=1)
 
 
 def _note(key: str) -> Path:
     return project_root() / ".work" / "finetune" / f"{key}.json"
-
-
-def _remember(key: str, job_id: str) -> None:
-    note = _note(key)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"job_id": job_id}))
-
-
-def _show(client: openai.OpenAI, job: FineTuningJob, shown: int, step: Step) -> int:
-    """Bring the bar up to the newest metrics event; returns the step that is shown."""
-    for event in client.fine_tuning.jobs.list_events(job.id, limit=10).data:  # newest first
-        data = event.data if isinstance(event.data, dict) else {}
-        if event.type == "metrics" and "step" in data:
-            now, total = int(data["step"]), int(data.get("total_steps", 0)) or None
-            step(max(now - shown, 0), total=total, note=f"loss {float(data.get('train_loss', 'nan')):.3f}")
-            return max(now, shown)
-    step(note=job.status)  # an unknown status is shown, not fatal
-    return shown

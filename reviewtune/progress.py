@@ -4,18 +4,26 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 LOG_EVERY_SECONDS = 15.0
 
 
 class Step(Protocol):
-    def __call__(self, advance: int = 0, *, total: int | None = None, note: str = "") -> None: ...
+    def __call__(
+        self, advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None
+    ) -> None: ...
 
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Step]:
-    """Yields `step(advance, total=, note=)`; safe to call from several threads."""
+    """Yields `step(advance, total=, note=, left=)`; safe to call from several threads.
+
+    `left` are seconds that the caller knows better than the pace of its calls does.
+    """
     if sys.stderr.isatty():
         with _bar(title, total) as step:
             yield step
@@ -30,34 +38,54 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
 
     columns = (
         rich.TextColumn("[bold]{task.description}"),
-        rich.BarColumn(),
+        rich.BarColumn(bar_width=20),
         rich.MofNCompleteColumn(),
         rich.TimeElapsedColumn(),
         rich.TextColumn("left"),
-        rich.TimeRemainingColumn(),
+        _time_left(),
         rich.TextColumn("{task.fields[note]}"),
     )
     with rich.Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, note="")
+        task = progress.add_task(title, total=total, note="", left=None)
 
-        def step(advance: int = 0, *, total: int | None = None, note: str = "") -> None:
-            progress.update(task, advance=advance, total=total)
+        def step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
+            progress.update(task, advance=advance, total=total, left=left)
             if note:
                 progress.update(task, note=note)
 
         yield step
 
 
+def _time_left() -> "ProgressColumn":
+    """The caller's own figure where it gives one, else rich's from the pace."""
+    from rich.progress import Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            left = task.fields["left"]
+            return super().render(task) if left is None else Text(_clock(left), style="progress.remaining")
+
+    return TimeLeft()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 def _log_lines(title: str, total: int | None) -> Step:
     done, size, said, started = 0, total, time.monotonic(), time.monotonic()
 
-    def step(advance: int = 0, *, total: int | None = None, note: str = "") -> None:
+    def step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
         nonlocal done, size, said
         done, size, now = done + advance, total or size, time.monotonic()
         if now - said >= LOG_EVERY_SECONDS or (size and done == size and advance):
             said, elapsed = now, now - started
-            left = f", {elapsed / done * (size - done):.0f} s left" if size and 0 < done < size else ""
-            text = f"{title}: {done}/{size or '?'} in {elapsed:.0f} s{left} {note}"
+            if left is None and size and 0 < done < size:
+                left = elapsed / done * (size - done)
+            ahead = f", {left:.0f} s left" if left else ""
+            text = f"{title}: {done}/{size or '?'} in {elapsed:.0f} s{ahead} {note}"
             print(text.rstrip(), file=sys.stderr, flush=True)
 
     return step

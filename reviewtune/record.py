@@ -48,7 +48,7 @@ def record_of(finetuned: Finetuned, order: Order, prompt: Prompt) -> ModelRecord
         provider=order.provider.kind,
         prompt_fingerprint=prompt.fingerprint,
         training_sha256=sha256(order.training_file),
-        validation_sha256=sha256(order.validation_file),
+        validation_sha256=sha256(order.validation_file) if order.validation_file else "",
         run_key=order.key,
         seed=job.seed,
         hyperparameters=_hyperparameters(finetuned),
@@ -126,7 +126,7 @@ def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, re
         }
     )
     run.series(finetuned.curve, "step")
-    run.series(_epoch_ends(finetuned), "step")
+    run.series(finetuned.epoch_ends, "step")
     run.metrics({"trained_tokens": record.trained_tokens})
     run.params({"resolved": record.hyperparameters})
     run.text(record.model + "\n", "model_id.txt")
@@ -141,10 +141,5 @@ def _hyperparameters(finetuned: Finetuned) -> dict[str, Any]:
     return found.model_dump(exclude_none=True) if found else {}
 
 
-def _epoch_ends(finetuned: Finetuned) -> pd.DataFrame:
-    rows = [(c["step"], c["valid_loss"]) for c in finetuned.checkpoints]
-    return pd.DataFrame(rows, columns=["step", "full_valid_loss"])
-
-
 def _with_full(finetuned: Finetuned) -> pd.DataFrame:
-    return finetuned.curve.merge(_epoch_ends(finetuned), on="step", how="left")
+    return finetuned.curve.merge(finetuned.epoch_ends, on="step", how="left")

@@ -15,7 +15,8 @@ from reviewtune.config import Config, Provider
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
 from reviewtune.files import read_json
-from reviewtune.finetuning import Order, create, finetune, follow
+from reviewtune.finetuning import Order, create, finetune
+from reviewtune.following import follow
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.metrics import INVALID
 from reviewtune.prompts import Prompt
@@ -214,7 +215,7 @@ def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
     with connect(provider) as client:
         job = create(client, wanted)
         client.fine_tuning.jobs.cancel(job.id)
-        assert follow(client, job).status == "cancelled"
+        assert follow(client, job).job.status == "cancelled"
         assert finetune(client, wanted).job.id != job.id
         assert len(jobs_of(client, wanted)) == 2
 

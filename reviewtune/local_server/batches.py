@@ -67,9 +67,11 @@ class Batches(threading.Thread):
         self._account = account
         self._dispatcher = dispatcher
         self._closing = False
+        self._began = now()
         self._run: Run | None = None
 
     def run(self) -> None:
+        self._sweep()
         while not self._closing:
             self._account.batches_changed.clear()
             try:
@@ -81,6 +83,14 @@ class Batches(threading.Thread):
                 log.exception("a step of the batches failed; trying again in %g s", RETRY)
                 self._run = None  # what it had read of the file is not answered: read again
                 self._account.batches_changed.wait(RETRY)
+
+    def _sweep(self) -> None:
+        """Remove the folders of batches that ended, or were never recorded, just before a server was killed."""
+        with self._account.store.reading() as session:
+            wanted = set(session.scalars(select(Batch.id).where(Batch.status.in_(ACTIVE))))
+        for folder in self._account.settings.batches.iterdir():
+            if folder.name not in wanted and folder.stat().st_mtime < self._began:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:
         self._closing = True

@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.store import File, now
 
 CHUNK = 1 << 20
+LONGEST_LINE = 16 << 20  # bytes; the longest example that OpenAI takes, 65,536 tokens, has about half a million
 JSONL_PURPOSES = ("fine-tune", "batch")
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 BATCH_LIFETIME = 30 * 24 * 3600  # seconds, where an upload for a batch names none
@@ -149,9 +151,18 @@ def _check_jsonl(path: Path) -> None:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, counted from 1."""
+    """The lines that are not blank, counted from 1, in the memory of one line whatever the file's shape.
+
+    Of a line beyond LONGEST_LINE it is only the beginning, which parses as none.
+    """
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number in count(1):
+            line = stream.readline(LONGEST_LINE)
+            if not line:
+                return
+            rest = line
+            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+                rest = stream.readline(LONGEST_LINE)
             if stripped := line.strip():
                 yield number, stripped
 

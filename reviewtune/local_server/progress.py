@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from reviewtune.local_server import files, identity, jobs
 from reviewtune.local_server.account import Account
+from reviewtune.local_server.engine.types import RESUME
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.models import find as find_model
 from reviewtune.local_server.store import Checkpoint, Event, Job, Model, now
@@ -54,6 +55,7 @@ class Progress:
         match line["kind"]:
             case "started":
                 self._first = None
+                self._add_unreported_checkpoints(session, job)
             case "message":
                 jobs.tell(session, job.id, line["key"], line["text"])
             case "hyperparameters":
@@ -88,7 +90,9 @@ class Progress:
             "model": name,
             "metrics": metrics,
         }
-        session.execute(sqlite.insert(Checkpoint).values(checkpoint).on_conflict_do_nothing())
+        added = sqlite.insert(Checkpoint).values(checkpoint).on_conflict_do_nothing()
+        if session.connection().execute(added).rowcount:
+            job.deaths = 0  # a trainer that gets somewhere is no hopeless one
         self._add_model(session, job, name, Path(line["folder"]))
         jobs.tell(session, job.id, f"checkpoint:{step}", f"Checkpoint created at step {step}: {name}")
         newest = select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
@@ -117,6 +121,7 @@ class Progress:
 
     def succeed(self, result: Mapping[str, Any]) -> None:
         """Model, result file and final state appear together, and only if nobody has cancelled the job."""
+        (self._models / RESUME).unlink(missing_ok=True)  # first: a kill after the commit would leave it for ever
         with self._account.store.writing() as session:
             job = jobs.find(session, self._job_id)
             numbers = {"trained_tokens": result["trained_tokens"], "hyperparameters": result["hyperparameters"]}
@@ -133,20 +138,33 @@ class Progress:
 
     def _add_unreported_checkpoints(self, session: Session, job: Job) -> None:
         """A trainer killed between saving and saying so goes on without saying it again."""
-        for folder in (self._account.settings.models / job.id / "checkpoints").glob("step-*"):
-            step = int(folder.name.removeprefix("step-"))
+        steps = [int(folder.name.removeprefix("step-")) for folder in self._checkpoints.glob("step-*")]
+        for step in sorted(steps):
             event = session.scalar(select(Event).where(Event.job_id == job.id, Event.key == f"step:{step}"))
             if event is not None:
+                folder = self._checkpoints / f"step-{step}"
                 self._take_checkpoint(session, job, {"metrics": event.data, "folder": str(folder)})
 
     def tidy(self) -> None:
-        """After a cancel, only the checkpoints are of use; what the trainer needs to go on is of their size."""
-        with self._account.store.reading() as session:
-            if jobs.find(session, self._job_id).status != "cancelled":
+        """After a bad end, only the checkpoints are of use; what the trainer needs to go on is larger than they are."""
+        with self._account.store.writing() as session:
+            job = jobs.find(session, self._job_id)
+            if job.status not in ("cancelled", "failed"):
                 return
-        for entry in (self._account.settings.models / self._job_id).glob("*"):
+            self._add_unreported_checkpoints(session, job)
+        for entry in self._models.glob("*"):
             if entry.is_file():
                 entry.unlink()
+        for half_made in self._checkpoints.glob(".*"):
+            shutil.rmtree(half_made, ignore_errors=True)
+
+    @property
+    def _models(self) -> Path:
+        return self._account.settings.models / self._job_id
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self._models / "checkpoints"
 
 
 def fail(session: Session, job_id: str, error: dict[str, Any], before: str) -> None:

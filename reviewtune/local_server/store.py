@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Connection, UniqueConstraint, create_engine, event
+from sqlalchemy import JSON, Connection, UniqueConstraint, create_engine, event, inspect
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from reviewtune.errors import ProviderError
 
 BUSY_MS = 20_000
 
@@ -119,8 +122,13 @@ class Store:
         event.listen(self._readers, "connect", _configure)
         self._writers = self._readers.execution_options(immediate=True)
         event.listen(self._readers, "begin", _begin)
-        with self.writing() as session:
-            Base.metadata.create_all(session.connection())
+        try:
+            with self.writing() as session:
+                Base.metadata.create_all(session.connection())
+                _refuse_other_version(session.connection(), path)
+        except DatabaseError as error:
+            remedy = "put back a copy of it, or serve another folder (--data-dir, REVIEWTUNE_HOME)"
+            raise ProviderError(f"{path} cannot be used as the account's database ({error.orig}); {remedy}") from error
 
     def reading(self) -> Session:
         return Session(self._readers, expire_on_commit=False)
@@ -143,6 +151,15 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 def _begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _refuse_other_version(connection: Connection, path: Path) -> None:
+    """Raises: ProviderError: a table lacks what this version keeps in it; better now than amid a request."""
+    for table in Base.metadata.sorted_tables:
+        missing = set(table.columns.keys()) - {column["name"] for column in inspect(connection).get_columns(table.name)}
+        if missing:
+            seen = f"{path} was made by another version: its table {table.name} has no {', '.join(sorted(missing))}"
+            raise ProviderError(f"{seen}; use that version, or serve another folder (--data-dir, REVIEWTUNE_HOME)")
 
 
 def now() -> int:

@@ -55,7 +55,7 @@ class Trainings(threading.Thread):
         self._closing = False
 
     def run(self) -> None:
-        self._current = self._adopt()
+        self._recover_safely()
         while not self._closing:
             self._account.jobs_changed.clear()
             pause = self._tick_safely()
@@ -71,11 +71,27 @@ class Trainings(threading.Thread):
             with self._account.store.writing() as session:
                 jobs.move(session, self._current.job_id, ["running"], "queued")
 
-    def _adopt(self) -> Training | None:
-        """The job that the last server was running when it was killed."""
+    def _recover_safely(self) -> None:
+        while not self._closing:
+            try:
+                self._recover()
+            except Exception:
+                log.exception("taking over from the last server failed; trying again in %g s", RETRY)
+                self._account.jobs_changed.wait(RETRY)
+            else:
+                return
+
+    def _recover(self) -> None:
+        """Take over what a killed server left: the running job, and trainers of jobs that were stopped meanwhile."""
         with self._account.store.reading() as session:
-            job_id = session.scalar(select(Job.id).where(Job.status == "running"))
-        return self._training(job_id) if job_id else None
+            states: dict[str, str] = {job.id: job.status for job in session.scalars(select(Job))}
+        for job_id, status in states.items():
+            training = self._training(job_id)
+            if status == "running":
+                self._current = training
+            elif status != "succeeded" and training.folder.read("trainer.json") is not None:
+                training.folder.end_trainer()
+                training.progress.tidy()
 
     def _training(self, job_id: str) -> Training:
         folder = JobFolder(self._account.settings.jobs / job_id)
@@ -141,6 +157,7 @@ class Trainings(threading.Thread):
             return
         else:
             self._conclude(training)
+            training.progress.tidy()
         self._current = None
 
     def _conclude(self, training: Training) -> None:

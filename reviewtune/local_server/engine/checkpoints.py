@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reviewtune.local_server.engine.types import Hyperparameters, TrainingSpec
+from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 from reviewtune.local_server.engine.weights import STAMP
 
 KEPT = 3  # checkpoints
@@ -32,7 +32,7 @@ class Checkpoints:
     ) -> None:
         self._spec, self._network, self._trained, self._optimizer = spec, network, trained, optimizer
         self._identity = _identity(spec, hyper)
-        self._state = spec.output / "resume.safetensors"
+        self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -47,7 +47,10 @@ class Checkpoints:
         return folder
 
     def finish(self, last_step: int) -> None:
-        """The last checkpoint is the finished model: the same files, once on disk where the file system can."""
+        """The last checkpoint is the finished model: the same files, once on disk where the file system can.
+
+        The state to go on from stays until the result is recorded (`RESUME`): cut off before, nothing is trained again.
+        """
         for file in (self._folder / f"step-{last_step}").iterdir():
             target = self._spec.output / file.name
             target.unlink(missing_ok=True)
@@ -55,11 +58,10 @@ class Checkpoints:
                 target.hardlink_to(file)
             except OSError:
                 shutil.copy2(file, target)
-        self._state.unlink(missing_ok=True)
 
     def resume(self) -> int:
         """Take up the state of an earlier, cut-off run of this very training; returns its finished epochs."""
-        if not self._state.exists():
+        if not _is_whole(self._state):
             return 0
         with safe_open(self._state, "pt") as state:
             about = state.metadata()
@@ -95,6 +97,15 @@ class Checkpoints:
         work = self._state.with_suffix(".partial")
         save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
         work.replace(self._state)
+
+
+def _is_whole(state: Path) -> bool:
+    """False for none, and for one that a failing machine cut short: then the training starts over."""
+    try:
+        with safe_open(state, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:

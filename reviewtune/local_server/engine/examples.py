@@ -50,8 +50,9 @@ class RowSize(NamedTuple):
 
 def read_examples(path: Path, chat: Chat, longest: int) -> list[Example]:
     """Raises: DataError: a line that cannot be learned from, with its number."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    examples = [_example(line, chat, longest, f"{path.name} line {number}") for number, line in enumerate(lines, 1)]
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a review too
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    examples = [_example(line, chat, longest, f"{path.name} line {number}") for number, line in numbered]
     if not examples:
         raise DataError(f"{path.name}: no examples; a line is an object with messages")
     return examples

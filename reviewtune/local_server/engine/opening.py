@@ -72,7 +72,9 @@ def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
     place = device()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
+        )  # never a pickle, which could run whatever its author liked
     except (OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0]
         raise ProviderError(f"{folder} holds no causal language model that transformers can open ({said})") from error

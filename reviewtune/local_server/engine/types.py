@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+RESUME = "resume.safetensors"  # in a training's output folder: what it needs to go on; of no use once it is done
+
 FinishReason = Literal["stop", "length"]
 # Called with a choice's index, its text and its log-probabilities so far; from the thread that runs the model.
 Listener = Callable[[int, str, Sequence["TokenLogprob"]], None]
