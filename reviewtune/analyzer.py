@@ -1,13 +1,13 @@
 """For applications: `ReviewAnalyzer().categorize_issues(["Still waiting ...", ...])`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reviewtune.config import Config, PromptArm, load_params, project_root
 from reviewtune.dataset import normalise
 from reviewtune.errors import ConfigError
-from reviewtune.inference import Request, Terms, ask
-from reviewtune.pricing import Kind
+from reviewtune.evaluation import Subject, ask_all
 from reviewtune.prompts import Prompt
 from reviewtune.record import read_record
 
@@ -29,12 +29,13 @@ class ReviewAnalyzer:
     ) -> None:
         root = project or project_root()
         self._config = load_params(root / "params.yaml")
-        self._prompt = _finetuned_prompt(self._config) if use_finetuned else _base_prompt(self._config)
-        self._kind: Kind = "finetuned" if use_finetuned else "base"
         if use_finetuned:
             self.model = finetuned_model or read_record(root / "models" / "finetuned.json").model
+            self._prompt = Prompt(self._config.prompt, self._config.data.labels)
         else:
-            self.model = self._config.provider.base_model
+            self.model, self._prompt = self._config.provider.base_model, _base_prompt(self._config)
+        how = Subject.of_finetuned(self.model, self._config)
+        self._subject = replace(how, kind="finetuned" if use_finetuned else "prompt", prompt=self._prompt)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,16 +56,9 @@ class ReviewAnalyzer:
         return found
 
     def _ask(self, texts: list[str]) -> list[str | None]:
-        provider, how = self._config.provider, self._config.evaluation
-        schema = self._prompt.response_format if provider.structured_output else None
-        request = Request(self.model, schema, how.temperature, how.max_tokens, how.seed)
-        terms = Terms.of(provider, how, self._config.prices, self._kind)
-        asked = ask(terms, request, [self._prompt.messages(text) for text in texts], title="classifying")
+        config = self._config
+        asked = ask_all(self._subject, texts, config.prices, config.evaluation, title="classifying")
         return [self._prompt.parse(answer.text) for answer in asked.answers]
-
-
-def _finetuned_prompt(config: Config) -> Prompt:
-    return Prompt(config.prompt, config.data.labels)
 
 
 def _base_prompt(config: Config) -> Prompt:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import openai
@@ -25,6 +25,13 @@ from reviewtune.errors import ProviderError
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
 LOCAL_KEY = "local"  # the openai client wants some key; a server of one's own has none unless it was given one
+
+
+class Served(NamedTuple):
+    """A local server that answers; no model is named when it wants another key."""
+
+    address: str
+    models: list[str]
 
 
 @contextmanager
@@ -128,8 +135,8 @@ def _local_address(base_model: str) -> str:
     folder = account_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "start.lock"):  # two stages at once start one server, not two
-        address = _running(folder) or _start(folder, base_model)
-    if base_model not in (offered := _models(address) or [base_model]):
+        address, offered = _running(folder) or _start(folder, base_model)
+    if offered and base_model not in offered:
         raise ProviderError(
             f"the local provider at {address} does not offer '{base_model}', only {', '.join(offered)}; a server of "
             f"ours ends after {IDLE_EXIT_SECONDS} s without work and the next one will; or end yours and run "
@@ -138,12 +145,13 @@ def _local_address(base_model: str) -> str:
     return address
 
 
-def _running(folder: Path) -> str | None:
+def _running(folder: Path) -> Served | None:
     try:
         address = str(json.loads((folder / "server.json").read_text())["base_url"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
-    return address if _models(address) is not None else None
+    models = _models(address)
+    return None if models is None else Served(address, models)
 
 
 def _models(address: str) -> list[str] | None:
@@ -158,7 +166,7 @@ def _models(address: str) -> list[str] | None:
             return None
 
 
-def _start(folder: Path, base_model: str) -> str:
+def _start(folder: Path, base_model: str) -> Served:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder)]
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS)]
     if not base_model.startswith("ft:"):
@@ -168,8 +176,8 @@ def _start(folder: Path, base_model: str) -> str:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if address := _running(folder):
-            return address
+        if served := _running(folder):
+            return served
         time.sleep(0.1)
     process.terminate()
     raise ProviderError(

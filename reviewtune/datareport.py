@@ -3,7 +3,6 @@
 from typing import Any
 
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score
 
 from reviewtune.config import Data
 from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
@@ -64,6 +63,8 @@ def to_markdown(facts: dict[str, Any]) -> str:
 
 
 def _agreement(reviews: pd.DataFrame) -> dict[str, float] | None:
+    from sklearn.metrics import cohen_kappa_score
+
     both = reviews[reviews["label_second"] != ""]
     if both.empty:
         return None

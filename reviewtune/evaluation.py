@@ -8,21 +8,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
 from reviewtune import config as conf
 from reviewtune import figures, linear
-from reviewtune.answers import busy_seconds
 from reviewtune.config import Config, Data, Prices, PromptArm, Provider
 from reviewtune.files import write_json
-from reviewtune.inference import Answer, Answers, Request, Terms, ask
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
 from reviewtune.prompts import Prompt, draw_examples
 from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking import Run
+
+if TYPE_CHECKING:
+    from reviewtune.inference import Answer, Answers
 
 Kind = Literal["linear", "prompt", "finetuned"]
 
@@ -75,17 +76,26 @@ def evaluate_model(
     subject: Subject, test: pd.DataFrame, data: Data, prices: Prices, settings: conf.Evaluation, *, test_sha256: str
 ) -> Evaluation:
     """Ask the model for every test review and score its answers."""
+    prompt = subject.prompt
+    assert prompt is not None
+    asked = ask_all(subject, test["text"].tolist(), prices, settings, title=subject.arm)
+    predictions = _predictions(test, [_read(answer, prompt) for answer in asked.answers], data)
+    result = _evaluation(subject, predictions, data, test_sha256)
+    result.metrics.update(_money(asked.answers, subject, prices))
+    return replace(result, timings=_timings(asked))
+
+
+def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: conf.Evaluation, *, title: str) -> "Answers":
+    """The subject's answer to each text, unread; `title` stands beside the progress."""
+    from reviewtune.inference import Request, Terms, ask  # the openai client: 0.8 s that the linear arm does without
+
     prompt, provider = subject.prompt, subject.provider
     assert prompt is not None
     assert provider is not None
     schema = prompt.response_format if provider.structured_output else None
     request = Request(subject.model, schema, subject.temperature, subject.max_tokens, subject.seed)
-    chats = [prompt.messages(text) for text in test["text"]]
-    asked = ask(Terms.of(provider, settings, prices, subject.priced), request, chats, title=subject.arm)
-    predictions = _predictions(test, [_read(answer, prompt) for answer in asked.answers], data)
-    result = _evaluation(subject, predictions, data, test_sha256)
-    result.metrics.update(_money(asked.answers, subject, prices))
-    return replace(result, timings=_timings(asked))
+    chats = [prompt.messages(text) for text in texts]
+    return ask(Terms.of(provider, settings, prices, subject.priced), request, chats, title=title)
 
 
 def evaluate_linear(
@@ -136,7 +146,7 @@ def unusable(evaluation: Evaluation) -> pd.DataFrame:
     return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
 
 
-def _read(answer: Answer, prompt: Prompt) -> dict[str, Any]:
+def _read(answer: "Answer", prompt: Prompt) -> dict[str, Any]:
     label = prompt.parse(answer.text)
     error = "" if label else f"no label of the list (finish reason: {answer.finish_reason})"
     tokens = {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
@@ -165,7 +175,7 @@ def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sh
     return Evaluation(subject, predictions, scores, metrics, {})
 
 
-def _money(answers: Sequence[Answer], subject: Subject, prices: Prices | None) -> dict[str, Any]:
+def _money(answers: "Sequence[Answer]", subject: Subject, prices: Prices | None) -> dict[str, Any]:
     """Measured usage times the price book. For a free provider also what the same tokens would have cost."""
     modes: tuple[Mode, ...] = ("online", "batch")
     usage = {mode: _usage(answers, mode) for mode in modes}
@@ -194,15 +204,17 @@ def _training_money(subject: Subject, prices: Prices) -> dict[str, Any]:
     }
 
 
-def _usage(answers: Sequence[Answer], mode: Mode) -> Usage:
+def _usage(answers: "Sequence[Answer]", mode: Mode) -> Usage:
     return sum((answer.usage for answer in answers if answer.mode == mode), Usage())
 
 
-def _timings(asked: Answers) -> dict[str, float | int | str | None]:
+def _timings(asked: "Answers") -> dict[str, float | int | str | None]:
     """Without the answer that was sent first, during which the model may have been loaded.
 
     Answers that were kept from before bring their times of then; `times` says so.
     """
+    from reviewtune.answers import busy_seconds
+
     first, *rest = sorted(asked.answers, key=lambda answer: answer.began)
     latencies = [answer.latency for answer in rest if answer.latency is not None]  # a line of a batch has none
     seconds, cached = asked.seconds, asked.cached

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline, make_union
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 MODEL = "tfidf+logistic-regression"
 
@@ -16,7 +15,11 @@ class LinearAnswers(NamedTuple):
     seconds: float  # wall time of predicting, without fitting
 
 
-def classifier(seed: int) -> Pipeline:
+def classifier(seed: int) -> "Pipeline":
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     return make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000, random_state=seed))

@@ -6,10 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.model_selection import train_test_split
 
 from reviewtune.config import Split
 from reviewtune.dataset import sha256, write_reviews
@@ -35,6 +31,8 @@ class Pair(NamedTuple):
 
 def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
     """Pairs whose texts are near-duplicates: `METHOD` at least `threshold`; most alike first."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
     # Hashed counts, no idf: how alike two texts are must not depend on which others are compared in the same call.
     vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
     similarity = (vectorizer.transform(left) @ vectorizer.transform(right).T).tocoo()
@@ -72,6 +70,9 @@ def _letters(text: str) -> str:
 
 
 def _groups(texts: list[str], threshold: float) -> np.ndarray:
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     pairs = near_duplicates(texts, threshold)
     ends = ([pair.left for pair in pairs], [pair.right for pair in pairs])
     graph = csr_matrix((np.ones(len(pairs)), ends), shape=(len(texts), len(texts)))
@@ -80,6 +81,8 @@ def _groups(texts: list[str], threshold: float) -> np.ndarray:
 
 def _cut(groups: np.ndarray, labels: pd.Series, share: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the larger and of the smaller side; a group counts by its first row."""
+    from sklearn.model_selection import train_test_split
+
     representatives, first = np.unique(groups, return_index=True)
     try:
         _, chosen = train_test_split(

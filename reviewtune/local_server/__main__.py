@@ -1,5 +1,6 @@
 """python -m reviewtune.local_server: OpenAI's fine-tuning protocol over a small language model on this machine."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def start(
         idle_exit=idle_exit,
     )
     share_the_cores()
+    gc.set_threshold(100_000)  # a million objects come with torch and stay: to look for garbage among them takes 0.5 s
     with one_line_errors():
         from reviewtune.local_server.server import serve  # after --help and its faults, which need none of it
 

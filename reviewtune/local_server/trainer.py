@@ -3,6 +3,7 @@
 python -m reviewtune.local_server.trainer JOB_DIR
 """
 
+import gc
 import logging
 import sys
 import traceback
@@ -22,6 +23,7 @@ PATIENCE = 10.0  # seconds to wait for a predecessor that is just ending
 
 def main() -> int:
     share_the_cores()
+    gc.set_threshold(100_000)  # as in __main__
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     job = JobFolder(Path(sys.argv[1]))
     try:
