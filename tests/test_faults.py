@@ -26,6 +26,12 @@ from tests.serving import ServerProcess
 CHAT, JOBS = "POST /v1/chat/completions", "POST /v1/fine_tuning/jobs"
 
 
+@pytest.fixture(autouse=True)
+def _in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes of jobs are kept below the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def proxy(server: ServerProcess) -> Iterator[FaultyProxy]:
     with faulty(server.base_url) as proxy:
@@ -149,9 +155,7 @@ def test_a_lost_answer_to_create_makes_no_second_job(
     config: Config,
     prompt: Prompt,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     wanted = order(config, provider, prompt, tmp_path, "lost")
     proxy.plan(JOBS, "cut after")
     with pytest.raises(ProviderError), connect(provider) as client:
@@ -171,9 +175,7 @@ def test_a_create_that_never_arrived_is_made_by_the_next_run_alone(
     config: Config,
     prompt: Prompt,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     wanted = order(config, provider, prompt, tmp_path, "never-arrived")
     for fault in ("500", "429", "cut before"):
         proxy.plan(JOBS, fault)
@@ -192,9 +194,7 @@ def test_trouble_while_following_a_job_is_sat_out(
     config: Config,
     prompt: Prompt,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     wanted = order(config, provider, prompt, tmp_path, "rough-ride")
     with connect(provider) as client:
         uploads = len(list(client.files.list(purpose="fine-tune")))
@@ -206,11 +206,10 @@ def test_trouble_while_following_a_job_is_sat_out(
 
 
 def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
-    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     wanted = order(config, provider, prompt, tmp_path, "cancelled")
-    long = wanted.training.model_copy(update={"n_epochs": 50})
+    long = wanted.training.model_copy(update={"n_epochs": 5})
     wanted = Order(wanted.training_file, wanted.validation_file, provider, long)
     with connect(provider) as client:
         job = create(client, wanted)
@@ -220,10 +219,7 @@ def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
         assert len(jobs_of(client, wanted)) == 2
 
 
-def test_bad_training_data_ends_in_one_line(
-    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_bad_training_data_ends_in_one_line(provider: Provider, config: Config, prompt: Prompt, tmp_path: Path) -> None:
     wanted = order(config, provider, prompt, tmp_path, "too-few")
     lines = wanted.training_file.read_text().splitlines()[:5]
     wanted.training_file.write_text("\n".join(lines) + "\n")

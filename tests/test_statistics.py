@@ -30,7 +30,8 @@ def paired(both: int, first: int, second: int, neither: int) -> tuple[list[bool]
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
     [
-        # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3 (Wilson's score).
+        # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3 (Wilson's score); all four
+        # digits are those of statsmodels 0.15.0: proportion_confint(successes, n, method="wilson").
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
@@ -61,10 +62,16 @@ def test_wilsons_interval_covers_the_truth_about_95_times_in_100() -> None:
 
 
 def test_mcnemar_as_published() -> None:
-    """A. Agresti, Categorical Data Analysis (2nd ed.), section 10.1: 86 and 150 changed their opinion, z = -4.17."""
+    """Agresti, Categorical Data Analysis (1990), p. 350: of 1600 people 86 and 150 changed their opinion.
+
+    The same table is the example in R's manual of mcnemar.test (chi-squared 17.356 without correction, p = 3.099e-05).
+    The exact p is what statsmodels 0.15.0 prints: mcnemar([[794, 86], [150, 570]], exact=True).
+    """
     test = mcnemar(*paired(794, 86, 150, 570))
     assert (test.only_first, test.only_second) == (86, 150)
-    assert test.p == pytest.approx(2 * norm.sf(4.17), rel=0.3)  # the exact tail is a little wider than the normal one
+    assert test.p == pytest.approx(3.7159361395713866e-05, rel=1e-9)
+    assert 2 * norm.sf(17.356**0.5) == pytest.approx(3.099e-05, rel=1e-3)
+    assert test.p > 3.099e-05  # the exact tail is a little wider than the normal one
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 5, 2 / 2**5), (1, 7, 18 / 2**8), (3, 3, 1.0), (0, 0, 1.0)])
