@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,24 +116,28 @@ def open_store(path: Path | None = None) -> Iterator[AnswerStore]:
     """
     path = path or default_path()
     try:
-        connection = _connect(path)
-        try:
+        with closing(_connect(path)) as connection:
             yield AnswerStore(path, connection)
-        finally:
-            connection.close()
-    except (sqlite3.Error, OSError) as error:
-        raise CacheError(
-            f"{path}: {error}; free the disk or mend its rights, set REVIEWTUNE_HOME to another folder, or delete "
-            "the file: its answers would then be asked again"
-        ) from error
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> CacheError:
+    return CacheError(
+        f"{path}: {error}; free the disk or mend its rights, set REVIEWTUNE_HOME to another folder, or delete the "
+        "file: its answers would then be asked again"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Write-ahead logging: readers never wait, and a killed process leaves the file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    with FileLock(f"{path}.lock"):  # SQLite changes the journal's mode without waiting for anybody
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(SCHEMA)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):  # SQLite changes the journal's mode without waiting for anybody
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(SCHEMA)
+    except OSError as error:
+        raise _unusable(path, error) from error
     return connection

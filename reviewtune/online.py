@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reviewtune.answers import Answer, Question, Request, read_completion, timed
 from reviewtune.budget import Budget
 from reviewtune.client import asynchronous, complete
-from reviewtune.errors import ProviderError, ReviewtuneError
+from reviewtune.errors import ProviderError
 from reviewtune.pace import Pace
 from reviewtune.progress import Step
 from reviewtune.retries import asked_pause, is_passing, pause
@@ -69,12 +69,11 @@ class _Run:
         """Take question after question from the line, until it ends or anybody failed."""
         while self.failure is None and (question := next(line, None)) is not None:
             try:
-                answer = await self.insist(question)
-            except (openai.APIError, ReviewtuneError) as error:
+                self.keep(question, await self.insist(question))
+            except Exception as error:  # raised at the end, when what is under way has arrived
                 self.failure = self.failure or error
             else:
                 self.answered += 1
-                self.keep(question, answer)
                 self.step(1)
 
     async def insist(self, question: Question) -> Answer:

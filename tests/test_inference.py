@@ -1,6 +1,7 @@
 """Asked once, kept for good: the store, kills at any moment, pace, budget. Real client, real HTTP on loopback."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.answer_store import open_store
+from reviewtune.answer_view import prune_answers, show_stats
 from reviewtune.answers import Answer, busy_seconds, from_json, key_of, to_json
 from reviewtune.config import Config
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
@@ -175,6 +177,24 @@ def test_prune_deletes_what_was_not_used_for_long(config: Config, server: Loopba
         assert store.prune(unused_since=between) == 3
         assert store.prune(model="newer") == 4
         assert {share.model: share.answers for share in store.shares()} == {"loopback": 2}
+
+
+def test_the_command_line_shows_and_deletes(
+    config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(terms(config, server.base_url), REQUEST, chats(5), title="x")
+    show_stats()
+    assert re.search(r"loopback +│ +5 ", capsys.readouterr().out)
+    with pytest.raises(CacheError, match="--unused-for DAYS, --model NAME, both, or --all"):
+        prune_answers(None, None, everything=False)
+    prune_answers(None, None, everything=True)
+    assert "5 answers deleted" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="REVIEWTUNE_HOME"), open_store(tmp_path / "file" / "answers.db"):
+        pass
 
 
 PRICED = {"priced_as": "gpt-4o-mini-2024-07-18"}
