@@ -107,14 +107,12 @@ def test_never_more_at_once_than_allowed(config: Config, server: Loopback) -> No
     assert server.most_under_way == 7
 
 
-@pytest.mark.parametrize("limit", [{"requests_per_minute": 1200.0}, {"tokens_per_minute": 1200.0 * 22}])
+@pytest.mark.parametrize("limit", [{"requests_per_minute": 1200.0}, {"tokens_per_minute": 1200.0 * 20}])
 def test_the_pace_is_kept(config: Config, server: Loopback, limit: dict[str, float]) -> None:
-    """1,200 a minute is one in 50 ms: 30 requests take 1.45 s at least; 14 tokens of prompt and 8 of answer each."""
-    started = time.monotonic()
+    """1,200 a minute is one in 50 ms: 30 requests take 1.45 s at least; 12 tokens of prompt and 8 of answer each."""
     asked = ask(terms(config, server.base_url, **limit), REQUEST, chats(30), title="x")
-    assert time.monotonic() - started >= 29 * 0.05
-    begun = sorted(answer.began for answer in asked.answers)
-    assert sum(one - other > 0.04 for one, other in zip(begun[1:], begun, strict=False)) >= 25
+    begun = [answer.began for answer in asked.answers]
+    assert max(begun) - min(begun) >= 29 * 0.05 - 0.01
 
 
 def test_retry_after_holds_everybody(config: Config, server: Loopback) -> None:
