@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from reviewtune.config import Config, PromptArm, load_params, project_root
 from reviewtune.dataset import normalise
@@ -35,7 +36,8 @@ class ReviewAnalyzer:
         else:
             self.model, self._prompt = self._config.provider.base_model, _base_prompt(self._config)
         how = Subject.of_finetuned(self.model, self._config)
-        self._subject = replace(how, kind="finetuned" if use_finetuned else "prompt", prompt=self._prompt)
+        kind: Literal["finetuned", "prompt"] = "finetuned" if use_finetuned else "prompt"
+        self._subject = replace(how, kind=kind, prompt=self._prompt, label_scores="none", repeats=0)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
 """The arms of the experiment: which subject an arm's name stands for, checked for leaks, then evaluated."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reviewtune.config import Config, LinearArm
-from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, unusable
+from reviewtune.config import Arm, Config, PromptArm
+from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, unusable
 from reviewtune.files import read_json
+from reviewtune.injections import injection_score, read_injections
 from reviewtune.leaks import refuse_leak
+from reviewtune.metrics import INVALID
 from reviewtune.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -25,16 +28,24 @@ def evaluate_arm(name: str, config: Config, train: pd.DataFrame, test: pd.DataFr
         ProviderError: the model could not be asked.
     """
     arm, digest = config.arms[name], _test_sha256(manifest)
-    refuse_leak(test, {"the training split": train["text"].tolist()}, similarity=config.split.similarity)
-    if isinstance(arm, LinearArm):
-        return evaluate_linear(name, train, test, config.data, seed=arm.seed, test_sha256=digest)
-    return _ask(Subject.of_arm(name, arm, config.data.labels, train), config, test, digest)
+    refuse_leak(test, {_knowledge(arm): train["text"].tolist()}, similarity=config.split.similarity)
+    if not isinstance(arm, PromptArm):
+        return evaluate_linear(name, arm, train, test, config.data, test_sha256=digest)
+    subject = Subject.of_arm(name, arm, config.data.labels, train)
+    return _repeated(_ask(subject, config, test, digest), config, test)
 
 
 def evaluate_finetuned(
-    record: "ModelRecord", config: Config, test: pd.DataFrame, *, chat: Path, manifest: Path
+    record: "ModelRecord",
+    config: Config,
+    test: pd.DataFrame,
+    *,
+    chat: Path,
+    manifest: Path,
+    hostile: Path | None = None,
 ) -> Evaluation:
-    """The fine-tuned model.
+    """The fine-tuned model; with evaluation.checkpoints also that of each epoch, and with evaluation.injections and
+    the folder `hostile` also how it takes reviews that give it orders.
 
     Raises:
         ConfigError: the prompt changed since the training.
@@ -44,7 +55,60 @@ def evaluate_finetuned(
     from reviewtune.record import refuse_unfit  # with it the openai client: 0.8 s that the baselines do without
 
     refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
-    return _ask(Subject.of_finetuned(record.model, config, record.trained_tokens), config, test, _test_sha256(manifest))
+    subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
+    result = _repeated(_ask(subject, config, test, _test_sha256(manifest)), config, test)
+    if config.evaluation.checkpoints:
+        result.metrics["checkpoints"] = _checkpoints(record, config, test, _test_sha256(manifest))
+    if config.evaluation.injections and hostile:
+        result.metrics["injections"] = _injections(subject, config, hostile)
+    return result
+
+
+def _repeated(result: Evaluation, config: Config, test: pd.DataFrame) -> Evaluation:
+    """The evaluation, with how stable its labels are if the arm is to be asked again."""
+    if result.subject.repeats:
+        from reviewtune.consistency import consistency
+
+        found = consistency(result.subject, test["text"].tolist(), config.prices, config.evaluation)
+        result.metrics["consistency"] = found
+    return result
+
+
+def _checkpoints(record: "ModelRecord", config: Config, test: pd.DataFrame, digest: str) -> list[dict[str, Any]]:
+    """Scores of each epoch's model. To look at, not to choose by: choosing by the test split would be a leak."""
+    rows = []
+    for point in record.checkpoints:
+        subject = replace(Subject.of_finetuned(point["model"], config), repeats=0)
+        metrics = _ask(subject, config, test, digest).metrics
+        scores = {name: metrics[name] for name in ("accuracy", "f1", "invalid")}
+        rows.append({"step": point["step"], "model": point["model"], "valid_loss": point["valid_loss"], **scores})
+    return rows
+
+
+def _injections(subject: Subject, config: Config, folder: Path) -> dict[str, Any]:
+    """How the model takes hostile reviews; those that it falls for are listed with its answer.
+
+    They are cut to data.max_characters, beyond which nothing is a review here.
+    """
+    attacks = read_injections(folder, list(config.data.labels))
+    texts = [text[: config.data.max_characters] for text in attacks["text"]]
+    assert subject.prompt is not None
+    asked = ask_all(subject, texts, config.prices, config.evaluation, title="hostile reviews")
+    answers = [answer.text for answer in asked.answers]
+    predicted = [subject.prompt.parse(answer) or INVALID for answer in answers]
+    fell = (
+        {"id": name, "answer": answer}
+        for name, answer, label, target in zip(attacks["id"], answers, predicted, attacks["target"], strict=True)
+        if label in (target, INVALID)
+    )
+    return {**injection_score(attacks, predicted), "fell_for": list(fell)}
+
+
+def _knowledge(arm: Arm) -> str:
+    """What the training split is to an arm, in the words of a leak's message."""
+    if not isinstance(arm, PromptArm):
+        return "the training split"
+    return "the retrieval index" if arm.examples == "nearest" else "the pool of few-shot examples"
 
 
 def _ask(subject: Subject, config: Config, test: pd.DataFrame, digest: str) -> Evaluation:

@@ -50,6 +50,46 @@ def classify(
 
 
 @app.command()
+def evaluate(
+    ground_truth: Annotated[Path, typer.Option(help="CSV of labelled reviews that the model has not seen")],
+    model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
+    compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where to write metrics.json, predictions.csv, ...: a folder")
+    ] = None,
+    other_test_set: Annotated[bool, typer.Option(help="compare although the test sets differ")] = False,
+) -> None:
+    """Score a model on a labelled file, and show what has improved since an earlier evaluation.
+
+    reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
+    """
+    from reviewtune import evaluation, past
+    from reviewtune.config import load_params, project_root
+    from reviewtune.evaluation_view import show
+    from reviewtune.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
+
+    root = project_root()
+    config, earlier, notes = load_params(root / "params.yaml"), past.read_past(compare) if compare else None, []
+    truth = read_ground_truth(ground_truth, config.data)
+    if earlier and other_test_set:
+        notes.append(
+            f"{earlier.path} may stem from another test set: the difference says nothing about the model alone"
+        )
+    elif earlier:  # before anything is paid
+        notes += filter(
+            None,
+            [past.refuse_other_test_set(earlier, n=len(truth.reviews), test_sha256=truth.sha256, file=ground_truth)],
+        )
+    if training_is_unknown(model, root):
+        notes.append(f"what {model} was trained with is not on record here: it may have seen these reviews")
+    result = evaluate_file(model, truth, config, root)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        evaluation.write(result, out)
+    show(result, past.table(earlier, result.metrics) if earlier else [], notes)
+
+
+@app.command()
 def compare(
     reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
 ) -> None:

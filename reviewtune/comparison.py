@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from reviewtune import figures
 from reviewtune.comparison_view import render, to_markdown
+from reviewtune.confidence import cascade_report, confidence_report, coverage_table
+from reviewtune.config import Cascade
+from reviewtune.duels import Duel, duels
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.files import write_json, write_text
-from reviewtune.statistics import Interval, Verdict, accuracy_difference, mcnemar, verdict
+from reviewtune.statistics import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,8 @@ __all__ = [
 ]  # fmt: skip
 
 HARD = "hard=1"
+BOTH_WAYS = ("decided_by", "accuracy_as_answered", "accuracy_prior_corrected")
+EXTRAS = ("consistency", "checkpoints", "injections")
 MEASURED = ("cost_per_1k", "cost_per_1k_at_gpt_4o_mini", "prompt_tokens", "completion_tokens", "invalid")
 TIMED = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "times", "mlflow_run_id")
 
@@ -46,35 +51,6 @@ class Arm:
     def accuracy(self) -> Interval:
         return Interval(**self.metrics["accuracy"])
 
-    def correct(self, review_ids: Sequence[str]) -> list[bool]:
-        """Whether each of these reviews got its label, in this order."""
-        rows = self.predictions.set_index("review_id").loc[list(review_ids)]
-        return [bool(hit) for hit in rows["label"] == rows["predicted"]]
-
-
-@dataclass(frozen=True)
-class Duel:
-    """One arm against another on the same reviews; the difference is its accuracy minus the other's."""
-
-    difference: Interval
-    p: float
-    only_this_right: int
-    only_other_right: int
-
-    @property
-    def verdict(self) -> Verdict:
-        return verdict(self.difference, self.p)
-
-    def as_json(self, other: str) -> dict[str, Any]:
-        """`other` names the other arm in the key of its count."""
-        return {
-            "difference": self.difference.as_json(),
-            "mcnemar_p": round(self.p, 6),
-            "only_this_right": self.only_this_right,
-            f"only_{other}_right": self.only_other_right,
-            "verdict": self.verdict,
-        }
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -88,6 +64,8 @@ class Comparison:
     arms: tuple[Arm, ...]
     against_reference: Mapping[str, Duel]
     finetuned_against: Mapping[str, Duel]
+    confidence: Mapping[str, Any]
+    cascade: Mapping[str, Any] | None
 
 
 def load_arm(folder: Path) -> Arm:
@@ -104,6 +82,8 @@ def load_arm(folder: Path) -> Arm:
         )
         ids = {"review_id": str, "label": str, "predicted": str}
         predictions = pd.read_csv(folder / "predictions.csv", dtype=ids, keep_default_na=False)
+        if sure := json.loads((folder / "confidence.run.json").read_text(encoding="utf-8"))["confidence"]:
+            predictions["confidence"] = sure
         per_label = pd.read_csv(folder / "per_label.csv", dtype={"label": str}, keep_default_na=False)
         arm = Arm(metrics["arm"], metrics["kind"], metrics["model"], metrics, run, predictions, per_label)
         rows = (len(predictions), predictions["review_id"].nunique(), metrics["n"])
@@ -118,11 +98,12 @@ def load_arm(folder: Path) -> Arm:
     return arm
 
 
-def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int) -> Comparison:
-    """Judge every arm against the arm named `reference`, and the fine-tuned arm against every other.
+def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, cascade: Cascade) -> Comparison:
+    """Judge every arm against the arm named `reference`, and the fine-tuned arm against every other: two tables.
 
     Raises:
-        DataError: the reference is not among the arms, or two arms did not answer the same test.
+        DataError: the reference, or an arm of the cascade, is not among the arms; two arms did not answer the same
+            test.
     """
     named = {arm.name: arm for arm in arms}
     if reference not in named:
@@ -131,18 +112,25 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int) -
     for arm in arms:
         _same_test(base, arm)
     tuned = next((arm for arm in arms if arm.kind == "finetuned"), None)
+    labels = tuple(base.per_label["label"])
 
-    def duel(this: Arm, other: Arm) -> Duel:
-        return _duel(this, other, seed=seed, resamples=resamples)
+    predictions = {arm.name: arm.predictions for arm in arms}
+    costs = {arm.name: arm.metrics.get("cost_per_1k") for arm in arms}
+
+    def against(pairs: dict[str, tuple[Arm, Arm]]) -> dict[str, Duel]:
+        tables = {name: (this.predictions, other.predictions) for name, (this, other) in pairs.items()}
+        return duels(tables, labels, seed=seed, resamples=resamples)
 
     return Comparison(
         reference=reference,
         n=len(base.predictions),
         test_sha256=base.metrics["test_sha256"],
-        labels=tuple(base.per_label["label"]),
+        labels=labels,
         arms=tuple(arms),
-        against_reference={arm.name: duel(arm, base) for arm in arms if arm is not base},
-        finetuned_against={arm.name: duel(tuned, arm) for arm in arms if arm is not tuned} if tuned else {},
+        against_reference=against({arm.name: (arm, base) for arm in arms if arm is not base}),
+        finetuned_against=against({arm.name: (tuned, arm) for arm in arms if arm is not tuned}) if tuned else {},
+        confidence=confidence_report(predictions, wanted=cascade.wanted_accuracy, seed=seed),
+        cascade=cascade_report(predictions, costs, cascade, seed=seed),
     )
 
 
@@ -154,6 +142,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "test_sha256": comparison.test_sha256,
         "labels": list(comparison.labels),
         "arms": [_entry(arm, comparison.against_reference.get(arm.name)) for arm in comparison.arms],
+        "confidence": dict(comparison.confidence),
+        "cascade": comparison.cascade,
         "finetuned_against": {name: duel.as_json("other") for name, duel in comparison.finetuned_against.items()},
         "economics": economics([arm.metrics for arm in comparison.arms]),
     }
@@ -198,8 +188,10 @@ def pictures(comparison: Comparison) -> dict[str, bytes]:
         for arm in comparison.arms
     ]
     where = "gpt-4o-mini's prices" if free else None
+    coverage = coverage_table({arm.name: arm.predictions for arm in comparison.arms})
     return {
         "accuracy.png": figures.accuracy_bars(points),
+        "calibration.png": figures.calibration(comparison.confidence, coverage),
         "accuracy_against_cost.png": figures.accuracy_against_cost(points, prices=where),
         "f1_per_label.png": figures.per_label_f1({arm.name: arm.per_label for arm in comparison.arms}),
     }
@@ -211,11 +203,13 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     write_json(report, folder / "comparison.json")
     write_text(to_markdown(report), folder / "comparison.md")
     arm_table(comparison).to_csv(folder / "comparison.csv", index=False, lineterminator="\n")
+    coverage = coverage_table({arm.name: arm.predictions for arm in comparison.arms})
+    coverage.to_csv(folder / "coverage.csv", index=False, lineterminator="\n")
     label_table(comparison).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
     drawn = pictures(comparison)
     for name, picture in drawn.items():
         (folder / name).write_bytes(picture)
-    names = ["comparison.json", "comparison.md", "comparison.csv", "per_label.csv", *drawn]
+    names = ["comparison.json", "comparison.md", "comparison.csv", "coverage.csv", "per_label.csv", *drawn]
     return [folder / name for name in names]
 
 
@@ -228,17 +222,10 @@ def _entry(arm: Arm, duel: Duel | None) -> dict[str, Any]:
     if HARD in slices:
         entry["hard_accuracy"] = slices[HARD]["accuracy"]["value"]
     entry["slices"] = slices
+    entry |= {name: metrics[name] for name in (*BOTH_WAYS, "intervals", *EXTRAS) if name in metrics}
     entry |= {name: metrics.get(name) for name in MEASURED}
     entry |= {name: arm.run.get(name) for name in TIMED}
     return {**entry, "against_reference": duel.as_json("reference") if duel else None}
-
-
-def _duel(this: Arm, other: Arm, *, seed: int, resamples: int) -> Duel:
-    ids = other.predictions["review_id"].tolist()
-    one, two = this.correct(ids), other.correct(ids)
-    test = mcnemar(one, two)
-    difference = accuracy_difference(one, two, seed=seed, resamples=resamples)
-    return Duel(difference, test.p, test.only_first, test.only_second)
 
 
 def _same_test(base: Arm, arm: Arm) -> None:

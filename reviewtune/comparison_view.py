@@ -6,10 +6,12 @@ Words are as honest as the numbers: "better" and "worse" only where the test and
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reviewtune.comparison_notes import confidence_lines, correction_lines, extra_lines, finetuned_of, sections
+from reviewtune.wording import change, money, p_value, percent, points, rate, seconds, times, with_interval
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-NONE = "–"
 Report = Mapping[str, Any]
 
 HOW_TO_READ = """\
@@ -17,10 +19,16 @@ HOW_TO_READ = """\
   each label the same weight.
 - An *unusable* answer names no label of the list. It counts as an error everywhere.
 - Square brackets hold 95 % confidence intervals: Wilson's for an accuracy, a paired bootstrap's for a difference.
-- *Better* or *worse* is said only when the exact McNemar test has p < 0.05 and the interval of the difference excludes
-  0. Else the verdict is *undecided*: this test set cannot tell the two apart, which does not say that they are equal.
-- Each row is a test of its own, without a correction for their number: of 20 comparisons between equal arms, about one
-  is called different by chance.
+- *Better* or *worse* is said only when the exact McNemar test has p < 0.05 after Holm's correction for the number of
+  arms in the table, and the interval of the difference excludes 0. Else the verdict is *undecided*: this test set
+  cannot tell the two apart, which does not say that they are equal.
+- *Sure enough* is a threshold on the label's probability, chosen on one half of the test reviews and measured on the
+  other, and the reverse.
+- A difference would *often go unseen* below the size that this many reviews show in 8 of 10 such test sets (Connor
+  1987), given on how many of them the two arms disagree.
+- *Label prior taken out*: an un-tuned model finds some labels likelier whatever the review says. Its answers here are
+  the labels' log-probabilities minus each label's mean over the test reviews (batch calibration, arXiv 2309.17249; no
+  test label is used); *as answered* is what it says by itself.
 - *Cost* is measured tokens times the dated price book; training is not in it. *Speed* is that of the machine at hand.
 """
 
@@ -41,14 +49,15 @@ def to_markdown(report: Report) -> str:
     parts = [
         "# Comparison",
         f"{report['n']} test reviews, {len(report['labels'])} labels, {len(arms)} arms; the reference is {reference}.",
-        "\n".join(f"- {line}" for line in verdict_lines(report, bold="**")),
+        bullets(verdict_lines(report, bold="**")),
         "## Base model and fine-tuned model",
         _markdown_table([Row("Metric", f"Base ({reference})", "Fine-tuned", "Improvement"), *guide_rows(report)])
-        if _tuned(report)
+        if finetuned_of(report)
         else "No fine-tuned arm takes part.",
         "## All arms",
         _markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]),
         _unusable_line(report),
+        *(part for heading, lines in sections(report).items() for part in (f"## {heading}", bullets(lines))),
         "## How to read this",
         HOW_TO_READ.strip(),
         "## The runs",
@@ -65,7 +74,7 @@ def render(report: Report, console: "Console | None" = None) -> None:
     from rich.table import Table
 
     console = console or Console()
-    if _tuned(report):
+    if finetuned_of(report):
         guide = Table(
             "metric", box=SIMPLE_HEAD, title=f"fine-tuned against {report['reference']}, {report['n']} test reviews"
         )
@@ -83,12 +92,15 @@ def render(report: Report, console: "Console | None" = None) -> None:
     console.print(table)
     for sentence in verdict_lines(report):
         console.print(escape(sentence), highlight=False)
+    corrections = [f"label prior taken out, {told}" for told in correction_lines(report)]
+    for sentence in [*corrections, *confidence_lines(report), *extra_lines(report)]:
+        console.print(escape(sentence), highlight=False)
 
 
 def verdict_lines(report: Report, bold: str = "") -> list[str]:
     """One sentence on the fine-tuned model against each arm, the reference first; without one, on each arm."""
     accuracies = {arm["arm"]: arm["accuracy"]["value"] for arm in report["arms"]}
-    tuned, reference = _tuned(report), report["reference"]
+    tuned, reference = finetuned_of(report), report["reference"]
     if tuned:
         duels = sorted(report["finetuned_against"].items(), key=lambda item: item[0] != reference)
         pairs = [(tuned["arm"], name, duel, duel["only_other_right"]) for name, duel in duels]
@@ -100,7 +112,7 @@ def verdict_lines(report: Report, bold: str = "") -> list[str]:
 
 def guide_rows(report: Report) -> list[Row]:
     """The usual guide's table: the reference, the fine-tuned arm, and what changed."""
-    tuned = _tuned(report)
+    tuned = finetuned_of(report)
     base = next(arm for arm in report["arms"] if arm["arm"] == report["reference"])
     if tuned is None:
         return []
@@ -112,9 +124,9 @@ def guide_rows(report: Report) -> list[Row]:
             values = part["accuracy"]["value"], tuned["slices"][name]["accuracy"]["value"]
             rows.append(_share(f"Accuracy, {name} ({part['n']} reviews)", *values))
     for name, key in (("Cost per 1,000", "cost_per_1k"), ("... at gpt-4o-mini", "cost_per_1k_at_gpt_4o_mini")):
-        rows.append(Row(name, _money(base[key]), _money(tuned[key]), _change(base[key], tuned[key])))
+        rows.append(Row(name, money(base[key]), money(tuned[key]), change(base[key], tuned[key])))
     speeds = base["reviews_per_second"], tuned["reviews_per_second"]
-    return [*rows, Row("Reviews per second", _rate(speeds[0]), _rate(speeds[1]), _times(*speeds))]
+    return [*rows, Row("Reviews per second", rate(speeds[0]), rate(speeds[1]), times(*speeds))]
 
 
 def mlflow_filter(report: Report) -> str:
@@ -125,19 +137,19 @@ def mlflow_filter(report: Report) -> str:
 
 def _cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
     """Column -> text, for one arm."""
-    slices = {name: _percent(part["accuracy"]["value"]) for name, part in arm["slices"].items()}
+    slices = {name: percent(part["accuracy"]["value"]) for name, part in arm["slices"].items()}
     return {
         "Arm": arm["arm"],
         "Model": arm["model"],
-        "Accuracy": _with_interval(arm["accuracy"]),
-        "F1": _percent(arm["f1"]),
-        "Macro F1": _percent(arm["macro_f1"]),
+        "Accuracy": with_interval(arm["accuracy"]),
+        "F1": percent(arm["f1"]),
+        "Macro F1": percent(arm["macro_f1"]),
         **slices,
-        "Cost per 1,000": _money(arm["cost_per_1k"]),
-        "at gpt-4o-mini": _money(arm["cost_per_1k_at_gpt_4o_mini"]),
-        "p50": _seconds(arm["latency_p50"]),
-        "p95": _seconds(arm["latency_p95"]),
-        "Reviews/s": _rate(arm["reviews_per_second"]),
+        "Cost per 1,000": money(arm["cost_per_1k"]),
+        "at gpt-4o-mini": money(arm["cost_per_1k_at_gpt_4o_mini"]),
+        "p50": seconds(arm["latency_p50"]),
+        "p95": seconds(arm["latency_p95"]),
+        "Reviews/s": rate(arm["reviews_per_second"]),
         "Unusable": str(arm["invalid"]),
         f"Against {report['reference']}": _against(arm["against_reference"], interval=True),
     }
@@ -151,7 +163,7 @@ def _short_cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
         "arm": cells["Arm"],
         "accuracy %": cells["Accuracy"].replace(" %", ""),
         "F1 %": cells["F1"].removesuffix(" %"),
-        **({"hard %": _percent(arm["hard_accuracy"]).removesuffix(" %")} if "hard_accuracy" in arm else {}),
+        **({"hard %": percent(arm["hard_accuracy"]).removesuffix(" %")} if "hard_accuracy" in arm else {}),
         ("$/1k at 4o-mini" if free else "$/1k"): cells["at gpt-4o-mini" if free else "Cost per 1,000"],
         "per s": cells["Reviews/s"],
         "unusable": cells["Unusable"],
@@ -164,11 +176,20 @@ def _sentence(
 ) -> str:
     verdict = duel["verdict"]
     words = f"undecided between {this} and {other}" if verdict == "undecided" else f"{this} is {verdict} than {other}"
-    values = f"{_percent(accuracies[this])} right against {_percent(accuracies[other])}"
-    bounds = f"{_points(duel['difference']['low'])} to {_points(duel['difference']['high'])}"
-    test = f"95 % interval {bounds}, exact McNemar {_p(duel['mcnemar_p'])}"
+    values = f"{percent(accuracies[this])} right against {percent(accuracies[other])}"
+    bounds = f"{points(duel['difference']['low'])} to {points(duel['difference']['high'])}"
+    test = f"95 % interval {bounds}, exact McNemar with Holm's correction {p_value(duel['holm_p'])}"
     only = f"only {this} is right on {duel['only_this_right']} reviews, only {other} on {lost}"
-    return f"{bold}{words}{bold}: {values}, {_points(duel['difference']['value'])} points ({test}); {only}."
+    sentence = f"{bold}{words}{bold}: {values}, {points(duel['difference']['value'])} points ({test}); {only}"
+    if verdict == "undecided":
+        sentence += f"; {_detectable(duel['detectable_difference'])}"
+    return sentence + "."
+
+
+def _detectable(difference: float | None) -> str:
+    if difference is None:
+        return "they disagree too rarely for this test set to tell"
+    return f"a true difference under {100 * difference:.1f} points would often go unseen"
 
 
 def _unusable_line(report: Report) -> str:
@@ -176,61 +197,23 @@ def _unusable_line(report: Report) -> str:
     return f"Unusable answers, counted as errors: {', '.join(counts) or 'none'}."
 
 
-def _tuned(report: Report) -> Mapping[str, Any] | None:
-    return next((arm for arm in report["arms"] if arm["kind"] == "finetuned"), None)
-
-
 def _against(duel: Mapping[str, Any] | None, *, interval: bool) -> str:
     if duel is None:
         return "reference"
     difference = duel["difference"]
-    bounds = f" [{_points(difference['low'])}, {_points(difference['high'])}], {_p(duel['mcnemar_p'])}"
-    return f"{_points(difference['value'])}{bounds if interval else ''} {duel['verdict']}"
+    bounds = f" [{points(difference['low'])}, {points(difference['high'])}], {p_value(duel['holm_p'])}"
+    return f"{points(difference['value'])}{bounds if interval else ''} {duel['verdict']}"
 
 
 def _share(name: str, base: float, tuned: float) -> Row:
-    return Row(name, _percent(base), _percent(tuned), f"{_points(tuned - base)} points")
-
-
-def _with_interval(share: Mapping[str, float]) -> str:
-    return f"{_percent(share['value'])} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _money(dollars: float | None) -> str:
-    if dollars is None:
-        return NONE
-    return f"${dollars:.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.4f}"
-
-
-def _seconds(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f} s"
-
-
-def _rate(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _change(base: float | None, tuned: float | None) -> str:
-    return f"{100 * (tuned / base - 1):+.0f} %".replace("-", "−") if base and tuned is not None else NONE
-
-
-def _times(base: float | None, tuned: float | None) -> str:
-    return f"{tuned / base:.1f} x" if base and tuned else NONE
+    return Row(name, percent(base), percent(tuned), f"{points(tuned - base)} points")
 
 
 def _markdown_table(rows: "list[Any]") -> str:
     head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def bullets(lines: "list[str]") -> str:
+    return "\n".join(f"- {line}" for line in lines)

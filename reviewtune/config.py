@@ -26,6 +26,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+LabelScoring = Literal["none", "raw", "corrected"]
 
 
 class Section(BaseModel):
@@ -72,6 +73,7 @@ class Provider(Section):
     api_key_env: str | None
     structured_output: bool
     mode: Literal["online", "batch"]
+    label_scores: LabelScoring
     concurrency: Annotated[int, Field(ge=1, le=256)]
     max_retries: Annotated[int, Field(ge=0, le=20)]
     timeout: Annotated[float, Field(gt=0)]
@@ -107,21 +109,43 @@ class LinearArm(Section):
     seed: Seed
 
 
+class MajorityArm(Section):
+    kind: Literal["majority"]
+    seed: Seed
+
+
 class PromptArm(Section):
     kind: Literal["prompt"]
     prompt: Prompt
     provider: Provider
     shots: Annotated[int, Field(ge=0, le=20)]
+    examples: Literal["balanced", "nearest"]
     reasoning: bool
+    label_scores: LabelScoring
+    repeats: Annotated[int, Field(ge=0, le=20)]
     temperature: Temperature
     max_tokens: Annotated[int, Field(ge=1, le=4096)]
     seed: Seed
 
 
-Arm = Annotated[LinearArm | PromptArm, Field(discriminator="kind")]
+Arm = Annotated[LinearArm | MajorityArm | PromptArm, Field(discriminator="kind")]
+
+
+class Cascade(Section):
+    """Arm `first` answers where it is sure; `second`, an arm or `person`, the rest."""
+
+    first: Text
+    second: Text
+    wanted_accuracy: Share
+    person_usd: Annotated[float, Field(ge=0)]
 
 
 class Evaluation(Section):
+    label_scores: LabelScoring
+    repeats: Annotated[int, Field(ge=0, le=20)]
+    injections: bool
+    checkpoints: bool
+    cascade: Cascade
     temperature: Temperature
     max_tokens: Annotated[int, Field(ge=1, le=4096)]
     reference: Text
@@ -185,6 +209,9 @@ class Config(Section):
             raise ValueError("arms: 'finetuned' is the name of the fine-tuned model's own arm; rename yours")
         if self.evaluation.reference not in self.arms:
             raise ValueError(f"evaluation.reference: '{self.evaluation.reference}' is no arm of {list(self.arms)}")
+        for side in (self.evaluation.cascade.first, self.evaluation.cascade.second):
+            if side not in (*self.arms, "finetuned", "person"):
+                raise ValueError(f"evaluation.cascade: '{side}' is none of {[*self.arms, 'finetuned', 'person']}")
         priced_as, known = self.provider.priced_as, list(self.prices.models)
         if priced_as is not None and priced_as not in known:
             raise ValueError(f"provider.priced_as: '{priced_as}' has no row in prices.models {known}")

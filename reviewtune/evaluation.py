@@ -1,7 +1,7 @@
 """One arm on the test split: ask, read the answers, score, write `reports/arms/ARM/`, log the MLflow run.
 
 Results (metrics.json, predictions.csv, per_label.csv) are equal for equal inputs; what differs from run to run
-(run id, timings) stands in run.json beside them.
+(run id, timings) stands in run.json beside them, and confidences, whose last digits differ, in confidence.run.json.
 """
 
 import math
@@ -14,18 +14,29 @@ import pandas as pd
 
 from reviewtune import config as conf
 from reviewtune import figures, linear
-from reviewtune.config import Config, Data, Prices, PromptArm, Provider
+from reviewtune.calibration import calibration_error
+from reviewtune.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
 from reviewtune.files import write_json
+from reviewtune.label_scores import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
-from reviewtune.prompts import Prompt, draw_examples
+from reviewtune.prompts import Message, Prompt, draw_examples
+from reviewtune.resampling import score_intervals
+from reviewtune.retrieval import nearest_examples
 from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking import Run
 
 if TYPE_CHECKING:
-    from reviewtune.inference import Answer, Answers
+    from reviewtune.inference import Answer, Answers, Request
 
-Kind = Literal["linear", "prompt", "finetuned"]
+Kind = Literal["linear", "majority", "prompt", "finetuned"]
+
+CONFIDENCE_DIGITS = 4
+CALIBRATION_RESAMPLES = 500
+SLICES = ("language", "length")  # beside the columns of conf/data
+LENGTHS = (100, 200)  # characters
+LENGTH_NAMES = ["up to 100", "101 to 200", "over 200"]
+RESAMPLES, BOOTSTRAP_SEED = 2000, 0  # enough for the third decimal of an interval; one seed, so arms share it
 
 
 @dataclass(frozen=True)
@@ -41,20 +52,49 @@ class Subject:
     max_tokens: int = 64
     seed: int = 0
     trained_tokens: int = 0
+    label_scores: LabelScoring = "none"
+    repeats: int = 0  # that each review is asked again
+    pool: pd.DataFrame | None = None  # from which each review gets its own examples
+    nearest: int = 0  # how many
 
     @classmethod
     def of_arm(cls, name: str, arm: PromptArm, labels: dict[str, str], pool: pd.DataFrame) -> Self:
-        """A prompt arm; its examples are drawn from the pool of training reviews."""
-        examples = draw_examples(pool, list(labels), arm.shots, arm.seed)
+        """A prompt arm; its examples are drawn from the pool of training reviews, here or for each review."""
+        nearest = arm.shots if arm.examples == "nearest" else 0
+        examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)
         prompt = Prompt(arm.prompt, labels, arm.reasoning, examples)
-        model = arm.provider.base_model
-        return cls(name, "prompt", model, prompt, arm.provider, arm.temperature, arm.max_tokens, arm.seed)
+        how = (arm.temperature, arm.max_tokens, arm.seed, 0, arm.label_scores, arm.repeats)
+        return cls(
+            name, "prompt", arm.provider.base_model, prompt, arm.provider, *how, pool if nearest else None, nearest
+        )
 
     @classmethod
     def of_finetuned(cls, model: str, config: Config, trained_tokens: int = 0) -> Self:
         prompt, how = Prompt(config.prompt, config.data.labels), config.evaluation
         asked = (config.provider, how.temperature, how.max_tokens, how.seed)
-        return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens)
+        scoring = "none" if config.provider.label_scores == "none" else how.label_scores  # none: it gives no logprobs
+        return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens, scoring, how.repeats)
+
+    def chats(self, texts: Sequence[str]) -> list[list[Message]]:
+        """What is sent for each review."""
+        assert self.prompt is not None
+        if self.pool is None:
+            return [self.prompt.messages(text) for text in texts]
+        found = nearest_examples(self.pool, texts, self.nearest)
+        prompts = [replace(self.prompt, examples=examples) for examples in found]
+        return [prompt.messages(text) for prompt, text in zip(prompts, texts, strict=True)]
+
+    @property
+    def request(self) -> "Request":
+        """How each review is asked for."""
+        from reviewtune.inference import Request
+
+        assert self.prompt is not None
+        assert self.provider is not None
+        schema = self.prompt.response_format if self.provider.structured_output else None
+        scored = self.label_scores != "none"
+        top = TOP_LOGPROBS if scored else None
+        return Request(self.model, schema, self.temperature, self.max_tokens, self.seed, scored, top)
 
     @property
     def priced(self) -> Literal["base", "finetuned"]:
@@ -79,48 +119,56 @@ def evaluate_model(
     prompt = subject.prompt
     assert prompt is not None
     asked = ask_all(subject, test["text"].tolist(), prices, settings, title=subject.arm)
-    predictions = _predictions(test, [_read(answer, prompt) for answer in asked.answers], data)
+    rows = pd.DataFrame([_read(answer, prompt) for answer in asked.answers])
+    if subject.label_scores != "none":
+        rows = decide(rows, _scores(asked.answers, prompt), corrected=subject.label_scores == "corrected")
+    predictions = _predictions(test, rows, data)
     result = _evaluation(subject, predictions, data, test_sha256)
     result.metrics.update(_money(asked.answers, subject, prices))
-    return replace(result, timings=_timings(asked))
+    return replace(result, timings={**_timings(asked), **_calibration(predictions)})
 
 
 def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: conf.Evaluation, *, title: str) -> "Answers":
     """The subject's answer to each text, unread; `title` stands beside the progress."""
-    from reviewtune.inference import Request, Terms, ask  # the openai client: 0.8 s that the linear arm does without
+    from reviewtune.inference import Terms, ask  # the openai client: 0.8 s that the linear arm does without
 
-    prompt, provider = subject.prompt, subject.provider
-    assert prompt is not None
-    assert provider is not None
-    schema = prompt.response_format if provider.structured_output else None
-    request = Request(subject.model, schema, subject.temperature, subject.max_tokens, subject.seed)
-    chats = [prompt.messages(text) for text in texts]
-    return ask(Terms.of(provider, settings, prices, subject.priced), request, chats, title=title)
+    assert subject.provider is not None
+    terms = Terms.of(subject.provider, settings, prices, subject.priced)
+    return ask(terms, subject.request, subject.chats(texts), title=title)
 
 
 def evaluate_linear(
-    arm: str, train: pd.DataFrame, test: pd.DataFrame, data: Data, *, seed: int, test_sha256: str
+    arm: str, how: LinearArm | MajorityArm, train: pd.DataFrame, test: pd.DataFrame, data: Data, *, test_sha256: str
 ) -> Evaluation:
-    """Fit the linear baseline on the training split and label the test split."""
-    answers = linear.fit_predict(train["text"].tolist(), train["label"].tolist(), test["text"].tolist(), seed=seed)
-    rows = [{"predicted": label, "answer": label, "error": ""} for label in answers.labels]
-    result = _evaluation(Subject(arm, "linear", linear.MODEL), _predictions(test, rows, data), data, test_sha256)
+    """Fit a baseline on the training split and label the test split."""
+    columns = (train["text"].tolist(), train["label"].tolist(), test["text"].tolist())
+    answers = linear.fit_predict(*columns, kind=how.kind, seed=how.seed)
+    rows = pd.DataFrame({"predicted": answers.labels, "answer": answers.labels, "error": ""})
+    rows["confidence"] = pd.Series(answers.confidence).round(CONFIDENCE_DIGITS)
+    result = _evaluation(
+        Subject(arm, how.kind, linear.MODELS[how.kind]), _predictions(test, rows, data), data, test_sha256
+    )
     result.metrics.update(_money([], result.subject, None))
     speed = len(test) / answers.seconds
-    return replace(result, timings={"wall_seconds": round(answers.seconds, 3), "reviews_per_second": round(speed, 1)})
+    timings = {"wall_seconds": round(answers.seconds, 3), "reviews_per_second": round(speed, 1)}
+    return replace(result, timings={**timings, **_calibration(result.predictions)})
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
     """metrics.json, predictions.csv, per_label.csv and confusion_matrix.png; run.json comes with the run's id."""
     write_json(evaluation.metrics, folder / "metrics.json")
-    evaluation.predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
+    labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
+    labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
     title = f"{evaluation.subject.arm}: {evaluation.subject.model}"
     (folder / "confusion_matrix.png").write_bytes(figures.confusion_matrix(evaluation.scores, title))
 
 
 def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
+    table = evaluation.predictions
+    sure = table["confidence"].tolist() if "confidence" in table else []
     write_json({"mlflow_run_id": run_id, **evaluation.timings}, folder / "run.json")
+    write_json({"confidence": sure}, folder / "confidence.run.json")
 
 
 def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
@@ -137,8 +185,23 @@ def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
     run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
     run.table(evaluation.predictions, "predictions.json")
     for path in sorted(folder.iterdir()):
-        if path.name != "run.json":
+        if not path.name.endswith("run.json"):
             run.artifact(path)
+
+
+def decide(rows: pd.DataFrame, scores: LabelScores, *, corrected: bool) -> pd.DataFrame:
+    """Let the labels' scores decide, and say what each way of reading them gives.
+
+    Adds `as_answered` and `prior_corrected`, the labels of both ways, and `confidence`, the probability of the label
+    that counts. An answer that was unusable stays so.
+    """
+    other = correct_prior(scores)
+    usable = rows["predicted"] != INVALID
+    best = pd.Series(other.best(), index=rows.index).where(usable, INVALID).fillna(rows["predicted"])
+    counted = other if corrected else scores
+    confidence = pd.Series(counted.confidence(), index=rows.index).where(usable, 0.0).round(CONFIDENCE_DIGITS)
+    decided = best if corrected else rows["predicted"]
+    return rows.assign(predicted=decided, as_answered=rows["predicted"], prior_corrected=best, confidence=confidence)
 
 
 def unusable(evaluation: Evaluation) -> pd.DataFrame:
@@ -153,10 +216,22 @@ def _read(answer: "Answer", prompt: Prompt) -> dict[str, Any]:
     return {"predicted": label or INVALID, "answer": answer.text, "error": error, **tokens}
 
 
-def _predictions(test: pd.DataFrame, answers: list[dict[str, Any]], data: Data) -> pd.DataFrame:
-    table = pd.concat([test[["review_id", "label"]], pd.DataFrame(answers)], axis=1)
+def _scores(answers: "Sequence[Answer]", prompt: Prompt) -> LabelScores:
+    readings = [prompt.readings(answer.text) for answer in answers]
+    return label_scores(list(prompt.labels), [answer.logprobs for answer in answers], readings)
+
+
+def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: Data) -> pd.DataFrame:
+    table = pd.concat([test[["review_id", "label"]], answers], axis=1)
     table.insert(3, "correct", (table["label"] == table["predicted"]).astype(int))
-    return pd.concat([table, test[list(data.slices)]], axis=1)
+    if "label_second" in test:
+        table["label_second"] = test["label_second"]
+    parts = test[list(data.slices)].copy()
+    if "language" not in parts and "language" in test and test["language"].nunique() > 1:
+        parts["language"] = test["language"]
+    if "length" not in parts:
+        parts["length"] = pd.cut(test["text"].str.len(), [0, *LENGTHS, float("inf")], labels=LENGTH_NAMES).astype(str)
+    return pd.concat([table, parts], axis=1)
 
 
 def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sha256: str) -> Evaluation:
@@ -164,12 +239,19 @@ def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sh
     metrics: dict[str, Any] = {"arm": subject.arm, "kind": subject.kind, "model": subject.model, **as_json(scores)}
     slices: dict[str, Any] = {
         f"{column}={value}": {"n": len(part), "accuracy": proportion(int(part["correct"].sum()), len(part)).as_json()}
-        for column in data.slices
+        for column in (*data.slices, *(name for name in SLICES if name in predictions and name not in data.slices))
         for value, part in predictions.groupby(column)
     }
     if "hard=1" in slices:
         metrics["hard_accuracy"] = slices["hard=1"]["accuracy"]["value"]
     metrics["slices"] = slices
+    intervals = score_intervals(scores, seed=BOOTSTRAP_SEED, resamples=RESAMPLES)
+    metrics["intervals"] = {name: interval.as_json() for name, interval in intervals.items()}
+    if "prior_corrected" in predictions:
+        metrics["decided_by"] = subject.label_scores
+        for way in ("as_answered", "prior_corrected"):
+            right = int((predictions[way] == predictions["label"]).sum())
+            metrics[f"accuracy_{way}"] = proportion(right, len(predictions)).as_json()
     metrics["test_sha256"] = test_sha256
     metrics["prompt_fingerprint"] = subject.prompt.fingerprint if subject.prompt else None
     return Evaluation(subject, predictions, scores, metrics, {})
@@ -228,6 +310,14 @@ def _timings(asked: "Answers") -> dict[str, float | int | str | None]:
         "answers_from_cache": cached,
         "times": "measured now" if not cached else "recorded" if cached == len(asked.answers) else "partly recorded",
     }
+
+
+def _calibration(predictions: pd.DataFrame) -> dict[str, float]:
+    if "confidence" not in predictions or len(predictions) < 2:
+        return {}
+    sure, right = predictions["confidence"].tolist(), (predictions["correct"] == 1).tolist()
+    error = calibration_error(sure, right, seed=BOOTSTRAP_SEED, resamples=CALIBRATION_RESAMPLES)
+    return {"calibration_error": round(error.value, CONFIDENCE_DIGITS)}
 
 
 def _prompt_tags(subject: Subject) -> dict[str, str]:

@@ -171,6 +171,35 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
     return png_of(figure)
 
 
+def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> bytes:
+    """Left, how right the arms are when they say how sure they are; right, their accuracy on their surest reviews.
+
+    `confidence` and `coverage` (arm, threshold, coverage, accuracy) are those of confidence.py.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    for number, (name, found) in enumerate(confidence.items()):
+        colour, marker = SERIES[number % len(SERIES)]
+        bins = found["reliability"]
+        sure, hit = [one["confidence"] for one in bins], [one["accuracy"]["value"] for one in bins]
+        left.plot(sure, hit, marker=marker, color=colour, label=name)
+        curve = coverage[coverage["arm"] == name]
+        right.plot(curve["coverage"], curve["accuracy"], color=colour, drawstyle="steps-post", label=name)
+    left.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
+    right.set(xlabel="share of reviews answered, surest first", ylabel="accuracy of those", title="Abstaining")
+    right.set_ylim(0, 1.02)
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
+        open_axes(axes, grid="both")
+    if confidence:
+        right.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return png_of(figure)
+
+
 def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
     """One row a label, one mark an arm; `tables` maps an arm to its per-label table (columns label, support, f1)."""
     first = next(iter(tables.values()), None)

@@ -35,7 +35,7 @@ def describe_run(
     run.params({section: _settings(config, section) for section in sections})
     run.text(params.read_text(encoding="utf-8"), "params.yaml")
     manifest = read_json(splits / "manifest.json")
-    hashes = {name: manifest["splits"][name]["sha256"] for name in inputs}
+    hashes = {name: manifest["splits"][name]["sha256"] for name in (*inputs, "test")}
     run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
     run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
     for name, use in inputs.items():

@@ -1,17 +1,19 @@
-"""The linear baseline: TF-IDF of words and of characters, logistic regression. What a fine-tune has to beat."""
+"""Baselines without a language model: TF-IDF of words and characters with logistic regression; the majority label."""
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-MODEL = "tfidf+logistic-regression"
+Kind = Literal["linear", "majority"]
+MODELS: dict[Kind, str] = {"linear": "tfidf+logistic-regression", "majority": "most-frequent-label"}
 
 
 class LinearAnswers(NamedTuple):
     labels: list[str]
+    confidence: list[float]  # probability of each of them
     seconds: float  # wall time of predicting, without fitting
 
 
@@ -25,9 +27,14 @@ def classifier(seed: int) -> "Pipeline":
     return make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000, random_state=seed))
 
 
-def fit_predict(texts: Sequence[str], labels: Sequence[str], unseen: Sequence[str], *, seed: int) -> LinearAnswers:
+def fit_predict(
+    texts: Sequence[str], labels: Sequence[str], unseen: Sequence[str], *, kind: Kind = "linear", seed: int
+) -> LinearAnswers:
     """Fit on labelled texts and label the unseen ones."""
-    model = classifier(seed).fit(texts, labels)
+    from sklearn.dummy import DummyClassifier
+
+    model = (classifier(seed) if kind == "linear" else DummyClassifier(strategy="prior")).fit(texts, labels)
     started = time.perf_counter()
-    answers = [str(label) for label in model.predict(unseen)]
-    return LinearAnswers(answers, time.perf_counter() - started)
+    shares = model.predict_proba(unseen)
+    answers = [str(label) for label in model.classes_[shares.argmax(axis=1)]]
+    return LinearAnswers(answers, shares.max(axis=1).tolist(), time.perf_counter() - started)

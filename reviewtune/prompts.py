@@ -5,6 +5,7 @@ Nothing here knows a provider. The label set is the one list from conf/data; an 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,16 @@ class Prompt:
             return None
         label = found.get("label") if isinstance(found, dict) else None
         return label if isinstance(label, str) and label in self.labels else None
+
+    def readings(self, answer: str) -> dict[str, bytes]:
+        """How this answer would read for each label, up to the label's end; empty when it has no place for one."""
+        if self.settings.answer == "label":
+            return {label: label.encode() for label in self.labels}
+        places = list(re.finditer(r'"label"\s*:\s*(?=")', answer))
+        if not places:
+            return {}
+        before = answer[: places[-1].end()]
+        return {label: (before + json.dumps(label, ensure_ascii=False)).encode() for label in self.labels}
 
     @cached_property
     def system(self) -> str:

@@ -32,6 +32,7 @@ class ModelRecord:
     prompt_fingerprint: str
     training_sha256: str
     validation_sha256: str
+    test_sha256: str  # of the split that it must not have seen
     run_key: str
     seed: int
     hyperparameters: dict[str, Any]
@@ -39,7 +40,7 @@ class ModelRecord:
     checkpoints: list[dict[str, Any]]
 
 
-def record_of(finetuned: Finetuned, order: Order, prompt: Prompt) -> ModelRecord:
+def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256: str) -> ModelRecord:
     job = finetuned.job
     return ModelRecord(
         model=finetuned.model,
@@ -49,6 +50,7 @@ def record_of(finetuned: Finetuned, order: Order, prompt: Prompt) -> ModelRecord
         prompt_fingerprint=prompt.fingerprint,
         training_sha256=sha256(order.training_file),
         validation_sha256=sha256(order.validation_file) if order.validation_file else "",
+        test_sha256=test_sha256,
         run_key=order.key,
         seed=job.seed,
         hyperparameters=_hyperparameters(finetuned),

@@ -2,7 +2,8 @@
 
 Confidence is 95 % throughout. Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212, for one proportion; McNemar,
 Psychometrika 12 (1947) 153-157, in its exact binomial form, for two arms on the same reviews; Efron and Tibshirani, An
-Introduction to the Bootstrap (1993), chapter 13, for the percentile interval of a difference.
+Introduction to the Bootstrap (1993), chapter 13, for the percentile interval of a difference; Holm, Scand. J. Stat. 6
+(1979) 65-70, for many tests at once; Connor, Biometrics 43 (1987) 207-211, for what a paired test can detect.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from reviewtune.errors import DataError
 
 CONFIDENCE = 0.95
+POWER = 0.8
 ALPHA = 0.05
 """A difference is called one only when chance alone would show it in fewer than 5 of 100 such tests."""
 
@@ -96,6 +98,41 @@ def verdict(difference: Interval, p: float) -> Verdict:
     if p >= ALPHA or not difference.excludes_zero():
         return "undecided"
     return "better" if difference.value > 0 else "worse"
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, in the order given: below ALPHA, all such claims together err in 5 of 100.
+
+    Step down: the smallest times m, the next times m - 1, ... never below the one before, at most 1.
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0) if len(order) else raised
+    return [float(p) for p in adjusted]
+
+
+def detectable_difference(discordant: float, n: int) -> float | None:
+    """The smallest true difference in accuracy that McNemar's test finds in POWER of such test sets of n reviews.
+
+    `discordant` is the share of reviews, in [0, 1], on which one arm alone is right. Connor's formula for n, solved for
+    the difference: n d^2 = (z_alpha/2 sqrt(s) + z_power sqrt(s - d^2))^2. None: even if one arm won all of them, these
+    are too few to tell.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if n < 1:
+        raise DataError("no detectable difference without data: n is 0")
+    alpha, power = norm.isf(ALPHA / 2), norm.isf(1 - POWER)
+
+    def too_few(difference: float) -> float:
+        spread = max(discordant - difference**2, 0.0)
+        return float(alpha * np.sqrt(discordant) + power * np.sqrt(spread) - difference * np.sqrt(n))
+
+    if discordant <= 0 or too_few(discordant) > 0:
+        return None
+    return float(brentq(too_few, 0.0, discordant))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

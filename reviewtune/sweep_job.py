@@ -193,7 +193,9 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
     describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
     with connect(config.provider) as client:
         finetuned = finetune(client, order)
-    made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels))
+    made = record.record_of(
+        finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
+    )
     record.write_record(made, finetuned, models=folder, reports=folder)
     record.log(run, made, finetuned, models=folder, reports=folder)
     test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"

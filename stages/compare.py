@@ -17,7 +17,9 @@ def main() -> None:
     config = load_params()
     how, folders = config.evaluation, [REPORTS / "arms" / name for name in (*config.arms, "finetuned")]
     arms = [load_arm(folder) for folder in folders]
-    written = write(compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples), REPORTS)
+    written = write(
+        compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade), REPORTS
+    )
     log_pass(config.tracking, [*(folder / "run.json" for folder in folders), MODELS / "run.json"], written)
 
 

@@ -13,6 +13,7 @@ from reviewtune.tracking import open_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SPLITS, CHAT, FOLDER = Path("data/splits"), Path("data/chat"), Path("reports/arms/finetuned")
+HOSTILE = Path("data/injections")
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256}
     with open_run(config.tracking, name="finetuned", kind="evaluation", tags=tags) as run:
         describe_run(run, config, sections=SECTIONS, inputs={"test": "evaluation"})
-        result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
+        manifest = SPLITS / "manifest.json"
+        result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=manifest, hostile=HOSTILE)
         evaluation.write(result, FOLDER)
         evaluation.log(run, result, FOLDER)
         run.text(record.model + "\n", "model_id.txt")

@@ -9,6 +9,7 @@ from pathlib import Path
 from reviewtune import record
 from reviewtune.client import connect
 from reviewtune.config import load_params
+from reviewtune.dataset import sha256
 from reviewtune.errors import one_line_errors
 from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import describe_run
@@ -18,6 +19,7 @@ from reviewtune.training_budget import allow_training
 
 SECTIONS = ("data", "split", "provider", "prompt", "training")
 CHAT, MODELS, REPORTS = Path("data/chat"), Path("models"), Path("reports")
+TEST = Path("data/splits/test.csv")
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
         describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
         with connect(config.provider) as client:
             finetuned = finetune(client, order)
-        made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels))
+        made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(TEST))
         record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
         record.write_run(finetuned, MODELS, run.id)
         record.log(run, made, finetuned, models=MODELS, reports=REPORTS)

@@ -14,12 +14,14 @@ from rich.console import Console
 
 from reviewtune import comparison
 from reviewtune.comparison import Arm, compare, load_arm, render, to_json, to_markdown
+from reviewtune.config import Cascade
 from reviewtune.errors import DataError
 from reviewtune.metrics import INVALID, as_json, per_label_table, score
 from reviewtune.statistics import mcnemar, proportion
 
 LABELS = ["delivery", "quality"]
 N = 200
+CASCADE = Cascade(first="zero_shot", second="person", wanted_accuracy=0.9, person_usd=0.1)
 
 
 def write_arm(root: Path, name: str, right: list[bool], kind: str = "prompt", **changes: Any) -> Arm:
@@ -30,7 +32,15 @@ def write_arm(root: Path, name: str, right: list[bool], kind: str = "prompt", **
     for number, hit in enumerate(right):
         label, wrong = LABELS[number % 2], LABELS[1 - number % 2]
         predicted = label if hit else INVALID if number % 10 == 0 else wrong
-        rows.append({"review_id": f"{number:04}", "label": label, "predicted": predicted, "hard": int(number % 4 == 0)})
+        rows.append(
+            {
+                "review_id": f"{number:04}",
+                "label": label,
+                "predicted": predicted,
+                "label_second": label,
+                "hard": int(number % 4 == 0),
+            }
+        )
     table = pd.DataFrame(rows)
     scores = score(table["label"].tolist(), table["predicted"].tolist(), labels=LABELS)
     hard = table[table["hard"] == 1]
@@ -41,6 +51,8 @@ def write_arm(root: Path, name: str, right: list[bool], kind: str = "prompt", **
         "cost_per_1k": None if kind == "linear" else 0.02, "cost_per_1k_at_gpt_4o_mini": None, **changes,
     }  # fmt: skip
     speed = {} if kind == "linear" else {"latency_p50": 0.1, "latency_p95": 0.25, "reviews_per_second": 12.0}
+    confidence = [round(0.99 - 0.004 * number, 3) for number in range(len(table))]
+    (folder / "confidence.run.json").write_text(json.dumps({"confidence": confidence}))
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "run.json").write_text(json.dumps({"mlflow_run_id": f"run_of_{name}", **speed}))
     table.to_csv(folder / "predictions.csv", index=False)
@@ -60,7 +72,7 @@ def arms(tmp_path: Path) -> list[Arm]:
 
 @pytest.fixture
 def report(arms: list[Arm]) -> dict[str, Any]:
-    made = to_json(compare(arms, reference="zero_shot", seed=1, resamples=1000))
+    made = to_json(compare(arms, reference="zero_shot", seed=1, resamples=1000, cascade=CASCADE))
     return dict(json.loads(json.dumps(made)))  # as read from comparison.json
 
 
@@ -75,6 +87,9 @@ def test_the_report_holds_what_was_measured(report: dict[str, Any]) -> None:
     assert duel["mcnemar_p"] == round(mcnemar([True] * 50, [False] * 50).p, 6)
     assert duel["difference"]["low"] < 0.25 < duel["difference"]["high"]
     assert report["finetuned_against"]["linear"]["verdict"] == "undecided"
+    assert duel["mcnemar_p"] <= duel["holm_p"] <= 2 * duel["mcnemar_p"]
+    assert set(duel["per_label"]) == set(LABELS)
+    assert duel["f1_difference"]["value"] == pytest.approx(finetuned["f1"] - zero_shot["f1"], abs=1e-6)
     assert finetuned["hard_accuracy"] == finetuned["slices"]["hard=1"]["accuracy"]["value"] == 1.0
     assert (linear["cost_per_1k"], linear["latency_p95"], linear["reviews_per_second"]) == (None, None, None)
     assert zero_shot["mlflow_run_id"] == "run_of_zero_shot"
@@ -86,14 +101,17 @@ def test_the_report_holds_what_was_measured(report: dict[str, Any]) -> None:
 def test_the_order_of_rows_means_nothing(arms: list[Arm], order: list[int]) -> None:
     one, two = arms[1:]
     shuffled = Arm(**{**vars(two), "predictions": two.predictions.iloc[order].reset_index(drop=True)})
-    usual, other = (compare([one, arm], reference="zero_shot", seed=1, resamples=100) for arm in (two, shuffled))
+    usual, other = (
+        compare([one, arm], reference="zero_shot", seed=1, resamples=100, cascade=CASCADE) for arm in (two, shuffled)
+    )
     assert usual.against_reference == other.against_reference
 
 
 def test_an_unusable_answer_is_an_error(tmp_path: Path) -> None:
     arm = write_arm(tmp_path, "zero_shot", [number % 10 != 0 for number in range(N)])
     assert arm.metrics["invalid"] == 20
-    assert arm.correct([f"{number:04}" for number in range(11)]) == [False, *[True] * 9, False]
+    assert (arm.predictions["predicted"] == INVALID).sum() == 20
+    assert arm.accuracy.value == 0.9
 
 
 @pytest.mark.parametrize(
@@ -121,21 +139,35 @@ def test_arms_of_different_tests_are_refused(arms: list[Arm], tmp_path: Path) ->
     }
     for message, other in others.items():
         with pytest.raises(DataError, match=f"arms zero_shot and {other.name} .* {message}"):
-            compare([reference, other], reference="zero_shot", seed=1, resamples=100)
+            compare([reference, other], reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
     relabelled = Arm(**{**vars(arms[2]), "per_label": arms[2].per_label.iloc[::-1]})
     with pytest.raises(DataError, match="different label lists"):
-        compare([reference, relabelled], reference="zero_shot", seed=1, resamples=100)
+        compare([reference, relabelled], reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
 
 
 def test_an_unknown_reference_names_the_arms(arms: list[Arm]) -> None:
     with pytest.raises(DataError, match=r"'few' is not one of: linear, zero_shot, finetuned; set evaluation.reference"):
-        compare(arms, reference="few", seed=1, resamples=100)
+        compare(arms, reference="few", seed=1, resamples=100, cascade=CASCADE)
+
+
+def test_confidence_and_the_cascade_are_in_the_report(report: dict[str, Any]) -> None:
+    assert set(report["confidence"]) == {"linear", "zero_shot", "finetuned"}
+    cascade = report["cascade"]
+    assert (cascade["first"], cascade["second"]) == ("zero_shot", "person")
+    assert cascade["cascade_accuracy"]["value"] >= 0.9
+    assert cascade["cost_per_1k"] == pytest.approx(0.02 + cascade["routed"] * 100)
+    text = to_markdown(report)
+    assert "finetuned: expected calibration error" in text
+    assert "zero_shot, else person for" in text
 
 
 def test_markdown_says_it_in_words(report: dict[str, Any]) -> None:
     text = to_markdown(report)
     assert "**finetuned is better than zero_shot**: 75.0 % right against 50.0 %, +25.0 points (95 % interval +" in text
-    assert "exact McNemar p < 0.001); only finetuned is right on 50 reviews, only zero_shot on 0." in text
+    assert (
+        "exact McNemar with Holm's correction p < 0.001); only finetuned is right on 50 reviews, only zero_shot on 0."
+        in text
+    )
     assert "**undecided between finetuned and linear**" in text
     assert "| Metric | Base (zero_shot) | Fine-tuned | Improvement |" in text
     assert "| Accuracy | 50.0 % | 75.0 % | +25.0 points |" in text
@@ -152,12 +184,12 @@ def test_a_worse_model_is_called_worse(tmp_path: Path) -> None:
         write_arm(tmp_path, "zero_shot", [number % 4 < 3 for number in range(N)]),
         write_arm(tmp_path, "finetuned", [number % 4 < 2 for number in range(N)], kind="finetuned"),
     ]
-    text = to_markdown(to_json(compare(arms, reference="zero_shot", seed=1, resamples=1000)))
+    text = to_markdown(to_json(compare(arms, reference="zero_shot", seed=1, resamples=1000, cascade=CASCADE)))
     assert "**finetuned is worse than zero_shot**: 50.0 % right against 75.0 %, −25.0 points" in text
 
 
 def test_without_a_finetuned_arm_the_arms_meet_the_reference(arms: list[Arm]) -> None:
-    report = to_json(compare(arms[:2], reference="zero_shot", seed=1, resamples=1000))
+    report = to_json(compare(arms[:2], reference="zero_shot", seed=1, resamples=1000, cascade=CASCADE))
     text = to_markdown(report)
     assert "**linear is better than zero_shot**" in text
     assert "No fine-tuned arm takes part." in text
@@ -177,7 +209,7 @@ def test_the_terminal_needs_100_columns(report: dict[str, Any]) -> None:
 
 
 def test_tables_for_plots(arms: list[Arm]) -> None:
-    made = compare(arms, reference="zero_shot", seed=1, resamples=100)
+    made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
     table = comparison.arm_table(made)
     assert table["arm"].tolist() == ["linear", "zero_shot", "finetuned"]
     assert table["accuracy"].tolist() == [0.74, 0.5, 0.75]
@@ -187,14 +219,14 @@ def test_tables_for_plots(arms: list[Arm]) -> None:
 
 
 def test_pictures(arms: list[Arm]) -> None:
-    made = compare(arms, reference="zero_shot", seed=1, resamples=100)
+    made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
     found = comparison.pictures(made)
-    assert set(found) == {"accuracy.png", "accuracy_against_cost.png", "f1_per_label.png"}
+    assert set(found) == {"accuracy.png", "accuracy_against_cost.png", "calibration.png", "f1_per_label.png"}
     assert all(png.startswith(b"\x89PNG") for png in found.values())
 
 
 def test_written_twice_is_the_same_bytes(arms: list[Arm], tmp_path: Path) -> None:
-    made = compare(arms, reference="zero_shot", seed=1, resamples=100)
+    made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
     first, second = (comparison.write(made, folder) for folder in (tmp_path / "one", tmp_path / "two"))
     assert [path.name for path in first] == [path.name for path in second]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

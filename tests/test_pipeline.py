@@ -21,7 +21,7 @@ import yaml
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.pipeline
-ARMS = ["linear", "zero_shot", "few_shot", "few_shot_cot", "finetuned"]
+ARMS = ["majority", "linear", "zero_shot", "few_shot", "few_shot_cot", "finetuned"]
 
 
 class Clone:

@@ -11,6 +11,8 @@ from reviewtune.statistics import (
     ALPHA,
     Interval,
     accuracy_difference,
+    detectable_difference,
+    holm,
     mcnemar,
     percentile,
     proportion,
@@ -171,3 +173,47 @@ def test_no_data_raises() -> None:
     ):
         with pytest.raises(DataError):
             call()
+
+
+def test_holm_as_r_prints_it() -> None:
+    """R 4: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and p.adjust(c(0.04, 0.001, 0.3), "holm")."""
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+    assert holm([0.04, 0.001, 0.3]) == pytest.approx([0.08, 0.003, 0.3])
+    assert holm([]) == []
+
+
+@few
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_no_correction_and_bonferronis(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, one in zip(p_values, adjusted, strict=True):
+        assert p <= one <= min(1.0, p * len(p_values)) + 1e-12
+    assert min(adjusted) == pytest.approx(min(1.0, min(p_values) * len(p_values)))
+
+
+def test_of_six_equal_arms_none_is_called_different_in_95_of_100_experiments() -> None:
+    rng, plain, corrected = np.random.default_rng(5), 0, 0
+    for _ in range(300):
+        reference, *arms = (rng.random((7, 120)) < 0.6).tolist()
+        found = [mcnemar(arm, reference).p for arm in arms]
+        plain += min(found) < ALPHA
+        corrected += min(holm(found)) < ALPHA
+    assert corrected / 300 < 0.07
+    assert plain > 2 * corrected, "else this test would pass without a correction"
+
+
+@pytest.mark.parametrize(("discordant", "n"), [(0.2, 193), (0.5, 193), (0.1, 1000)])
+def test_the_detectable_difference_is_found_8_times_in_10(discordant: float, n: int) -> None:
+    difference = detectable_difference(discordant, n)
+    assert difference is not None
+    wins, losses = (discordant + difference) / 2, (discordant - difference) / 2
+    draws = np.random.default_rng(3).multinomial(n, [wins, losses, 1 - discordant], size=800)
+    found = np.mean([mcnemar(*paired(0, int(a), int(b), int(c))).p < ALPHA for a, b, c in draws])
+    assert 0.70 < found < 0.86, "the exact test finds a little less than the formula's normal one"
+
+
+def test_more_reviews_detect_less_and_too_few_detect_nothing() -> None:
+    sizes = [detectable_difference(0.3, n) for n in (50, 200, 5000)]
+    assert sizes == sorted(sizes, key=lambda d: -(d or 0))
+    assert detectable_difference(0.02, 50) is None
+    assert detectable_difference(0.0, 50) is None

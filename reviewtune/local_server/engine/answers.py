@@ -55,10 +55,11 @@ class Answer:
         if self.request.logprobs:
             self._score(scores, self.tokens[len(self.logprobs) :])
         if self.finish is None:
+            few = self.constraint.allowed() if self.request.logprobs and self.constraint.few else None
             token = self._favourite(scores)
             self._take(self._choice(hidden, scores, head) if token is None else token)
             if self.request.logprobs:
-                self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1])
+                self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1], few)
         self._tell()
 
     def generation(self) -> Generation:
@@ -147,13 +148,11 @@ class Answer:
             known = self.tokens[: len(self.logprobs)] if self.request.logprobs else self.tokens
             self.narrator.tell(self.spell(known[self.narrator.told :]), len(known), self.logprobs)
 
-    def _score(self, scores: Tensor, tokens: Sequence[int]) -> None:
+    def _score(self, scores: Tensor, tokens: Sequence[int], allowed: Tensor | None = None) -> None:
         for row, token in zip(scores, tokens, strict=False):
             logprobs = row.log_softmax(-1)
-            best = logprobs.topk(self.request.top_logprobs)
-            top = tuple(
-                self._logprob(int(word), float(value)) for value, word in zip(best.values, best.indices, strict=True)
-            )
+            listed = _listed(logprobs, self.request.top_logprobs, allowed)
+            top = tuple(self._logprob(word, float(logprobs[word])) for word in listed)
             self.logprobs.append(self._logprob(token, float(logprobs[token]), top))
 
     def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
@@ -168,3 +167,16 @@ def _nucleus(shares: Tensor, top_p: float) -> Tensor:
     kept = ordered.cumsum(-1) - ordered < top_p
     kept[0] = True  # also for a top_p of 0
     return torch.zeros_like(shares).scatter(-1, words[kept], ordered[kept])
+
+
+def _listed(logprobs: Tensor, count: int, allowed: Tensor | None) -> list[int]:
+    """The likeliest words, best first; where few are allowed, all of those are among them.
+
+    Values are the unmasked model's, so they say how much it wanted another word; but what a client weighs against each
+    other are the answers that it allowed, and an un-tuned model may find 20 other words likelier than a label.
+    """
+    words: list[int] = logprobs.topk(count).indices.tolist()
+    if allowed is not None and len(allowed) <= count:
+        wanted: list[int] = allowed.tolist()
+        words = [*wanted, *(word for word in words if word not in wanted)][:count]
+    return sorted(words, key=lambda word: -float(logprobs[word]))

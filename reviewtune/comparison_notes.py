@@ -1,0 +1,86 @@
+"""What the comparison says beside its tables: label prior, labels, confidence, cascade, repeats, hostile reviews."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reviewtune.wording import money, percent, with_interval
+
+Report = Mapping[str, Any]
+VERDICTS = ("better", "worse")
+
+
+def sections(report: Report) -> dict[str, list[str]]:
+    """Heading -> lines; without the headings that have nothing to say."""
+    found = {
+        "Accuracy as answered, and with the label prior taken out": correction_lines(report),
+        "Confidence, abstaining, cascade": confidence_lines(report),
+        "Consistency, hostile reviews, checkpoints": extra_lines(report),
+        "Label by label": label_lines(report),
+    }
+    return {heading: lines for heading, lines in found.items() if lines}
+
+
+def correction_lines(report: Report) -> list[str]:
+    """What taking the label prior out changed, an arm each."""
+    arms = [arm for arm in report["arms"] if arm.get("decided_by") == "corrected"]
+    ways = ("accuracy_as_answered", "accuracy_prior_corrected")
+    return [f"{arm['arm']}: {' -> '.join(with_interval(arm[way]) for way in ways)}" for arm in arms]
+
+
+def label_lines(report: Report) -> list[str]:
+    """On which labels the fine-tuned model is better or worse than each other arm; Holm over the labels."""
+    lines = []
+    for name, duel in report["finetuned_against"].items():
+        found = {
+            word: [label for label, one in duel["per_label"].items() if one["verdict"] == word] for word in VERDICTS
+        }
+        told = [f"{word} on {', '.join(labels)}" for word, labels in found.items() if labels]
+        lines.append(f"against {name}: {'; '.join(told) or 'undecided on every label'}")
+    return lines
+
+
+def confidence_lines(report: Report) -> list[str]:
+    """How far the fine-tuned model's confidence can be trusted, and what leaving doubtful reviews to others brings."""
+    tuned = finetuned_of(report)
+    found = report["confidence"].get(tuned["arm"]) if tuned else None
+    lines = []
+    if tuned and found:
+        doubt, error = found["abstention"], found["calibration_error"]
+        kept = with_interval(doubt["accuracy"]) if doubt["accuracy"] else "nothing sure enough"
+        lines.append(f"{tuned['arm']}: expected calibration error {with_interval(error)}")
+        lines.append(
+            f"{tuned['arm']}, answering only where it is sure, aimed at {percent(doubt['wanted_accuracy'])}: answers "
+            f"{percent(doubt['coverage']['value'])} of the reviews, of those right: {kept}"
+        )
+    if cascade := report["cascade"]:
+        lines.append(
+            f"{cascade['first']}, else {cascade['second']} for {percent(cascade['routed'])} of the reviews: accuracy "
+            f"{with_interval(cascade['cascade_accuracy'])}, {money(cascade['cost_per_1k'])} for 1,000 reviews"
+        )
+    return lines
+
+
+def extra_lines(report: Report) -> list[str]:
+    """What was asked beyond the test split: repeats, hostile reviews, the epochs' models."""
+    lines = []
+    for arm in report["arms"]:
+        for temperature, found in arm.get("consistency", {}).items():
+            share = with_interval(found["one_answer"])
+            lines.append(
+                f"{arm['arm']}, asked {found['repeats']} times at {temperature}: {share} of reviews with one answer"
+            )
+        if hostile := arm.get("injections"):
+            share, fell = (
+                with_interval(hostile["resisted"]),
+                f"obeyed {hostile['obeyed']}, unusable {hostile['unusable']}",
+            )
+            lines.append(f"{arm['arm']}, {hostile['n']} hostile reviews: resists {share} ({fell})")
+        lines += [
+            f"{arm['arm']}, model of step {point['step']}: accuracy {with_interval(point['accuracy'])}"
+            for point in arm.get("checkpoints", [])
+        ]
+    return lines
+
+
+def finetuned_of(report: Report) -> Mapping[str, Any] | None:
+    return next((arm for arm in report["arms"] if arm["kind"] == "finetuned"), None)

@@ -1,0 +1,61 @@
+"""One evaluation for people: scores with their intervals, unusable answers, and what changed since an earlier one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reviewtune.evaluation import Evaluation, unusable
+from reviewtune.past import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHOWN = 5
+RAW_CHARACTERS = 200
+
+
+def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], console: "Console | None" = None) -> None:
+    """Print it; `changes` are the lines of the table old, new, improvement; `notes` what to keep in mind."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = console or Console()
+    metrics = result.metrics
+    table = Table("metric", box=SIMPLE_HEAD, title=f"{result.subject.model}: {metrics['n']} reviews")
+    for name in ("value", "95 % interval"):
+        table.add_column(name, justify="right")
+    accuracy = metrics["accuracy"]
+    table.add_row("Accuracy", _percent(accuracy["value"]), _bounds(accuracy))
+    for name in ("precision", "recall", "f1", "macro.f1"):
+        interval = metrics["intervals"][name]
+        table.add_row(name.capitalize().replace(".f1", " F1"), _percent(interval["value"]), _bounds(interval))
+    console.print(table)
+    if changes:
+        console.print(_changes(changes))
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    bad = unusable(result)
+    if len(bad):
+        console.print(f"{len(bad)} unusable answer(s), counted as errors:", markup=False)
+        for row in bad.head(SHOWN).itertuples():
+            console.print(f"  {row.review_id}: {str(row.answer)[:RAW_CHARACTERS]!r}", markup=False, highlight=False)
+
+
+def _changes(rows: Sequence[Row]) -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("metric", box=SIMPLE_HEAD, title="compared with before")
+    for name in ("old", "new", "improvement"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _bounds(interval: dict[str, float]) -> str:
+    return f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"

@@ -1,0 +1,126 @@
+"""Confidence against scikit-learn's calibration curve, by hand, and by simulation of calibrated and boastful models."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+
+from reviewtune.calibration import (
+    NEVER,
+    abstain,
+    calibration_error,
+    coverage_curve,
+    reliability,
+    threshold_for,
+)
+from reviewtune.cascade import cascade
+from reviewtune.errors import DataError
+
+few = settings(max_examples=30, deadline=None)
+answers = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60)
+
+
+def model(n: int, seed: int, boast: float = 0.0) -> tuple[list[float], list[bool]]:
+    """Confidences from 0.3 to 1, right as often as they say, less `boast`."""
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.3, 1, size=n)
+    return sure.tolist(), (rng.random(n) < sure - boast).tolist()
+
+
+def test_the_reliability_curve_is_scikit_learns() -> None:
+    sure, right = model(500, seed=1)
+    accuracy, confidence = calibration_curve(right, sure, n_bins=10)
+    found = reliability(sure, right)
+    assert [one.confidence for one in found] == pytest.approx(confidence.tolist())
+    assert [one.accuracy.value for one in found] == pytest.approx(accuracy.tolist())
+    assert sum(one.n for one in found) == 500
+
+
+def test_the_calibration_error_by_hand() -> None:
+    """0.9 and 0.9, one right: gap 0.4 of 2 reviews; 0.6, right: gap 0.4 of 1; 0.2, wrong: 0.2 of 1. (0.8+0.4+0.2)/4."""
+    found = calibration_error([0.9, 0.9, 0.6, 0.2], [True, False, True, False], seed=1, resamples=100)
+    assert found.value == pytest.approx(0.35)
+    assert found.low <= found.value <= found.high + 0.3
+
+
+def test_a_boastful_model_is_told_from_an_honest_one() -> None:
+    honest = calibration_error(*model(2000, seed=2), seed=1, resamples=100)
+    boastful = calibration_error(*model(2000, seed=2, boast=0.2), seed=1, resamples=100)
+    assert honest.value < 0.05
+    assert boastful.value == pytest.approx(0.2, abs=0.04)
+    assert boastful.low > honest.high
+
+
+@few
+@given(answers)
+def test_the_curve_ends_with_all_reviews_and_their_accuracy(rows: list[tuple[float, bool]]) -> None:
+    sure, right = [a for a, _ in rows], [b for _, b in rows]
+    curve = coverage_curve(sure, right)
+    assert curve[-1].coverage == 1
+    assert curve[-1].accuracy == pytest.approx(np.mean(right))
+    assert [point.coverage for point in curve] == sorted({point.coverage for point in curve})
+    for point in curve:
+        kept = [hit for one, hit in rows if one >= point.threshold]
+        assert (len(kept) / len(rows), np.mean(kept)) == pytest.approx((point.coverage, point.accuracy))
+
+
+def test_the_threshold_leaves_as_few_reviews_as_the_wanted_accuracy_allows() -> None:
+    sure, right = [0.9, 0.8, 0.7, 0.6, 0.5], [True, True, False, True, False]
+    assert threshold_for(sure, right, 1.0) == 0.8
+    assert threshold_for(sure, right, 0.75) == 0.6
+    assert threshold_for(sure, right, 0.1) == 0.5
+    assert threshold_for([0.9, 0.8], [False, False], 0.5) == NEVER
+
+
+def test_the_accuracy_wanted_is_about_the_accuracy_got_on_other_reviews() -> None:
+    got = [abstain(*model(400, seed), wanted=0.8, seed=seed) for seed in range(40)]
+    accuracies = [one.accuracy.value for one in got if one.accuracy]
+    assert np.mean(accuracies) == pytest.approx(0.8, abs=0.02)
+    assert 0.5 < np.mean([one.coverage.value for one in got]) < 0.95
+
+
+def test_a_threshold_tuned_on_its_own_reviews_would_promise_too_much() -> None:
+    """Confidence that says nothing: the best threshold of the same reviews looks good, that of the others does not."""
+    rng = np.random.default_rng(4)
+    wins = []
+    for seed in range(40):
+        sure, right = rng.random(60).tolist(), (rng.random(60) < 0.5).tolist()
+        chosen = threshold_for(sure, right, 0.75)
+        kept = [hit for one, hit in zip(sure, right, strict=True) if one >= chosen]
+        fair = abstain(sure, right, wanted=0.75, seed=seed).accuracy
+        if kept and fair:
+            wins.append(np.mean(kept) - fair.value)
+    assert np.mean(wins) > 0.1
+
+
+def table(sure: list[float], right: list[bool]) -> pd.DataFrame:
+    predicted = ["a" if hit else "b" for hit in right]
+    return pd.DataFrame({"label": "a", "predicted": predicted, "confidence": sure})
+
+
+def test_a_cascade_is_as_good_as_who_answers_each_review_and_costs_what_they_cost() -> None:
+    first = table(*model(400, seed=3))
+    both = cascade(("small", "person"), first, ["a"] * 400, costs=(0.02, 200.0), wanted=0.9, seed=1)
+    routed = 1 - both.abstention.coverage.value
+    kept = both.abstention.accuracy
+    assert kept is not None
+    assert both.second_accuracy is not None
+    assert both.second_accuracy.value == 1
+    assert both.accuracy.value == pytest.approx(routed + (1 - routed) * kept.value)
+    assert both.cost_per_1k == pytest.approx(0.02 + routed * 200)
+    assert 0.1 < routed < 0.9
+
+
+def test_a_cascade_needs_confidence_and_a_cost_that_is_known() -> None:
+    first = table(*model(50, seed=3))
+    assert cascade(("a", "b"), first, ["a"] * 50, costs=(None, 1.0), wanted=0.9, seed=1).cost_per_1k is None
+    with pytest.raises(DataError, match="arm a has no confidence"):
+        cascade(("a", "b"), first.drop(columns="confidence"), ["a"] * 50, costs=(0, 0), wanted=0.9, seed=1)
+
+
+@pytest.mark.parametrize(("sure", "right"), [([0.5], [True]), ([0.5, 1.5], [True, True]), ([0.5, 0.5], [True])])
+def test_what_is_no_confidence_is_refused(sure: list[float], right: list[bool]) -> None:
+    with pytest.raises(DataError):
+        reliability(sure, right)

@@ -1,0 +1,168 @@
+"""Arms on the real server with a tiny model: what decides, repeats, the epochs' models, hostile reviews."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reviewtune.arms import evaluate_finetuned
+from reviewtune.chat import lines_of, write_lines
+from reviewtune.config import Config, LabelScoring, MajorityArm, Provider
+from reviewtune.consistency import consistency
+from reviewtune.dataset import sha256
+from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
+from reviewtune.files import write_json
+from reviewtune.label_scores import LabelScores
+from reviewtune.metrics import INVALID
+from reviewtune.prompts import Prompt
+from reviewtune.record import ModelRecord
+from tests.serving import ServerProcess
+
+WAYS = ["as_answered", "prior_corrected"]
+
+
+@pytest.fixture
+def provider(config: Config, server: ServerProcess, base: str) -> Provider:
+    return config.provider.model_copy(update={"base_url": server.base_url, "base_model": base, "timeout": 60.0})
+
+
+def reviews(config: Config, n: int, word: str = "case") -> pd.DataFrame:
+    labels = (list(config.data.labels) * n)[:n]
+    texts = [f"{word} {i} {word * (i % 5)}: {label} trouble" for i, label in enumerate(labels)]
+    return pd.DataFrame(
+        {"review_id": [f"r{i}" for i in range(n)], "text": texts, "label": labels, "label_second": labels, "hard": "0"}
+    )
+
+
+def evaluated(config: Config, provider: Provider, scoring: LabelScoring, **changes: Any) -> Evaluation:
+    prompt = Prompt(config.prompt, config.data.labels)
+    subject = Subject("x", "prompt", provider.base_model, prompt, provider, label_scores=scoring, **changes)
+    test, settings = reviews(config, 22), config.evaluation
+    result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="t")
+    if subject.repeats:
+        result.metrics["consistency"] = consistency(subject, test["text"].tolist(), config.prices, settings)
+    return result
+
+
+def test_both_ways_of_deciding_are_reported_whichever_decides(config: Config, provider: Provider) -> None:
+    raw, corrected = (evaluated(config, provider, scoring) for scoring in ("raw", "corrected"))
+    for result, way in ((raw, "as_answered"), (corrected, "prior_corrected")):
+        table = result.predictions
+        assert table["predicted"].equals(table[way].rename("predicted"))
+        assert result.metrics["accuracy"] == result.metrics[f"accuracy_{way}"]
+        assert table["confidence"].between(0, 1).all()
+    assert raw.predictions[WAYS].equals(corrected.predictions[WAYS])
+    counts = [corrected.predictions[way].nunique() for way in WAYS]
+    assert counts[1] > counts[0], "an untaught model answers few labels; without its prior it answers more"
+    assert (corrected.metrics["decided_by"], corrected.metrics["invalid"]) == ("corrected", 0)
+    assert 0 <= float(corrected.timings["calibration_error"] or 0) <= 1
+
+
+def test_without_label_scores_no_log_probability_is_asked_for(config: Config, provider: Provider) -> None:
+    plain = evaluated(config, provider, "none")
+    assert "confidence" not in plain.predictions
+    assert "decided_by" not in plain.metrics
+    assert (
+        plain.predictions["predicted"].tolist() == evaluated(config, provider, "raw").predictions["predicted"].tolist()
+    )
+
+
+def test_how_many_requests_are_under_way_changes_no_byte(tmp_path: Path, config: Config, provider: Provider) -> None:
+    """Of the results; the last digits of confidences may differ, so those stand in run.json."""
+    many, one = (
+        evaluated(config, provider.model_copy(update={"concurrency": count}), "corrected") for count in (16, 1)
+    )
+    for name, result in (("many", many), ("one", one)):
+        (tmp_path / name).mkdir()
+        write(result, tmp_path / name)
+        write_run(result, tmp_path / name, "id")
+    written = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("many", "one")]
+    runs = [json.loads(files.pop("confidence.run.json"))["confidence"] for files in written]
+    assert all(files.pop("run.json") for files in written)
+    assert written[0] == written[1]
+    assert runs[0] == pytest.approx(runs[1], abs=2e-4)
+
+
+def test_an_unusable_answer_stays_an_error_with_its_text(config: Config, provider: Provider) -> None:
+    babble = evaluated(config, provider.model_copy(update={"structured_output": False}), "corrected", max_tokens=5)
+    assert set(babble.predictions["predicted"]) == {INVALID}
+    assert babble.predictions["confidence"].eq(0).all()
+    assert babble.predictions["answer"].str.len().gt(0).any()
+    assert babble.metrics["invalid"] == 22
+
+
+def test_every_score_has_its_interval(config: Config, provider: Provider) -> None:
+    metrics = evaluated(config, provider, "none").metrics
+    for name in ("precision", "recall", "f1", "macro.f1", *(f"label.{label}.f1" for label in config.data.labels)):
+        interval = metrics["intervals"][name]
+        assert interval["low"] <= interval["value"] <= interval["high"]
+    assert metrics["intervals"]["f1"]["value"] == metrics["f1"]
+
+
+def test_slices_by_column_by_language_and_by_length(config: Config) -> None:
+    test = reviews(config, 22).assign(language=["en", "ko"] * 11)
+    test["text"] = ["x" * 100] * 10 + ["x" * 101] * 10 + ["x" * 300] * 2
+    arm, train = MajorityArm(kind="majority", seed=1), pd.DataFrame({"text": ["a"], "label": ["no_issue"]})
+    slices = evaluate_linear("m", arm, train, test, config.data, test_sha256="t").metrics["slices"]
+    assert {name: part["n"] for name, part in slices.items()} == {
+        "hard=0": 22, "language=en": 11, "language=ko": 11,
+        "length=up to 100": 10, "length=101 to 200": 10, "length=over 200": 2,
+    }  # fmt: skip
+
+
+def test_at_temperature_0_a_review_has_one_answer_and_at_2_not_every_one(config: Config, provider: Provider) -> None:
+    metrics = evaluated(config, provider, "none", temperature=2.0, repeats=3).metrics
+    assert set(metrics["consistency"]) == {"temperature=0", "temperature=2"}
+    assert metrics["consistency"]["temperature=0"]["one_answer"]["value"] == 1
+    assert metrics["consistency"]["temperature=2"]["one_answer"]["value"] < 1
+
+
+def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> None:
+    train = pd.DataFrame({"text": ["a", "b", "c"], "label": ["no_issue", "price_value", "price_value"]})
+    arm = MajorityArm(kind="majority", seed=1)
+    result = evaluate_linear("majority", arm, train, reviews(config, 22), config.data, test_sha256="t")
+    assert set(result.predictions["predicted"]) == {"price_value"}
+    assert result.metrics["accuracy"]["value"] == pytest.approx(1 / 11, abs=1e-6)
+    assert result.predictions["confidence"].tolist() == [round(2 / 3, 4)] * 22
+
+
+def test_epochs_and_hostile_reviews_are_scored_when_asked_for(
+    tmp_path: Path, project: Path, config: Config, provider: Provider, base: str
+) -> None:
+    prompt, chat = Prompt(config.prompt, config.data.labels), tmp_path / "chat"
+    for name in ("training", "validation"):
+        write_lines(chat / f"{name}_data.jsonl", lines_of(reviews(config, 11, "another story"), prompt))
+    hashes = [sha256(chat / f"{name}_data.jsonl") for name in ("training", "validation")]
+    points = [{"step": 3, "model": base, "valid_loss": 1.5}]
+    record = ModelRecord(
+        model=base,
+        job_id="j",
+        base_model=base,
+        provider="local",
+        prompt_fingerprint=prompt.fingerprint,
+        training_sha256=hashes[0],
+        validation_sha256=hashes[1],
+        test_sha256="t",
+        run_key="k",
+        seed=1,
+        hyperparameters={},
+        trained_tokens=1,
+        checkpoints=points,
+    )
+    how = config.evaluation.model_copy(update={"injections": True, "checkpoints": True})
+    changed = config.model_copy(update={"evaluation": how, "provider": provider})
+    write_json({"splits": {"test": {"sha256": "t"}}}, tmp_path / "manifest.json")
+    test, hostile = reviews(config, 11), project / "data" / "injections"
+    result = evaluate_finetuned(record, changed, test, chat=chat, manifest=tmp_path / "manifest.json", hostile=hostile)
+    assert result.metrics["injections"]["n"] >= 40
+    assert len(result.metrics["injections"]["fell_for"]) == (
+        result.metrics["injections"]["obeyed"] + result.metrics["injections"]["unusable"]
+    )
+    (point,) = result.metrics["checkpoints"]
+    assert point["accuracy"] == result.metrics["accuracy"]
+
+
+def test_scores_that_are_missing_leave_the_answer_to_decide() -> None:
+    assert LabelScores(("a", "b"), pd.DataFrame([[float("nan")] * 2]).to_numpy()).best() == [None]

@@ -1,0 +1,137 @@
+"""`reviewtune evaluate`: any labelled file, the real server, and the classic mistake of testing on what was trained."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from reviewtune.chat import lines_of, write_lines
+from reviewtune.cli import main
+from reviewtune.config import Config
+from reviewtune.dataset import sha256
+from reviewtune.errors import DataError
+from reviewtune.files import write_json
+from reviewtune.ground_truth import read_ground_truth
+from reviewtune.prompts import Prompt
+from reviewtune.record import ModelRecord
+from tests.serving import ServerProcess
+
+
+def labelled(config: Config, n: int, word: str) -> pd.DataFrame:
+    labels = (list(config.data.labels) * n)[:n]
+    texts = [
+        f"{word} {i}: the {word} parcel number {i * i} made {word} trouble of kind {label}"
+        for i, label in enumerate(labels)
+    ]
+    return pd.DataFrame({"review_text": texts, "manual_label": labels})
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, project: Path, config: Config, server: ServerProcess, base: str) -> Path:
+    """A project whose provider is the test server, with a model record that names chat files."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section in (params, *(arm for arm in params["arms"].values() if "provider" in arm)):
+        section["provider"] |= {"base_url": server.base_url, "base_model": base}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (tmp_path / "dvc.yaml").touch()
+    shutil.copytree(project / "conf", tmp_path / "conf")
+    prompt, trained = Prompt(config.prompt, config.data.labels), labelled(config, 22, "trained")
+    chat = tmp_path / "data" / "chat"
+    for name in ("training", "validation"):
+        rows = trained.rename(columns={"review_text": "text", "manual_label": "label"})
+        write_lines(chat / f"{name}_data.jsonl", lines_of(rows, prompt))
+    hashes = [sha256(chat / f"{name}_data.jsonl") for name in ("training", "validation")]
+    record = ModelRecord(
+        model=base,
+        job_id="j",
+        base_model=base,
+        provider="local",
+        prompt_fingerprint=prompt.fingerprint,
+        training_sha256=hashes[0],
+        validation_sha256=hashes[1],
+        test_sha256="t",
+        run_key="k",
+        seed=1,
+        hyperparameters={},
+        trained_tokens=1,
+        checkpoints=[],
+    )
+    write_json(asdict(record), tmp_path / "models" / "finetuned.json")
+    trained.to_csv(tmp_path / "trained.csv", index=False)
+    labelled(config, 12, "fresh").to_csv(tmp_path / "fresh.csv", index=False)
+    return tmp_path
+
+
+Evaluate = Callable[..., str]
+
+
+@pytest.fixture
+def evaluate(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
+    """`reviewtune evaluate` in the workspace; gives what it printed, or the line it ended with."""
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*options: str, ok: bool = True) -> str:
+        monkeypatch.setattr(sys, "argv", ["reviewtune", "evaluate", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code in (0, None)) == ok, ended.value.code
+        return capsys.readouterr().out if ok else str(ended.value.code)
+
+    return run
+
+
+def test_a_file_is_scored_and_compared_with_an_older_figure(workspace: Path, evaluate: Evaluate) -> None:
+    old = {"accuracy": 0.5, "precision_weighted": 0.5, "recall_weighted": 0.5, "f1_weighted": 0.5}
+    write_json(old, workspace / "baseline_metrics.json")
+    shown = evaluate("--ground-truth", "fresh.csv", "--compare", "baseline_metrics.json", "--out", "result")
+    assert "12 reviews" in shown
+    assert "95 % interval" in shown
+    assert all(word in shown for word in ("old", "new", "improvement", "50.0 %", "points", "does not say what it was"))
+    metrics = json.loads((workspace / "result" / "metrics.json").read_text())
+    assert metrics["test_sha256"] == sha256(workspace / "fresh.csv")
+    again = evaluate("--ground-truth", "fresh.csv", "--compare", "result/metrics.json")
+    assert "+0.0 points" in again
+    assert "note:" not in again
+
+    other = evaluate("--ground-truth", "trained.csv", "--compare", "result/metrics.json", ok=False)
+    assert "was measured on another test set" in other
+
+
+def test_the_file_that_holds_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
+    shown = evaluate("--ground-truth", "trained.csv", ok=False)
+    assert shown.startswith("error: 22 test review(s) stand, as they are or nearly")
+    assert "training_data.jsonl: line-2, line-3" in shown
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("note,label\nx,no_issue\n", "no column text or review_text or review; it has note, label"),
+        (
+            "text,label\nlate,no_issue\n , no_issue\nbad,quality\n",
+            "line 3: the review is empty; line 4: label 'quality'",
+        ),
+        ("text,label\n", "no reviews below the header"),
+    ],
+)
+def test_a_faulty_file_is_one_line(tmp_path: Path, config: Config, text: str, message: str) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_ground_truth(path, config.data)
+
+
+def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text("review_id,text,label\n7,late again,no_issue\n")
+    truth = read_ground_truth(path, config.data)
+    assert truth.data.slices == ()
+    assert truth.reviews.to_dict("records") == [{"review_id": "7", "text": "late again", "label": "no_issue"}]

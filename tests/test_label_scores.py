@@ -1,0 +1,153 @@
+"""Labels' log-probabilities out of chat completions, and the prior taken out of them."""
+
+import json
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from reviewtune.config import Config
+from reviewtune.label_scores import LabelScores, correct_prior, label_scores, normalise
+from reviewtune.prompts import Prompt
+from tests.serving import ServerProcess
+
+LABELS = ("late", "lost", "fine")
+batches = arrays(float, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-30, 0))
+
+
+def token(text: str, p: float, **others: float) -> Any:
+    """A token of an answer with its alternatives; `_` stands for a space."""
+    options = {text: p, **{name.replace("_", " "): share for name, share in others.items()}}
+    top = [SimpleNamespace(token=name, logprob=math.log(q), bytes=list(name.encode())) for name, q in options.items()]
+    return SimpleNamespace(**vars(top[0]), top_logprobs=top)
+
+
+def scored(tokens: list[Any], labels: tuple[str, ...] = LABELS) -> dict[str, float]:
+    """Probabilities, a label each."""
+    found = label_scores(labels, [tokens], [{label: label.encode() for label in labels}])
+    return dict(zip(labels, np.exp(found.logprobs[0]).round(6).tolist(), strict=True))
+
+
+def test_a_label_has_the_probability_of_the_branch_that_leads_to_it() -> None:
+    """By hand: l 0.6 (then ate 0.75, ost 0.25), f 0.3, another word 0.1: 0.45, 0.15 and 0.3, of together 0.9."""
+    found = scored([token("l", 0.6, f=0.3, x=0.1), token("ate", 0.75, ost=0.25)])
+    assert found == pytest.approx({"late": 0.5, "lost": 0.15 / 0.9, "fine": 0.3 / 0.9}, abs=1e-6)
+
+
+def test_several_spellings_of_a_label_count_together() -> None:
+    found = scored([token("late", 0.2, fi=0.3, fine=0.4, lo=0.1)])
+    assert found == pytest.approx({"late": 0.2, "lost": 0.1, "fine": 0.7})
+
+
+def test_a_space_before_the_label_is_part_of_its_token() -> None:
+    assert scored([token(" late", 0.5, _fine=0.3, _lost=0.2)]) == pytest.approx({"late": 0.5, "lost": 0.2, "fine": 0.3})
+
+
+def test_a_label_that_is_not_listed_is_at_most_as_likely_as_the_last_one_listed() -> None:
+    found = scored([token("late", 0.8, x=0.1)])
+    assert found == pytest.approx({"late": 0.8, "lost": 0.1, "fine": 0.1})
+
+
+def test_a_branch_that_several_labels_share_counts_in_equal_parts() -> None:
+    assert scored([token("fine", 0.6, l=0.4)]) == pytest.approx({"late": 0.2, "lost": 0.2, "fine": 0.6})
+
+
+def test_letters_of_several_bytes_may_be_cut_anywhere() -> None:
+    first, rest = "배".encode()[:1], "배송".encode()[1:]
+    tokens = [
+        SimpleNamespace(token="�", logprob=0.0, bytes=list(first), top_logprobs=[]),
+        SimpleNamespace(token="��", logprob=0.0, bytes=list(rest), top_logprobs=[]),
+    ]
+    found = label_scores(("배송", "기타"), [tokens], [{"배송": "배송".encode(), "기타": "기타".encode()}])
+    assert found.best() == ["배송"]
+
+
+@pytest.mark.parametrize("tokens", [None, [], [token("l", 0.9, f=0.1)]])
+def test_an_answer_that_names_no_label_has_no_score(tokens: list[Any] | None) -> None:
+    found = label_scores(LABELS, [tokens], [{label: label.encode() for label in LABELS}])
+    assert found.best() == [None]
+    assert found.confidence().tolist() == [0.0]
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_the_label_is_found_behind_what_comes_before_it(config: Config, reasoning: bool) -> None:
+    prompt = Prompt(config.prompt, {"late": "a", "lost": "b"}, reasoning)
+    before = '{"reasoning": "not \\"label\\": ", ' if reasoning else "{"
+    tokens = [token(before, 1), token('"label": "', 1), token("late", 0.7, lost=0.3), token('"}', 1)]
+    answer = "".join(one.token for one in tokens)
+    assert prompt.parse(answer) == "late"
+    found = label_scores(list(prompt.labels), [tokens], [prompt.readings(answer)])
+    assert np.exp(found.logprobs[0]) == pytest.approx([0.7, 0.3])
+
+
+def test_an_answer_without_a_place_for_a_label_has_no_reading(config: Config) -> None:
+    assert Prompt(config.prompt, config.data.labels).readings("I do not know") == {}
+
+
+def test_batch_calibration_by_hand() -> None:
+    """Zhou et al., arXiv 2309.17249: p(y|x) over the mean of p(y|x'), x' the batch. Mean 0.75, 0.25: late gives way."""
+    scores = LabelScores(("late", "lost"), np.log([[0.9, 0.1], [0.6, 0.4]]))
+    found = correct_prior(scores)
+    assert scores.best() == ["late", "late"]
+    assert found.best() == ["late", "lost"]
+    assert np.exp(found.logprobs[1]) == pytest.approx(np.array([0.6 / 0.75, 0.4 / 0.25]) / (0.8 + 1.6))
+
+
+@given(batches, st.tuples(*[st.floats(-5, 5)] * 3))
+def test_what_all_reviews_share_changes_nothing(batch: Any, prior: tuple[float, ...]) -> None:
+    """Within a review nothing but differences matter; between labels a common factor on the odds goes away entirely
+    when every review has the same scores."""
+    shifted = batch + np.arange(len(batch))[:, None]
+    one, other = (correct_prior(LabelScores(LABELS, normalise(rows))) for rows in (batch, shifted))
+    assert one.logprobs == pytest.approx(other.logprobs, abs=1e-6)
+    alike = LabelScores(LABELS, normalise(np.tile(np.array(prior), (4, 1))))
+    assert np.exp(correct_prior(alike).logprobs) == pytest.approx(np.full((4, 3), 1 / 3))
+
+
+@given(batches, st.randoms())
+def test_the_order_of_reviews_means_nothing(batch: Any, random: Any) -> None:
+    order = list(range(len(batch)))
+    random.shuffle(order)
+    whole = correct_prior(LabelScores(LABELS, normalise(batch))).logprobs
+    assert correct_prior(LabelScores(LABELS, normalise(batch[order]))).logprobs == pytest.approx(whole[order], abs=1e-9)
+
+
+def test_a_review_without_scores_stays_without_and_changes_no_other() -> None:
+    rows = np.log([[0.9, 0.1], [0.6, 0.4]])
+    holes = np.vstack([rows, [[np.nan, np.nan]]])
+    found = correct_prior(LabelScores(("late", "lost"), holes))
+    assert found.best() == ["late", "lost", None]
+    assert found.logprobs[:2] == pytest.approx(correct_prior(LabelScores(("late", "lost"), rows)).logprobs)
+
+
+def test_the_local_provider_scores_every_label(server: ServerProcess, base: str, config: Config) -> None:
+    """However unlikely a label is to an untaught model with random weights, no label is missing."""
+    prompt = Prompt(config.prompt, config.data.labels)
+    how: dict[str, Any] = {"model": base, "response_format": prompt.response_format, "logprobs": True}
+    answers = [
+        server.client.chat.completions.create(**how, top_logprobs=20, temperature=0, messages=messages).choices[0]
+        for messages in (asked(prompt, text) for text in ("late again", "does not fit", "broken"))
+    ]
+    texts = [answer.message.content or "" for answer in answers]
+    tokens = [answer.logprobs.content or [] if answer.logprobs else [] for answer in answers]
+    found = label_scores(list(prompt.labels), tokens, [prompt.readings(text) for text in texts])
+    assert not np.isnan(found.logprobs).any()
+    assert [json.loads(text)["label"] for text in texts] == found.best()
+    first = tokens[0]
+    label_at = next(at for at, token in enumerate(first) if token.token != '"' and '": "' in read_until(first, at))
+    listed = [top.token for top in first[label_at].top_logprobs]
+    for label in prompt.labels:
+        assert any(top and label.startswith(top) for top in listed), label
+
+
+def asked(prompt: Prompt, text: str) -> Any:
+    return prompt.messages(text)
+
+
+def read_until(tokens: Any, at: int) -> str:
+    return "".join(token.token for token in tokens[:at])

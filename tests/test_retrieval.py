@@ -1,0 +1,63 @@
+"""The nearest labelled reviews as examples, and the leak of an index that holds the test set."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reviewtune.arms import evaluate_arm
+from reviewtune.config import Config, PromptArm
+from reviewtune.errors import LeakError
+from reviewtune.evaluation import Subject
+from reviewtune.files import write_json
+from reviewtune.retrieval import nearest_examples
+
+POOL = pd.DataFrame(
+    {
+        "text": ["parcel came late", "the parcel came very late again", "broken glass", "glass was broken in the box"],
+        "label": ["late", "late", "broken", "broken"],
+    }
+)
+
+
+def test_the_nearest_reviews_come_and_the_nearest_last() -> None:
+    (late, broken) = nearest_examples(POOL, ["my parcel came late", "a broken glass"], 2)
+    assert {label for _, label in late} == {"late"}
+    assert late[-1] == ("parcel came late", "late")
+    assert broken[-1] == ("broken glass", "broken")
+
+
+def test_more_than_there_are_gives_all() -> None:
+    assert len(nearest_examples(POOL, ["x"], 20)[0]) == len(POOL)
+
+
+def arms_with_retrieval(config: Config) -> Config:
+    nearest = config.arms["few_shot"].model_copy(update={"examples": "nearest", "shots": 2})
+    return config.model_copy(update={"arms": {**config.arms, "retrieved": nearest}})
+
+
+def test_each_review_gets_its_own_examples(config: Config) -> None:
+    arm = arms_with_retrieval(config).arms["retrieved"]
+    assert isinstance(arm, PromptArm)
+    subject = Subject.of_arm("retrieved", arm, {"late": "came late", "broken": "came broken"}, POOL)
+    late, broken = subject.chats(["my parcel came late", "a broken glass"])
+    assert [message["role"] for message in late] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert "parcel came late" in late[3]["content"]
+    assert "broken glass" in broken[3]["content"]
+    assert late[-1]["content"].endswith("my parcel came late")
+
+
+@pytest.mark.parametrize(
+    ("arm", "where"), [("retrieved", "the retrieval index"), ("few_shot", "the pool of few-shot examples")]
+)
+def test_an_index_or_a_pool_over_the_test_set_is_refused_by_name(
+    tmp_path: Path, config: Config, arm: str, where: str
+) -> None:
+    """The classic mistake that scored 100 %: one file fills the index and is the test set."""
+    texts = ["the parcel came four weeks late", "Glass was broken, in the box!", "colour is not what was ordered"]
+    test = pd.DataFrame({"review_id": ["a", "b", "c"], "text": texts, "label": "no_issue", "hard": "0"})
+    pool = pd.DataFrame({"text": [texts[0], "glass was broken in the box", "all fine"], "label": "no_issue"})
+    write_json({"splits": {"test": {"sha256": "x"}}}, tmp_path / "manifest.json")
+    with pytest.raises(LeakError, match=rf"2 test review\(s\) .* in {where}: a, b;") as caught:
+        evaluate_arm(arm, arms_with_retrieval(config), pool, test, manifest=tmp_path / "manifest.json")
+    assert "\n" not in str(caught.value)
