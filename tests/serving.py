@@ -51,7 +51,7 @@ class ServerProcess:
                 return None
             return content if content["pid"] == self.process.pid else None
 
-        return wait_for(announced, 30)
+        return wait_for(announced, 120)  # seconds; as long as that on a machine with more to do
 
     def kill(self) -> None:
         self.process.kill()

@@ -37,6 +37,7 @@ MANY: dict[str, type[BaseModel]] = {
     "/v1/models": Model,
     "/v1/batches": Batch,
 }
+BEYOND = [("FileObject", "purpose", "evals"), ("FineTuningJob", "status", "paused")]  # the package lacks these values
 PLACE = "#/components/schemas/{model}"
 TEXT = {"type": "string"}
 REFUSAL = {
@@ -68,6 +69,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas = {model.__name__: schema for (model, _), schema in names.items()}
         parts = page["components"]["schemas"]
         parts |= made["$defs"] | {"Refusal": REFUSAL}
+        for name, field, value in BEYOND:
+            parts[name]["properties"][field]["enum"].append(value)
         for unused in ("HTTPValidationError", "ValidationError"):
             parts.pop(unused, None)
         for path, operations in page["paths"].items():

@@ -1,6 +1,8 @@
 """Batches: a file of requests in, a file of answers and a file of errors out."""
 
 import json
+import re
+import sqlite3
 from typing import Any, Final
 
 import openai
@@ -8,7 +10,8 @@ import pytest
 from openai.types import Batch
 from openai.types.chat import ChatCompletion
 
-from tests.serving import upload, wait_for
+from tests.local_server.wire import checked, listed, refusal
+from tests.serving import ServerProcess, upload, wait_for
 
 URL: Final = "/v1/chat/completions"
 
@@ -41,8 +44,10 @@ def test_good_and_bad_lines(client: openai.OpenAI, base: str) -> None:
     good = [line(f"good-{n}", base, temperature=0) for n in range(40)]
     bad = [line("hot", base, temperature=9), line("odd", base, colour="red"), line("stream", base, stream=True)]
     batch = run(client, [*good[:20], *bad, *good[20:]], metadata={"key": "1"})
-    raw = client.batches.with_raw_response.retrieve(batch.id)
-    assert not Batch.model_validate_json(raw.text, strict=True).model_extra
+    checked(Batch, client.batches.with_raw_response.retrieve(batch.id).text)
+    assert re.fullmatch(r"batch_[0-9a-zA-Z]+", batch.id)
+    assert (batch.object, batch.endpoint, batch.completion_window) == ("batch", URL, "24h")
+    assert (batch.failed_at, batch.expired_at, batch.cancelling_at, batch.cancelled_at) == (None, None, None, None)
     assert (batch.status, batch.errors, batch.model, batch.metadata) == ("completed", None, base, {"key": "1"})
     assert batch.request_counts is not None
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (43, 40, 3)
@@ -52,9 +57,15 @@ def test_good_and_bad_lines(client: openai.OpenAI, base: str) -> None:
 
     output = lines_of(client, batch.output_file_id)
     assert set(output) == {entry["custom_id"] for entry in good}
+    for name in (batch.output_file_id, batch.error_file_id):
+        file = client.files.retrieve(str(name))
+        assert (file.purpose, file.expires_at) == ("batch_output", file.created_at + 30 * 24 * 3600)
     for entry in output.values():
+        assert set(entry) == {"id", "custom_id", "response", "error"}
+        assert entry["id"].startswith("batch_req_")
+        assert set(entry["response"]) == {"status_code", "request_id", "body"}
         assert (entry["response"]["status_code"], entry["error"]) == (200, None)
-        ChatCompletion.model_validate_json(json.dumps(entry["response"]["body"]), strict=True)
+        checked(ChatCompletion, entry["response"]["body"])
     errors = lines_of(client, batch.error_file_id)
     assert {name: entry["response"]["body"]["error"]["param"] for name, entry in errors.items()} == {
         "hot": "temperature",
@@ -82,6 +93,8 @@ def test_batch_answers_as_chat_does(client: openai.OpenAI, base: str) -> None:
         ([line("a", "nobody")], "model_not_found", 1),
         (["text"], "invalid_type", 1),
         ([{"method": "POST", "url": URL, "body": {}}], "missing_required_parameter", 1),
+        ([line("a", "BASE") | {"colour": "red"}], "unknown_parameter", 1),
+        ([line("a", "BASE", user="\ud800")], "invalid_json_line", 1),
     ],
 )
 def test_a_broken_file_fails_the_batch(
@@ -111,8 +124,34 @@ def test_cancel_keeps_what_is_answered(client: openai.OpenAI, base: str) -> None
     assert ended.cancelled_at is not None
     assert ended.request_counts is not None
     assert ended.request_counts.completed < 3000
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.BadRequestError) as caught:
         client.batches.cancel(batch.id)
+    assert refusal(caught.value.response, 400)["param"] == "batch_id"
+
+
+def test_a_day_is_over(client: openai.OpenAI, server: ServerProcess, base: str) -> None:
+    """What has no answer by then goes to the error file, what has one stays; the clock is put forward in the table."""
+    file = upload(client, [line(str(n), base, temperature=0) for n in range(3000)], "batch")
+    batch = client.batches.create(
+        input_file_id=file.id,
+        endpoint=URL,
+        completion_window="24h",
+        output_expires_after={"anchor": "created_at", "seconds": 7200},
+    )
+    wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+    with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
+        table.execute("update batches set created_at = created_at - 90000 where id = ?", (batch.id,))
+    table.close()
+    ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).expired_at and seen)
+    assert ended.status == "expired"
+    assert ended.request_counts is not None
+    late = lines_of(client, ended.error_file_id)
+    assert len(late) == ended.request_counts.failed > 0
+    assert ended.request_counts.completed + len(late) == ended.request_counts.total == 3000
+    for entry in late.values():
+        assert (entry["response"], entry["error"]["code"]) == (None, "batch_expired")
+    errors = client.files.retrieve(str(ended.error_file_id))
+    assert errors.expires_at == errors.created_at + 7200
 
 
 def test_list_by_page(client: openai.OpenAI) -> None:
@@ -121,5 +160,9 @@ def test_list_by_page(client: openai.OpenAI) -> None:
     assert [batch.id for batch in page.data] == made[:0:-1]
     assert page.has_more
     assert client.batches.list(after=made[1], limit=1).data[0].id == made[0]
-    with pytest.raises(openai.NotFoundError):
-        client.batches.retrieve("batch_0")
+    raw: Any = client.batches.with_raw_response.list(limit=2).http_response.json()
+    assert [batch.id for batch in listed(Batch, raw, ends=True)] == made[:0:-1]
+    for call in (client.batches.retrieve, client.batches.cancel):
+        with pytest.raises(openai.NotFoundError) as caught:
+            call("batch_0")
+        assert refusal(caught.value.response, 404)["param"] == "batch_id"

@@ -1,11 +1,13 @@
-"""Every refusal has OpenAI's shape, status, param and code."""
+"""Every refusal has OpenAI's shape, status, param and code, and a client's mistake is never a 422 or a 5xx."""
 
+import json
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
 import pytest
 
+from tests.local_server.wire import refusal
 from tests.serving import ServerProcess
 
 ASK = [{"role": "user", "content": "x"}]
@@ -17,6 +19,7 @@ class Case(NamedTuple):
     code: str
 
 
+NAN = float("nan")
 CHAT = [
     Case({"messages": None}, "messages", "invalid_type"),
     Case({"messages": []}, "messages", "empty_array"),
@@ -55,6 +58,24 @@ CHAT = [
     ),
     Case({"colour": "red"}, "colour", "unknown_parameter"),
     Case({"metadata": {"k": 1}}, "metadata.k", "invalid_type"),
+    Case({"temperature": NAN}, "temperature", "invalid_type"),
+    Case({"temperature": "hot"}, "temperature", "invalid_type"),
+    Case({"frequency_penalty": 2.5}, "frequency_penalty", "decimal_above_max_value"),
+    Case({"presence_penalty": -3}, "presence_penalty", "decimal_below_min_value"),
+    Case({"logit_bias": {"5": 101}}, "logit_bias.5", "decimal_above_max_value"),
+    Case({"logit_bias": {"word": 1}}, "logit_bias.word", "invalid_value"),
+    Case({"logit_bias": [5]}, "logit_bias", "invalid_type"),
+    Case({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens", "invalid_parameter_combination"),
+    Case({"stream": "yes"}, "stream", "invalid_type"),
+    Case({"stream": True, "stream_options": {"x": 1}}, "stream_options.x", "unknown_parameter"),
+    Case({"messages": [ASK[0] | {"colour": "red"}]}, "messages[0].colour", "unknown_parameter"),
+    Case({"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages[0].role", "invalid_value"),
+    Case({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
+    Case({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    Case({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
+    Case({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
+    Case({"audio": {"voice": "x", "format": "wav"}}, "audio", "unsupported_parameter"),
+    Case({"verbosity": "low"}, "verbosity", "unsupported_parameter"),
     Case({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
     Case({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
     Case({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
@@ -74,6 +95,20 @@ JOB = [
     Case({"method": {"type": "dpo"}}, "method.type", "invalid_value"),
     Case({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "integer_above_max_value"),
     Case({"hyperparameters": {"batch_size": "big"}}, "hyperparameters.batch_size", "invalid_type"),
+    Case({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "integer_below_min_value"),
+    Case({"hyperparameters": {"batch_size": 257}}, "hyperparameters.batch_size", "integer_above_max_value"),
+    Case({"metadata": {"k" * 65: "v"}}, f"metadata.{'k' * 65}", "string_above_max_length"),
+    Case({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
+    Case({"method": {"type": "reinforcement"}}, "method.type", "invalid_value"),
+    Case(
+        {
+            "hyperparameters": {"n_epochs": 1},
+            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+        },
+        "hyperparameters",
+        "invalid_value",
+    ),
+    Case({"colour": "red"}, "colour", "unknown_parameter"),
     Case({"hyperparameters": {"beta": 1}}, "hyperparameters.beta", "unknown_parameter"),
     Case(
         {"method": {"type": "supervised", "supervised": {"hyperparameters": {"learning_rate_multiplier": 0}}}},
@@ -83,15 +118,29 @@ JOB = [
 ]
 
 
+BATCH = [
+    Case({"input_file_id": "file-0"}, "input_file_id", ""),
+    Case({"input_file_id": 7}, "input_file_id", "invalid_type"),
+    Case({"endpoint": "/v1/embeddings"}, "endpoint", "invalid_value"),
+    Case({"completion_window": "1h"}, "completion_window", "invalid_value"),
+    Case({"metadata": {str(n): "v" for n in range(17)}}, "metadata", "array_above_max_length"),
+    Case(
+        {"output_expires_after": {"anchor": "created_at", "seconds": 3599}},
+        "output_expires_after.seconds",
+        "integer_below_min_value",
+    ),
+    Case({"colour": "red"}, "colour", "unknown_parameter"),
+]
+GOOD_BATCH = {"input_file_id": "file-0", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+
+
 def refused(server: ServerProcess, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = httpx2.post(server.base_url + path, json=body)
-    assert answer.status_code == 400, answer.text
-    assert set(answer.json()) == {"error"}
-    error: dict[str, Any] = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["type"] == "invalid_request_error"
-    assert error["message"]
-    return error
+    return refusal(post(server, path, json.dumps(body)), 400)
+
+
+def post(server: ServerProcess, path: str, content: str | bytes) -> httpx2.Response:
+    headers = {"content-type": "application/json"}
+    return httpx2.post(server.base_url + path, content=content, headers=headers, timeout=60)
 
 
 @pytest.mark.parametrize("case", CHAT, ids=str)
@@ -106,6 +155,28 @@ def test_job(server: ServerProcess, base: str, case: Case) -> None:
     error = refused(server, "/fine_tuning/jobs", {"model": base, "training_file": "file-0"} | case.body)
     assert error["param"] == case.param
     assert not case.code or error["code"] == case.code
+
+
+@pytest.mark.parametrize("case", BATCH, ids=str)
+def test_batch(server: ServerProcess, case: Case) -> None:
+    error = refused(server, "/batches", GOOD_BATCH | case.body)
+    assert error["param"] == case.param
+    assert not case.code or error["code"] == case.code
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "missing"),
+    [
+        ("/chat/completions", {"model": "x"}, "messages"),
+        ("/chat/completions", {"messages": ASK}, "model"),
+        ("/fine_tuning/jobs", {"model": "x"}, "training_file"),
+        ("/fine_tuning/jobs", {"training_file": "x"}, "model"),
+        *(("/batches", {key: GOOD_BATCH[key] for key in GOOD_BATCH if key != name}, name) for name in GOOD_BATCH),
+    ],
+)
+def test_missing(server: ServerProcess, path: str, body: dict[str, Any], missing: str) -> None:
+    error = refused(server, path, body)
+    assert (error["param"], error["code"]) == (missing, "missing_required_parameter")
 
 
 def test_what_changes_nothing_is_accepted(client: openai.OpenAI, base: str) -> None:
@@ -124,12 +195,54 @@ def test_what_changes_nothing_is_accepted(client: openai.OpenAI, base: str) -> N
     assert client.chat.completions.create(model=base, messages=ASK, max_completion_tokens=1, **neutral).choices  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", [b"{bad", b"", b'{"a": 1e999, "b": [}'])
-def test_not_json(server: ServerProcess, content: bytes) -> None:
-    headers = {"content-type": "application/json"}
-    answer = httpx2.post(f"{server.base_url}/chat/completions", content=content, headers=headers)
-    assert answer.status_code == 400
-    assert (answer.json()["error"]["param"], answer.json()["error"]["type"]) == (None, "invalid_request_error")
+NO_JSON = [b"{bad", b"", b'{"a": 1e999, "b": [}', b"\xff\xfe\x00", b'{"a":' * 50_000, b'{"a": 1' + b"0" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("content", NO_JSON, ids=lambda content: content[:12])
+@pytest.mark.parametrize("path", ["/chat/completions", "/fine_tuning/jobs", "/batches"])
+def test_not_json(server: ServerProcess, path: str, content: bytes) -> None:
+    error = refusal(post(server, path, content), 400)
+    assert (error["param"], error["code"]) == (None, None)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'"x"', b"7"])
+def test_json_of_another_kind(server: ServerProcess, content: bytes) -> None:
+    assert refusal(post(server, "/chat/completions", content), 400)["param"] is None
+
+
+@pytest.mark.parametrize("place", ["model", "user", "key", "content", "schema"])
+def test_half_a_character(server: ServerProcess, base: str, place: str) -> None:
+    r"""JSON can say \ud800, which is no character; neither a tokenizer nor an answer can take it."""
+    half = "\ud800"
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [half]}}}
+    wrong: dict[str, Any] = {
+        "model": {"model": half},
+        "user": {"user": half},
+        "key": {half: 1},
+        "content": {"messages": [{"role": "user", "content": half}]},
+        "schema": {"response_format": schema},
+    }[place]
+    refused(server, "/chat/completions", {"model": base, "messages": ASK} | wrong)
+
+
+def test_a_long_fault_is_not_sent_back_whole(server: ServerProcess) -> None:
+    error = refused(server, "/chat/completions", {"model": "x", "messages": [{"role": "x" * 10_000, "content": "x"}]})
+    assert len(error["message"]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/files?colour=red", "colour"),
+        ("/models?limit=2", "limit"),
+        ("/batches?order=asc", "order"),
+        ("/fine_tuning/jobs?limit[x]=2", "limit[x]"),
+        ("/files/file-0?purpose=batch", "purpose"),
+    ],
+)
+def test_unknown_query_parameters(server: ServerProcess, path: str, name: str) -> None:
+    error = refusal(httpx2.get(server.base_url + path), 400)
+    assert (error["param"], error["code"]) == (name, "unknown_parameter")
 
 
 def test_json_that_does_not_say_so(server: ServerProcess) -> None:
@@ -140,11 +253,15 @@ def test_json_that_does_not_say_so(server: ServerProcess) -> None:
 
 
 def test_unknown_route_and_wrong_verb(server: ServerProcess) -> None:
-    for verb, path, status in (("GET", "/nothing", 404), ("GET", "/files/", 404), ("PUT", "/files", 405)):
+    for verb, path, status in (
+        ("GET", "/nothing", 404),
+        ("GET", "/files/", 404),
+        ("PUT", "/files", 405),
+        ("OPTIONS", "/models", 405),
+    ):
         answer = httpx2.request(verb, server.base_url + path)
-        error = answer.json()["error"]
-        assert (answer.status_code, error["param"], error["code"]) == (status, None, None)
-        assert answer.headers["x-request-id"]
+        error = refusal(answer, status)
+        assert (error["param"], error["code"]) == (None, None)
     assert httpx2.get(f"{server.base_url}/nothing").json()["error"]["message"] == "Invalid URL (GET /v1/nothing)"
 
 

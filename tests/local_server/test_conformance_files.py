@@ -1,34 +1,46 @@
 """Files: every route, the limits, and memory that does not grow with the upload."""
 
 import io
+import re
 import socket
+import sqlite3
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 import psutil
 import pytest
 from openai.types import FileDeleted, FileObject
 
+from tests.local_server.wire import checked, listed, refusal
 from tests.serving import ServerProcess, example, jsonl, upload
+
+MONTH = 30 * 24 * 3600
 
 
 def test_file_goes_round(client: openai.OpenAI) -> None:
     lines = [example(index) for index in range(3)]
     raw = client.files.with_raw_response.create(file=("train.jsonl", jsonl(lines)), purpose="fine-tune")
-    file = FileObject.model_validate_json(raw.text, strict=True)
+    file = checked(FileObject, raw.text)
+    assert re.fullmatch(r"file-[0-9a-zA-Z]+", file.id)
+    assert abs(file.created_at - time.time()) < 3600
+    assert (file.object, file.expires_at, file.status_details) == ("file", None, None)
     assert (file.filename, file.purpose, file.status) == ("train.jsonl", "fine-tune", "processed")
     assert file.bytes == len(jsonl(lines))
-    assert not file.model_extra
     assert client.files.wait_for_processing(file.id) == client.files.retrieve(file.id) == file
     assert client.files.content(file.id).content == jsonl(lines)
 
     raw_deleted = client.files.with_raw_response.delete(file.id)
-    assert FileDeleted.model_validate_json(raw_deleted.text, strict=True).deleted
+    deleted = checked(FileDeleted, raw_deleted.text)
+    assert (deleted.id, deleted.deleted, deleted.object) == (file.id, True, "file")
     with pytest.raises(openai.NotFoundError, match="No such File object") as caught:
         client.files.content(file.id)
-    assert caught.value.param == "id"
+    assert (caught.value.param, caught.value.code) == ("id", None)
+    for call in (client.files.retrieve, client.files.delete):
+        with pytest.raises(openai.NotFoundError, match=f"No such File object: {file.id}"):
+            call(file.id)
 
 
 def test_lists_by_page_order_and_purpose(client: openai.OpenAI) -> None:
@@ -42,7 +54,80 @@ def test_lists_by_page_order_and_purpose(client: openai.OpenAI) -> None:
     assert [file.id for file in following.data] == made[3:]
     assert not following.has_more
     raw: Any = client.files.with_raw_response.list(purpose="user_data", limit=2).http_response.json()
-    assert (raw["first_id"], raw["last_id"]) == (made[4], made[3])
+    assert [file.id for file in listed(FileObject, raw, ends=True)] == made[:2:-1]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "lifetime"),
+    [
+        ("assistants", None),
+        ("batch", MONTH),
+        ("fine-tune", None),
+        ("vision", None),
+        ("user_data", None),
+        ("evals", None),
+    ],
+)
+def test_purposes(client: openai.OpenAI, purpose: Any, lifetime: int | None) -> None:
+    """A batch's input goes after 30 days, all else stays."""
+    file = upload(client, [example(0)], purpose=purpose)
+    assert (file.purpose, file.expires_at) == (purpose, lifetime and file.created_at + lifetime)
+    assert file.id in {found.id for found in client.files.list(purpose=purpose)}
+    client.files.delete(file.id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"purpose": "batch_output"}, "purpose", "invalid_value"),
+        ({"purpose": "fine-tune-results"}, "purpose", "invalid_value"),
+        ({}, "purpose", "missing_required_parameter"),
+        ({"purpose": "user_data", "colour": "red"}, "colour", "unknown_parameter"),
+        ({"purpose": ["user_data", "vision"]}, "purpose", "invalid_value"),
+        ({"expires_after[seconds]": "3600"}, "expires_after", "invalid_value"),
+        ({"expires_after[anchor]": "now"}, "expires_after[anchor]", "invalid_value"),
+        (
+            {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3599"},
+            "expires_after[seconds]",
+            "integer_below_min_value",
+        ),
+        (
+            {"expires_after[anchor]": "created_at", "expires_after[seconds]": "2592001"},
+            "expires_after[seconds]",
+            "integer_above_max_value",
+        ),
+    ],
+)
+def test_fields_refused(server: ServerProcess, fields: dict[str, Any], param: str, code: str) -> None:
+    if param.startswith("expires"):
+        fields = {"purpose": "user_data"} | fields
+    answer = httpx2.post(f"{server.base_url}/files", files={"file": ("a.txt", b"x")}, data=fields)
+    error = refusal(answer, 400)
+    assert (error["param"], error["code"]) == (param, code)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "multipart/form-data; boundary=b"])
+def test_what_is_no_form(server: ServerProcess, kind: str) -> None:
+    refusal(httpx2.post(f"{server.base_url}/files", content=b"--x", headers={"content-type": kind}), 400)
+    bare = httpx2.post(f"{server.base_url}/files", data={"purpose": "batch", "file": "text"})
+    assert refusal(bare, 400)["param"] == "file"
+
+
+def test_a_thousand_uploads_a_minute(client: openai.OpenAI, server: ServerProcess) -> None:
+    """Told to come again, as by OpenAI; the uploads are put into the account's table to save their time."""
+    columns = "id, created_at, bytes, sha256, filename, purpose"
+    with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
+        rows = [(f"file-crowd{n}", int(time.time()), 1, "", "x", "user_data") for n in range(1000)]
+        table.executemany(f"insert into files ({columns}) values (?, ?, ?, ?, ?, ?)", rows)
+    try:
+        with pytest.raises(openai.RateLimitError) as caught:
+            upload(client, [example(0)])
+        assert (caught.value.code, caught.value.type) == ("rate_limit_exceeded", "requests")
+        assert int(caught.value.response.headers["retry-after"]) >= 1
+    finally:
+        with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
+            table.execute("delete from files where id like 'file-crowd%'")
+    table.close()
 
 
 def test_expiry_is_recorded(client: openai.OpenAI) -> None:

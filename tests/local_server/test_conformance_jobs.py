@@ -2,8 +2,8 @@
 
 import csv
 import io
-import json
 import re
+import time
 from typing import Any
 
 import openai
@@ -12,8 +12,10 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
+from tests.local_server.wire import checked, listed
 from tests.serving import ServerProcess, example, finished, steps_of, upload, wait_for
 
+SUFFIX = ("user_provided_suffix",)  # sent by OpenAI, unknown to the package
 STEPS = 12  # of the fixture `tuned`: 24 examples, batches of 8, 4 epochs
 
 
@@ -24,8 +26,9 @@ def training_file(client: openai.OpenAI) -> FileObject:
 
 def test_finished_job(client: openai.OpenAI, tuned: FineTuningJob, base: str) -> None:
     raw = client.fine_tuning.jobs.with_raw_response.retrieve(tuned.id)
-    job = FineTuningJob.model_validate_json(raw.text, strict=True)
-    assert set(job.model_extra or {}) == {"user_provided_suffix"}
+    job = checked(FineTuningJob, raw.text, SUFFIX)
+    assert re.fullmatch(r"ftjob-[0-9a-zA-Z]+", job.id)
+    assert (job.user_provided_suffix, job.metadata) == ("first try", {"purpose": "tuned"})  # type: ignore[attr-defined]
     assert (job.status, job.model, job.error, job.integrations) == ("succeeded", base, None, [])
     assert re.fullmatch(r"ft:tiny:local:first-try:[0-9a-z]{8}", job.fine_tuned_model or "")
     assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size) == (4, 8)
@@ -47,9 +50,10 @@ def test_events_tell_the_story(client: openai.OpenAI, tuned: FineTuningJob) -> N
     events = list(page)[::-1]
     assert len({event.id for event in events}) == len(events)
     raw: Any = client.fine_tuning.jobs.with_raw_response.list_events(tuned.id, limit=100).http_response.json()
-    assert [FineTuningJobEvent.model_validate_json(json.dumps(e), strict=True).id for e in raw["data"]] == [
-        event.id for event in events[::-1]
-    ]
+    listed_events = listed(FineTuningJobEvent, raw, ends=False)
+    assert [event.id for event in listed_events] == [event.id for event in events[::-1]]
+    assert all(re.fullmatch(r"ftevent-[0-9a-zA-Z]+", event.id) for event in listed_events)
+    assert [event.created_at for event in events] == sorted(event.created_at for event in events)
     told = [event.message for event in events if event.type == "message"]
     story = ["Created", "Validating training file", "Files validated", "started", "Fetching weights"]
     story += ["Checkpoint created at step"] * 4 + ["New fine-tuned model created", "successfully completed"]
@@ -71,13 +75,14 @@ def test_metrics_events(client: openai.OpenAI, tuned: FineTuningJob) -> None:
 
 def test_last_three_checkpoints_stay(client: openai.OpenAI, tuned: FineTuningJob, server: ServerProcess) -> None:
     raw: Any = client.fine_tuning.jobs.checkpoints.with_raw_response.list(tuned.id).http_response.json()
-    found = [FineTuningJobCheckpoint.model_validate_json(json.dumps(c), strict=True) for c in raw["data"]]
+    found = listed(FineTuningJobCheckpoint, raw, ends=True)
+    assert all(re.fullmatch(r"ftckpt_[0-9a-zA-Z]+", checkpoint.id) for checkpoint in found)
+    assert {checkpoint.fine_tuning_job_id for checkpoint in found} == {tuned.id}
     assert [checkpoint.step_number for checkpoint in found] == [12, 9, 6]
     assert [checkpoint.fine_tuned_model_checkpoint for checkpoint in found] == [
         f"{tuned.fine_tuned_model}:ckpt-step-{step}" for step in (12, 9, 6)
     ]
     assert found[0].metrics.full_valid_loss is not None
-    assert (raw["first_id"], raw["last_id"]) == (found[0].id, found[-1].id)
     assert [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(tuned.id, limit=1)] == [12, 9, 6]
     assert not list((server.data_dir / "models" / tuned.id).rglob("step-3"))
 
@@ -90,6 +95,29 @@ def test_result_file_is_plain_csv(client: openai.OpenAI, tuned: FineTuningJob) -
     assert list(rows[0]) == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     assert all(float(row["train_loss"]) > 0 for row in rows)
+
+
+def test_a_new_job_has_the_shape(client: openai.OpenAI, base: str) -> None:
+    """It fails at once, for want of examples; legacy `hyperparameters` and `method` are both answered."""
+    file = upload(client, [example(0)])
+    raw = client.fine_tuning.jobs.with_raw_response.create(
+        model=base, training_file=file.id, seed=77, hyperparameters={"n_epochs": 3, "learning_rate_multiplier": 0.5}
+    )
+    job = checked(FineTuningJob, raw.text, SUFFIX)
+    assert (job.status, job.object, job.seed, job.model) == ("validating_files", "fine_tuning.job", 77, base)
+    assert (job.fine_tuned_model, job.finished_at, job.trained_tokens, job.error) == (None, None, None, None)
+    assert (job.result_files, job.training_file, job.validation_file) == ([], file.id, None)
+    assert abs(job.created_at - time.time()) < 3600
+    wanted = {"n_epochs": 3, "batch_size": "auto", "learning_rate_multiplier": 0.5}
+    assert job.hyperparameters.model_dump() == wanted
+    assert job.method is not None
+    assert (job.method.type, job.method.dpo, job.method.reinforcement) == ("supervised", None, None)
+    assert job.method.supervised is not None
+    assert job.method.supervised.model_dump() == {"hyperparameters": wanted}
+    ended = client.fine_tuning.jobs.with_raw_response.retrieve(finished(client, job.id).id)
+    assert checked(FineTuningJob, ended.text, SUFFIX).status == "failed"
+    page: Any = client.fine_tuning.jobs.with_raw_response.list(limit=2).http_response.json()
+    assert listed(FineTuningJob, page, SUFFIX, ends=False)[0].id == job.id
 
 
 def test_pause_resume_cancel(
