@@ -142,7 +142,7 @@ def test_a_day_is_over(client: openai.OpenAI, server: ServerProcess, base: str) 
     with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
         table.execute("update batches set created_at = created_at - 90000 where id = ?", (batch.id,))
     table.close()
-    ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).expired_at and seen)
+    ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).expired_at is not None and seen)
     assert ended.status == "expired"
     assert ended.request_counts is not None
     late = lines_of(client, ended.error_file_id)

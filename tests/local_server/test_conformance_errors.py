@@ -215,14 +215,14 @@ def test_half_a_character(server: ServerProcess, base: str, place: str) -> None:
     r"""JSON can say \ud800, which is no character; neither a tokenizer nor an answer can take it."""
     half = "\ud800"
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [half]}}}
-    wrong: dict[str, Any] = {
+    wrong: dict[str, dict[str, Any]] = {
         "model": {"model": half},
         "user": {"user": half},
         "key": {half: 1},
         "content": {"messages": [{"role": "user", "content": half}]},
         "schema": {"response_format": schema},
-    }[place]
-    refused(server, "/chat/completions", {"model": base, "messages": ASK} | wrong)
+    }
+    refused(server, "/chat/completions", {"model": base, "messages": ASK} | wrong[place])
 
 
 def test_a_long_fault_is_not_sent_back_whole(server: ServerProcess) -> None:

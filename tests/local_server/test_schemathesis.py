@@ -28,7 +28,7 @@ made_up = settings(
 
 @pytest.fixture(scope="module")
 def operations(server: ServerProcess) -> list[Any]:
-    page = schemathesis.openapi.from_url(f"{server.base_url.removesuffix('/v1')}/openapi.json")
+    page: Any = schemathesis.openapi.from_url(f"{server.base_url.removesuffix('/v1')}/openapi.json")
     return [found.ok() for found in page.get_all_operations()]
 
 
@@ -38,7 +38,9 @@ def test_no_request_breaks_the_server(operations: list[Any], base: str, mode: Ge
     assert len(operations) == 22
     for operation in operations:
         if mode is GenerationMode.POSITIVE or operation.body or operation.query:
-            given(operation.as_strategy(generation_mode=mode))(made_up(_attempt(base)))()
+            strategy: Any = operation.as_strategy(generation_mode=mode)
+            made_of: Any = given(strategy)
+            made_of(made_up(_attempt(base)))()
 
 
 def _attempt(base: str) -> Any:

@@ -34,7 +34,7 @@ def test_every_route_asks_for_the_key(strict: ServerProcess, route: str) -> None
     url = strict.base_url.removesuffix("/v1") + path
     assert refusal(httpx2.request(verb, url), 401)["code"] is None
     for wrong in ("sesame-78", f"{KEY}x", "sesame", "\u00e4"):
-        error = refusal(httpx2.request(verb, url, headers={"authorization": f"Bearer {wrong}".encode()}), 401)
+        error = refusal(httpx2.request(verb, url, headers={b"authorization": f"Bearer {wrong}".encode()}), 401)
         assert (error["code"], error["param"]) == ("invalid_api_key", None)
         assert wrong not in error["message"]
 
