@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reviewtune.config import Prices
-from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL
+from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
 from reviewtune.pricing import training_cost
 from reviewtune.prompts import Line, Message, Prompt
@@ -55,20 +55,14 @@ def read_lines(path: Path) -> list[Line]:
         DataError: a line that is no JSON object with messages; with its number.
     """
     lines: list[Line] = []
-    try:
-        content = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
     # By line feeds alone: splitlines() would also cut at the line separators of Unicode that a review may hold.
-    for number, text in enumerate(content.split("\n"), start=1):
+    for number, text in enumerate(decoded(path).split("\n"), start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path} line {number}: no JSON ({error.msg}); mend it, or run `dvc repro format`"
-            ) from error
+        except (ValueError, RecursionError) as error:  # besides broken JSON: endless digits, endless brackets
+            raise DataError(f"{path} line {number}: no JSON ({error}); mend it, or run `dvc repro format`") from error
         if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
             raise DataError(
                 f'{path} line {number}: wants an object {{"messages": [...]}}; mend it, or run `dvc repro format`'
@@ -123,6 +117,15 @@ def _encoding() -> Any:  # noqa: ANN401 - the library ships no types
 
 
 def _fault(messages: list[Message], prompt: Prompt | None) -> str | None:
+    if found := form_fault(messages):
+        return found
+    if prompt is not None and prompt.parse(messages[-1]["content"]) is None:
+        return f"the answer {messages[-1]['content']!r} names no label of {', '.join(prompt.labels)}"
+    return None
+
+
+def form_fault(messages: Sequence[Any]) -> str | None:
+    """The rule of the protocol that an example breaks, whatever its task; None for a good one."""
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             return f"a message's role must be one of {', '.join(ROLES)}"
@@ -133,8 +136,6 @@ def _fault(messages: list[Message], prompt: Prompt | None) -> str | None:
         return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
     if "user" not in roles:
         return "no user message"
-    if prompt is not None and prompt.parse(messages[-1]["content"]) is None:
-        return f"the answer {messages[-1]['content']!r} names no label of {', '.join(prompt.labels)}"
     if (size := count_tokens(messages)) > MAX_TOKENS:
         return f"{size} tokens, at most {MAX_TOKENS} are allowed"
     return None

@@ -104,6 +104,33 @@ def compare(
 
 
 @app.command()
+def check_data(
+    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV, or a chat JSONL")],
+    data: Annotated[str | None, typer.Option(help="conf/data/NAME.yaml; default: the one whose path is FILE")] = None,
+    text_column: Annotated[str | None, typer.Option(help="the column that holds the review")] = None,
+    label_column: Annotated[str | None, typer.Option(help="the column that holds the label")] = None,
+    second_label_column: Annotated[str | None, typer.Option(help="the column of a second annotator's label")] = None,
+    out: Annotated[Path | None, typer.Option(help="write the report as one HTML page that opens offline")] = None,
+    label_errors: Annotated[Path | None, typer.Option(help="write the likely label errors, ranked, as CSV")] = None,
+    mask: Annotated[Path | None, typer.Option(help="write a copy with personal data masked; never overwrites")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything that was found as JSON")] = False,
+    finetune: Annotated[bool, typer.Option("--finetune", help="add four fine-tunes, for their own curve")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="start the fine-tunes without asking")] = False,
+) -> None:
+    """Look for what spoils a fine-tune: faults, duplicates, doubtful labels, personal data, too few reviews.
+
+    Without a network and without cost, but for --finetune, which shows an estimate first. Exit status 1 when the
+    pipeline would refuse the file.
+
+    Example: reviewtune check-data data/raw/reviews_en.csv --out report.html --label-errors doubtful.csv
+    """
+    from reviewtune.checkup import Wishes, check_data
+
+    columns = (text_column, label_column, second_label_column)
+    check_data(file, data, Wishes(columns, out, label_errors, mask, as_json, finetune, yes))
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
     """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
     from reviewtune.config import load_params, project_root

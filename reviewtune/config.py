@@ -55,6 +55,7 @@ class Data(Section):
     slices: tuple[str, ...]
     conflicts: Literal["refuse", "majority", "drop"]
     max_characters: Annotated[int, Field(ge=1)]
+    mask_personal: bool
     train_size: Literal["all"] | Annotated[int, Field(ge=10)]
     labels: Annotated[dict[LabelName, Text], Field(min_length=2)]
 

@@ -11,7 +11,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from reviewtune.errors import DataError
 MIN_ROWS_PER_LABEL = 4  # fewer, and a label cannot stand in the training, validation and test split
 ADVISED_EXAMPLES = 100
 ADVISED_PER_LABEL = 10
+NAME_COLUMNS = "name your columns in conf/data/NAME.yaml, columns"
 COLUMNS = ("review_id", "text", "label", "label_second", "language")
 
 
@@ -54,11 +55,20 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
     Raises:
         DataError: no such file, not UTF-8 (with the line), empty, a required column missing, or a broken row.
     """
-    reader = csv.DictReader(io.StringIO(_decoded(path)), strict=True)
-    found = reader.fieldnames or []
+    reader = csv.DictReader(io.StringIO(decoded(path)), strict=True)
+    try:
+        found = reader.fieldnames or []
+    except csv.Error as error:
+        raise DataError(f"{path} line 1: {error}; save the file as a CSV with ordinary line breaks") from error
+    if repeated := [name for name, count in Counter(found).items() if count > 1]:
+        raise DataError(
+            f"{path}: column '{repeated[0]}' stands in the header {found.count(repeated[0])} times; rename one"
+        )
     if missing := [name for name in required if name not in found]:
         have = f"it has {', '.join(found)}" if found else "it is empty"
-        raise DataError(f"{path}: no column '{missing[0]}': {have}; name your columns in conf/data/NAME.yaml, columns")
+        other = next((sign for sign in ";\t|" if len(found) == 1 and sign in found[0]), None)
+        todo = f"separate the columns with commas, not {other!r}" if other else NAME_COLUMNS
+        raise DataError(f"{path}: no column '{missing[0]}': {have}; {todo}")
     rows = []
     try:
         for cells in reader:
@@ -75,8 +85,10 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
     return rows
 
 
-def prepare(path: Path, data: Data) -> Prepared:
+def prepare(path: Path, data: Data, clean: Callable[[str], str] = str) -> Prepared:
     """Check every row against the data set's configuration, merge exact duplicates, settle conflicts.
+
+    `clean` changes each text before duplicates are looked for; personal_data.cleaner makes one that masks.
 
     Raises:
         DataError: as `read_rows`; an unknown label; an empty or over-long review; conflicting labels under the
@@ -85,9 +97,10 @@ def prepare(path: Path, data: Data) -> Prepared:
     columns = data.columns
     wanted = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label)), *data.slices]
     rows = read_rows(path, wanted)
-    _refuse_first(path, [fault for row in rows if (fault := _fault(row, data))])
+    _refuse_first(path, [found for row in rows if (found := fault(row, data))])
     table = pd.DataFrame([_record(row, data) for row in rows], columns=[*COLUMNS, *data.slices], dtype=str)
     _refuse_repeated_ids(path, table)
+    table["text"] = table["text"].map(clean)
     kept, conflicts = _merge_duplicates(path, table, data)
     _refuse_rare_labels(path, kept, data)
     return Prepared(kept, len(table) - len(kept), conflicts)
@@ -103,7 +116,12 @@ def write_reviews(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, lineterminator="\n")
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """The file's text, without a byte order mark.
+
+    Raises:
+        DataError: no such file, or not UTF-8, with the line.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -123,7 +141,8 @@ def _width(cells: dict[str, str]) -> int:
     return len(present) + len(cells.get(None, []))  # type: ignore[call-overload] # csv's key for a surplus
 
 
-def _fault(row: Row, data: Data) -> str | None:
+def fault(row: Row, data: Data) -> str | None:
+    """What `prepare` refuses in a row, with its line and the way out; None for a good one."""
     text, label = normalise(row.cells[data.columns.text]), row.cells[data.columns.label].strip()
     if not text:
         return f"line {row.line}: the review is empty; remove the row or fill in its text"

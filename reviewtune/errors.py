@@ -19,7 +19,13 @@ from contextlib import contextmanager
 
 
 class ReviewtuneError(Exception):
-    """Base of all errors that are the user's to mend; shown without a traceback."""
+    """Base of all errors that are the user's to mend; shown without a traceback.
+
+    One line, whatever line breaks a stranger's file puts into the message.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class ConfigError(ReviewtuneError):

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,10 @@ from reviewtune.dataset import sha256, write_reviews
 from reviewtune.errors import DataError
 from reviewtune.files import write_json
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+SLICE = 1_000  # texts compared at once with all others
 METHOD = "cosine of character 3-5-gram counts, case and punctuation aside"
 
 
@@ -35,11 +39,21 @@ def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
 
     # Hashed counts, no idf: how alike two texts are must not depend on which others are compared in the same call.
     vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
-    similarity = (vectorizer.transform(left) @ vectorizer.transform(right).T).tocoo()
-    close = similarity.data >= threshold - 1e-9
-    rows, columns, values = similarity.row[close], similarity.col[close], similarity.data[close]
+    one, other = vectorizer.transform(left), vectorizer.transform(right).T.tocsr()
+    # In slices: nearly every pair shares some 3-gram, so the whole product of 20,000 texts would not fit the memory.
+    found = [_close(one[start : start + SLICE] @ other, start, threshold) for start in range(0, len(left), SLICE)]
+    if not found:
+        return []
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((columns, rows, -values))
     return [Pair(int(rows[i]), int(columns[i]), float(values[i])) for i in order]
+
+
+def _close(similarity: "csr_matrix", start: int, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and value of the entries that reach the threshold; the first row is row `start` of the whole."""
+    entries = similarity.tocoo()
+    close = entries.data >= threshold - 1e-9
+    return entries.row[close] + start, entries.col[close], entries.data[close]
 
 
 def near_duplicates(texts: list[str], threshold: float) -> list[Pair]:
@@ -55,7 +69,7 @@ def split(reviews: pd.DataFrame, settings: Split, *, train_size: int | str) -> S
     Raises:
         DataError: too few groups of a label to stand on every side, or a train_size beyond what there is.
     """
-    groups = _groups(reviews["text"].tolist(), settings.similarity)
+    groups = duplicate_groups(reviews["text"].tolist(), settings.similarity)
     rest, test = _cut(groups, reviews["label"], settings.test, settings.seed, "test")
     train, valid = _cut(groups[rest], reviews["label"].iloc[rest], settings.validation, settings.seed, "validation")
     train, valid = rest[train], rest[valid]
@@ -69,7 +83,8 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.casefold()).strip() or text
 
 
-def _groups(texts: list[str], threshold: float) -> np.ndarray:
+def duplicate_groups(texts: list[str], threshold: float) -> np.ndarray:
+    """A number for each text [n]; near-duplicates, and theirs in turn, bear the same one."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -7,11 +7,13 @@ from reviewtune.datareport import describe, to_markdown
 from reviewtune.dataset import prepare, write_reviews
 from reviewtune.errors import one_line_errors
 from reviewtune.files import write_json, write_text
+from reviewtune.personal_data import cleaner
 
 
 def main() -> None:
     config = load_params()
-    prepared = prepare(config.data.path, config.data)
+    clean = cleaner(config.data.language, enabled=config.data.mask_personal)
+    prepared = prepare(config.data.path, config.data, clean)
     facts = describe(prepared, config.data, similarity=config.split.similarity)
     write_reviews(prepared.reviews, Path("data/labeled.csv"))
     write_json(facts, Path("reports/data.json"))

@@ -21,6 +21,7 @@ def settings(config: Config, **changes: object) -> Data:
         "slices": [],
         "conflicts": "refuse",
         "max_characters": 8000,
+        "mask_personal": False,
         "train_size": "all",
         "labels": {"late": "came late", "broken": "came broken"},
     }

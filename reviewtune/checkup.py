@@ -1,0 +1,136 @@
+"""The command `reviewtune check-data`: read, examine, write what was wished for, say what was found."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from reviewtune import doctor_page
+from reviewtune.checks import Level
+from reviewtune.config import Data, load_params, project_root
+from reviewtune.dataset import sha256
+from reviewtune.doctor import SIMILARITY, Diagnosis, examine, write_masked
+from reviewtune.errors import ConfigError, DataError
+from reviewtune.files import write_text
+from reviewtune.label_errors import COLUMNS
+from reviewtune.labelled_file import LabelledFile, data_for, read
+from reviewtune.learning_curve import Curve
+from reviewtune.troubles import AUTO_EPOCHS
+
+REFUSED = ("format", "labels", "conflicts")  # checks whose problems stop the pipeline
+SIGNS: dict[Level, tuple[str, str]] = {
+    "problem": ("red", "problem"),
+    "notice": ("yellow", "look"),
+    "fine": ("green", "fine"),
+    "unknown": ("dim", "unknown"),
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The command's options; None and False are what was not wished for."""
+
+    columns: tuple[str | None, str | None, str | None]  # text, label, second label
+    out: Path | None
+    label_errors: Path | None
+    mask: Path | None
+    as_json: bool
+    finetune: bool
+    yes: bool
+
+
+def check_data(path: Path, name: str | None, wishes: Wishes) -> None:
+    """Examine a file and write the files that were wished for.
+
+    Raises:
+        DataError: the file cannot be read, a wished file would overwrite something, or the pipeline would refuse it.
+    """
+    root = project_root()
+    _refuse_bad_targets(path, wishes)
+    data = data_for(path, name, root / "conf") if name or (root / "conf").exists() else None
+    text, label, second = wishes.columns
+    file = read(path, data, text_column=text, label_column=label, second_label_column=second)
+    tuned = _tuned(file, data, root, agreed=wishes.yes) if wishes.finetune else None
+    reports = Path(os.path.relpath(root / "reports"))
+    diagnosis = examine(file, reports=reports, similarity=SIMILARITY, n_epochs=_epochs(root), tuned=tuned)
+    written = _write(diagnosis, wishes)
+    if wishes.as_json:
+        print(json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=True))
+    else:
+        _show(diagnosis)
+    for line in written:
+        print(line, file=sys.stderr)
+    _refuse(diagnosis)
+
+
+def _tuned(file: LabelledFile, data: Data | None, root: Path, *, agreed: bool) -> Curve | None:
+    """The fine-tune's learning curve, after the user has seen what it takes; None when that was too much."""
+    from reviewtune import tuned_curve
+
+    config = load_params(root / "params.yaml")
+    labels = data.labels if data else dict.fromkeys(file.labels, "-")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
+    planned = tuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
+    print(tuned_curve.estimate(planned, config), file=sys.stderr)
+    if not agreed and not sys.stdin.isatty():
+        raise DataError("--finetune wants --yes where nobody can be asked; nothing was started")
+    return tuned_curve.measure(planned, config) if agreed or typer.confirm("Start them?", err=True) else None
+
+
+def _epochs(root: Path) -> int:
+    """Of the job whose curve stands in reports/, as far as params.yaml can tell."""
+    try:
+        chosen = load_params(root / "params.yaml").training.n_epochs
+    except ConfigError:  # check-data works outside a project, too
+        return AUTO_EPOCHS
+    return AUTO_EPOCHS if chosen == "auto" else chosen
+
+
+def _refuse_bad_targets(path: Path, wishes: Wishes) -> None:
+    targets = [target for target in (wishes.out, wishes.label_errors, wishes.mask) if target]
+    for target in targets:
+        if target.resolve() == path.resolve():
+            raise DataError(f"{target}: is the file to be checked; give what is written another name")
+    if len({target.resolve() for target in targets}) < len(targets):
+        raise DataError(f"{targets[0]}: --out, --label-errors and --mask want different files")
+    if wishes.out:
+        doctor_page.refuse_foreign(wishes.out, doctor_page.GENERATOR)
+    if wishes.label_errors:
+        doctor_page.refuse_foreign(wishes.label_errors, ",".join(COLUMNS))
+    if wishes.mask and wishes.mask.exists():
+        raise DataError(f"{wishes.mask}: is there already and is not overwritten; give --mask another name")
+
+
+def _write(diagnosis: Diagnosis, wishes: Wishes) -> list[str]:
+    said = []
+    if wishes.out:
+        doctor_page.write(diagnosis, wishes.out)
+        said.append(f"report: {wishes.out}")
+    if wishes.label_errors:
+        write_text(diagnosis.suspects.to_csv(index=False, lineterminator="\n"), wishes.label_errors)
+        said.append(f"likely label errors: {wishes.label_errors} ({len(diagnosis.suspects)} rows)")
+    if wishes.mask:
+        said.append(f"masked copy: {wishes.mask} ({write_masked(diagnosis.file, wishes.mask)} reviews changed)")
+    return said
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=str(diagnosis.file.path), title_justify="left", show_header=False, box=None, padding=(0, 1))
+    for check in diagnosis.checks:
+        colour, word = SIGNS[check.level]
+        said = Text(check.says) if not check.do else Text.assemble(check.says, ("\n" + check.do, "italic dim"))
+        table.add_row(Text(word, style=colour), Text(check.title, style="bold"), said)
+    Console().print(table)
+
+
+def _refuse(diagnosis: Diagnosis) -> None:
+    if bad := [check for check in diagnosis.problems if check.name in REFUSED]:
+        says = " ".join("; ".join(f"{check.title.lower()}: {check.says}" for check in bad).split())
+        raise DataError(f"{diagnosis.file.path}: the pipeline would refuse this file: {says}")
