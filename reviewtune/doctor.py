@@ -50,7 +50,10 @@ def examine(
     n_epochs: int = troubles.AUTO_EPOCHS,
     tuned: Curve | None = None,
 ) -> Diagnosis:
-    """Run every check; `n_epochs` is that of the job in `reports`, `tuned` is the fine-tune's own learning curve, where it was asked for."""
+    """Run every check.
+
+    `n_epochs` is that of the job in `reports`; `tuned` is the fine-tune's own learning curve, where it was asked for.
+    """
     with progress_bar("checking", total=3) as step:
         simple: list[Callable[[], Check]] = [
             lambda: checks.format_(file),

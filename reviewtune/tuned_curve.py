@@ -6,10 +6,10 @@ killed goes on where it was, and nothing is paid twice.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import openai
 import pandas as pd
 
 from reviewtune import chat
@@ -17,13 +17,12 @@ from reviewtune.client import connect
 from reviewtune.config import Config
 from reviewtune.errors import DataError
 from reviewtune.finetuning import Order, finetune
-from reviewtune.inference import Request, ask
+from reviewtune.inference import Request, Terms, ask
 from reviewtune.learning_curve import SHARES, Curve, judge
 from reviewtune.pricing import training_cost
 from reviewtune.prompts import Prompt
 from reviewtune.splits import duplicate_groups, split
-
-AUTO_EPOCHS = 3  # what providers choose for a few hundred examples
+from reviewtune.training_budget import allow_training, epochs_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Plan:
 
     sizes: tuple[int, ...]
     orders: tuple[Order, ...]
-    tokens: int  # of one epoch of all four
+    tokens: int  # that all four train on, in all epochs
     test: pd.DataFrame
     prompt: Prompt
 
@@ -58,23 +57,22 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
         training, validation = (folder / str(size) / f"{name}_data.jsonl" for name in ("training", "validation"))
         chat.write_lines(training, chat.lines_of(part.train, prompt))
         chat.write_lines(validation, chat.lines_of(part.valid, prompt))
-        tokens += chat.check(training, prompt).tokens
-        orders.append(Order(training, validation, config.provider, config.training))
+        tokens += chat.check(training, prompt).tokens * epochs_of(config.training, size)
+        rules = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
+        allow = partial(allow_training, training, *rules)
+        orders.append(Order(training, validation, config.provider, config.training, allow))
     return Plan(sizes, tuple(orders), tokens, whole.test, prompt)
 
 
 def estimate(planned: Plan, config: Config) -> str:
     """What the jobs will take, in one line, before anything is paid."""
-    epochs = AUTO_EPOCHS if config.training.n_epochs == "auto" else config.training.n_epochs
-    tokens, priced_as = planned.tokens * epochs, config.provider.priced_as
-    money = "no charge by token"
+    priced_as, money = config.provider.priced_as, "no charge by token"
     if priced_as is not None:
-        money = (
-            f"about ${training_cost(tokens, config.prices.models[priced_as]):.2f} at the prices of {config.prices.date}"
-        )
+        usd = training_cost(planned.tokens, config.prices.models[priced_as])
+        money = f"about ${usd:.2f} by the price book"
     return (
         f"{len(planned.sizes)} fine-tuning jobs on {config.provider.base_model} ({config.provider.kind}): "
-        f"{', '.join(map(str, planned.sizes))} reviews, {epochs} epochs each, {tokens:,} tokens in all, {money}; "
+        f"{', '.join(map(str, planned.sizes))} reviews, {planned.tokens:,} tokens, {money}; "
         f"then {len(planned.test)} reviews to each of the models"
     )
 
@@ -87,17 +85,19 @@ def measure(planned: Plan, config: Config) -> Curve:
         ProviderError: the provider refused or could not be reached.
     """
     with connect(config.provider) as client:
-        columns = [_right(client, finetune(client, order).model, planned, config) for order in planned.orders]
+        models = [finetune(client, order).model for order in planned.orders]
+    columns = [_right(model, planned, config) for model in models]
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
     name = f"fine-tuned {config.provider.base_model}"
     return judge(name, planned.sizes, np.column_stack(columns), groups, seed=config.evaluation.seed)
 
 
-def _right(client: openai.OpenAI, model: str, planned: Plan, config: Config) -> Sequence[float]:
+def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:
     how, provider = config.evaluation, config.provider
     schema = planned.prompt.response_format if provider.structured_output else None
     request = Request(model, schema, how.temperature, how.max_tokens, how.seed)
     chats = [planned.prompt.messages(text) for text in planned.test["text"]]
-    answers = ask(client, request, chats, concurrency=provider.concurrency, title=model).answers
+    terms = Terms.of(provider, how, config.prices, "finetuned")
+    answers = ask(terms, request, chats, title=model).answers
     labels = zip(answers, planned.test["label"], strict=True)
     return [float(planned.prompt.parse(answer.text) == label) for answer, label in labels]

@@ -255,12 +255,20 @@ def test_the_fine_tunes_own_curve_through_a_real_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     table = opened(invented(26), tmp_path).table
-    provider = {"kind": "local", "base_url": server.base_url, "base_model": base, "priced_as": None}
+    provider = {
+        "kind": "local",
+        "base_url": server.base_url,
+        "base_model": base,
+        "priced_as": None,
+        "structured_output": False,
+    }
     changed = config.model_copy(
         update={
             "data": config.data.model_copy(update={"labels": dict.fromkeys(WORDS, "-")}),
             "provider": config.provider.model_copy(update=provider),
             "training": config.training.model_copy(update={"n_epochs": 1, "batch_size": 16}),
+            "evaluation": config.evaluation.model_copy(update={"max_tokens": 4}),
+            "prompt": config.prompt.model_copy(update={"answer": "label"}),
         }
     )
     planned = tuned_curve.plan(table, changed, tmp_path / "work")
