@@ -15,7 +15,7 @@ from reviewtune.checks import Check, Level
 from reviewtune.comparison import Arm, load_arm
 from reviewtune.errors import DataError
 from reviewtune.learning_curve import DOUBLE, Curve
-from reviewtune.statistics import accuracy_difference, mcnemar, verdict
+from reviewtune.statistics import Interval, accuracy_difference, mcnemar, verdict
 
 MORE = "Too little data?"
 LOSS = "Does the validation loss fall?"
@@ -24,7 +24,6 @@ NO_RUN = "run `dvc repro` first: this is read from the reports that it leaves"
 AUTO_EPOCHS = 3  # what providers choose for a few hundred examples
 NOT_LEARNING = ("diverged", "stagnant")  # kinds of advice
 BARELY = 0.98  # a loss whose best is above this share of its first has not fallen
-PROMPTED = ("zero_shot", "few_shot", "few_shot_cot")
 
 
 def too_little_data(curves: list[Curve], reason: str = "") -> Check:
@@ -77,7 +76,7 @@ def worse_than_base(arms: Path, *, seed: int) -> Check:
     """From reports/arms/*: the fine-tuned arm against the best arm of the model that is only prompted."""
     name = "worse_than_base"
     try:
-        tuned, prompted = load_arm(arms / "finetuned"), [load_arm(arms / one) for one in _prompted(arms)]
+        tuned, prompted = load_arm(arms / "finetuned"), _prompted(arms)
     except DataError as error:
         return Check(name, WORSE, "unknown", str(error), NO_RUN)
     if not prompted:
@@ -85,8 +84,8 @@ def worse_than_base(arms: Path, *, seed: int) -> Check:
     base = max(prompted, key=lambda arm: arm.accuracy.value)
     try:
         difference, p = _difference(tuned, base, seed)
-    except (KeyError, DataError):
-        return Check(name, WORSE, "unknown", f"finetuned and {base.name} answered different reviews", NO_RUN)
+    except DataError as error:
+        return Check(name, WORSE, "unknown", str(error), NO_RUN)
     judged = verdict(difference, p)
     says = f"{tuned.accuracy.value:.1%} fine-tuned, {base.accuracy.value:.1%} {base.name}: {difference.value:+.1%} "
     says += f"({difference.low:+.1%} to {difference.high:+.1%}), {judged}"
@@ -121,14 +120,23 @@ def _validation(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"step": known["step"].astype(int), "loss": known[which]})
 
 
-def _prompted(arms: Path) -> list[str]:
-    return [name for name in PROMPTED if (arms / name / "metrics.json").exists()]
+def _prompted(arms: Path) -> list[Arm]:
+    found = [load_arm(folder) for folder in sorted(arms.iterdir()) if (folder / "metrics.json").exists()]
+    return [arm for arm in found if arm.kind == "prompt"]
 
 
-def _difference(tuned: Arm, base: Arm, seed: int) -> tuple[Any, float]:
-    ids = tuned.predictions["review_id"].tolist()
-    one, other = tuned.correct(ids), base.correct(ids)
-    return accuracy_difference(one, other, seed=seed), mcnemar(one, other).p
+def _difference(tuned: Arm, base: Arm, seed: int) -> tuple[Interval, float]:
+    """Of the accuracies on the same reviews, with the exact test's p.
+
+    Raises:
+        DataError: the arms answered different reviews.
+    """
+    one, other = (arm.predictions[["review_id", "label", "predicted"]] for arm in (tuned, base))
+    both = one.merge(other, on=["review_id", "label"], suffixes=("", "_base"))
+    if len(both) != len(one) or len(both) != len(other):
+        raise DataError(f"finetuned and {base.name} answered different reviews")
+    right = (both["label"] == both["predicted"]).tolist(), (both["label"] == both["predicted_base"]).tolist()
+    return accuracy_difference(*right, seed=seed), mcnemar(*right).p
 
 
 def _by_label(tuned: Arm, base: Arm) -> list[dict[str, Any]]:

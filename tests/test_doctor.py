@@ -19,8 +19,10 @@ from reviewtune.cli import app
 from reviewtune.config import Config
 from reviewtune.doctor import Diagnosis, examine
 from reviewtune.errors import DataError
+from reviewtune.files import write_json
 from reviewtune.label_errors import COLUMNS, suspects
 from reviewtune.labelled_file import LabelledFile, read
+from reviewtune.metrics import as_json, per_label_table, score
 from reviewtune.out_of_fold import embed, fit, material
 from reviewtune.prompts import Prompt
 from tests.serving import ServerProcess
@@ -188,6 +190,33 @@ def test_another_file_in_the_curves_place_is_no_evidence(tmp_path: Path) -> None
     for text in ("", "no,curve\n\x00\n", "step,train_loss\n", "step,train_loss\nx,y\n"):
         path.write_text(text)
         assert troubles.validation_loss(path).level == "unknown"
+
+
+def arm(folder: Path, kind: str, truth: list[str], predicted: list[str]) -> None:
+    """What evaluation leaves of an arm."""
+    folder.mkdir(parents=True)
+    scores = score(truth, predicted, labels=["a", "b"])
+    metrics = {"arm": folder.name, "kind": kind, "model": "m", "test_sha256": "0", **as_json(scores)}
+    write_json(metrics, folder / "metrics.json")
+    write_json({}, folder / "run.json")
+    write_json({"confidence": []}, folder / "confidence.run.json")
+    per_label_table(scores).to_csv(folder / "per_label.csv", index=False)
+    rows = {"review_id": [f"r{i}" for i in range(len(truth))], "label": truth, "predicted": predicted}
+    pd.DataFrame(rows).to_csv(folder / "predictions.csv", index=False)
+
+
+def test_a_fine_tune_that_lost_is_told_with_its_labels_and_confusions(tmp_path: Path) -> None:
+    truth = ["a"] * 20 + ["b"] * 20
+    arm(tmp_path / "finetuned", "finetuned", truth, ["a"] * 38 + ["b"] * 2)
+    assert troubles.worse_than_base(tmp_path, seed=1).level == "unknown"  # nothing to compare it with
+    arm(tmp_path / "plain", "prompt", truth, ["b"] * 1 + ["a"] * 19 + ["b"] * 20)
+    arm(tmp_path / "linear", "linear", truth, truth)
+    check = troubles.worse_than_base(tmp_path, seed=1)
+    assert (check.level, check.facts["base"], check.facts["verdict"]) == ("problem", "plain", "worse")
+    assert check.facts["confusions"] == [{"label": "b", "answered": "a", "reviews": 18}]
+    assert [row["label"] for row in check.facts["by_label"]] == ["b", "a"]
+    assert "-42.5%" in check.says
+    assert troubles.worse_than_base(tmp_path / "none", seed=1).level == "unknown"
 
 
 def test_our_own_reviews_through_the_command(tmp_path: Path, project: Path) -> None:
