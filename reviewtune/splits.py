@@ -39,7 +39,8 @@ def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
 
     # Hashed counts, no idf: how alike two texts are must not depend on which others are compared in the same call.
     vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
-    one, other = vectorizer.transform(left), vectorizer.transform(right).T.tocsr()
+    one = vectorizer.transform(left)
+    other = (one if right is left else vectorizer.transform(right)).T.tocsr()
     # In slices: nearly every pair shares some 3-gram, so the whole product of 20,000 texts would not fit the memory.
     found = [_close(one[start : start + SLICE] @ other, start, threshold) for start in range(0, len(left), SLICE)]
     if not found:
