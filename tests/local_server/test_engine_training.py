@@ -165,7 +165,8 @@ def test_bf16_learns_the_same(spec: TrainingSpec, monkeypatch: pytest.MonkeyPatc
     training.train(spec, lambda news: exact.append(news) if isinstance(news, StepMetrics) else None)
     for module in (training, generation):
         monkeypatch.setattr(module, "fast_precision", lambda _: torch.bfloat16)
-    tuned = training.train(spec, lambda news: fast.append(news) if isinstance(news, StepMetrics) else None)
+    other = replace(spec, output=spec.output.with_name("bf16"))
+    tuned = training.train(other, lambda news: fast.append(news) if isinstance(news, StepMetrics) else None)
     assert fast[0].train_loss == pytest.approx(exact[0].train_loss, rel=0.01)
     assert fast[-1].train_loss == pytest.approx(exact[-1].train_loss, rel=0.05)
     request = GenerationRequest(asked("Three weeks late."), temperature=0, schema=SCHEMA, logprobs=True)

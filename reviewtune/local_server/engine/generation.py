@@ -4,12 +4,14 @@ An answer does not depend on who shares the batch: attention goes by position, n
 may differ in their last bits, so this holds but for ties within rounding; benchmarks/engine_speed.py counts those.
 """
 
+import hashlib
 import itertools
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from llguidance import LLTokenizer
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from reviewtune.local_server.engine.answers import Answer
 from reviewtune.local_server.engine.attention import ATTENTION, Prefix
-from reviewtune.local_server.engine.chat import Tokens
+from reviewtune.local_server.engine.chat import Chat, Tokens
 from reviewtune.local_server.engine.constraints import (
     Choice,
     Constraint,
@@ -39,9 +41,17 @@ from reviewtune.local_server.engine.types import (
     UnknownToken,
 )
 
+
+class Size(NamedTuple):
+    """Most rows, and most tokens with their padding, that are read at a time."""
+
+    rows: int
+    tokens: int
+
+
 PREFIXES = 4  # that are kept
-BATCH_TOKENS = 8192  # tokens, padding included, that are read at a time
-BATCH_ROWS = 128  # a step costs hardly more for many rows than for few: the output matrix has to be fetched anyway
+SHORT = Size(rows=64, tokens=2048)  # answers of a few choices: reading prompts is the work, and padding a waste of it
+LONG = Size(rows=128, tokens=8192)  # token by token: a step costs hardly more for many rows than for few
 LONGEST_ANSWER = 1024  # tokens, where the request names no limit: an untuned model may never end its turn
 
 
@@ -50,6 +60,11 @@ class Job:
 
     def __init__(self, number: int, history: Tokens, rest: Tokens, answers: list[Answer]) -> None:
         self.number, self.history, self.rest, self.answers = number, history, rest, answers
+
+    @property
+    def short(self) -> bool:
+        """The answer is one of a few."""
+        return all(answer.constraint.few for answer in self.answers)
 
 
 class Generator:
@@ -74,7 +89,7 @@ class Generator:
         for history, sharing in itertools.groupby(sorted(jobs, key=lambda job: job.history), lambda job: job.history):
             cached = len(history) if history in self._prefixes else 0
             prefix = self._prefix(history)
-            group = sorted(sharing, key=lambda job: (len(job.rest), job.number))
+            group = sorted(sharing, key=lambda job: (job.short, len(job.rest), job.number))
             for batch in _batches(group):
                 self._answer(prefix, [answer for job in batch for answer in job.answers])
             for job in group:
@@ -154,8 +169,7 @@ class Generator:
 
     @cached_property
     def _words(self) -> LLTokenizer:
-        """The vocabulary as bytes, for grammars; a second or two of work, so only when it is needed."""
-        return from_tokenizer(self._model.chat.tokenizer, len(self._model.head), self._model.chat.end_of_turn)
+        return _vocabulary(self._model.chat, len(self._model.head))
 
     def _spell(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self._spelling(token) for token in tokens)
@@ -177,8 +191,24 @@ def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
     """Neighbours in length together."""
     batches: list[list[Job]] = [[]]
     for job in jobs:
+        size = SHORT if job.short else LONG
         rows = sum(len(other.answers) for other in batches[-1]) + len(job.answers)
-        if batches[-1] and (rows > BATCH_ROWS or rows * len(job.rest) > BATCH_TOKENS):
+        if batches[-1] and (
+            rows > size.rows or rows * len(job.rest) > size.tokens or job.short != batches[-1][0].short
+        ):
             batches.append([])
         batches[-1].append(job)
     return batches
+
+
+_VOCABULARIES: dict[str, LLTokenizer] = {}  # a fine-tune has its base model's, so one serves both
+
+
+def _vocabulary(chat: Chat, words: int) -> LLTokenizer:
+    """The vocabulary as bytes, for grammars and for spelling; seconds of work, so only when it is needed, and once."""
+    file = Path(chat.tokenizer.name_or_path) / "tokenizer.json"
+    name = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else chat.tokenizer.name_or_path
+    key = f"{name} {words} {chat.end_of_turn}"
+    if key not in _VOCABULARIES:
+        _VOCABULARIES[key] = from_tokenizer(chat.tokenizer, words, chat.end_of_turn)
+    return _VOCABULARIES[key]
