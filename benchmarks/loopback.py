@@ -54,6 +54,8 @@ class Loopback(asyncio.Protocol):
             )
         elif path.endswith(b"/models"):
             self.send({"object": "list", "data": [MODEL]})
+        elif not path.endswith(b"/chat/completions"):
+            self.send({"error": {"message": "unknown path", "type": "invalid_request_error"}}, "404 Not Found")
         else:
             loop = asyncio.get_running_loop()
             Loopback.first_request = Loopback.first_request or loop.time()
@@ -68,9 +70,9 @@ class Loopback(asyncio.Protocol):
         found = LABEL.findall(body)
         self.send(completion(found[-1].decode() if found else "none"))
 
-    def send(self, content: dict[str, Any]) -> None:
+    def send(self, content: dict[str, Any], status: str = "200 OK") -> None:
         body = json.dumps(content).encode()
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         if self.transport and not self.transport.is_closing():
             self.transport.write(head.encode() + body)
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -71,7 +72,8 @@ def ask_batch(
             return sent
         if created >= ROUNDS:
             break
-        with FileLock(f"{store.path}.batches.lock"):  # two processes with the same questions make one batch
+        # Two processes with the same questions make one batch.
+        with FileLock(f"{store.path}.batches.lock"), _offered(terms):
             notes = work.attach(missing)
             known = frozenset().union(*(note.keys for note in notes))
             for chunk in work.chunks([question for question in missing if question.key not in known]):
@@ -84,6 +86,18 @@ def ask_batch(
         f"provider {terms.provider.kind}: {len(missing)} of {len(questions)} lines came back without an answer "
         f"{ROUNDS} times; what did come is kept: run the same command again, or with evaluation.mode=online"
     )
+
+
+@contextmanager
+def _offered(terms: Terms) -> Iterator[None]:
+    """Not every server that speaks the protocol knows batches."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        if error.status_code in (404, 405, 501):
+            who = f"provider {terms.provider.kind}"
+            raise ProviderError(f"{who}: it has no Batch API; set evaluation.mode=online") from error
+        raise
 
 
 class _Work:
@@ -158,21 +172,15 @@ class _Work:
 
     def send(self, identity: str, questions: Sequence[Question]) -> Batch:
         attempt = sum(1 for _ in self.candidates(identity, usable=False))
-        try:
-            file_id = self.upload(identity, questions)
-            once = self.client.with_options(max_retries=0)  # a repeated create could be paid twice
-            return once.batches.create(
-                input_file_id=file_id,
-                endpoint="/v1/chat/completions",
-                completion_window="24h",
-                metadata={"reviewtune": identity, "model": self.request.model[:512]},
-                extra_headers={"Idempotency-Key": f"{identity}-{attempt}"},
-            )
-        except openai.APIStatusError as error:
-            if error.status_code in (404, 405, 501):
-                who = f"provider {self.terms.provider.kind}"
-                raise ProviderError(f"{who}: it has no Batch API; set evaluation.mode=online") from error
-            raise
+        file_id = self.upload(identity, questions)
+        once = self.client.with_options(max_retries=0)  # a repeated create could be paid twice
+        return once.batches.create(
+            input_file_id=file_id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"reviewtune": identity, "model": self.request.model[:512]},
+            extra_headers={"Idempotency-Key": f"{identity}-{attempt}"},
+        )
 
     def upload(self, identity: str, questions: Sequence[Question]) -> str:
         """The input file at the provider, found by a name that holds its identity, or uploaded."""

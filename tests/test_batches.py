@@ -14,6 +14,7 @@ from reviewtune.inference import Terms, ask
 from reviewtune.prompts import Message
 from tests.asking import asking_process
 from tests.faulty_proxy import Fault, faulty
+from tests.loopback import loopback
 from tests.serving import ServerProcess, wait_for
 
 LABELS = {"type": "object", "properties": {"label": {"enum": ["late", "fine"]}}, "required": ["label"]}
@@ -113,10 +114,8 @@ def test_a_budget_holds_before_a_batch_is_sent(config: Config, server: ServerPro
 
 
 def test_a_provider_without_batches_is_one_line(config: Config) -> None:
-    from tests.loopback import loopback
-
-    with loopback(0.0) as server, pytest.raises(ProviderError):
-        ask(terms(config, f"{server.base_url}/none", "batch"), request("x"), chats(2, "g"), title="x")
+    with loopback(0.0) as server, pytest.raises(ProviderError, match=r"no Batch API; set evaluation\.mode=online"):
+        ask(terms(config, server.base_url, "batch"), request("x"), chats(2, "g"), title="x")
 
 
 @pytest.mark.parametrize("moment", ["POST /v1/files", "POST /v1/batches", "GET /v1/batches"])
