@@ -12,6 +12,7 @@ import os
 import platform
 import posixpath
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -225,15 +226,20 @@ def artifacts_folder(settings: "Tracking", run_id: str) -> Path:
 def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
     """Remove runs and their artifacts for good. A store on a server only marks them: its owner runs `mlflow gc`."""
     store = mlruns.open_store(settings)
+    folders = [artifacts_folder(settings, run_id).parent for run_id in run_ids]
     for run_id in run_ids:
         store.delete_run(run_id)
     if run_ids and not settings.uri:
-        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, "--run-ids"]
+        where = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
+        command = [sys.executable, "-m", "mlflow", "gc", *where, "--run-ids"]
         for batch in _batches(run_ids, PARAMS_A_BATCH):
             done = subprocess.run([*command, ",".join(batch)], capture_output=True, text=True)
             if done.returncode:
                 said = (done.stderr.strip().splitlines() or ["no word"])[-1]
                 raise TrackingError(f"`mlflow gc` could not remove the runs' files: {said}; run the same command again")
+        for folder in folders:
+            if not any(path.is_file() for path in folder.rglob("*")):  # `gc` leaves the run's folder itself
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> list[str]:

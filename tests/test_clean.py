@@ -59,7 +59,7 @@ def test_what_files_tags_and_sweeps_refer_to_is_kept(place: Path, settings: Conf
     forgotten = make(settings, "evaluation", model="nobody's")
     plan = cleaning.plan(settings)
     assert {run.id for run in plan.runs} == {forgotten, failed}
-    assert plan.size > 2000
+    assert plan.size >= 2000  # a kilobyte each
     assert {run.id for run in tracking.find_runs(settings.tracking)} >= {past, now, tuned, tagged, sweep, child, failed}
     assert {run.id for run in cleaning.plan(settings, sweeps=0).runs} == {forgotten, failed, sweep, child}
 

@@ -150,10 +150,10 @@ def test_equal_settings_are_one_job_and_another_file_makes_another(place: Place)
     assert job("prompt=short").key != job("prompt=detailed").key
     first = job("training.seed=3").key
     path = place.folder / "data/raw/reviews_en.csv"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("parcel", "packet"), encoding="utf-8")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"parcel", b"packet"))
     assert job("training.seed=3").key != first
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content)
     assert job("training.seed=3").key == first
 
 
