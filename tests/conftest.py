@@ -6,7 +6,7 @@ import pytest
 
 from reviewtune.config import Config, load_params
 
-pytest_plugins = ["tests.serving"]  # a real server over a tiny model
+pytest_plugins = ["tests.serving", "tests.clones"]  # a real server over a tiny model, a real pipeline with it
 PROJECT = Path(__file__).parent.parent
 
 
@@ -34,11 +34,14 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: the library, the server over a tiny model, the real model, the pipeline."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first: the library, the server over a tiny model, the real model, the pipeline.
+
+    The other way round where several processes share the tests (`make test`): then the longest must not come last.
+    """
 
     def cost(item: pytest.Item) -> tuple[bool, ...]:
         pipeline, model = (item.get_closest_marker(name) is not None for name in ("pipeline", "model"))
         return pipeline, model, "local_server" in item.path.parts
 
-    items.sort(key=cost)
+    items.sort(key=cost, reverse=hasattr(config, "workerinput"))  # pytest-xdist's mark of such a process

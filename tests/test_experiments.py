@@ -1,0 +1,70 @@
+"""`dvc exp run` and sweeps in a clone where the pipeline has run once: real server, real training of a tiny model."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.clones import Clone, stages_run
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture(scope="class", autouse=True)
+def _put_back(committed: Clone) -> Iterator[None]:
+    yield
+    committed.put_back()
+
+
+class TestExperiments:
+    def test_exp_run_with_an_override(self, committed: Clone) -> None:
+        shown = committed.run("dvc", "exp", "run", "-n", "few-resamples", "-S", "evaluation.resamples=500")
+        assert stages_run(shown) == ["check_config", "compare"]
+        assert yaml.safe_load((committed.folder / "params.yaml").read_text())["evaluation"]["resamples"] == 500
+        assert "few-resamples" in json.dumps(json.loads(committed.run("dvc", "exp", "show", "--json")))
+        committed.git("checkout", "-q", ".")
+
+    def test_exp_run_in_a_temporary_folder_tracks_into_the_same_store(self, committed: Clone) -> None:
+        before = len(committed.runs())
+        committed.run("dvc", "exp", "run", "--temp", "-n", "korean", "-S", "data=reviews_ko", "evaluate")
+        korean = [run for run in committed.runs() if run.data.tags.get("data") == "reviews_ko"]
+        assert {run.data.tags["kind"] for run in korean} == {"finetune", "evaluation"}
+        assert len(committed.runs()) == before + 2
+        assert {run.data.tags["DVC_EXP_NAME"] for run in korean} == {"korean"}
+
+    def test_the_queue(self, committed: Clone) -> None:
+        committed.run("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "evaluation.resamples=700")
+        committed.run("dvc", "exp", "run", "--run-all")
+        assert re.search(r"queued\s+.*Success", committed.run("dvc", "queue", "status"))
+
+    @pytest.mark.parametrize("override", ["training.n_epochs=0", "training.epochs=3", "data=nope"])
+    def test_a_faulty_override_stops_before_any_stage(self, committed: Clone, override: str) -> None:
+        message = committed.run("dvc", "exp", "run", "-S", override, ok=False)
+        assert "Running stage 'prepare'" not in message
+        assert override.partition("=")[0].rpartition(".")[2] in message
+        committed.git("checkout", "-q", ".")
+
+
+class TestSweep:
+    """More on sweeps, the same command again above all, stands in test_sweeping.py."""
+
+    COMMAND = ("python", "stages/sweep.py", "--multirun", "prompt=short,detailed", "training.n_epochs=1")
+
+    def test_children_of_one_parent_and_a_ranked_table(self, committed: Clone) -> None:
+        shown = committed.run(*self.COMMAND)
+        assert "sweep, best first" in shown
+        (parent,) = committed.runs("tags.kind = 'sweep'")
+        children = committed.runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        assert {child.data.params["prompt.name"] for child in children} == {"short", "detailed"}
+        assert {child.info.status for child in [parent, *children]} == {"FINISHED"}
+        assert parent.data.metrics["best_accuracy"] == max(child.data.metrics["accuracy"] for child in children)
+
+    def test_a_bad_combination_is_refused_before_job_0(self, committed: Clone) -> None:
+        jobs, runs = committed.jobs(), len(committed.runs())
+        message = committed.run("python", "stages/sweep.py", "--multirun", "training.n_epochs=1,2,0", ok=False)
+        assert "1 of 3 combinations" in message
+        assert "training.n_epochs=0" in message
+        assert "Traceback" not in message
+        assert (committed.jobs(), len(committed.runs())) == (jobs, runs)
