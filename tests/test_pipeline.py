@@ -126,7 +126,7 @@ class TestChanges:
         committed.edit("data/raw/reviews_en.csv", "it came. Fresh, green", "it came. Fresh, very green")
         assert committed.repro("split") == ["prepare", "split"]
         stale = set(json.loads(committed.run("dvc", "status", "--json")))
-        assert stale >= {"format", "finetune", "evaluate", *(f"baseline@{arm}" for arm in ARMS[:-1])}
+        assert stale >= {"finetune", "evaluate", *(f"baseline@{arm}" for arm in ARMS[:-1])}
         committed.git("checkout", "-q", "data/raw/reviews_en.csv")
 
     def test_a_fault_in_the_data_is_one_line_and_nothing_is_lost(self, committed: Clone) -> None:
