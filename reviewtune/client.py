@@ -167,13 +167,18 @@ def _models(address: str) -> list[str] | None:
 
 
 def _start(folder: Path, base_model: str) -> Served:
-    command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder)]
+    command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS)]
     if not base_model.startswith("ft:"):
         command += ["--base-model", base_model]
+    # Not in the folder of whoever starts it: DVC removes a temporary workspace, and no torch starts in a folder that is
+    # gone. Only a base model named by a relative path needs to be found from here.
+    place = None if Path(base_model).is_dir() and not Path(base_model).is_absolute() else folder
     with (folder / "server.log").open("ab") as log:
         # A session of its own: Ctrl-C in the terminal ends the command, not the training it started.
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=place
+        )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         if served := _running(folder):

@@ -1,5 +1,7 @@
 """Shared by all tests: the real configuration, and no influence from the user's environment."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "answers" / "answers.db"
     monkeypatch.setattr("reviewtune.answer_store.default_path", lambda: path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _tiny_numbers() -> Iterator[None]:
+    """An engine opened in the test's process rounds the tiniest numbers to 0, and hypothesis refuses to work after it."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -125,7 +125,7 @@ def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path
         (("create", "nothing.jsonl"), "nothing.jsonl"),
         (("create", "few.jsonl"), "few.jsonl: 9 example(s), at least 10"),
         (("create", "torn.jsonl"), "torn.jsonl line 3: no JSON"),
-        (("create", "binary.jsonl"), "no UTF-8"),
+        (("create", "binary.jsonl"), "is not UTF-8"),
         (("create", "train.jsonl", "--validation", "torn.jsonl"), "torn.jsonl line 3"),
         (("create", "train.jsonl", "--n-epochs", "51"), "n_epochs"),
         (("create", "train.jsonl", "--n-epochs", "many"), "n_epochs"),
