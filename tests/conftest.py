@@ -38,7 +38,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _tiny_numbers() -> Iterator[None]:
-    """An engine opened in the test's process rounds the tiniest numbers to 0, and hypothesis refuses to work after it."""
+    """An engine opened in a test rounds the tiniest numbers to 0 from then on, and hypothesis refuses to work so."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
