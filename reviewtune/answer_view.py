@@ -37,5 +37,5 @@ def prune_answers(unused_for: int | None, model: str | None, *, everything: bool
 
 
 def _size(store: AnswerStore) -> float:
-    """Megabytes of the file."""
-    return store.path.stat().st_size / 1e6
+    """Megabytes of the file and of the log that SQLite has not worked into it yet."""
+    return sum(file.stat().st_size for file in store.path.parent.glob(f"{store.path.name}*")) / 1e6
