@@ -73,6 +73,7 @@ def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
     import torch
 
     tokenizer, network = model.chat.tokenizer, model.network
+    tokenizer.padding_side = "left"  # as an argument of the template it is not heeded
     network.set_attn_implementation("sdpa")
     texts: list[str] = []
     for first in range(0, len(chats), BATCH):
@@ -80,7 +81,6 @@ def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
             chats[first : first + BATCH],
             add_generation_prompt=True,
             padding=True,
-            padding_side="left",
             return_tensors="pt",
             return_dict=True,
         )
