@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 from reviews import request_for, split_reviews
 
 from reviewtune.config import PromptArm, load_params
+from reviewtune.folders import cache_folder
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.prompts import Message, Prompt, draw_examples
 
@@ -37,7 +37,7 @@ def main() -> None:
     config = load_params(PROJECT / "params.yaml")
     parts, arm = split_reviews(config), config.arms["few_shot"]
     assert isinstance(arm, PromptArm)
-    folder = weights.ensure(options.base, platformdirs.user_cache_path("reviewtune"))
+    folder = weights.ensure(options.base, cache_folder())
     generator = generation.load(folder)
     for shots in options.shots:
         examples = draw_examples(parts.train, list(config.data.labels), shots, arm.seed)

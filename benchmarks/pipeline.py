@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from reviewtune.folders import cache_folder
+
 PROJECT = Path(__file__).parent.parent
 SAMPLE_SECONDS = 0.25
 
@@ -79,10 +81,8 @@ def main() -> None:
 
 def _environment(home: Path) -> dict[str, str]:
     """The weights are shared with the user's cache: fetching them is set-up, not pipeline."""
-    import platformdirs
-
     home.mkdir()
-    cache = platformdirs.user_cache_path("reviewtune")
+    cache = cache_folder()
     if cache.exists():
         (home / "cache").symlink_to(cache)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

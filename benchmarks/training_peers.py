@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from reviews import answers, split_reviews, write_chat_files
 
 from reviewtune.config import load_params
+from reviewtune.folders import cache_folder
 from reviewtune.prompts import Prompt
 from reviewtune.statistics import proportion
 
@@ -76,7 +76,7 @@ def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
     from reviewtune.local_server.engine import training, weights
     from reviewtune.local_server.engine.types import TrainingSpec
 
-    folder = weights.ensure(base, platformdirs.user_cache_path("reviewtune"))
+    folder = weights.ensure(base, cache_folder())
     spec = TrainingSpec(folder, work / "train.jsonl", None, work / "ours", seed=13, n_epochs=epochs, batch_size=16)
     course = training.Course(spec)
     start = time.perf_counter()
@@ -95,7 +95,7 @@ def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
 
     from reviewtune.local_server.engine import weights
 
-    folder = weights.ensure(base, platformdirs.user_cache_path("reviewtune"))
+    folder = weights.ensure(base, cache_folder())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     lines = [json.loads(line)["messages"] for line in (work / "train.jsonl").read_text().splitlines()]

@@ -6,7 +6,6 @@ way (batches.py) and what capped runs and sweeps have spent (budget.py).
 """
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
 from reviewtune.answers import Answer, from_json, to_json
 from reviewtune.errors import CacheError
+from reviewtune.folders import cache_folder
 
 NAME = "answers.db"
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes
@@ -44,9 +43,7 @@ class ModelShare:
 
 
 def default_path() -> Path:
-    """In the user's cache folder; REVIEWTUNE_HOME moves it."""
-    home = os.environ.get("REVIEWTUNE_HOME")
-    return (Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune")) / NAME
+    return cache_folder() / NAME
 
 
 class AnswerStore:

@@ -16,9 +16,10 @@ from pathlib import Path
 import openai
 
 from reviewtune.answer_store import open_store
-from reviewtune.client import account_folder, connect
+from reviewtune.client import connect
 from reviewtune.config import Config, project_root
 from reviewtune.files import read_json
+from reviewtune.folders import account_folder
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import httpx2
 import openai
-import platformdirs
 from filelock import FileLock
 
 from reviewtune.config import Provider
 from reviewtune.errors import ProviderError
+from reviewtune.folders import account_folder
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
@@ -76,13 +76,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def account_folder() -> Path:
-    """Where the local provider keeps files, jobs and models; REVIEWTUNE_HOME moves it."""
-    if home := os.environ.get("REVIEWTUNE_HOME"):
-        return Path(home) / "data"
-    return platformdirs.user_data_path("reviewtune")
 
 
 def _build(provider: Provider) -> openai.OpenAI:

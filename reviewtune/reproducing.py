@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import platformdirs
 import psutil
 
 from reviewtune.answer_store import NAME
-from reviewtune.client import account_folder
 from reviewtune.config import Tracking, load_params, project_root
 from reviewtune.errors import DataError
 from reviewtune.files import read_json
+from reviewtune.folders import account_folder, cache_folder
 from reviewtune.lineage import circumstances
 from reviewtune.tracking import RunRecord, artifact_of, stored_run
 
@@ -158,8 +157,7 @@ def _environment(tree: Path) -> dict[str, str]:
 @contextmanager
 def _home(empty_account: bool, folder: Path) -> Iterator[Path]:
     """A REVIEWTUNE_HOME over the weights that are there, but with no remembered answer and, if so told, no job."""
-    home, moved = folder / "home", os.environ.get("REVIEWTUNE_HOME")
-    weights = Path(moved) / "cache" if moved else platformdirs.user_cache_path("reviewtune")
+    home, weights = folder / "home", cache_folder()
     (home / "cache").mkdir(parents=True)
     for entry in weights.iterdir() if weights.exists() else ():
         if not entry.name.startswith(NAME):

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from reviewtune.errors import one_line_errors
+from reviewtune.folders import account_folder, cache_folder
 from reviewtune.local_server.logs import LogFormat
-from reviewtune.local_server.settings import Settings, default_cache_dir, default_data_dir, share_the_cores
+from reviewtune.local_server.settings import Settings, share_the_cores
 
 
 def start(
@@ -49,8 +50,8 @@ def start(
     server.json there says where. End the server with Ctrl-C or SIGTERM: a running job goes on at the next start.
     """
     settings = Settings(
-        data_dir=(data_dir or default_data_dir()).expanduser().resolve(),
-        cache_dir=default_cache_dir().expanduser().resolve(),
+        data_dir=(data_dir or account_folder()).expanduser().resolve(),
+        cache_dir=cache_folder().expanduser().resolve(),
         host=host,
         port=port,
         api_key=api_key or None,

@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
-
 from reviewtune.local_server.engine.weights import CATALOGUE
 from reviewtune.local_server.logs import LogFormat
 
@@ -43,16 +41,6 @@ class Settings:
     def offered(self) -> tuple[str, ...]:
         """Every base model's name, the catalogue first."""
         return tuple(dict.fromkeys((*CATALOGUE, *self.base_models)))
-
-
-def default_data_dir() -> Path:
-    home = os.environ.get("REVIEWTUNE_HOME")
-    return Path(home) / "data" if home else platformdirs.user_data_path("reviewtune")
-
-
-def default_cache_dir() -> Path:
-    home = os.environ.get("REVIEWTUNE_HOME")
-    return Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune")
 
 
 def share_the_cores() -> None:

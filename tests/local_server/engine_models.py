@@ -1,16 +1,15 @@
 """Models for the engine's tests: the real bundled ones, and one with their tokenizer, two layers and random weights."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
 
+from reviewtune.folders import cache_folder
 from reviewtune.local_server.engine import weights
 from reviewtune.local_server.engine.types import ChatMessage
 
@@ -41,8 +40,7 @@ def one_thread() -> Iterator[None]:
 
 
 def real(name: str) -> Path:
-    home = os.environ.get("REVIEWTUNE_HOME")
-    return weights.ensure(name, Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune"))
+    return weights.ensure(name, cache_folder())
 
 
 @cache

@@ -12,7 +12,7 @@ import openai
 import psutil
 import pytest
 
-from reviewtune.local_server.settings import default_cache_dir, default_data_dir
+from reviewtune.folders import account_folder, cache_folder
 from tests.serving import ServerProcess, example, running, upload, wait_for
 
 # Ids follow from content, on every machine; they may change only with a new release, as they key users' caches.
@@ -124,6 +124,6 @@ def test_idle_server_ends_itself(tmp_path: Path) -> None:
 
 def test_folders_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REVIEWTUNE_HOME", str(tmp_path))
-    assert (default_data_dir(), default_cache_dir()) == (tmp_path / "data", tmp_path / "cache")
+    assert (account_folder(), cache_folder()) == (tmp_path / "data", tmp_path / "cache")
     monkeypatch.delenv("REVIEWTUNE_HOME")
-    assert tmp_path not in default_data_dir().parents
+    assert tmp_path not in account_folder().parents
