@@ -12,18 +12,15 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import platformdirs
-from sklearn.model_selection import train_test_split
+from reviews import request_for, split_reviews, write_chat_files
 
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.config import Config, PromptArm, load_params
+from reviewtune.folders import cache_folder
 from reviewtune.local_server.engine import generation, training, weights
 from reviewtune.local_server.engine.types import (
-    ChatMessage,
     CheckpointSaved,
     GenerationRequest,
     GenerationResult,
@@ -31,45 +28,37 @@ from reviewtune.local_server.engine.types import (
     TrainingSpec,
 )
 from reviewtune.prompts import Prompt, draw_examples
+from reviewtune.splits import Splits
 
 PROJECT = Path(__file__).parent.parent
 BATCHES = (16, 1, 64)  # the first is the one that is timed in full
-LONGEST_REASON = 128  # tokens of an answer
 
 
 def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_params(PROJECT / "params.yaml")
-    train, valid, test = _split(config, options.data)
-    base = weights.ensure(options.base, platformdirs.user_cache_path("reviewtune"))
+    parts = split_reviews(config)
+    base = weights.ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as temporary:
         tuned = options.tuned
         if tuned is None and "fine_tuned" in options.only:
-            tuned = _train(config, base, train, valid, Path(temporary), options.epochs)
-        for name, prompt in _ways(config, train):
+            tuned = _train(config, base, parts, Path(temporary), options.epochs)
+        for name, prompt in _ways(config, parts.train):
             if name in options.only:
                 folder = tuned if name == "fine_tuned" else base
-                _ask(name, folder, prompt, test.iloc[: options.rows])
+                _ask(name, folder, prompt, parts.test.iloc[: options.rows])
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="gemma-3-270m")
     parser.add_argument("--tuned", type=Path, help="a finished fine-tune to ask, instead of training one")
-    parser.add_argument("--data", type=Path, default=PROJECT / "data" / "raw" / "reviews_en.csv")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rows", type=int, help="test reviews to ask about; all without it")
     ways = ("fine_tuned", "zero_shot", "few_shot", "few_shot_cot")
     parser.add_argument("--only", nargs="+", default=ways, choices=ways)
     return parser.parse_args()
-
-
-def _split(config: Config, path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    reviews = pd.read_csv(path)
-    rest, test = train_test_split(reviews, test_size=0.25, stratify=reviews["label"], random_state=config.split.seed)
-    train, valid = train_test_split(rest, test_size=0.2, stratify=rest["label"], random_state=config.split.seed)
-    return train, valid, test
 
 
 def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
@@ -81,12 +70,8 @@ def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
         yield name, Prompt(arm.prompt, config.data.labels, arm.reasoning, examples)
 
 
-def _train(
-    config: Config, base: Path, train: pd.DataFrame, valid: pd.DataFrame, work: Path, epochs: int | None
-) -> Path:
-    prompt = Prompt(config.prompt, config.data.labels)
-    for name, part in (("train", train), ("valid", valid)):
-        write_lines(work / f"{name}.jsonl", lines_of(part, prompt))
+def _train(config: Config, base: Path, parts: Splits, work: Path, epochs: int | None) -> Path:
+    write_chat_files(work, Prompt(config.prompt, config.data.labels), train=parts.train, valid=parts.valid)
     spec = TrainingSpec(
         base, work / "train.jsonl", work / "valid.jsonl", work / "tuned", config.training.seed, n_epochs=epochs
     )
@@ -107,7 +92,7 @@ def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
     start = time.perf_counter()
     generator = generation.load(folder)
     opened = time.perf_counter() - start
-    requests = [_request(prompt, text) for text in test["text"]]
+    requests = [request_for(prompt, text) for text in test["text"]]
     generator.complete(requests[:1])  # reads the shared beginning and, for the first time, the vocabulary
     answers, seconds = {}, {}
     for size in BATCHES:
@@ -124,16 +109,6 @@ def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
         f"answers that depend on the batch: {differing}",
         flush=True,
     )
-
-
-def _request(prompt: Prompt, text: str) -> GenerationRequest:
-    form = prompt.response_format
-    request = GenerationRequest(
-        tuple(ChatMessage(message["role"], message["content"]) for message in prompt.messages(text)),
-        temperature=0,
-        max_tokens=LONGEST_REASON,
-    )
-    return replace(request, schema=form["json_schema"]["schema"]) if form else request
 
 
 def _texts(generator: generation.Generator, requests: Sequence[GenerationRequest], size: int) -> list[str]:
