@@ -115,18 +115,23 @@ class MajorityArm(Section):
     seed: Seed
 
 
-class PromptArm(Section):
+class Asking(Section):
+    """How a model is asked for a label, whichever model it is."""
+
+    label_scores: LabelScoring
+    repeats: Annotated[int, Field(ge=0, le=20)]
+    temperature: Temperature
+    max_tokens: Annotated[int, Field(ge=1, le=4096)]
+    seed: Seed
+
+
+class PromptArm(Asking):
     kind: Literal["prompt"]
     prompt: Prompt
     provider: Provider
     shots: Annotated[int, Field(ge=0, le=20)]
     examples: Literal["balanced", "nearest"]
     reasoning: bool
-    label_scores: LabelScoring
-    repeats: Annotated[int, Field(ge=0, le=20)]
-    temperature: Temperature
-    max_tokens: Annotated[int, Field(ge=1, le=4096)]
-    seed: Seed
 
 
 Arm = Annotated[LinearArm | MajorityArm | PromptArm, Field(discriminator="kind")]
@@ -141,17 +146,12 @@ class Cascade(Section):
     person_usd: Annotated[float, Field(ge=0)]
 
 
-class Evaluation(Section):
-    label_scores: LabelScoring
-    repeats: Annotated[int, Field(ge=0, le=20)]
+class Evaluation(Asking):
     injections: bool
     checkpoints: bool
     cascade: Cascade
-    temperature: Temperature
-    max_tokens: Annotated[int, Field(ge=1, le=4096)]
     reference: Text
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
-    seed: Seed
     mode: Literal["auto", "online", "batch"]
     requests_per_minute: Annotated[float, Field(gt=0)] | None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None
