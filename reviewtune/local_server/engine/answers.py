@@ -55,9 +55,9 @@ class Answer:
         if self.request.logprobs:
             self._score(scores, self.tokens[len(self.logprobs) :])
         if self.finish is None:
-            few = self.constraint.allowed() if self.request.logprobs and self.constraint.few else None
+            few = self.constraint.allowed() if self.constraint.few else None
             token = self._favourite(scores)
-            self._take(self._choice(hidden, scores, head) if token is None else token)
+            self._take(self._choice(few, hidden, scores, head) if token is None else token)
             if self.request.logprobs:
                 self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1], few)
         self._tell()
@@ -78,13 +78,13 @@ class Answer:
         favourite = int(scores[-1].argmax()) if plain else None
         return favourite if favourite is not None and self.constraint.permits(favourite) else None
 
-    def _choice(self, hidden: Tensor, scores: Tensor, head: Tensor) -> int:
+    def _choice(self, few: Tensor | None, hidden: Tensor, scores: Tensor, head: Tensor) -> int:
         """One of the words that may follow. Few of them are held against the state themselves."""
-        words = self.constraint.allowed()
-        if words is None:
-            found = scores[-1]
+        words = self.constraint.allowed() if few is None else few
+        if few is not None:
+            found = (hidden @ head[few].T).float()
         else:
-            found = (hidden @ head[words].T).float() if self.constraint.few else scores[-1][words]
+            found = scores[-1] if words is None else scores[-1][words]
         at = self._pick(self._shifted(found, words, len(head)))
         return at if words is None else int(words[at])
 
