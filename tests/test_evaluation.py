@@ -8,16 +8,14 @@ import pandas as pd
 import pytest
 
 from reviewtune.arms import evaluate_finetuned
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.config import Config, LabelScoring, MajorityArm, Provider
 from reviewtune.consistency import consistency
-from reviewtune.dataset import sha256
 from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
 from reviewtune.files import write_json
 from reviewtune.label_scores import LabelScores
 from reviewtune.metrics import INVALID
 from reviewtune.prompts import Prompt
-from reviewtune.record import ModelRecord
+from tests.recorded import recorded
 from tests.serving import ServerProcess
 
 WAYS = ["as_answered", "prior_corrected"]
@@ -132,25 +130,8 @@ def test_epochs_and_hostile_reviews_are_scored_when_asked_for(
     tmp_path: Path, project: Path, config: Config, provider: Provider, base: str
 ) -> None:
     prompt, chat = Prompt(config.prompt, config.data.labels), tmp_path / "chat"
-    for name in ("training", "validation"):
-        write_lines(chat / f"{name}_data.jsonl", lines_of(reviews(config, 11, "another story"), prompt))
-    hashes = [sha256(chat / f"{name}_data.jsonl") for name in ("training", "validation")]
-    points = [{"step": 3, "model": base, "valid_loss": 1.5}]
-    record = ModelRecord(
-        model=base,
-        job_id="j",
-        base_model=base,
-        provider="local",
-        prompt_fingerprint=prompt.fingerprint,
-        training_sha256=hashes[0],
-        validation_sha256=hashes[1],
-        test_sha256="t",
-        run_key="k",
-        seed=1,
-        hyperparameters={},
-        trained_tokens=1,
-        checkpoints=points,
-    )
+    rows, points = reviews(config, 11, "another story"), [{"step": 3, "model": base, "valid_loss": 1.5}]
+    record = recorded(base, prompt, rows, chat, checkpoints=points)
     how = config.evaluation.model_copy(update={"injections": True, "checkpoints": True})
     changed = config.model_copy(update={"evaluation": how, "provider": provider})
     write_json({"splits": {"test": {"sha256": "t"}}}, tmp_path / "manifest.json")

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.cli import main
 from reviewtune.config import Config
 from reviewtune.dataset import sha256
@@ -19,7 +18,7 @@ from reviewtune.errors import DataError
 from reviewtune.files import write_json
 from reviewtune.ground_truth import read_ground_truth
 from reviewtune.prompts import Prompt
-from reviewtune.record import ModelRecord
+from tests.recorded import recorded
 from tests.serving import ServerProcess
 
 
@@ -42,26 +41,8 @@ def workspace(tmp_path: Path, project: Path, config: Config, server: ServerProce
     (tmp_path / "dvc.yaml").touch()
     shutil.copytree(project / "conf", tmp_path / "conf")
     prompt, trained = Prompt(config.prompt, config.data.labels), labelled(config, 22, "trained")
-    chat = tmp_path / "data" / "chat"
-    for name in ("training", "validation"):
-        rows = trained.rename(columns={"review_text": "text", "manual_label": "label"})
-        write_lines(chat / f"{name}_data.jsonl", lines_of(rows, prompt))
-    hashes = [sha256(chat / f"{name}_data.jsonl") for name in ("training", "validation")]
-    record = ModelRecord(
-        model=base,
-        job_id="j",
-        base_model=base,
-        provider="local",
-        prompt_fingerprint=prompt.fingerprint,
-        training_sha256=hashes[0],
-        validation_sha256=hashes[1],
-        test_sha256="t",
-        run_key="k",
-        seed=1,
-        hyperparameters={},
-        trained_tokens=1,
-        checkpoints=[],
-    )
+    rows = trained.rename(columns={"review_text": "text", "manual_label": "label"})
+    record = recorded(base, prompt, rows, tmp_path / "data" / "chat", checkpoints=[])
     write_json(asdict(record), tmp_path / "models" / "finetuned.json")
     trained.to_csv(tmp_path / "trained.csv", index=False)
     labelled(config, 12, "fresh").to_csv(tmp_path / "fresh.csv", index=False)
