@@ -96,11 +96,14 @@ def _row(tokens: Sequence[Chosen] | None, texts: Mapping[str, bytes]) -> list[fl
         return []
     found = dict.fromkeys(texts, -np.inf)
     so_far, read, staying = 0.0, b"", set(texts)
+    named = _named(tokens, texts)
     for token in tokens:
         options = token.top_logprobs or [token]
-        ways = _ways(options, read, {name: texts[name] for name in staying})
+        led = _led(options, read, {name: texts[name] for name in staying})
+        ways = _ways(options, led, staying)
         read += _spelt(token)
-        ahead = {name for name in staying if _leads(b"", read, texts[name])}
+        chosen = next((names for one, names in zip(options, led, strict=True) if one.token == token.token), set())
+        ahead = chosen | (named & staying) if chosen else {name for name in staying if _leads(b"", read, texts[name])}
         floor = min(one.logprob for one in options)  # an unlisted token is at most as likely as the last listed one
         for name in staying - ahead if ahead else staying:
             found[name] = so_far + (float(np.logaddexp.reduce(ways[name])) if ways[name] else floor)
@@ -112,13 +115,44 @@ def _row(tokens: Sequence[Chosen] | None, texts: Mapping[str, bytes]) -> list[fl
     return []  # the answer ended before it named a label
 
 
-def _ways(options: Sequence[Word], read: bytes, texts: Mapping[str, bytes]) -> dict[str, list[float]]:
-    """Log-probabilities of the options that lead to each text; one that leads to several counts in equal parts."""
-    ways: dict[str, list[float]] = {name: [] for name in texts}
-    for option in options:
-        led = [name for name, text in texts.items() if _leads(read, _spelt(option), text)]
-        for name in led:
-            ways[name].append(option.logprob - float(np.log(len(led))))
+def _named(tokens: Sequence[Chosen], texts: Mapping[str, bytes]) -> set[str]:
+    """The label that the whole answer names, whatever its tokens; of two that begin alike the longer."""
+    whole = b"".join(_spelt(token) for token in tokens).lstrip()
+    return set(
+        sorted((name for name in texts if whole.startswith(texts[name])), key=lambda name: -len(texts[name]))[:1]
+    )
+
+
+def _led(options: Sequence[Word], read: bytes, texts: Mapping[str, bytes]) -> list[set[str]]:
+    """The labels that each option leads to.
+
+    "no" is how both no_issue and not_as_described begin, but a model that means the latter says "not": an option that
+    is the beginning of several labels is left to those for which no longer one is listed, or for which that one is the
+    least likely.
+    """
+    reach = [{name for name, text in texts.items() if _leads(read, _spelt(one), text)} for one in options]
+
+    def spelt_out(name: str, begun: Word) -> float:
+        longer = [
+            one.logprob
+            for one, names in zip(options, reach, strict=True)
+            if name in names and len(_spelt(one).strip()) > len(_spelt(begun).strip())
+        ]
+        return max(longer, default=-np.inf)
+
+    led = []
+    for one, names in zip(options, reach, strict=True):
+        least = min((spelt_out(name, one) for name in names), default=0.0)
+        led.append({name for name in names if spelt_out(name, one) == least})
+    return led
+
+
+def _ways(options: Sequence[Word], led: Sequence[set[str]], names: set[str]) -> dict[str, list[float]]:
+    """Log-probabilities of the options that lead to each label; one that leads to several counts in equal parts."""
+    ways: dict[str, list[float]] = {name: [] for name in names}
+    for option, reached in zip(options, led, strict=True):
+        for name in reached:
+            ways[name].append(option.logprob - float(np.log(len(reached))))
     return ways
 
 

@@ -57,6 +57,32 @@ def test_a_branch_that_several_labels_share_counts_in_equal_parts() -> None:
     assert scored([token("fine", 0.6, l=0.4)]) == pytest.approx({"late": 0.2, "lost": 0.2, "fine": 0.6})
 
 
+ALIKE = ("no_issue", "not_as_described", "lost")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [token("lost", 0.1, no=0.6, **{"not": 0.3})],
+        [token("not", 0.3, no=0.6, lost=0.1), token("_as_described", 1.0)],
+        [token("no", 0.6, **{"not": 0.3, "lost": 0.1}), token("_issue", 1.0)],
+    ],
+)
+def test_a_beginning_is_left_to_the_label_that_is_not_spelt_out_longer(tokens: list[Any]) -> None:
+    """A model that means not_as_described says "not", so "no" is no_issue's, whichever of them the answer names."""
+    assert scored(tokens, ALIKE) == pytest.approx({"no_issue": 0.6, "not_as_described": 0.3, "lost": 0.1})
+
+
+def test_of_labels_that_are_all_spelt_out_longer_the_likelier_spells_itself() -> None:
+    found = scored([token("lost", 0.1, no=0.59, no_is=0.01, **{"not": 0.3})], ("no issue", "not_as_described", "lost"))
+    assert found == pytest.approx({"no issue": 0.6, "not_as_described": 0.3, "lost": 0.1})
+
+
+def test_the_label_that_the_answer_names_is_never_lost_on_the_way() -> None:
+    found = scored([token("l", 0.7, late=0.1, f=0.2), token("ate", 0.9, ost=0.1)])
+    assert max(found, key=lambda label: found[label]) == "late"
+
+
 def test_letters_of_several_bytes_may_be_cut_anywhere() -> None:
     first, rest = "배".encode()[:1], "배송".encode()[1:]
     tokens = [
