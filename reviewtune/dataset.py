@@ -125,7 +125,9 @@ def decoded(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; put the CSV there or mend `path` in conf/data/") from error
+        raise DataError(
+            f"{path}: no such file; put the CSV there or mend the name: `path` in conf/data/, or what you typed"
+        ) from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
