@@ -142,6 +142,9 @@ def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
     return png_of(figure)
 
 
+CROWDED = 0.15  # of the dearest arm's cost: about as wide as an arm's name
+
+
 def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -> bytes:
     """Up is better, left is cheaper; an arm without a price is a line across. `prices` names another price book."""
     figure, axes = new_figure(8, 5)
@@ -153,7 +156,12 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
         _, marker = SERIES[number % len(SERIES)]
         error_bar(axes, arm.accuracy, cost, horizontal=False)
         axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
-        axes.annotate(arm.name, (cost, arm.accuracy.value), xytext=(9, 5), textcoords="offset points")
+        # A name stands right of its point, unless the next point is there.
+        crowded = any(cost < other < cost + CROWDED * max(costs) for other in costs)
+        axes.annotate(
+            arm.name, (cost, arm.accuracy.value), xytext=(-9 if crowded else 9, 5), textcoords="offset points",
+            ha="right" if crowded else "left",
+        )  # fmt: skip
     for arm in (one for one in arms if one.cost_per_1k is None):
         axes.axhline(arm.accuracy.value, color=_colour(arm), linestyle="--", linewidth=1.2)
         axes.annotate(
