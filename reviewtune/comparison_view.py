@@ -67,7 +67,7 @@ def to_markdown(report: Report) -> str:
 
 
 def render(report: Report, console: "Console | None" = None) -> None:
-    """Print the comparison; fits 100 columns."""
+    """Print the comparison; fits 80 columns."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -86,7 +86,7 @@ def render(report: Report, console: "Console | None" = None) -> None:
     rows = [_short_cells(arm, report) for arm in report["arms"]]
     table = Table(title="all arms", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for number, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row.values()))
     console.print(table)
@@ -162,12 +162,12 @@ def _short_cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
     return {
         "arm": cells["Arm"],
         "accuracy %": cells["Accuracy"].replace(" %", ""),
-        "F1 %": cells["F1"].removesuffix(" %"),
-        **({"hard %": percent(arm["hard_accuracy"]).removesuffix(" %")} if "hard_accuracy" in arm else {}),
-        ("$/1k at 4o-mini" if free else "$/1k"): cells["at gpt-4o-mini" if free else "Cost per 1,000"],
+        "F1": cells["F1"].removesuffix(" %"),
+        **({"hard": percent(arm["hard_accuracy"]).removesuffix(" %")} if "hard_accuracy" in arm else {}),
+        ("$/1k at\n4o-mini" if free else "$/1k"): cells["at gpt-4o-mini" if free else "Cost per 1,000"],
         "per s": cells["Reviews/s"],
-        "unusable": cells["Unusable"],
-        f"against {report['reference']}": _against(arm["against_reference"], interval=False),
+        **({"unusable": cells["Unusable"]} if any(one["invalid"] for one in report["arms"]) else {}),
+        f"against\n{report['reference']}": _against(arm["against_reference"], interval=False),
     }
 
 
