@@ -76,10 +76,9 @@ def evaluate(
             f"{earlier.path} may stem from another test set: the difference says nothing about the model alone"
         )
     elif earlier:  # before anything is paid
-        notes += filter(
-            None,
-            [past.refuse_other_test_set(earlier, n=len(truth.reviews), test_sha256=truth.sha256, file=ground_truth)],
-        )
+        size, digest = len(truth.reviews), truth.sha256
+        if note := past.refuse_other_test_set(earlier, n=size, test_sha256=digest, file=ground_truth):
+            notes.append(note)
     if training_is_unknown(model, root):
         notes.append(f"what {model} was trained with is not on record here: it may have seen these reviews")
     result = evaluate_file(model, truth, config, root)
