@@ -76,11 +76,10 @@ def test_a_line_that_is_no_chat(tmp_path: Path, text: str) -> None:
 
 
 def test_tokens_as_in_openais_cookbook() -> None:
-    """The worked example of How_to_count_tokens_with_tiktoken.ipynb, section 6: 124 prompt tokens for gpt-4o-mini, by
-    the function there and by the API alike.
+    """The worked example of How_to_count_tokens_with_tiktoken.ipynb, section 6, whose output says for gpt-4o-mini:
+    124 prompt tokens counted by num_tokens_from_messages(), 124 prompt tokens counted by the OpenAI API.
 
-    There, four messages bear a name, which our chats never do: one token for each and those of the name itself, two in
-    "example_user" and three in "example_assistant" (o200k_base).
+    There, four messages bear a name, which our chats never do: one token for each and those of the name itself.
     """
     system = (
         "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
@@ -91,8 +90,9 @@ def test_tokens_as_in_openais_cookbook() -> None:
     )
     user = "This late pivot means we don't have time to boil the ocean for the client deliverable."
     messages = [*(Message(role="system", content=text) for text in system), Message(role="user", content=user)]
-    names = 2 * (1 + 2) + 2 * (1 + 3)
-    assert count_tokens(messages) + names == 124
+    named = [count_tokens([Message(role="user", content=name)]) for name in ("example_user", "example_assistant")]
+    names = [1 + tokens - count_tokens([Message(role="user", content="")]) for tokens in named]
+    assert count_tokens(messages) + 2 * sum(names) == 124
 
 
 def test_training_cost_is_what_the_price_list_says(config: Config) -> None:

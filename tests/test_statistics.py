@@ -1,4 +1,8 @@
-"""Intervals and tests against published numbers, against scipy, and by simulation."""
+"""Intervals and tests by their definitions, against published numbers and scipy, and by simulation."""
+
+import math
+from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -47,6 +51,17 @@ def test_wilsons_interval_as_published(successes: int, n: int, low: float, high:
 
 @few
 @given(st.integers(1, 500), st.data())
+def test_wilsons_interval_ends_where_the_score_test_begins_to_reject(n: int, data: st.DataObject) -> None:
+    """Its definition: at both ends (p - bound) / sqrt(bound (1 - bound) / n) is the normal quantile."""
+    successes = data.draw(st.integers(0, n))
+    found = proportion(successes, n)
+    for bound, certain in ((found.low, successes == 0), (found.high, successes == n)):
+        if not certain:  # there the end is that of the scale
+            assert abs(found.value - bound) / (bound * (1 - bound) / n) ** 0.5 == pytest.approx(norm.isf(0.025))
+
+
+@few
+@given(st.integers(1, 500), st.data())
 def test_an_interval_holds_its_value_and_narrows_with_n(n: int, data: st.DataObject) -> None:
     successes = data.draw(st.integers(0, n))
     few, many = proportion(successes, n), proportion(successes * 4, n * 4)
@@ -76,10 +91,13 @@ def test_mcnemar_as_published() -> None:
     assert test.p > 3.099e-05  # the exact tail is a little wider than the normal one
 
 
-@pytest.mark.parametrize(("first", "second", "p"), [(0, 5, 2 / 2**5), (1, 7, 18 / 2**8), (3, 3, 1.0), (0, 0, 1.0)])
-def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> None:
-    """By hand: twice the tail of a fair coin, at most 1."""
-    assert mcnemar(*paired(10, first, second, 10)).p == pytest.approx(p)
+@few
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_twice_the_tail_of_a_fair_coin(first: int, second: int) -> None:
+    """In whole numbers: of the 2^n ways that n coins may fall, so many are at least as uneven; at most all of them."""
+    tail = sum(math.comb(first + second, heads) for heads in range(min(first, second) + 1))
+    expected = min(Fraction(1), Fraction(2 * tail, 2 ** (first + second)))
+    assert mcnemar(*paired(10, first, second, 10)).p == pytest.approx(float(expected))
 
 
 @few
@@ -180,6 +198,17 @@ def test_holm_as_r_prints_it() -> None:
     assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
     assert holm([0.04, 0.001, 0.3]) == pytest.approx([0.08, 0.003, 0.3])
     assert holm([]) == []
+
+
+@few
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closed_test_of_bonferronis(p_values: list[float]) -> None:
+    """Marcus, Peritz and Gabriel (1976): a claim stands when every set of claims that holds it is rejected."""
+    places = range(len(p_values))
+    sets = [group for size in places for group in combinations(places, size + 1)]
+    for place, found in zip(places, holm(p_values), strict=True):
+        wanted = max(min(1.0, len(group) * min(p_values[one] for one in group)) for group in sets if place in group)
+        assert found == pytest.approx(wanted)
 
 
 @few
