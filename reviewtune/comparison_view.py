@@ -6,8 +6,9 @@ Words are as honest as the numbers: "better" and "worse" only where the test and
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reviewtune.comparison_costs import cost_lines, latency_rows
 from reviewtune.comparison_notes import confidence_lines, correction_lines, extra_lines, finetuned_of, sections
-from reviewtune.wording import change, money, p_value, percent, points, rate, seconds, times, with_interval
+from reviewtune.wording import change, money, p_value, percent, points, rate, times, with_interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,9 @@ HOW_TO_READ = """\
 - *Label prior taken out*: an un-tuned model finds some labels likelier whatever the review says. Its answers here are
   the labels' log-probabilities minus each label's mean over the test reviews (batch calibration, arXiv 2309.17249; no
   test label is used); *as answered* is what it says by itself.
-- *Cost* is measured tokens times the dated price book; training is not in it. *Speed* is that of the machine at hand.
+- *Cost* is measured tokens times the dated price book; training is in it only where that is said.
+- *p50*, *p95*, *p99*: so long half, 95 % and 99 % of the answers took at most, with as many requests under way at once
+  as `provider.concurrency` says (a batch's answers have no time of their own). *Speed* is that of the machine at hand.
 """
 
 
@@ -57,6 +60,7 @@ def to_markdown(report: Report) -> str:
         "## All arms",
         _markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]),
         _unusable_line(report),
+        *_money_and_time(report),
         *(part for heading, lines in sections(report).items() for part in (f"## {heading}", bullets(lines))),
         "## How to read this",
         HOW_TO_READ.strip(),
@@ -93,7 +97,14 @@ def render(report: Report, console: "Console | None" = None) -> None:
     for sentence in verdict_lines(report):
         console.print(escape(sentence), highlight=False)
     corrections = [f"label prior taken out, {told}" for told in correction_lines(report)]
-    for sentence in [*corrections, *confidence_lines(report), *extra_lines(report)]:
+    if latencies := latency_rows(report):
+        answered = Table(latencies[0][0], box=SIMPLE_HEAD, pad_edge=False)
+        for name in latencies[0][1:]:
+            answered.add_column(name, justify="right")
+        for cells in latencies[1:]:
+            answered.add_row(*map(escape, cells))
+        console.print(answered)
+    for sentence in [*cost_lines(report), *corrections, *confidence_lines(report), *extra_lines(report)]:
         console.print(escape(sentence), highlight=False)
 
 
@@ -147,8 +158,6 @@ def _cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
         **slices,
         "Cost per 1,000": money(arm["cost_per_1k"]),
         "at gpt-4o-mini": money(arm["cost_per_1k_at_gpt_4o_mini"]),
-        "p50": seconds(arm["latency_p50"]),
-        "p95": seconds(arm["latency_p95"]),
         "Reviews/s": rate(arm["reviews_per_second"]),
         "Unusable": str(arm["invalid"]),
         f"Against {report['reference']}": _against(arm["against_reference"], interval=True),
@@ -190,6 +199,13 @@ def _detectable(difference: float | None) -> str:
     if difference is None:
         return "they disagree too rarely for this test set to tell"
     return f"a true difference under {100 * difference:.1f} points would often go unseen"
+
+
+def _money_and_time(report: Report) -> list[str]:
+    """The section's heading and parts; none when there is nothing to say."""
+    costs, latencies = cost_lines(report), latency_rows(report)
+    parts = [bullets(costs)] * bool(costs) + [_markdown_table(latencies)] * bool(latencies)
+    return ["## Money and time", *parts] if parts else []
 
 
 def _unusable_line(report: Report) -> str:

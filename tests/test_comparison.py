@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from rich.console import Console
 
 from reviewtune import comparison
 from reviewtune.comparison import Arm, compare, load_arm, render, to_json, to_markdown
+from reviewtune.comparison_costs import cost_lines
 from reviewtune.config import Cascade
+from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.metrics import INVALID, as_json, per_label_table, score
 from reviewtune.statistics import mcnemar, proportion
@@ -231,3 +234,35 @@ def test_written_twice_is_the_same_bytes(arms: list[Arm], tmp_path: Path) -> Non
     assert [path.name for path in first] == [path.name for path in second]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert json.loads(first[0].read_text(encoding="utf-8")) == json.loads(json.dumps(to_json(made)))
+
+
+def test_money_and_time_are_told_where_they_are_known(tmp_path: Path) -> None:
+    """Training of 6 USD against 0.02 - 0.014 USD saved on 1,000 reviews: paid back after a million."""
+    free, tuned = "cost_per_1k_at_gpt_4o_mini", {"cost_per_1k": 0.014, "training_usd": 6.0}
+    arms = [
+        write_arm(tmp_path, "zero_shot", [True] * 100 + [False] * 100, **{free: 0.01}),
+        write_arm(tmp_path, "finetuned", [True] * 150 + [False] * 50, kind="finetuned", **{free: 0.01}, **tuned),
+    ]
+    report = to_json(compare(arms, reference="zero_shot", seed=1, resamples=200, cascade=CASCADE))
+    written, console = to_markdown(report), Console(width=80, record=True, file=StringIO())
+    render(report, console)
+    printed = console.export_text()
+    assert "| zero_shot | 0.10 s | 0.25 s | – | 12.0 |" in written
+    assert "p99" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    for text in (written, " ".join(printed.split())):
+        assert "zero_shot (the best prompt arm) $0.0200, finetuned $0.0140" in text
+        assert "with its training ($6.00) spread over 1,000 reviews $6.01" in text
+        assert "costs no more than zero_shot from 1,000,000 reviews on" in text
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"), [(-0.001, "never costs less than zero_shot"), (0.006, "from 1,000,000 reviews on")]
+)
+def test_a_fine_tune_that_never_pays_is_called_so(saved: float, told: str) -> None:
+    money = {"cost_per_1k": 0.02 - saved, "training_usd": 6.0}
+    arms = [
+        {"arm": "zero_shot", "kind": "prompt", "accuracy": {"value": 0.5}, "cost_per_1k": 0.02},
+        {"arm": "finetuned", "kind": "finetuned", "accuracy": {"value": 0.5}, **money},
+    ]
+    assert told in cost_lines({"arms": arms, "economics": economics(arms)})[-1]
