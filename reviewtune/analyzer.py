@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reviewtune.config import Config, PromptArm, load_params, project_root
 from reviewtune.dataset import normalise
 from reviewtune.errors import ConfigError
-from reviewtune.evaluation import Subject, ask_all
+from reviewtune.evaluation import Subject, ask_all, why_unusable
 from reviewtune.prompts import Prompt
 from reviewtune.record import read_record
+
+
+class Sorted(NamedTuple):
+    """`label` is None where there is none, and `why` then says why."""
+
+    label: str | None
+    why: str | None
 
 
 class ReviewAnalyzer:
@@ -44,23 +51,33 @@ class ReviewAnalyzer:
         return tuple(self._config.data.labels)
 
     def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
-        """One label of the list for each review, in order; None where the answer named none, or the review is empty.
+        """One label of the list for each review, in order; None where there is none: `sort` says why.
 
         Raises:
             ProviderError: the provider could not be reached or refused; no review is skipped in silence.
         """
-        texts = [normalise(review) for review in reviews]
-        full = [index for index, text in enumerate(texts) if text]
-        found: list[str | None] = [None] * len(texts)
-        if full:
-            for index, label in zip(full, self._ask([texts[index] for index in full]), strict=True):
-                found[index] = label
-        return found
+        return [one.label for one in self.sort(reviews)]
 
-    def _ask(self, texts: list[str]) -> list[str | None]:
+    def sort(self, reviews: Sequence[str]) -> list[Sorted]:
+        """The label of each review, in order, or why it has none; one that cannot be sorted keeps no other back.
+
+        Raises:
+            ProviderError: as `categorize_issues`.
+        """
+        texts = [normalise(review) for review in reviews]
+        asked = iter(self._ask([text for text in texts if text]))
+        return [next(asked) if text else Sorted(None, "the review is empty") for text in texts]
+
+    def _ask(self, texts: list[str]) -> list[Sorted]:
+        if not texts:
+            return []
         config = self._config
         asked = ask_all(self._subject, texts, config.prices, config.evaluation, title="classifying")
-        return [self._prompt.parse(answer.text) for answer in asked.answers]
+        labels = [self._prompt.parse(answer.text) for answer in asked.answers]
+        return [
+            Sorted(label, None if label else why_unusable(answer))
+            for label, answer in zip(labels, asked.answers, strict=True)
+        ]
 
 
 def _base_prompt(config: Config) -> Prompt:

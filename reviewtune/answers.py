@@ -52,6 +52,7 @@ class Answer:
     """`began` and `ended` are Unix seconds: of the request, or of the batch that it was part of.
 
     `logprobs` holds a token of the answer each; None where they were not asked for, or the provider has none.
+    `refused` is why the provider did not take this review: then there is no text, and nothing was paid.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Answer:
     mode: Mode = "online"
     began: float = 0.0
     ended: float = 0.0
+    refused: str | None = None
 
     @property
     def latency(self) -> float | None:

@@ -22,6 +22,7 @@ from reviewtune.answers import Answer, Question, Request, read_completion, timed
 from reviewtune.budget import Budget
 from reviewtune.errors import ProviderError
 from reviewtune.progress import Step
+from reviewtune.refused import refused_line
 from reviewtune.terms import Terms
 
 MOST_REQUESTS = 50_000  # in one file, by OpenAI's rules
@@ -258,14 +259,16 @@ class _Work:
         answers: dict[str, Answer] = {}
         refused = None
         for line in self._lines(batch.output_file_id):
-            key = str(line["custom_id"]).partition("-")[2]
             try:
                 read = read_completion(line["response"]["body"])
             except (ValidationError, KeyError, TypeError):
                 continue  # garbage: it is asked again
-            answers[key] = timed(read, began=times[0], ended=times[1], mode="batch")
+            answers[_key(line)] = timed(read, began=times[0], ended=times[1], mode="batch")
         for line in self._lines(batch.error_file_id):
-            refused = refused or _refusal(line)
+            if unanswered := refused_line(line):
+                answers[_key(line)] = timed(unanswered, began=times[0], ended=times[1], mode="batch")
+            else:
+                refused = refused or _refusal(line)
         return Outcome(answers, refused)
 
     def _lines(self, file_id: str | None) -> Iterator[dict[str, Any]]:
@@ -278,6 +281,10 @@ class _Work:
         for line in text.splitlines():
             if line.strip():
                 yield json.loads(line)
+
+
+def _key(line: dict[str, Any]) -> str:
+    return str(line["custom_id"]).partition("-")[2]
 
 
 def _refusal(line: dict[str, Any]) -> str | None:

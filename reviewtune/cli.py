@@ -22,6 +22,10 @@ app.add_typer(runs)  # without a name: its commands stand beside those of this f
 app.add_typer(jobs, name="jobs")
 
 
+NO_LABEL = "(no usable answer)"
+SHOWN = 5
+
+
 def main() -> None:
     """Entry point: the user's errors are one line and exit status 1."""
     with one_line_errors():
@@ -36,17 +40,25 @@ def classify(
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
     text_column: Annotated[str, typer.Option(help="the column that holds the review")] = "text",
 ) -> None:
-    """Sort new reviews by their main issue."""
+    """Sort new reviews by their main issue.
+
+    One that gets no label (too long for the model, say) does not stop the others: its cell stays empty, and its line
+    and the reason are told.
+    """
     from reviewtune.analyzer import ReviewAnalyzer
     from reviewtune.dataset import read_rows
 
     rows = read_rows(file, [text_column])
     if "issue" in rows[0].cells:
         raise DataError(f"{file}: there is a column 'issue' already; rename it, so that nothing is overwritten")
-    issues = ReviewAnalyzer(not base, model).categorize_issues([row.cells[text_column] for row in rows])
-    _write_rows(out, [{**row.cells, "issue": issue or ""} for row, issue in zip(rows, issues, strict=True)])
-    for issue, count in Counter(issue or "(no usable answer)" for issue in issues).most_common():
+    issues = ReviewAnalyzer(not base, model).sort([row.cells[text_column] for row in rows])
+    _write_rows(out, [{**row.cells, "issue": found.label or ""} for row, found in zip(rows, issues, strict=True)])
+    for issue, count in Counter(found.label or NO_LABEL for found in issues).most_common():
         print(f"{count:6d}  {issue}")
+    if unsorted := [f"line {row.line}: {found.why}" for row, found in zip(rows, issues, strict=True) if found.why]:
+        more = [f"and {len(unsorted) - SHOWN} more, whose cell is empty too"] if len(unsorted) > SHOWN else []
+        note = f"{len(unsorted)} of {len(rows)} reviews have no label, their cell `issue` is empty:"
+        print(note, *unsorted[:SHOWN], *more, sep="\n  ", file=sys.stderr)
 
 
 @app.command()

@@ -209,9 +209,15 @@ def unusable(evaluation: Evaluation) -> pd.DataFrame:
     return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
 
 
+def why_unusable(answer: "Answer") -> str:
+    if answer.refused:
+        return f"the provider did not take the review: {answer.refused}"
+    return f"no label of the list (finish reason: {answer.finish_reason})"
+
+
 def _read(answer: "Answer", prompt: Prompt) -> dict[str, Any]:
     label = prompt.parse(answer.text)
-    error = "" if label else f"no label of the list (finish reason: {answer.finish_reason})"
+    error = "" if label else why_unusable(answer)
     tokens = {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
     return {"predicted": label or INVALID, "answer": answer.text, "error": error, **tokens}
 

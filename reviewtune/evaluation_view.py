@@ -38,7 +38,8 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
     if len(bad):
         console.print(f"{len(bad)} unusable answer(s), counted as errors:", markup=False)
         for row in bad.head(SHOWN).itertuples():
-            console.print(f"  {row.review_id}: {str(row.answer)[:RAW_CHARACTERS]!r}", markup=False, highlight=False)
+            told = repr(str(row.answer)[:RAW_CHARACTERS]) if row.answer else row.error
+            console.print(f"  {row.review_id}: {told}", markup=False, highlight=False)
 
 
 def _changes(rows: Sequence[Row]) -> object:

@@ -16,6 +16,7 @@ from reviewtune.client import asynchronous, complete
 from reviewtune.errors import ProviderError
 from reviewtune.pace import Pace
 from reviewtune.progress import Step
+from reviewtune.refused import refused
 from reviewtune.retries import asked_pause, is_passing, pause
 from reviewtune.terms import Terms
 
@@ -61,6 +62,7 @@ class _Run:
         self.client, self.request, self.terms, self.budget = client, request, terms, budget
         self.keep, self.step = keep, step
         self.pace = Pace(terms.settings.requests_per_minute, terms.settings.tokens_per_minute)
+        self.departure = asyncio.Lock()
         self.requests = self.answered = 0
         self.undercount = 1.0  # the provider's count of a prompt's tokens against ours, at worst so far
         self.failure: Exception | None = None
@@ -89,21 +91,30 @@ class _Run:
 
     async def try_once(self, question: Question, attempt: int) -> Answer:
         await self.pace.turn(question.tokens + self.request.max_tokens)
+        await self.depart()
         highest = self.terms.highest(question, self.request, self.undercount)
         self.budget.set_aside(highest)
         self.requests += 1
         began, started = time.time(), time.perf_counter()
         try:
             content = await complete(self.client, self.request.body(question.chat))
-        except openai.APIStatusError:
+        except openai.APIStatusError as error:
             self.budget.settle(highest, 0.0)  # refused: nothing was paid. After a time-out nobody knows.
-            raise
+            if (unanswered := refused(error)) is None:
+                raise
+            return timed(unanswered, began=began, ended=began + time.perf_counter() - started, retries=attempt)
         ended = began + time.perf_counter() - started
         answer = timed(read_completion(content), began=began, ended=ended, retries=attempt)
         self.budget.settle(highest, self.terms.paid(answer))
         if question.tokens:
             self.undercount = max(self.undercount, answer.usage.prompt / question.tokens)
         return answer
+
+    async def depart(self) -> None:
+        """One after the other: requests that are put together in one turn of the event loop are sent at its end, all at
+        once; their answers come back together, and so on for good, with nothing to do in between."""
+        async with self.departure:
+            await asyncio.sleep(0)
 
     def worthwhile(self, error: Exception, attempt: int) -> bool:
         most = self.terms.provider.max_retries

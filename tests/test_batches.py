@@ -85,11 +85,26 @@ def test_trouble_at_the_creation_makes_no_second_batch(
 def test_a_line_that_is_wrong_in_itself_is_told_and_the_others_are_kept(
     config: Config, server: ServerProcess, base: str
 ) -> None:
-    long = [[Message(role="user", content="late " * 20_000)]]
-    with pytest.raises(ProviderError, match=r"line 4: HTTP 400: .*context length.*others|other answers are kept"):
-        ask(terms(config, server.base_url, "batch"), request(base), [*chats(4, "d"), *long], title="x")
+    wrong = [[Message(role="narrator", content="late")]]
+    with pytest.raises(ProviderError, match=r"line 4: HTTP 400: .*other answers are kept"):
+        ask(terms(config, server.base_url, "batch"), request(base), [*chats(4, "d"), *wrong], title="x")
     asked = ask(terms(config, server.base_url, "batch"), request(base), chats(4, "d"), title="x")
     assert (asked.requests, asked.cached) == (0, 4)
+
+
+@pytest.mark.parametrize("mode", ["online", "batch"])
+def test_a_review_too_long_for_the_model_is_an_unusable_answer_with_the_reason(
+    config: Config, server: ServerProcess, base: str, mode: str
+) -> None:
+    """It holds no other review back, and is not asked again."""
+    here, long = terms(config, server.base_url, mode), [[Message(role="user", content=f"{mode} was late " * 20_000)]]
+    asked = ask(here, request(base), [*long, *chats(4, mode)], title="x")
+    first, *others = asked.answers
+    assert first.refused is not None
+    assert "HTTP 400: This model's maximum context length is 8192 tokens" in first.refused
+    assert (first.text, first.usage.prompt) == ("", 0)
+    assert all(answer.text and answer.refused is None for answer in others)
+    assert ask(here, request(base), [*long, *chats(4, mode)], title="x").requests == 0
 
 
 def test_a_cancelled_batch_is_told_and_made_anew(config: Config, server: ServerProcess, base: str) -> None:

@@ -1,0 +1,45 @@
+"""Which refusals are about one review, and which end the run; bodies as the providers send them."""
+
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from reviewtune.refused import refused, refused_line
+
+OF_THE_REVIEW: list[tuple[int, dict[str, Any]]] = [
+    # OpenAI, Azure's content filter, vLLM (no code but the number), llama.cpp
+    (400, {"code": "context_length_exceeded", "message": "This model's maximum context length is 128000 tokens."}),
+    (400, {"code": "content_filter", "message": "The response was filtered", "type": None, "status": 400}),
+    (400, {"code": 400, "type": "BadRequestError", "message": "This model's maximum context length is 512 tokens."}),
+    (400, {"code": 400, "type": "exceed_context_size_error", "message": "the request exceeds the context size"}),
+    (413, {"message": "Payload Too Large"}),
+]
+OF_THE_RUN: list[tuple[int, dict[str, Any]]] = [
+    (400, {"code": "unsupported_parameter", "message": "'seed' is not supported", "param": "seed"}),
+    (401, {"code": "invalid_api_key", "message": "wrong key"}),
+    (404, {"code": "model_not_found", "message": "no such model"}),
+    (429, {"code": "rate_limit_exceeded", "message": "slow down"}),
+    (500, {"message": "This model's maximum context length could not be read"}),
+]
+
+
+def error(status: int, body: dict[str, Any]) -> openai.APIStatusError:
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    client = openai.OpenAI(api_key="any", base_url="http://127.0.0.1/v1")
+    return client._make_status_error_from_response(httpx2.Response(status, json={"error": body}, request=request))
+
+
+@pytest.mark.parametrize(("status", "body"), OF_THE_REVIEW)
+def test_a_refusal_of_a_review_is_an_answer_with_the_reason(status: int, body: dict[str, Any]) -> None:
+    line = {"custom_id": "0-x", "response": {"status_code": status, "body": {"error": body}}}
+    for answer in (refused(error(status, body)), refused_line(line)):
+        assert answer is not None
+        assert answer.refused == f"HTTP {status}: {body['message']}"
+
+
+@pytest.mark.parametrize(("status", "body"), OF_THE_RUN)
+def test_a_refusal_of_the_run_is_none(status: int, body: dict[str, Any]) -> None:
+    assert refused(error(status, body)) is None
+    assert refused_line({"custom_id": "0-x", "response": {"status_code": status, "body": {"error": body}}}) is None
