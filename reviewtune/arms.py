@@ -123,7 +123,7 @@ def _say(result: Evaluation) -> None:
     if len(bad):
         print(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
         for row in bad.head(SHOWN).itertuples():
-            print(f"  {row.review_id}: {repr(row.answer) if row.answer else row.error}")
+            print(f"  {row.review_id}: {repr(row.answer) if row.answer else str(row.error)}")
 
 
 def _test_sha256(manifest: Path) -> str:

@@ -38,7 +38,7 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
     if len(bad):
         console.print(f"{len(bad)} unusable answer(s), counted as errors:", markup=False)
         for row in bad.head(SHOWN).itertuples():
-            told = repr(str(row.answer)[:RAW_CHARACTERS]) if row.answer else row.error
+            told = repr(str(row.answer)[:RAW_CHARACTERS]) if row.answer else str(row.error)
             console.print(f"  {row.review_id}: {told}", markup=False, highlight=False)
 
 

@@ -238,10 +238,10 @@ def test_written_twice_is_the_same_bytes(arms: list[Arm], tmp_path: Path) -> Non
 
 def test_money_and_time_are_told_where_they_are_known(tmp_path: Path) -> None:
     """Training of 6 USD against 0.02 - 0.014 USD saved on 1,000 reviews: paid back after a million."""
-    free, tuned = "cost_per_1k_at_gpt_4o_mini", {"cost_per_1k": 0.014, "training_usd": 6.0}
+    half, most = [True] * 100 + [False] * 100, [True] * 150 + [False] * 50
     arms = [
-        write_arm(tmp_path, "zero_shot", [True] * 100 + [False] * 100, **{free: 0.01}),
-        write_arm(tmp_path, "finetuned", [True] * 150 + [False] * 50, kind="finetuned", **{free: 0.01}, **tuned),
+        write_arm(tmp_path, "zero_shot", half),
+        write_arm(tmp_path, "finetuned", most, kind="finetuned", cost_per_1k=0.014, training_usd=6.0),
     ]
     report = to_json(compare(arms, reference="zero_shot", seed=1, resamples=200, cascade=CASCADE))
     written, console = to_markdown(report), Console(width=80, record=True, file=StringIO())
