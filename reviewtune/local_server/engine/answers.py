@@ -42,22 +42,22 @@ class Answer:
         """The network must read on: for the next token, or for the log-probability of tokens put down already."""
         return self.finish is None or self._unscored > 0
 
-    @property
-    def compared(self) -> int:
-        """How many of the last unread tokens' hidden states are to be held against all words."""
+    def compared(self, read: int) -> int:
+        """How many hidden states, the last ones of the next `read` tokens, are to be held against all words."""
+        later = len(self.unread) - read
         if self.request.logprobs:
-            return self._unscored + 1
-        return 0 if self.constraint.few else 1
+            return max(0, self._unscored + 1 - later)
+        return 0 if self.constraint.few or later else 1
 
     def go_on(self, hidden: Tensor, scores: Tensor, head: Tensor) -> None:
-        """Take what the network made of the last unread token, and the scores of all words for the compared ones."""
-        self.unread = []
+        """Take what the network made of the next unread tokens, and the scores of all words for the compared ones."""
+        self.unread = self.unread[len(hidden) :]
         if self.request.logprobs:
             self._score(scores, self.tokens[len(self.logprobs) :])
-        if self.finish is None:
+        if self.finish is None and not self.unread:
             few = self.constraint.allowed() if self.constraint.few else None
             token = self._favourite(scores)
-            self._take(self._choice(few, hidden, scores, head) if token is None else token)
+            self._take(self._choice(few, hidden[-1], scores, head) if token is None else token)
             if self.request.logprobs:
                 self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1], few)
         self._tell()

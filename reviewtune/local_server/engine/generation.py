@@ -138,21 +138,22 @@ class Generator:
     def _answer(self, prefix: Prefix | None, answers: list[Answer]) -> None:
         answers = [answer for answer in answers if answer.waiting]
         reader = Reader(self._model, prefix, len(answers))
+        together = max((len(answer.unread) for answer in answers), default=0)  # prompts: as long as their neighbours
         while answers:
-            hidden = reader.read([answer.unread for answer in answers])
-            self._go_on(answers, hidden)
+            self._go_on(answers, reader.read([answer.unread[:together] for answer in answers]))
             going_on = [row for row, answer in enumerate(answers) if answer.waiting]
             if 0 < len(going_on) < len(answers):
                 reader.keep(going_on)
             answers = [answers[row] for row in going_on]
+            together = min((len(answer.unread) for answer in answers), default=0)  # forced words: never padded
 
     def _go_on(self, answers: Sequence[Answer], hidden: Sequence[Tensor]) -> None:
         """One more choice for each answer; all that look at every word do so in one product."""
-        compared = [answer.compared for answer in answers]
+        compared = [answer.compared(len(states)) for answer, states in zip(answers, hidden, strict=True)]
         last = torch.cat([states[len(states) - count :] for states, count in zip(hidden, compared, strict=True)])
         scores = (last @ self._model.head.T).float() if len(last) else last
         for answer, states, part in zip(answers, hidden, torch.split(scores, compared), strict=True):
-            answer.go_on(states[-1], part, self._model.head)
+            answer.go_on(states, part, self._model.head)
 
     def _prefix(self, history: Tokens) -> Prefix | None:
         """Keys and values of a history; the last few are kept."""
