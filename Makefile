@@ -10,12 +10,12 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params check test
+.PHONY: help setup repro ui sweep params check test test-services
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo
 	@echo "  own data: a CSV in data/raw/, one file conf/data/NAME.yaml, then: dvc exp run -S data=NAME"
 	@echo "  (for dvc, mlflow and reviewtune by hand: source $(VENV)/bin/activate)"
@@ -55,3 +55,9 @@ test: export OMP_WAIT_POLICY := passive
 test: check  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+test-services: setup  ## docs/team.md for real: PostgreSQL, S3, MLflow server, two clones; installs them where it may
+	python -m pip install --quiet -c requirements.lock -e '.[team,services]'
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \
+		|| echo "no PostgreSQL, and it cannot be installed here: apt-get install postgresql"
+	pytest -m services -rs tests/test_services.py

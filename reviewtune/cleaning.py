@@ -2,8 +2,9 @@
 
 A run is kept when a run.json of the workspace, of any commit or of a DVC experiment names it, when it carries the tag
 `keep`, when it is still open, or when it belongs to a kept sweep (the newest ones, all by default). Of a sweep's models
-the winner's is kept, and those of other kept runs. DVC's cache is never touched: for that there is `dvc gc`, which in
-turn touches nothing of this.
+the winner's is kept, and those of other kept runs. On an MLflow server that people share, all runs of other workspaces
+are kept, and every model that one of them names: whose commits name what cannot be seen from here. DVC's cache is never
+touched: for that there is `dvc gc`, which in turn touches nothing of this.
 """
 
 import re
@@ -20,7 +21,7 @@ from reviewtune.client import connect
 from reviewtune.config import Config, project_root
 from reviewtune.files import read_json
 from reviewtune.folders import account_folder
-from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs
+from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
 CACHES = ("sweep", "hydra")  # below .work/: made anew when needed
@@ -52,8 +53,9 @@ class Plan:
 def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     """What would go; `sweeps` keeps that many of the newest sweeps, None all of them. Changes nothing."""
     runs = find_runs(config.tracking)
-    kept = _kept(runs, _named_in_files(project_root()), sweeps)
-    models = _models(runs, kept, config)
+    others = _of_others(runs, config)
+    kept = _kept(runs, _named_in_files(project_root()) | others, sweeps, others)
+    models = _models(runs, kept, others, config)
     gone = [run for run in runs if run.id not in kept]
     folders = [] if _sweep_is_open(runs) else _cache_folders()
     items = [
@@ -91,8 +93,14 @@ def on_disk(config: Config) -> list[Item]:
     return [Item(what, _size(place)) for what, place in places.items()]
 
 
-def _kept(runs: Sequence[RunRecord], named: set[str], sweeps: int | None) -> set[str]:
-    parents = sorted((run for run in runs if run.tags.get("kind") == "sweep"), key=lambda run: -(run.ended or 2**40))
+def _of_others(runs: Sequence[RunRecord], config: Config) -> set[str]:
+    """Runs that other workspaces made; in the project's own store all are its own, wherever it lay then."""
+    return {run.id for run in runs if run.tags.get("workspace") != workspace()} if config.tracking.uri else set()
+
+
+def _kept(runs: Sequence[RunRecord], named: set[str], sweeps: int | None, others: set[str]) -> set[str]:
+    mine = [run for run in runs if run.tags.get("kind") == "sweep" and run.id not in others]
+    parents = sorted(mine, key=lambda run: -(run.ended or 2**40))
     families = {run.id for run in (parents if sweeps is None else parents[:sweeps])}
     kept = {run.id for run in runs if run.id in named | families or "keep" in run.tags or run.status == "RUNNING"}
     kept |= {run.id for run in runs if run.tags.get("mlflow.parentRunId") in families and run.status == "FINISHED"}
@@ -107,12 +115,12 @@ def _referred_to(runs: Sequence[RunRecord], kept: set[str]) -> set[str]:
     return tuned | {run.id for run in runs if run.id[:12] in passes and run.tags.get("kind") == "comparison"}
 
 
-def _models(runs: Sequence[RunRecord], kept: set[str], config: Config) -> list[str]:
+def _models(runs: Sequence[RunRecord], kept: set[str], others: set[str], config: Config) -> list[str]:
     """This project's models at the local provider that no kept run needs; a paid provider's are left alone."""
     if config.provider.kind != "local":
         return []
     winners = {run.tags.get("best_run") for run in runs if run.id in kept and run.tags.get("kind") == "sweep"}
-    losers = {run.id for run in runs if run.tags.get("kind") == "job" and "keep" not in run.tags} - winners
+    losers = {run.id for run in runs if run.tags.get("kind") == "job" and "keep" not in run.tags} - winners - others
     made = {
         run.tags["model"]
         for run in runs

@@ -59,7 +59,7 @@ def reproduce(run: RunRecord, tracking: Tracking, *, tolerance: float, retrain: 
     config = load_params(params)
     anew = config.provider.kind == "local" if retrain is None else retrain
     with _worktree(run) as tree:
-        shutil.copy(params, tree / "params.yaml")
+        _write_params(params, tree)
         _fetch_data(tree, config.data.path)
         with _home(anew and config.provider.base_url is None, tree.parent) as home:
             _repro(tree, target, home)
@@ -113,6 +113,15 @@ def _worktree(run: RunRecord) -> Iterator[Path]:
 
 def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["git", *words], cwd=root, text=True, capture_output=True)
+
+
+def _write_params(params: Path, tree: Path) -> None:
+    """The run's exact settings, but for where runs are kept: this one's go with the worktree."""
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.load(params)
+    settings.tracking.uri = None
+    (tree / "params.yaml").write_text(OmegaConf.to_yaml(settings), encoding="utf-8")
 
 
 def _fetch_data(tree: Path, path: Path) -> None:

@@ -281,6 +281,13 @@ def _earlier(store: mlruns.Store, run_key: str, ended_too: bool) -> Run | None:
     return None
 
 
+def workspace() -> str | None:
+    """This project's folder as a name among colleagues on one MLflow server; None outside of any project."""
+    with suppress(TrackingError):
+        return f"{socket.gethostname()}:{mlruns.folder().parent}"
+    return None
+
+
 def _process() -> str:
     """This process's name on the network: a process id alone is reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
@@ -308,6 +315,7 @@ def _standard_tags(kind: Kind) -> dict[str, object]:
         "reviewtune_version": _version(),
         "python_version": platform.python_version(),
         "process": _process(),
+        "workspace": workspace(),
     }
 
 

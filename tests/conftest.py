@@ -8,7 +8,7 @@ import pytest
 
 from reviewtune.config import Config, load_params
 
-pytest_plugins = ["tests.serving", "tests.clones"]  # a real server over a tiny model, a real pipeline with it
+pytest_plugins = ["tests.serving", "tests.clones", "tests.services"]  # the real ones, over a tiny model
 PROJECT = Path(__file__).parent.parent
 
 

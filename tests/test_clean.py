@@ -110,6 +110,19 @@ def test_of_a_sweep_the_losers_model_goes_with_its_checkpoints(
     assert not [name for name in there if name.startswith(loser)]
 
 
+def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings: Config) -> None:
+    address = f"sqlite:///{place}/shared.db"  # used as an address, not as this project's own store
+    shared = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"uri": address})})
+    mine, theirs = make(shared, "evaluation"), make(shared, "evaluation", workspace="other-machine:/home/b")
+    make(shared, "sweep")
+    newer = make(shared, "sweep", workspace="other-machine:/home/b")
+    child = make(shared, "job", parent=newer, workspace="other-machine:/home/b", provider="local", model="ft:b")
+    assert {run.id for run in cleaning.plan(shared).runs} == {mine}
+    assert {run.id for run in cleaning.plan(shared, sweeps=1).runs} == {mine}
+    cleaning.execute(cleaning.plan(shared, sweeps=0), shared)
+    assert {run.id for run in tracking.find_runs(shared.tracking)} == {theirs, newer, child}
+
+
 def test_a_paid_providers_models_are_left_alone(place: Path, settings: Config) -> None:
     hosted = settings.model_copy(update={"provider": settings.provider.model_copy(update={"kind": "openai"})})
     make(settings, "job", provider="openai", model="ft:gpt:1", job_id="ftjob-1")
