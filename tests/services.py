@@ -5,6 +5,7 @@ For `make test-services` alone, which installs what is needed and is not in the 
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Services(NamedTuple):
         import psycopg
 
         with psycopg.connect(self.database) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
+            return list(connection.execute(query).fetchall())
 
 
 @pytest.fixture(scope="session")
@@ -69,20 +70,28 @@ def _postgresql() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="reviewtune-pg-"))  # pytest's own folders are closed to that user
     if owner:
         shutil.chown(folder, owner)
-    port, address = (
-        free_port(),
-        {"cwd": folder, "user": owner, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT},
+    port, how = free_port(), {"cwd": folder, "user": owner, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    server = (
+        programs / "postgres",
+        "-D",
+        "data",
+        "-F",
+        "-k",
+        folder,
+        "-p",
+        str(port),
+        "-c",
+        "listen_addresses=127.0.0.1",
     )
-    subprocess.run([programs / "initdb", "-D", "data", "-U", "team", "-A", "trust", "-N"], check=True, **address)  # type: ignore[call-overload]
-    where = ["-k", str(folder), "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
-    server = subprocess.Popen([programs / "postgres", "-D", "data", "-F", *where], **address)  # type: ignore[call-overload]
+    create = str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "team", "mlflow"
+    subprocess.run([programs / "initdb", "-D", "data", "-U", "team", "-A", "trust", "-N"], check=True, **how)  # type: ignore[call-overload]
+    process = subprocess.Popen(server, **how)  # type: ignore[call-overload]
     try:
-        command = [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "team", "mlflow"]
-        wait_for(lambda: subprocess.run(command, capture_output=True).returncode == 0)
+        wait_for(lambda: subprocess.run(create, capture_output=True).returncode == 0)
         yield f"postgresql://team@127.0.0.1:{port}/mlflow"
     finally:
-        server.terminate()
-        server.wait(30)
+        process.send_signal(signal.SIGINT)  # "fast": whoever is still connected is sent away
+        process.wait(30)
         shutil.rmtree(folder)
 
 
