@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.error
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -134,7 +134,7 @@ def _process(command: list[str], environment: Mapping[str, str], answers_at: str
     with log.open("ab") as stream:
         server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=stream, stderr=stream)
     try:
-        wait_for(lambda: _answers(answers_at, server), 120)
+        wait_for(lambda: _answers(answers_at, server), 300)
         yield
     finally:
         family = [*psutil.Process(server.pid).children(recursive=True), server]
@@ -150,7 +150,8 @@ def _answers(address: str, server: "subprocess.Popen[bytes]") -> bool:
     try:
         with urllib.request.urlopen(address, timeout=5):
             return True
-    except (OSError, urllib.error.URLError):
+    except OSError:
+        time.sleep(0.2)
         return False
 
 
