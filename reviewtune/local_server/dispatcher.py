@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEPT_MODELS = 2  # loaded at a time
 GROUP = 128  # single requests that are answered together
+GATHER = 0.02  # seconds without a newcomer after which nobody is waited for
 
 Answer = GenerationResult | Exception
 
@@ -82,10 +83,18 @@ class Dispatcher(threading.Thread):
                 return []
             if not self._waiting:
                 return [self._bulk.popleft()]
+            self._gather()
             source = self._waiting[0].source
             group = [work for work in self._waiting if work.source == source][:GROUP]
             self._waiting = deque(work for work in self._waiting if work not in group)
             return group
+
+    def _gather(self) -> None:
+        """Let those who come at the same time join: a group is answered in hardly more time than the first of it."""
+        seen = 0
+        while seen < len(self._waiting) < GROUP and not self._closing:
+            seen = len(self._waiting)
+            self._news.wait(GATHER)
 
     def _answer(self, group: list[Work]) -> None:
         if not group:
