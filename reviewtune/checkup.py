@@ -13,8 +13,8 @@ from reviewtune.checks import Level
 from reviewtune.config import Data, load_params, project_root
 from reviewtune.dataset import sha256
 from reviewtune.doctor import SIMILARITY, Diagnosis, examine, write_masked
-from reviewtune.errors import ConfigError, DataError
-from reviewtune.files import write_text
+from reviewtune.errors import DataError
+from reviewtune.files import read_json, write_text
 from reviewtune.label_errors import COLUMNS
 from reviewtune.labelled_file import LabelledFile, data_for, read
 from reviewtune.learning_curve import Curve
@@ -81,12 +81,11 @@ def _tuned(file: LabelledFile, data: Data | None, root: Path, *, agreed: bool) -
 
 
 def _epochs(root: Path) -> int:
-    """Of the job whose curve stands in reports/, as far as params.yaml can tell."""
+    """Of the job whose curve stands in reports/, as its record tells."""
     try:
-        chosen = load_params(root / "params.yaml").training.n_epochs
-    except ConfigError:  # check-data works outside a project, too
+        return int(read_json(root / "models" / "finetuned.json")["hyperparameters"]["n_epochs"])
+    except (OSError, ValueError, KeyError, TypeError):  # check-data works outside a project, too
         return AUTO_EPOCHS
-    return AUTO_EPOCHS if chosen == "auto" else chosen
 
 
 def _refuse_bad_targets(path: Path, wishes: Wishes) -> None:

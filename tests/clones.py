@@ -40,7 +40,7 @@ class Clone:
         clone.edit("conf/config.yaml", "train_size: all", "train_size: 66")
         clone.edit("conf/config.yaml", "test: 0.25", "test: 0.06")
         clone.edit("conf/config.yaml", "validation: 0.2", "validation: 0.08")
-        clone.edit("conf/training/default.yaml", "n_epochs: 3", "n_epochs: 2")
+        clone.edit("conf/training/default.yaml", "n_epochs: auto", "n_epochs: 2")
         clone.write_params()
         clone.git("init", "-q")
         clone.commit("shrunk")
@@ -91,7 +91,7 @@ class Clone:
         self.run("python", "stages/check_config.py", "--write")
 
     def set_epochs(self, number: int) -> None:
-        self.edit("conf/training/default.yaml", r"n_epochs: \d+", f"n_epochs: {number}")
+        self.edit("conf/training/default.yaml", r"n_epochs: \w+", f"n_epochs: {number}")
 
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())

@@ -31,7 +31,7 @@ ANSWER = ChatMessage("assistant", '{"label": "no_issue"}')
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSpec:
-    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", Recipe(learning_rate=1e-2, frozen_layers=0.5))
+    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", Recipe(learning_rate=1e-2, frozen_layers=0.5, dropout=0.1))
     files = chat_file(tmp_path / "train.jsonl", repeats=2), chat_file(tmp_path / "valid.jsonl")
     return TrainingSpec(tiny(), *files, tmp_path / "out", seed=1, n_epochs=3, batch_size=4)
 

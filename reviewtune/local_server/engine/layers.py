@@ -14,6 +14,7 @@ from reviewtune.local_server.engine.reading import run
 REMEMBERED = 1 << 30  # bytes of lower hidden states that are kept; beyond, they are computed each time
 SHORTEST_ROW = 192  # tokens: attention scores grow with the square of a row, so rows are short ...
 PREFIXES_A_ROW = 8  # ... but long against their common beginning, which each row reads anew
+SUBLAYERS = "self_attn", "mlp"  # whose outputs dropout thins; transformers calls them so in nearly every architecture
 PACK = 2048  # tokens that are computed at a time: what bounds the memory of a large batch
 
 
@@ -40,16 +41,29 @@ def materials(*sets: list[Example]) -> list[Material]:
 
 
 class UpperLayers:
-    """A network of which the lowest `frozen` layers and both embeddings stay as they are."""
+    """A network of which the lowest `frozen` layers and both embeddings stay as they are.
 
-    def __init__(self, model: OpenModel, frozen: int) -> None:
-        self._model = model
+    While it learns, `dropout` is the share of what the others add to the hidden states that is left out at random
+    (Srivastava et al., JMLR 2014), drawn from torch's generator.
+    """
+
+    def __init__(self, model: OpenModel, frozen: int, dropout: float = 0.0) -> None:
+        self._model, self._dropout = model, dropout
         decoder = model.network.get_decoder()
         self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
         self._ways = {layer: layer.forward for layer in decoder.layers}
         model.network.requires_grad_(False)
         for part in (self._upper, decoder.norm):
             part.requires_grad_(True)
+        for sublayer in filter(None, (getattr(layer, name, None) for layer in self._upper for name in SUBLAYERS)):
+            sublayer.register_forward_hook(self._thin)
+
+    def _thin(self, _: nn.Module, __: Any, output: Any) -> Any:  # noqa: ANN401 - attention gives its weights too
+        if not self._dropout or not torch.is_grad_enabled():
+            return output
+        state, *rest = output if isinstance(output, tuple) else (output,)
+        state = nn.functional.dropout(state, self._dropout)
+        return (state, *rest) if isinstance(output, tuple) else state
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:

@@ -13,11 +13,12 @@ class Recipe:
     frozen_layers: float  # share of the layers, from below, that stay as they are and are computed once
     n_epochs: int = 3
     batch_size: int = 16
+    dropout: float = 0.0  # of what the trained layers add
 
 
 DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
 RECIPES = {  # by config.json's model_type
-    "gemma3_text": Recipe(learning_rate=1.5e-4, frozen_layers=0.5),
+    "gemma3_text": Recipe(learning_rate=1.5e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1),
     "llama": Recipe(learning_rate=3e-4, frozen_layers=0.5),
 }
 
