@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params check test test-services
+.PHONY: help setup repro ui sweep params check test test-services test-scale
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
@@ -61,3 +61,7 @@ test-services: setup  ## docs/team.md for real: PostgreSQL, S3, MLflow server, t
 		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \
 		|| echo "no PostgreSQL, and it cannot be installed here: apt-get install postgresql"
 	pytest -m services -rs tests/test_services.py
+
+test-scale: setup  ## sweeps on Ray, joblib, submitit and Optuna; installs them first
+	python -m pip install --quiet -c requirements.lock --editable '.[ray,slurm,parallel,search]'
+	pytest tests/test_scale_out.py

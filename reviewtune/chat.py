@@ -17,6 +17,7 @@ import pandas as pd
 from reviewtune.config import Prices
 from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
+from reviewtune.files import write_text
 from reviewtune.pricing import training_cost
 from reviewtune.prompts import Line, Message, Prompt
 
@@ -38,9 +39,7 @@ class ChatFile(NamedTuple):
 
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), path)
 
 
 def lines_of(reviews: pd.DataFrame, prompt: Prompt) -> list[Line]:

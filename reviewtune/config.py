@@ -7,7 +7,7 @@ live in conf/ alone. All faults are listed together, each with its dotted path. 
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -294,8 +294,17 @@ def changed(section: SectionT, source: str, **values: object) -> SectionT:
     Raises:
         ConfigError: a value that is not allowed; `source` says where it stood.
     """
+    return section_of(type(section), section.model_dump(mode="json") | values, source)
+
+
+def section_of(kind: type[SectionT], values: Mapping[str, object], source: str) -> SectionT:
+    """A section of these values.
+
+    Raises:
+        ConfigError: as `changed`.
+    """
     try:
-        return type(section).model_validate_json(json.dumps(section.model_dump(mode="json") | values))
+        return kind.model_validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         raise ConfigError(_all_faults(error, source)) from error
 

@@ -124,6 +124,7 @@ def _own(folder: Path, experiment: str) -> Store:
 def _quiet() -> None:
     """MLflow reads these when imported; its telemetry also honours no other spelling than "true"."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for a file of some kilobytes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 takes minutes to say that no server is there
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

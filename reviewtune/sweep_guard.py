@@ -13,9 +13,13 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from reviewtune import cluster
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
+from reviewtune.sweep_job import Sweep
+from reviewtune.sweep_watch import watched
 from reviewtune.sweeping import check_all, parent_run
 
+ELSEWHERE = (cluster.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -49,7 +53,14 @@ class GuardSweep(Callback):
                 planned = plan.jobs if plan.space else len({job.key for job in jobs})
                 what = f"a search of {planned} trials" if plan.space else f"{len(jobs)} combinations, {planned} jobs"
                 print(f"checked: {what}", flush=True)
+                launcher = dict(config.hydra.launcher)
+                target = launcher.pop("_target_")
+                if target == cluster.PLUGIN:
+                    print(cluster.start(launcher, [job.config for job in jobs]), flush=True)
                 self._open.enter_context(parent_run(plan.title, plan.varied, jobs, planned, plan.space))
+                sweep = Sweep.current()
+                if sweep and target.startswith(ELSEWHERE):
+                    self._open.enter_context(watched(jobs[0].config.tracking, sweep))
                 atexit.register(self._interrupted)
             except ReviewtuneError:
                 raise

@@ -10,21 +10,23 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock
 
 from reviewtune import evaluation, record
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.budget import SWEEP as BUDGET_OF
 from reviewtune.chat import check, lines_of, write_lines
 from reviewtune.client import connect
-from reviewtune.config import Config, from_hydra, project_root
+from reviewtune.config import Config, Tracking, from_hydra, project_root
 from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
-from reviewtune.errors import DataError, ReviewtuneError
+from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.files import write_text
 from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import code_sha256, describe_run
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SWEEP = "REVIEWTUNE_SWEEP"  # environment variable: how a job finds its sweep, whichever process runs it
+ENVIRONMENT = (SWEEP, BUDGET_OF)  # what `Sweep.announce` sets
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,12 @@ def label_of(variant: Mapping[str, str]) -> str:
 def prepare_job(job: Job) -> Order:
     """The stages prepare, split and format: everything that can be checked before anything is paid."""
     config, splits = job.config, job.splits
-    if not (splits / "manifest.json").exists():
-        source = splits / "labeled.csv"
-        write_reviews(prepare(project_root() / config.data.path, config.data).reviews, source)
-        parts = split(read_reviews(source), config.split, train_size=config.data.train_size)
-        write_splits(parts, splits, source=source, settings=config.split)
+    with alone(splits):  # jobs that run at the same time share it
+        if not (splits / "manifest.json").exists():
+            source = splits / "labeled.csv"
+            write_reviews(prepare(project_root() / config.data.path, config.data).reviews, source)
+            parts = split(read_reviews(source), config.split, train_size=config.data.train_size)
+            write_splits(parts, splits, source=source, settings=config.split)
     prompt = Prompt(config.prompt, config.data.labels)
     for name, part in {"training": "train", "validation": "valid"}.items():
         path = _chat(job) / f"{name}_data.jsonl"
@@ -145,9 +149,32 @@ def run_job(job: Job) -> float:
     A job that fails is kept as a FAILED run with its message and gives nan: the others go on.
     """
     sweep = Sweep.current()
+    with alone(job.folder):  # of equal jobs at the same time the second finds the first one's result
+        if sweep and (done := _finished(job, sweep)):
+            return done.metrics["accuracy"]
+        return _run(job, sweep)
+
+
+def give_up(job: Job, error: JobError) -> float:
+    """A job whose process ended before it could say anything is kept as a FAILED run with this message."""
+    sweep = Sweep.current()
     variant = job.variant(sweep.varied if sweep else ())
-    if sweep and (done := _finished(job, sweep)):
-        return done.metrics["accuracy"]
+    with suppress(JobError), _child(job, variant, sweep):
+        raise error
+    _say_failed(variant, error)
+    return math.nan
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time, of this machine or of a shared disk's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
+
+
+def _run(job: Job, sweep: Sweep | None) -> float:
+    variant = job.variant(sweep.varied if sweep else ())
     print(f"\njob {label_of(variant)}{_place(job, sweep)}", flush=True)
     started = time.monotonic()
     try:
@@ -162,8 +189,15 @@ def run_job(job: Job) -> float:
     return accuracy
 
 
-def children(job: Job, sweep: Sweep) -> list[RunRecord]:
-    return find_runs(job.config.tracking, f"tags.`mlflow.parentRunId` = '{sweep.run_id}'")
+def children_of(tracking: Tracking, sweep: Sweep) -> list[RunRecord]:
+    return find_runs(tracking, f"tags.`mlflow.parentRunId` = '{sweep.run_id}'")
+
+
+def ended(tracking: Tracking, sweep: Sweep) -> list[RunRecord]:
+    """Jobs that are done, and those that failed since this command began; a failed one of an earlier is tried again."""
+    runs = children_of(tracking, sweep)
+    failed = [run for run in runs if run.status == "FAILED" and (run.ended or 0) >= sweep.started]
+    return failed + [run for run in runs if run.status == "FINISHED"]
 
 
 def _child(job: Job, variant: Mapping[str, str], sweep: Sweep | None) -> AbstractContextManager[Run]:
@@ -211,27 +245,20 @@ def _chat(job: Job) -> Path:
 
 
 def _finished(job: Job, sweep: Sweep) -> RunRecord | None:
-    mine = (run for run in children(job, sweep) if run.tags.get("job_key") == job.key and run.status == "FINISHED")
-    return next(mine, None)
-
-
-def _ended(job: Job, sweep: Sweep) -> int:
-    """Jobs that are done, and those that failed since this command began; a failed one of an earlier is tried again."""
-    runs = children(job, sweep)
-    failed = [run for run in runs if run.status == "FAILED" and (run.ended or 0) >= sweep.started]
-    return len(failed) + len([run for run in runs if run.status == "FINISHED"])
+    runs = children_of(job.config.tracking, sweep)
+    return next((run for run in runs if run.tags.get("job_key") == job.key and run.status == "FINISHED"), None)
 
 
 def _place(job: Job, sweep: Sweep | None) -> str:
-    return f" ({_ended(job, sweep)} of {sweep.jobs} jobs done)" if sweep else ""
+    return f" ({len(ended(job.config.tracking, sweep))} of {sweep.jobs} jobs done)" if sweep else ""
 
 
 def _progress(job: Job, sweep: Sweep) -> str:
-    ended = _ended(job, sweep)
-    left, elapsed = sweep.jobs - ended, time.time() - sweep.started
-    pace = elapsed / max(ended - sweep.done_before, 1)
+    done = len(ended(job.config.tracking, sweep))
+    left, elapsed = sweep.jobs - done, time.time() - sweep.started
+    pace = elapsed / max(done - sweep.done_before, 1)
     minutes = f", about {left * pace / 60:.0f} min left" if left > 0 else ""
-    return f"sweep: {ended} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min{minutes}"
+    return f"sweep: {done} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min{minutes}"
 
 
 def _say_failed(variant: Mapping[str, str], error: Exception) -> None:

@@ -1,0 +1,198 @@
+"""The only door to Ray: a cluster found or started, its nodes checked, calls run on it until all have ended.
+
+A node or process that dies takes nothing with it: Ray runs its calls again elsewhere, and a call of ours (sweep_job.py)
+continues the run that the first attempt began. hydra_plugins/reviewtune_ray.py is Hydra's side of it.
+"""
+
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from reviewtune.config import Config, Section, project_root, section_of
+from reviewtune.errors import ConfigError, JobError
+from reviewtune.lineage import code_sha256
+
+Answer = TypeVar("Answer")
+Words = tuple[str, ...]  # the overrides of a job
+PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
+LOOPBACK = ("localhost", "127.", "::1")
+
+
+class Settings(Section):
+    """conf/hydra/launcher/ray.yaml."""
+
+    address: str | None
+    workers: Annotated[int, Field(ge=1)] | None
+    cpus_per_job: Annotated[float, Field(gt=0)] | None
+    retries: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, or one of several on one machine."""
+
+    id: str
+    host: str
+    cpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Connected to and checked; this program has one."""
+
+    cpus_per_job: float
+    retries: int
+
+    def run_all(
+        self, function: Callable[..., Answer], shared: object, calls: Mapping[Words, int]
+    ) -> dict[Words, Answer]:
+        """`function(shared, words, number)` for each of the calls, as many at once as the cluster has room for.
+
+        An answer is a JobError, whatever the function's type, where even the last retry ended with a dead process.
+        """
+        import ray
+
+        # Spread: packed, as is Ray's habit, the jobs of two local engines would all wait for one of them.
+        options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
+        task, everywhere = ray.remote(function).options(**options), ray.put(shared)
+        calls_by_reference = {task.remote(everywhere, words, number): words for words, number in calls.items()}
+        ray.wait(list(calls_by_reference), num_returns=len(calls_by_reference))
+        return {words: _answer(reference) for reference, words in calls_by_reference.items()}
+
+
+_current: Cluster | None = None
+
+
+def current() -> Cluster:
+    """The cluster that `start` found."""
+    if _current is None:
+        raise ConfigError("hydra/launcher=ray is for `python stages/sweep.py --multirun`, whose guard connects to Ray")
+    return _current
+
+
+def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
+    """Connect to the cluster, or start Ray on this machine for as long as this program runs; check every node.
+
+    Returns what there is, in words.
+
+    Raises:
+        ConfigError: no Ray here or at the address, or a node that could not run these jobs.
+    """
+    global _current
+    chosen = section_of(Settings, settings, "hydra.launcher")
+    _connect(chosen)
+    nodes = alive()
+    for config in configs:
+        refuse_what_others_cannot_reach(config, {node.host for node in nodes} - {socket.gethostname()})
+    keys = {config.provider.api_key_env for config in configs} - {None}
+    faults = [f"{node.host}: {fault}" for node in nodes for fault in _faults_of(node, sorted(map(str, keys)))]
+    if faults:
+        raise ConfigError(f"Ray cluster: {'; '.join(faults)}; no job was run")
+    # The local engine of a node trains one model at a time: a second job there would only wait for the first.
+    alone = any(config.provider.kind == "local" for config in configs)
+    cpus = chosen.cpus_per_job or (min(node.cpus for node in nodes) if alone else 1.0)
+    _current = Cluster(cpus, chosen.retries)
+    slots = sum(int(node.cpus / cpus) for node in nodes)
+    return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
+
+
+def alive() -> list[Node]:
+    """The nodes that can run jobs."""
+    import ray
+
+    up = [node for node in ray.nodes() if node["Alive"]]
+    found = [Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"].get("CPU", 0)) for node in up]
+    return [node for node in found if node.cpus]
+
+
+def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
+    """With nodes on other machines than this one.
+
+    Raises:
+        ConfigError: the runs' store is of this machine alone, or a cap on spending would be counted on each apart.
+    """
+    if not others:
+        return
+    who, uri = f"the Ray cluster has other machines ({', '.join(sorted(others))})", config.tracking.uri
+    if not uri or not uri.startswith("http"):
+        raise ConfigError(
+            f"tracking.uri={uri or 'null'} is a file of this machine, and {who}: start `mlflow server --host ADDRESS` "
+            "and set tracking.uri=http://ADDRESS:5000"
+        )
+    if (urlsplit(uri).hostname or "").startswith(LOOPBACK):
+        raise ConfigError(f"tracking.uri={uri} is another server on each machine, and {who}: name the server's address")
+    if config.evaluation.budget_usd is not None:
+        raise ConfigError(
+            f"evaluation.budget_usd is counted on each machine apart, and {who}: run the sweep on one machine, or set "
+            "the cap at the provider and evaluation.budget_usd=null"
+        )
+
+
+def _connect(settings: Settings) -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("hydra/launcher=ray needs Ray: pip install -e '.[ray]' -c requirements.lock")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry from any part
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray's habit is 15: a sweep that stands still beside anything else
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it Ray warns of a change to come
+    import ray
+
+    # Without an address never attach to a cluster that happens to run: RAY_ADDRESS and a file name one.
+    own: dict[str, Any] = {"num_cpus": settings.workers, "include_dashboard": False}
+    where: dict[str, Any] = {"address": settings.address} if settings.address else {"address": "local", **own}
+    try:
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        hint = "`ray start --head` on one machine prints the address, `ray start --address=...` adds another"
+        raise ConfigError(
+            f"hydra.launcher.address={settings.address}: no Ray cluster there ({_brief(error)}); {hint}"
+        ) from error
+
+
+def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
+    """Ask the node itself; what it imports for that, its first job need not."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    task = ray.remote(_faults).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    try:
+        return list(ray.get(task.remote(Path.cwd(), code_sha256(project_root()), keys)))
+    except ray.exceptions.RayError as error:
+        return [
+            f"it cannot run this project ({_brief(error)}); it needs the same checkout and packages as this machine"
+        ]
+
+
+def _faults(folder: Path, code: str, keys: Sequence[str]) -> list[str]:
+    """What stands in the way of a job on this node."""
+    if not (folder / "dvc.yaml").is_file():
+        return [f"no project in {folder}; every node needs the same checkout in the same place"]
+    faults = []
+    if code_sha256(folder) != code:
+        faults.append(f"another version of the code in {folder}; bring it to the same commit")
+    missing = [key for key in keys if not os.environ.get(key)]
+    return faults + [f"the variable {key} is not set; `export {key}=...` before `ray start`" for key in missing]
+
+
+def _answer(ended: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's answer
+    import ray
+
+    try:
+        return ray.get(ended)
+    except ray.exceptions.RayError as error:
+        return JobError(f"its process ended before the job did: {_brief(error)}")
+
+
+def _brief(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).strip()[:200]

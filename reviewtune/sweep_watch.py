@@ -1,0 +1,56 @@
+"""Progress of a sweep whose jobs run where their words are not seen: on a cluster, or in a queue. Read from MLflow."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+
+from reviewtune.config import Tracking
+from reviewtune.errors import TrackingError
+from reviewtune.progress import Step, progress_bar
+from reviewtune.sweep_job import Sweep, ended
+
+LOOK_EVERY_SECONDS = 2.0
+
+
+@contextmanager
+def watched(tracking: Tracking, sweep: Sweep) -> Iterator[None]:
+    """Meanwhile a bar, or a line now and then: jobs that ended, the time left; and each failure as it comes."""
+    watch, over = _Watch(tracking, sweep), Event()
+    with progress_bar("sweep", sweep.jobs) as step:
+        thread = Thread(target=watch.until, args=(over, step), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Watch:
+    def __init__(self, tracking: Tracking, sweep: Sweep) -> None:
+        self._tracking, self._sweep = tracking, sweep
+        self._shown: set[str] = set()  # ids of runs that ended
+
+    def until(self, over: Event, step: Step) -> None:
+        while not over.wait(LOOK_EVERY_SECONDS):
+            with suppress(TrackingError):  # a store that is busy for a moment; the jobs say so if it is for good
+                self._look(step)
+        with suppress(TrackingError):
+            self._look(step)
+
+    def _look(self, step: Step) -> None:
+        runs = ended(self._tracking, self._sweep)
+        news = [run for run in runs if run.id not in self._shown]
+        self._shown |= {run.id for run in news}
+        for run in news:
+            if run.status == "FAILED":
+                said = f"job {run.tags.get('combination')} failed: {run.tags.get('error')}"
+                print(f"{said}; the other jobs go on", flush=True)
+        step(len(news), left=self._seconds_left(len(runs)))
+
+    def _seconds_left(self, done: int) -> float | None:
+        """From the pace of this command's own jobs, however many run at once."""
+        own = done - self._sweep.done_before
+        elapsed = time.time() - self._sweep.started
+        return max(self._sweep.jobs - done, 0) * elapsed / own if own > 0 else None
