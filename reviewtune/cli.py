@@ -70,6 +70,7 @@ def evaluate(
         Path | None, typer.Option(help="where to write metrics.json, predictions.csv, ...: a folder")
     ] = None,
     other_test_set: Annotated[bool, typer.Option(help="compare although the test sets differ")] = False,
+    by: Annotated[list[str] | None, typer.Option("--slice", help="score each value of this column apart too")] = None,
 ) -> None:
     """Score a model on a labelled file, and show what has improved since an earlier evaluation.
 
@@ -82,7 +83,7 @@ def evaluate(
 
     root = project_root()
     config, earlier, notes = load_params(root / "params.yaml"), past.read_past(compare) if compare else None, []
-    truth = read_ground_truth(ground_truth, config.data)
+    truth = read_ground_truth(ground_truth, config.data, by or ())
     if earlier and other_test_set:
         notes.append(
             f"{earlier.path} may stem from another test set: the difference says nothing about the model alone"

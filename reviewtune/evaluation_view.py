@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHOWN = 5
+FEW = 5  # reviews of a label
 RAW_CHARACTERS = 200
 
 
@@ -17,11 +18,13 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
     """Print it; `changes` are the lines of the table old, new, improvement; `notes` what to keep in mind."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = console or Console()
     metrics = result.metrics
-    table = Table("metric", box=SIMPLE_HEAD, title=f"{result.subject.model}: {metrics['n']} reviews")
+    console.print(f"{result.subject.model}: {metrics['n']} reviews", markup=False, highlight=False)
+    table = Table("metric", box=SIMPLE_HEAD)
     for name in ("value", "95 % interval"):
         table.add_column(name, justify="right")
     accuracy = metrics["accuracy"]
@@ -29,10 +32,13 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
     for name in ("precision", "recall", "f1", "macro.f1"):
         interval = metrics["intervals"][name]
         table.add_row(name.capitalize().replace(".f1", " F1"), _percent(interval["value"]), _bounds(interval))
+    for name, part in metrics["slices"].items():
+        share = part["accuracy"]
+        table.add_row(escape(f"Accuracy, {name} ({part['n']})"), _percent(share["value"]), _bounds(share))
     console.print(table)
     if changes:
         console.print(_changes(changes))
-    for note in notes:
+    for note in [*notes, *_too_few(result)]:
         console.print(f"note: {note}", highlight=False, markup=False)
     bad = unusable(result)
     if len(bad):
@@ -40,6 +46,14 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
         for row in bad.head(SHOWN).itertuples():
             told = repr(str(row.answer)[:RAW_CHARACTERS]) if row.answer else str(row.error)
             console.print(f"  {row.review_id}: {told}", markup=False, highlight=False)
+
+
+def _too_few(result: Evaluation) -> list[str]:
+    """An average over labels says little where some of them have hardly any review."""
+    scarce = [f"{label} ({one.support})" for label, one in result.scores.per_label.items() if one.support < FEW]
+    if not scarce:
+        return []
+    return [f"under {FEW} reviews of {', '.join(scarce)}: macro F1, and its interval, say little"]
 
 
 def _changes(rows: Sequence[Row]) -> object:

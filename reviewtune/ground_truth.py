@@ -16,6 +16,7 @@ from reviewtune.record import ModelRecord, read_record, refuse_unfit
 
 TEXT_COLUMNS = ("text", "review_text", "review")
 LABEL_COLUMNS = ("label", "manual_label", "category")
+TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
 SHOWN = 5
 
 
@@ -25,11 +26,14 @@ class GroundTruth(NamedTuple):
     sha256: str  # of the file
 
 
-def read_ground_truth(path: Path, data: Data) -> GroundTruth:
+def read_ground_truth(path: Path, data: Data, by: Sequence[str] = ()) -> GroundTruth:
     """Labelled reviews; columns are named as in conf/data, or as other tools do (text, review_text; label, ...).
 
+    `by` are further columns whose values are scored apart.
+
     Raises:
-        DataError: as `read_rows`; no column for text or label; an empty review; a label that is not in the list.
+        DataError: as `read_rows`; no column for text or label, or none of `by`; an empty review; a label that is not
+            in the list.
     """
     rows = read_rows(path, [])
     found = list(rows[0].cells)
@@ -42,7 +46,11 @@ def read_ground_truth(path: Path, data: Data) -> GroundTruth:
             f"{path} {'; '.join(faults[:SHOWN])}{f'; and {len(faults) - SHOWN} more' * (len(faults) > SHOWN)}"
         )
     identity = next((name for name in (data.columns.id, "review_id", "id") if name in found), None)
-    slices = tuple(name for name in data.slices if name in found)
+    slices = tuple(dict.fromkeys([*(name for name in data.slices if name in found), *by]))
+    fit = [name for name in found if name not in (text, label, *TAKEN)]
+    if unfit := [name for name in by if name not in fit]:
+        able = ", ".join(fit) or "none"
+        raise DataError(f"{path}: reviews cannot be sliced by '{unfit[0]}'; columns that they can: {able}")
     records = [
         (
             row.cells[identity] if identity else f"line-{row.line}",

@@ -19,7 +19,10 @@ SPELLINGS = {
     "recall": ("recall", "recall_weighted", "weighted_recall"),
     "f1": ("f1", "f1_weighted", "weighted_f1", "f1_score", "f1_score_weighted"),
 }
-SIZES = ("n", "total", "n_samples", "num_samples", "total_reviews", "sample_size")
+SIZES = (
+    "n", "total", "n_samples", "num_samples", "total_samples", "n_examples", "num_examples", "total_examples",
+    "n_reviews", "total_reviews", "sample_size", "test_size",
+)  # fmt: skip
 NESTED = ("metrics", "overall", "overall_metrics", "results")
 
 

@@ -79,7 +79,8 @@ def test_a_file_is_scored_and_compared_with_an_older_figure(workspace: Path, eva
     assert metrics["test_sha256"] == sha256(workspace / "fresh.csv")
     again = evaluate("--ground-truth", "fresh.csv", "--compare", "result/metrics.json")
     assert "+0.0 points" in again
-    assert "note:" not in again
+    assert "does not say what it was" not in again
+    assert "under 5 reviews of" in again
 
     other = evaluate("--ground-truth", "trained.csv", "--compare", "result/metrics.json", ok=False)
     assert "was measured on another test set" in other
@@ -108,6 +109,18 @@ def test_a_faulty_file_is_one_line(tmp_path: Path, config: Config, text: str, me
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_ground_truth(path, config.data)
+
+
+def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate) -> None:
+    table = pd.read_csv(workspace / "fresh.csv")
+    table["shop"], table["answer"] = ["north", "south", "south"] * 4, "yes"
+    table.to_csv(workspace / "shops.csv", index=False)
+    shown = evaluate("--ground-truth", "shops.csv", "--slice", "shop")
+    assert "Accuracy, shop=north (4)" in shown
+    assert "Accuracy, shop=south (8)" in shown
+    for name in ("street", "manual_label", "answer"):
+        refused = evaluate("--ground-truth", "shops.csv", "--slice", name, ok=False)
+        assert f"cannot be sliced by '{name}'; columns that they can: shop" in refused
 
 
 def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config) -> None:

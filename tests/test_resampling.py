@@ -47,7 +47,7 @@ def test_an_interval_lies_between_0_and_1_and_a_difference_is_of_the_values(rows
     truth, one, two = ([row[at] for row in rows] for at in range(3))
     ones, twos = (score_intervals(score(truth, a, labels=LABELS), seed=1, resamples=50) for a in (one, two))
     for found in ones.values():
-        assert -1e-12 <= found.low <= found.high <= 1 + 1e-12
+        assert -1e-12 <= found.low <= found.value <= found.high <= 1 + 1e-12
     differences = score_differences(truth, one, two, labels=LABELS, seed=1, resamples=50)
     assert differences.keys() == ones.keys()
     for name, found in differences.items():
