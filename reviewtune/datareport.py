@@ -5,6 +5,7 @@ The quick part of `reviewtune check-data`, which stage prepare writes with every
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,16 @@ def describe(prepared: Prepared, data: Data, *, similarity: float) -> dict[str, 
     """Facts for reports/data.json, in a stable order."""
     reviews = prepared.reviews
     lengths = reviews["text"].str.len()
-    pairs = near_duplicates(reviews["text"].tolist(), similarity)
+    with ThreadPoolExecutor(1) as beside:  # to unpack the languages' model takes as long as to import scikit-learn
+        detected = beside.submit(language_counts, reviews["text"].tolist())
+        pairs = near_duplicates(reviews["text"].tolist(), similarity)
     ids = reviews["review_id"].tolist()
     facts: dict[str, Any] = {
         "name": data.name,
         "reviews": len(reviews),
         "labels": {label: int((reviews["label"] == label).sum()) for label in data.labels},
         "languages": {str(k): int(v) for k, v in reviews["language"].value_counts().items()},
-        "languages_detected": language_counts(reviews["text"].tolist()),
+        "languages_detected": detected.result(),
         "slices": {c: {str(k): int(v) for k, v in reviews[c].value_counts().items()} for c in data.slices},
         "characters": {name: float(lengths.quantile(q)) for name, q in (("min", 0), ("median", 0.5), ("max", 1))},
         "length_outliers": [ids[i] for i in length_outliers(lengths)[:SHOWN]],

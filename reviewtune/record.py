@@ -63,9 +63,10 @@ def write_record(record: ModelRecord, finetuned: Finetuned, *, models: Path, rep
     """finetuned.json and the loss curve as CSV and PNG."""
     write_json(asdict(record), models / RECORD)
     reports.mkdir(parents=True, exist_ok=True)
-    finetuned.curve.to_csv(reports / CURVE, index=False, lineterminator="\n")
-    chosen = int(finetuned.curve["step"].max()) if len(finetuned.curve) else None
-    (reports / PICTURE).write_bytes(training_curve(_with_full(finetuned), chosen_step=chosen))
+    table = _with_full(finetuned)
+    table.to_csv(reports / CURVE, index=False, lineterminator="\n")
+    chosen = int(table["step"].max()) if len(table) else None
+    (reports / PICTURE).write_bytes(training_curve(table, chosen_step=chosen))
 
 
 def write_run(finetuned: Finetuned, models: Path, run_id: str) -> None:

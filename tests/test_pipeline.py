@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -78,6 +79,9 @@ class TestRepro:
         for name in ("train_loss", "full_valid_loss"):
             history = client.get_metric_history(run.info.run_id, name)
             assert len({point.step for point in history}) == len(history) >= 2
+        curve = pd.read_csv(clone.folder / "reports/training_curve.csv").set_index("step")["full_valid_loss"].dropna()
+        kept = {point["step"]: point["valid_loss"] for point in clone.json("models/finetuned.json")["checkpoints"]}
+        assert {step: loss for step, loss in curve.items() if step in kept} == pytest.approx(kept)
         artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert artifacts >= {
             "params.yaml",
