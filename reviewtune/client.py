@@ -45,37 +45,13 @@ def connect(provider: Provider) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def asynchronous(client: openai.OpenAI, provider: Provider) -> openai.AsyncOpenAI:
-    """The same provider, key and time-out, for many requests at once; what is retried is the caller's business.
-
-    aiohttp carries the requests: it spends half the CPU time of the openai client's own transport on each.
-    """
-    limits: dict[str, Any] = {"max_retries": 0, "timeout": client.timeout, "http_client": openai.DefaultAioHttpClient()}
+def asynchronous(client: openai.OpenAI, provider: Provider, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+    """The same provider, key and time-out, for many requests at once; what is retried is the caller's business."""
+    limits: dict[str, Any] = {"max_retries": 0, "timeout": client.timeout, "http_client": http}
     if isinstance(client, openai.AzureOpenAI):
         endpoint, version = _azure_address(provider)
         return openai.AsyncAzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=client.api_key, **limits)
     return openai.AsyncOpenAI(base_url=client.base_url, api_key=client.api_key, **limits)
-
-
-async def complete(client: openai.AsyncOpenAI, body: dict[str, Any]) -> bytes:
-    """POST a chat completion; the body of the answer as it came.
-
-    The openai client's typed call checks the body against its types and builds a model of the answer, which takes more
-    than twice the CPU time of everything else; its general `post` is for requests that need neither.
-    """
-    try:
-        response = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-    except openai.APITimeoutError as error:
-        if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
-            raise
-        raise openai.APIConnectionError(request=error.request) from error  # the transport calls both a time-out
-    return response.content
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def _build(provider: Provider) -> openai.OpenAI:

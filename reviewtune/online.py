@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reviewtune.answers import Answer, Question, Request, read_completion, timed
 from reviewtune.budget import Budget
-from reviewtune.client import asynchronous, complete
+from reviewtune.completions import Completions, completions
 from reviewtune.errors import ProviderError
 from reviewtune.pace import Pace
 from reviewtune.progress import Step
@@ -41,7 +41,7 @@ async def ask_online(
         openai.APIError, ProviderError: a request that failed for good.
         BudgetError: the next request could cost more than is left.
     """
-    async with asynchronous(client, terms.provider) as asking:
+    async with completions(client, terms.provider) as asking:
         run = _Run(asking, request, terms, budget, keep, step)
         line = iter(questions)
         await run.work(iter([next(line)]))
@@ -57,9 +57,9 @@ class _Run:
     """What the workers share."""
 
     def __init__(
-        self, client: openai.AsyncOpenAI, request: Request, terms: Terms, budget: Budget, keep: Keep, step: Step
+        self, asking: Completions, request: Request, terms: Terms, budget: Budget, keep: Keep, step: Step
     ) -> None:
-        self.client, self.request, self.terms, self.budget = client, request, terms, budget
+        self.asking, self.request, self.terms, self.budget = asking, request, terms, budget
         self.keep, self.step = keep, step
         self.pace = Pace(terms.settings.requests_per_minute, terms.settings.tokens_per_minute)
         self.departure = asyncio.Lock()
@@ -97,7 +97,7 @@ class _Run:
         self.requests += 1
         began, started = time.time(), time.perf_counter()
         try:
-            content = await complete(self.client, self.request.body(question.chat))
+            content = await self.asking.ask(self.request.body(question.chat))
         except openai.APIStatusError as error:
             self.budget.settle(highest, 0.0)  # refused: nothing was paid. After a time-out nobody knows.
             if (unanswered := refused(error)) is None:
