@@ -1,0 +1,103 @@
+"""How well the engine's recipe does on other data: one fine-tune with `auto` settings, its accuracy on other reviews.
+
+    python benchmarks/accuracy.py --data reviews_ko                    # a file of conf/data, split as the pipeline does
+    python benchmarks/accuracy.py --data reviews_ko --add reviews_en   # with another language's training reviews too
+    python benchmarks/accuracy.py --train train.csv --test test.csv --labels 10 --per-label 40   # Banking77's own split
+
+CSV files of --train and --test have the columns text and label. `--labels N` takes the first N labels of the alphabet,
+`--per-label N` the first N rows of each, for training. Prints accuracy with its interval and the seconds of training.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from reviews import answers, split_reviews, write_chat_files
+
+from reviewtune.config import Config, load_config
+from reviewtune.folders import cache_folder
+from reviewtune.local_server.settings import share_the_cores
+from reviewtune.prompts import Prompt
+from reviewtune.statistics import proportion
+
+STEPS = 100  # between two words on the progress
+
+
+class Parts(NamedTuple):
+    train: pd.DataFrame
+    valid: pd.DataFrame | None
+    test: pd.DataFrame
+    labels: dict[str, str]
+
+
+def main() -> None:
+    options = _options()
+    parts = _of_files(options) if options.train else _of_project(options)
+    prompt = Prompt(load_config().prompt, parts.labels)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        seconds, folder = _train(work, prompt, parts, options.base)
+        labels = answers(folder, prompt, parts.test["text"].tolist())
+    share = proportion(sum(a == b for a, b in zip(labels, parts.test["label"], strict=True)), len(labels))
+    print(
+        f"{options.base}, {len(parts.labels)} labels, {len(parts.train)} training and {len(parts.test)} test texts: "
+        f"accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in {seconds:.0f} s"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="reviews_en", help="a file of conf/data")
+    parser.add_argument("--add", help="another one, whose training reviews are learned too")
+    parser.add_argument("--train", type=Path, help="a CSV instead of --data")
+    parser.add_argument("--test", type=Path)
+    parser.add_argument("--labels", type=int)
+    parser.add_argument("--per-label", type=int)
+    parser.add_argument("--base", default="gemma-3-270m")
+    options = parser.parse_args()
+    if options.train and not options.test:
+        parser.error("--train wants --test")
+    return options
+
+
+def _config(data: str) -> Config:
+    return load_config([f"data={data}"])
+
+
+def _of_project(options: argparse.Namespace) -> Parts:
+    config = _config(options.data)
+    found = split_reviews(config)
+    added = [split_reviews(_config(options.add)).train] if options.add else []
+    return Parts(pd.concat([found.train, *added]), found.valid, found.test, dict(config.data.labels))
+
+
+def _of_files(options: argparse.Namespace) -> Parts:
+    train, test = (pd.read_csv(path) for path in (options.train, options.test))
+    labels = sorted(set(train["label"]))[: options.labels]
+    train, test = (table[table["label"].isin(labels)] for table in (train, test))
+    if options.per_label:
+        train = train.groupby("label").head(options.per_label)
+    return Parts(train, None, test, {label: label.replace("_", " ") for label in labels})
+
+
+def _train(work: Path, prompt: Prompt, parts: Parts, base: str) -> tuple[float, Path]:
+    share_the_cores()
+    from reviewtune.local_server.engine import training, weights
+    from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec
+
+    write_chat_files(work, prompt, train=parts.train, **({} if parts.valid is None else {"valid": parts.valid}))
+    valid = None if parts.valid is None else work / "valid.jsonl"
+    spec = TrainingSpec(weights.ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=13)
+    start = time.perf_counter()
+    for news in (course := training.Course(spec)).run():
+        if isinstance(news, StepMetrics) and news.step % STEPS == 0:
+            left = (time.perf_counter() - start) * (course.total_steps / news.step - 1)
+            print(f"step {news.step} of {course.total_steps}, {left:.0f} s left", flush=True)
+    return time.perf_counter() - start, work / "model"
+
+
+if __name__ == "__main__":
+    main()
