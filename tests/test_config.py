@@ -19,7 +19,7 @@ NEEDS = {
 def variants() -> list[str]:
     """Every file of every group as an override, such as data=reviews_ko."""
     files = [file for file in CONF.rglob("*.yaml") if file.parent != CONF and file.parent.name != "arm"]
-    return sorted(f"{file.parent.name}={file.stem}" for file in files)
+    return sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in files)
 
 
 def test_every_group_of_the_design_has_variants() -> None:
