@@ -49,8 +49,9 @@ def confidence_lines(report: Report) -> list[str]:
         kept = with_interval(doubt["accuracy"]) if doubt["accuracy"] else "nothing sure enough"
         lines.append(f"{tuned['arm']}: expected calibration error {with_interval(error)}")
         lines.append(
-            f"{tuned['arm']}, answering only where it is sure, aimed at {percent(doubt['wanted_accuracy'])}: answers "
-            f"{percent(doubt['coverage']['value'])} of the reviews, of those right: {kept}"
+            f"{tuned['arm']}, answering only where it is sure{_threshold(doubt)}, aimed at "
+            f"{percent(doubt['wanted_accuracy'])}: answers {percent(doubt['coverage']['value'])} of the reviews, of "
+            f"those right: {kept}"
         )
     if cascade := report["cascade"]:
         lines.append(
@@ -58,6 +59,12 @@ def confidence_lines(report: Report) -> list[str]:
             f"{with_interval(cascade['cascade_accuracy'])}, {money(cascade['cost_per_1k'])} for 1,000 reviews"
         )
     return lines
+
+
+def _threshold(doubt: Mapping[str, Any]) -> str:
+    """How sure is sure enough; each half of the reviews chose one for the other."""
+    known = sorted(f"{one:.2f}" for one in doubt["thresholds"] if one is not None)
+    return f" (a probability of {' or '.join(dict.fromkeys(known))} at least)" if known else ""
 
 
 def extra_lines(report: Report) -> list[str]:

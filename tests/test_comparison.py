@@ -16,6 +16,7 @@ from rich.console import Console
 from reviewtune import comparison
 from reviewtune.comparison import Arm, compare, load_arm, render, to_json, to_markdown
 from reviewtune.comparison_costs import cost_lines
+from reviewtune.comparison_notes import confidence_lines
 from reviewtune.config import Cascade
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
@@ -158,6 +159,9 @@ def test_confidence_and_the_cascade_are_in_the_report(report: dict[str, Any]) ->
     cascade = report["cascade"]
     assert (cascade["first"], cascade["second"]) == ("zero_shot", "person")
     assert cascade["cascade_accuracy"]["value"] >= 0.9
+    (doubt,) = [line for line in confidence_lines(report) if "aimed at 90.0 %" in line]
+    for threshold in report["confidence"]["finetuned"]["abstention"]["thresholds"]:
+        assert f"{threshold:.2f}" in doubt
     assert cascade["cost_per_1k"] == pytest.approx(0.02 + cascade["routed"] * 100)
     text = to_markdown(report)
     assert "finetuned: expected calibration error" in text
