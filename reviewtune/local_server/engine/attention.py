@@ -38,6 +38,11 @@ class Layout:
     prefix: Prefix | None = None
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
+    def held(self, window: int | None) -> int:
+        """How many of the prefix's last tokens can be seen at all."""
+        length = self.prefix.length if self.prefix else 0
+        return length if window is None else min(length, window)
+
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """What to add to the scores, [rows, 1, 1, queries, keys]; one a window size, as layers differ in that."""
         if window not in self._masks:
@@ -45,7 +50,7 @@ class Layout:
         return self._masks[window]
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        keys = self._all_keys()
+        keys = self._all_keys(self.held(window))
         ahead = self.queries.positions[:, :, None] - keys.positions[:, None, :]
         segments = keys.segments[:, None, :]
         seen = (ahead >= 0) & ((segments == SHARED) | (segments == self.queries.segments[:, :, None]))
@@ -54,11 +59,11 @@ class Layout:
         hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         return hidden.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
 
-    def _all_keys(self) -> Places:
+    def _all_keys(self, held: int) -> Places:
         if self.prefix is None:
             return self.keys
         rows, device = len(self.keys.positions), self.keys.positions.device
-        places = torch.arange(self.prefix.length, device=device).expand(rows, -1)
+        places = torch.arange(self.prefix.length - held, self.prefix.length, device=device).expand(rows, -1)
         shared = torch.full_like(places, SHARED)
         return Places(torch.cat((places, self.keys.positions), 1), torch.cat((shared, self.keys.segments), 1))
 
@@ -80,16 +85,16 @@ def attend(
     groups = key.shape[1]  # query heads that share a key head stand below each other
     scaled = (query * (scaling or width**-0.5)).reshape(rows, groups, -1, width)
     scores = scaled @ key.transpose(2, 3)
+    held = layout.held(sliding_window)
     if layout.prefix:
-        shared_key, shared_value = layout.prefix.layers[module.layer_idx]
+        shared_key, shared_value = (part[:, :, -held:] for part in layout.prefix.layers[module.layer_idx])
         scores = torch.cat((_against_shared(scaled, shared_key.transpose(2, 3)), scores), dim=-1)
     if softcap is not None:
         scores = (scores / softcap).tanh() * softcap
     scores = scores.view(rows, groups, heads // groups, count, -1) + layout.mask(sliding_window, scores.dtype)
     shares = scores.softmax(-1, dtype=torch.float32).to(value.dtype).flatten(2, 3)
     if layout.prefix:
-        split = layout.prefix.length
-        output = _against_shared(shares[..., :split], shared_value) + shares[..., split:] @ value
+        output = _against_shared(shares[..., :held], shared_value) + shares[..., held:] @ value
     else:
         output = shares @ value
     return output.reshape(rows, heads, count, width).transpose(1, 2).contiguous(), None
