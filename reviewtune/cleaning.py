@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from reviewtune.answer_store import open_store
 from reviewtune.client import connect
 from reviewtune.config import Config, project_root
 from reviewtune.files import read_json
-from reviewtune.folders import account_folder
+from reviewtune.folders import account_folder, cache_folder
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
@@ -70,8 +71,13 @@ def execute(plan: Plan, config: Config) -> None:
     """Remove what the plan names. Interrupted, the next call removes the rest."""
     if plan.models:
         with connect(config.provider) as client:
+            files = _files_of(client, plan.models)
             for model in plan.models:
-                _delete_model(client, model)
+                with suppress(openai.NotFoundError):  # an interrupted clean got as far as this
+                    client.models.delete(model)
+            for file in files:
+                with suppress(openai.NotFoundError):
+                    client.files.delete(file)
         with open_store() as answers:
             for model in plan.models:
                 answers.prune(model=model)
@@ -90,6 +96,7 @@ def on_disk(config: Config) -> list[Item]:
     }
     if config.provider.kind == "local" and config.provider.base_url is None:
         places[f"the local provider's account ({account_folder()}), shared by all projects"] = account_folder()
+    places[f"base models, answers (`reviewtune cache`) ({cache_folder()}), shared by all projects"] = cache_folder()
     return [Item(what, _size(place)) for what, place in places.items()]
 
 
@@ -134,11 +141,16 @@ def _models(runs: Sequence[RunRecord], kept: set[str], others: set[str], config:
     return sorted((made - needed) & there)
 
 
-def _delete_model(client: openai.OpenAI, model: str) -> None:
-    try:
-        client.models.delete(model)
-    except openai.NotFoundError:
-        return  # an interrupted clean got as far as this
+def _files_of(client: openai.OpenAI, models: Sequence[str]) -> list[str]:
+    """Files at the provider that the jobs of these models used or wrote, and no job that still matters."""
+    there = {model.id for model in client.models.list()} - set(models)
+    gone: set[str] = set()
+    needed: set[str] = set()
+    for job in client.fine_tuning.jobs.list():
+        deleted = job.status == "succeeded" and job.fine_tuned_model not in there
+        files = {job.training_file, job.validation_file, *job.result_files}
+        (gone if deleted else needed).update(file for file in files if file)
+    return sorted(gone - needed)
 
 
 def _named_in_files(root: Path) -> set[str]:

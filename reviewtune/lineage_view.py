@@ -13,8 +13,10 @@ from reviewtune.tracking import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 SHORT = 12  # digits of a hash that are shown
+TRAINED = ("finetune", "job")  # kinds of runs that know what the model was trained on
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def trace(run: RunRecord, runs: Sequence[RunRecord]) -> Descent:
         raise DataError(f"run {run.id} ({run.tags.get('kind', 'unknown kind')}) names no data of its own; {hint}")
     model = run.tags.get("model", "")
     same = [one for one in runs if model and one.tags.get("model") == model and one.tags.get("data_sha256")]
-    tags = {**next((dict(one.tags) for one in same if "job_id" in one.tags), {}), **run.tags}
+    tags = {**next((dict(one.tags) for one in same if one.tags.get("kind") in TRAINED), {}), **run.tags}
     if run.tags.get("arm_kind") == "prompt":  # another run of the base model is no kin
         same, tags = [run], dict(run.tags)
     tests = tuple(one for one in same if "accuracy" in one.metrics)
@@ -105,13 +107,13 @@ def picture(descent: Descent) -> bytes:
     figure, axes = new_figure(max(6.5, 3.4 * width), 1.25 * (len(boxes) + bool(tests)))
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(-(len(boxes) + bool(tests)) + 0.5, 0.5))
+    above = None
     for row, (kind, facts, marked) in enumerate(boxes):
-        _box(axes, width / 2, -row, kind, facts, marked)
-        if row:
-            _arrow(axes, (width / 2, -row + 0.64), (width / 2, -row + 0.36))
+        box = _box(axes, width / 2, -row, kind, facts, marked)
+        _arrow(axes, above, box)
+        above = box
     for column, (kind, facts, marked) in enumerate(tests):
-        _arrow(axes, (width / 2, -len(boxes) + 0.64), (column + 0.5, -len(boxes) + 0.36))
-        _box(axes, column + 0.5, -len(boxes), kind, facts, marked)
+        _arrow(axes, above, _box(axes, column + 0.5, -len(boxes), kind, facts, marked))
     return png_of(figure)
 
 
@@ -119,11 +121,17 @@ def _short(run: RunRecord) -> list[str]:
     return [run.name, f"accuracy {run.metrics['accuracy']:.3f}", f"run {run.id[:SHORT]}"]
 
 
-def _box(axes: "Axes", x: float, y: float, kind: str, facts: list[str], marked: bool) -> None:
+def _box(axes: "Axes", x: float, y: float, kind: str, facts: list[str], marked: bool) -> "Text":
     style = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": BLUE if marked else GREY}
     text = "\n".join([kind.upper(), *facts])
-    axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox={**style, "linewidth": 2 if marked else 1})
+    box = {**style, "linewidth": 2 if marked else 1}
+    return axes.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
 
 
-def _arrow(axes: "Axes", start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "->", "color": GREY})
+def _arrow(axes: "Axes", start: "Text | None", end: "Text") -> None:
+    """From the edge of one box to the edge of the other."""
+    if start is None:
+        return
+    edges = {"patchA": start.get_bbox_patch(), "patchB": end.get_bbox_patch(), "shrinkA": 0, "shrinkB": 0}
+    how = {"arrowstyle": "->", "color": GREY, **edges}
+    axes.annotate("", xy=end.get_position(), xytext=start.get_position(), arrowprops=how)

@@ -122,7 +122,7 @@ def _mlflow(database: str, s3: str, folder: Path) -> Iterator[str]:
     port = free_port()
     stores = ["--backend-store-uri", database, "--artifacts-destination", f"s3://{BUCKET}/mlflow"]
     command = [sys.executable, "-m", "mlflow", "server", *stores, "--port", str(port), "--workers", "1"]
-    environment = {**KEYS, "MLFLOW_S3_ENDPOINT_URL": s3}
+    environment = {**KEYS, "MLFLOW_S3_ENDPOINT_URL": s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     address = f"http://127.0.0.1:{port}"
     with _process(command, environment, f"{address}/health", folder / "mlflow.log"):
         yield address

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,10 @@ def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:
     assert plan.runs == ()
 
 
-def test_of_a_sweep_the_losers_model_goes_with_its_checkpoints(
-    place: Path, settings: Config, client: openai.OpenAI, base: str
-) -> None:
+@pytest.fixture
+def train(client: openai.OpenAI, base: str) -> Callable[[int], tuple[str, str]]:
+    """Fine-tune on a file of its own: the model and the job."""
+
     def train(index: int) -> tuple[str, str]:
         file = upload(client, [example(index + number) for number in range(12)], name=f"clean-{index}.jsonl")
         method: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 12}}}
@@ -95,19 +97,47 @@ def test_of_a_sweep_the_losers_model_goes_with_its_checkpoints(
         assert job.fine_tuned_model
         return job.fine_tuned_model, job.id
 
-    (winner, won), (loser, lost), (foreign, _) = train(100), train(200), train(300)
+    return train
+
+
+def make_sweep(settings: Config, *trained: tuple[str, str]) -> None:
+    """One job a model; the first one wins."""
     sweep = make(settings, "sweep")
-    best = make(settings, "job", parent=sweep, provider="local", model=winner, job_id=won)
-    make(settings, "job", parent=sweep, provider="local", model=loser, job_id=lost)
-    tracking.stored_run(settings.tracking, sweep).tags({"best_run": best})
+    jobs = [make(settings, "job", parent=sweep, provider="local", model=model, job_id=job) for model, job in trained]
+    tracking.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
+
+
+def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
+    place: Path, settings: Config, server: ServerProcess, client: openai.OpenAI, train: Callable[[int], tuple[str, str]]
+) -> None:
+    winner, loser, foreign = train(100), train(200), train(300)
+    make_sweep(settings, winner, loser)
     plan = cleaning.plan(settings)
-    assert plan.models == (loser,)
+    assert plan.models == (loser[0],)
     assert plan.runs == ()
     assert plan.size > 10_000
     cleaning.execute(plan, settings)
-    there = {model.id for model in client.models.list()}
-    assert {winner, foreign} <= there
-    assert not [name for name in there if name.startswith(loser)]
+    assert fine_tunes(client) >= {winner[0], foreign[0]}
+    assert loser[0] not in fine_tunes(client)
+    assert {"clean-100.jsonl", "clean-300.jsonl"} <= {file.filename for file in client.files.list()}
+    first = left(server, settings)
+
+    second = train(200)
+    make_sweep(settings, second, winner)
+    cleaning.execute(cleaning.plan(settings, sweeps=1), settings)
+    assert fine_tunes(client) >= {second[0], foreign[0]}
+    assert winner[0] not in fine_tunes(client)
+    assert left(server, settings) == first
+
+
+def fine_tunes(client: openai.OpenAI) -> set[str]:
+    return {model.id for model in client.models.list()}
+
+
+def left(server: ServerProcess, settings: Config) -> dict[str, int]:
+    """How much there is of what a sweep makes."""
+    counts = {name: len(list((server.data_dir / name).iterdir())) for name in ("models", "jobs", "files")}
+    return {**counts, "runs": len(tracking.find_runs(settings.tracking))}
 
 
 def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings: Config) -> None:

@@ -15,7 +15,8 @@ from reviewtune.reproducing import to_text as report
 from reviewtune.tracking import RunRecord
 
 SETTINGS = Tracking(experiment="reviews", uri=None)
-DATA = {"data": "reviews_en", "data_sha256": "d" * 64, "train_sha256": "a" * 64, "test_sha256": "e" * 64}
+DATA = {"data": "reviews_en", "data_sha256": "d" * 64, "test_sha256": "e" * 64}
+TRAIN = {"train_sha256": "a" * 64, "valid_sha256": "7" * 64}
 MODEL = {"model": "ft:tiny:local:reviews:1", "training_sha256": "c" * 64, "prompt_fingerprint": "f" * 16}
 
 
@@ -24,17 +25,26 @@ def run(number: int, kind: str, tags: Mapping[str, str], accuracy: float | None 
     return RunRecord(f"{number:032x}", f"run {number}", "FINISHED", {}, metrics, {"kind": kind, **tags}, float(number))
 
 
-TUNED = run(1, "finetune", {**DATA, **MODEL, "job_id": "ftjob-1", "base_model": "tiny", "git_revision": "9" * 40})
-TESTED = run(2, "evaluation", {**DATA, **MODEL, "arm": "finetuned", "arm_kind": "finetuned"}, 0.8)
-AGAIN = run(3, "evaluation", {**DATA, **MODEL, "arm": "finetuned", "arm_kind": "finetuned"}, 0.7)
-PROMPT = run(4, "evaluation", {**DATA, "model": "tiny", "prompt_fingerprint": "b" * 16, "arm_kind": "prompt"}, 0.3)
+JOB = {"job_id": "ftjob-1", "base_model": "tiny", "git_revision": "9" * 40}
+TUNED = run(1, "finetune", {**DATA, **TRAIN, **MODEL, **JOB})
+TESTED = run(2, "evaluation", {**DATA, **MODEL, **JOB, "arm": "finetuned", "arm_kind": "finetuned"}, 0.8)
+AGAIN = run(3, "evaluation", {**DATA, **MODEL, **JOB, "arm": "finetuned", "arm_kind": "finetuned"}, 0.7)
+PROMPT = run(
+    4, "evaluation", {**DATA, **TRAIN, "model": "tiny", "prompt_fingerprint": "b" * 16, "arm_kind": "prompt"}, 0.3
+)
 OTHER = run(5, "evaluation", {**DATA, "model": "tiny", "prompt_fingerprint": "0" * 16, "arm_kind": "prompt"}, 0.2)
 RUNS = [OTHER, PROMPT, AGAIN, TESTED, TUNED]
 
 
 def test_lineage_goes_from_the_data_to_every_evaluation_of_the_model() -> None:
     text = to_text(trace(TESTED, RUNS))
-    order = ["data: reviews_en", "splits: train aaaa", "chat files: training cccc", "job: ftjob-1", "model: ft:tiny"]
+    order = [
+        "data: reviews_en",
+        "splits: train aaaaaaaaaaaa, valid 777777777777, test eeee",
+        "chat files: training cccc",
+        "job: ftjob-1",
+        "model: ft:tiny",
+    ]
     assert sorted(order, key=text.index) == order
     assert "run 2, accuracy 0.800 (0.700 to 0.900)" in text
     assert text.count("<- this run") == 1

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.pages import dump
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import Model
+from reviewtune.local_server.store import Job, Model
 
 OWNER = "reviewtune"
 BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
@@ -68,14 +68,17 @@ def retrieve(account: Open, name: str) -> dict[str, Any]:
 
 @router.delete("/{name:path}")
 def remove(account: Open, name: str) -> dict[str, Any]:
-    """Delete a checkpoint, or a fine-tune together with its checkpoints."""
+    """Delete a checkpoint, or a fine-tune together with its checkpoints and what its trainer needed."""
     if source_of(account, name).folder is None:
         message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
         raise Refusal(403, message, param="model", code="model_not_deletable")
     with account.store.writing() as session:
         mine = or_(Model.id == name, Model.id.startswith(f"{name}:ckpt-step-", autoescape=True))
         folders = session.scalars(select(Model.folder).where(mine)).all()
+        job = session.scalar(select(Job.id).where(Job.output_model == name, Job.status == "succeeded"))
         session.execute(delete(Model).where(mine))
     for folder in folders:
         shutil.rmtree(account.settings.models / folder, ignore_errors=True)
+    if job:
+        shutil.rmtree(account.settings.jobs / job, ignore_errors=True)
     return dump(ModelDeleted(id=name, deleted=True, object="model"))
