@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -184,14 +183,17 @@ class TestClassify:
 
 
 class TestReproducible:
-    def test_two_clones_give_the_same_bytes(self, first_pass: FirstPass) -> None:
-        """dvc.lock is equal but for what is volatile by name: run.json, and what compare makes of it."""
-        clones = first_pass.first, first_pass.second
-        locks = [yaml.safe_load((one.folder / "dvc.lock").read_text())["stages"] for one in clones]
-        stable = [{name: _outs(stage) for name, stage in lock.items() if name != "compare"} for lock in locks]
-        assert stable[0] == stable[1]
-        assert sum(map(len, stable[0].values())) > 25
+    def test_two_clones_give_the_same_lock(self, first_pass: FirstPass) -> None:
+        """dvc.lock is equal to the byte but for what is volatile by name: run.json, and what compare makes of it."""
+        locks = [_stable(clone.folder / "dvc.lock") for clone in (first_pass.first, first_pass.second)]
+        assert locks[0] == locks[1]
+        assert locks[0].count("md5:") > 100
 
 
-def _outs(stage: dict[str, Any]) -> dict[str, str]:
-    return {out["path"]: out["md5"] for out in stage.get("outs", []) if not out["path"].endswith("run.json")}
+def _stable(lock: Path) -> str:
+    """The file without the hashes of what is volatile: each run.json, the folder that holds them, compare's tables."""
+    tree = yaml.safe_load(lock.read_text())
+    for file in [file for stage in tree["stages"].values() for file in [*stage["deps"], *stage["outs"]]]:
+        if file["path"] == "reports/arms" or file["path"].endswith("run.json") or "/comparison." in file["path"]:
+            del file["md5"], file["size"]
+    return yaml.safe_dump(tree, sort_keys=False)
