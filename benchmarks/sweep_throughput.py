@@ -15,7 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import psutil
 from mlflow import MlflowClient
@@ -45,43 +48,62 @@ def main() -> None:
 
 
 def _report(round_: int, folder: Path, words: list[str], ideal: float) -> None:
-    before = psutil.cpu_times()
     began = time.time()
-    shown = _sweep(folder, words)
+    shown, spent = _sweep(folder, words)
     whole = time.time() - began
     runs = _jobs(folder)
     started = sorted(run.info.start_time / 1000 - began for run in runs)
     ended = sorted(run.info.end_time / 1000 - began for run in runs)
     jobs, seconds = ended[-1] - started[0], sorted((run.info.end_time - run.info.start_time) / 1000 for run in runs)
-    busy = sum(psutil.cpu_times()[:3]) - sum(before[:3])
     print(
         f"round {round_ + 1}: first job's start to last job's end {jobs:.1f} s, ratio to the ideal {jobs / ideal:.2f}"
     )
     print(f"  a job, median {seconds[len(seconds) // 2]:.1f} s; whole command {whole:.1f} s, ratio {whole / ideal:.2f}")
     checked, ready = _when(shown, "checked:"), _when(shown, "Ray:")
     print(f"  before the first job {started[0]:.1f} s: checked after {checked}, Ray ready after {ready}")
-    print(f"  CPU time of the machine {busy:.0f} s")
+    at_start = max((total for at, total in spent if at <= started[0]), default=0.0)
+    at_end = max(total for at, total in spent if at <= ended[-1] + 1)
+    print(
+        f"  CPU time of its processes: {at_start:.0f} s before the first job, {at_end - at_start:.0f} s during the jobs"
+    )
+    print(f"  load average of the machine {os.getloadavg()[0]:.1f}", flush=True)
 
 
-def _sweep(folder: Path, words: list[str]) -> dict[str, float]:
-    """Its lines and when each came, in seconds from the start."""
+def _sweep(folder: Path, words: list[str]) -> tuple[dict[str, float], list[tuple[float, float]]]:
+    """Its lines and when each came, and the CPU time of all its processes so far; in seconds from the start."""
     began, seen = time.time(), {}
     command = [sys.executable, "stages/sweep.py", "--multirun", *words]
-    where = {"cwd": folder, "env": environment(folder, folder / "home")}
+    where: dict[str, Any] = {"cwd": folder, "env": environment(folder, folder / "home")}
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **where) as process:
+        spent: list[tuple[float, float]] = []
+        sampler = Thread(target=_sample, args=(process.pid, began, spent), daemon=True)
+        sampler.start()
         assert process.stdout is not None
         for line in process.stdout:
             seen[line.strip()] = time.time() - began
+    sampler.join()
     if process.returncode:
         sys.exit("\n".join(seen))
-    return seen
+    return seen, spent
+
+
+def _sample(pid: int, began: float, spent: list[tuple[float, float]]) -> None:
+    used: dict[int, float] = {}
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        while root.status() != psutil.STATUS_ZOMBIE:
+            for process in [root, *root.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    used[process.pid] = sum(process.cpu_times()[:2])
+            spent.append((time.time() - began, sum(used.values())))
+            time.sleep(0.5)
 
 
 def _when(seen: dict[str, float], start: str) -> str:
     return next((f"{seconds:.1f} s" for line, seconds in seen.items() if re.match(start, line)), "-")
 
 
-def _jobs(folder: Path) -> list:
+def _jobs(folder: Path) -> list[Any]:
     store = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     ids = [experiment.experiment_id for experiment in store.search_experiments()]
     return list(store.search_runs(ids, "tags.kind = 'job'"))

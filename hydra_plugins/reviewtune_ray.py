@@ -48,9 +48,7 @@ class RayLauncher(Launcher):
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         shared = Shared(self.context, self.config, self.task, Singleton.get_state(), environment, Path.cwd())
         print(f"what a job prints: {self.config.hydra.sweep.dir}/NUMBER/{OUTPUT}, on its node", flush=True)
-        calls = {
-            tuple(words): initial_job_idx + place for place, words in enumerate(job_overrides)
-        }  # equal ones are one
+        calls = {tuple(words): initial_job_idx + place for place, words in enumerate(job_overrides)}  # equal ones: one
         answers = cluster.current().run_all(run_one, shared, calls)
         return [_returned(tuple(words), answers[tuple(words)]) for words in job_overrides]
 

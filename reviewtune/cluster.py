@@ -63,9 +63,8 @@ class Cluster:
         # Spread: packed, as is Ray's habit, the jobs of two local engines would all wait for one of them.
         options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
         task, everywhere = ray.remote(function).options(**options), ray.put(shared)
-        calls_by_reference = {task.remote(everywhere, words, number): words for words, number in calls.items()}
-        ray.wait(list(calls_by_reference), num_returns=len(calls_by_reference))
-        return {words: _answer(reference) for reference, words in calls_by_reference.items()}
+        under_way = {words: task.remote(everywhere, words, number) for words, number in calls.items()}
+        return {words: _answer(reference) for words, reference in under_way.items()}
 
 
 _current: Cluster | None = None
@@ -90,17 +89,15 @@ def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
     chosen = section_of(Settings, settings, "hydra.launcher")
     _connect(chosen)
     nodes = alive()
-    for config in configs:
-        refuse_what_others_cannot_reach(config, {node.host for node in nodes} - {socket.gethostname()})
-    keys = {config.provider.api_key_env for config in configs} - {None}
-    faults = [f"{node.host}: {fault}" for node in nodes for fault in _faults_of(node, sorted(map(str, keys)))]
-    if faults:
-        raise ConfigError(f"Ray cluster: {'; '.join(faults)}; no job was run")
+    _check(nodes, configs)
     # The local engine of a node trains one model at a time: a second job there would only wait for the first.
     alone = any(config.provider.kind == "local" for config in configs)
     cpus = chosen.cpus_per_job or (min(node.cpus for node in nodes) if alone else 1.0)
-    _current = Cluster(cpus, chosen.retries)
     slots = sum(int(node.cpus / cpus) for node in nodes)
+    if not slots:
+        most = max(node.cpus for node in nodes)
+        raise ConfigError(f"hydra.launcher.cpus_per_job={cpus:g}: no node has more than {most:g} CPUs; lower it")
+    _current = Cluster(cpus, chosen.retries)
     return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
 
 
@@ -111,6 +108,15 @@ def alive() -> list[Node]:
     up = [node for node in ray.nodes() if node["Alive"]]
     found = [Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"].get("CPU", 0)) for node in up]
     return [node for node in found if node.cpus]
+
+
+def _check(nodes: Sequence[Node], configs: Sequence[Config]) -> None:
+    for config in configs:
+        refuse_what_others_cannot_reach(config, {node.host for node in nodes} - {socket.gethostname()})
+    keys = sorted({config.provider.api_key_env for config in configs if config.provider.api_key_env})
+    faults = [f"{node.host}: {fault}" for node in nodes for fault in _faults_of(node, keys)]
+    if faults:
+        raise ConfigError(f"Ray cluster: {'; '.join(faults)}; no job was run")
 
 
 def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
@@ -140,9 +146,7 @@ def _connect(settings: Settings) -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("hydra/launcher=ray needs Ray: pip install -e '.[ray]' -c requirements.lock")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry from any part
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # Ray's habit is 15: a sweep that stands still beside anything else
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's habit is 15: beside anything else it would stand still
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it Ray warns of a change to come
     import ray
 
@@ -152,10 +156,9 @@ def _connect(settings: Settings) -> None:
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        seen = f"hydra.launcher.address={settings.address}: no Ray cluster there ({_brief(error)})"
         hint = "`ray start --head` on one machine prints the address, `ray start --address=...` adds another"
-        raise ConfigError(
-            f"hydra.launcher.address={settings.address}: no Ray cluster there ({_brief(error)}); {hint}"
-        ) from error
+        raise ConfigError(f"{seen}; {hint}") from error
 
 
 def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
@@ -169,7 +172,7 @@ def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
         return list(ray.get(task.remote(Path.cwd(), code_sha256(project_root()), keys)))
     except ray.exceptions.RayError as error:
         return [
-            f"it cannot run this project ({_brief(error)}); it needs the same checkout and packages as this machine"
+            f"it cannot run this project ({_brief(error)}); it needs this checkout, in this place, and its packages"
         ]
 
 
@@ -184,11 +187,12 @@ def _faults(folder: Path, code: str, keys: Sequence[str]) -> list[str]:
     return faults + [f"the variable {key} is not set; `export {key}=...` before `ray start`" for key in missing]
 
 
-def _answer(ended: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's answer
+def _answer(reference: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's answer
+    """Wait for it."""
     import ray
 
     try:
-        return ray.get(ended)
+        return ray.get(reference)
     except ray.exceptions.RayError as error:
         return JobError(f"its process ended before the job did: {_brief(error)}")
 
