@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from reviews import answers, split_reviews, write_chat_files
+from reviews import accuracy, split_reviews, write_chat_files
 
 from reviewtune.config import Config, load_config
 from reviewtune.folders import cache_folder
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.prompts import Prompt
-from reviewtune.statistics import proportion
 
 STEPS = 100  # between two words on the progress
 
@@ -40,8 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         seconds, folder = _train(work, prompt, parts, options.base)
-        labels = answers(folder, prompt, parts.test["text"].tolist())
-    share = proportion(sum(a == b for a, b in zip(labels, parts.test["label"], strict=True)), len(labels))
+        share = accuracy(folder, prompt, parts.test)
     print(
         f"{options.base}, {len(parts.labels)} labels, {len(parts.train)} training and {len(parts.test)} test texts: "
         f"accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in {seconds:.0f} s"

@@ -12,6 +12,7 @@ from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest
 from reviewtune.prompts import Prompt
 from reviewtune.splits import Splits, split
+from reviewtune.statistics import Interval, proportion
 
 LONGEST_ANSWER = 128  # tokens
 
@@ -29,6 +30,12 @@ def request_for(prompt: Prompt, text: str) -> GenerationRequest:
     messages = tuple(ChatMessage(message["role"], message["content"]) for message in prompt.messages(text))
     schema = prompt.response_format["json_schema"]["schema"] if prompt.response_format else None
     return GenerationRequest(messages, temperature=0, max_tokens=LONGEST_ANSWER, schema=schema)
+
+
+def accuracy(folder: Path, prompt: Prompt, test: pd.DataFrame) -> Interval:
+    """Of a model folder's answers, with its interval."""
+    labels = answers(folder, prompt, test["text"].tolist())
+    return proportion(sum(one == other for one, other in zip(labels, test["label"], strict=True)), len(test))
 
 
 def answers(folder: Path, prompt: Prompt, texts: Sequence[str]) -> list[str | None]:

@@ -19,12 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reviews import answers, split_reviews, write_chat_files
+from reviews import accuracy, split_reviews, write_chat_files
 
 from reviewtune.config import load_params
 from reviewtune.folders import cache_folder
 from reviewtune.prompts import Prompt
-from reviewtune.statistics import proportion
 
 PROJECT = Path(__file__).parent.parent
 LORA_RATE = {"gemma-3-270m": 5e-4, "smollm2-135m-instruct": 1e-3}  # the best of a search on these reviews
@@ -44,8 +43,7 @@ def main() -> None:
         for name, trainer in (("reviewtune", train_with_engine), ("TRL SFTTrainer", train_with_trl)):
             done = _in_a_process(trainer, options.base, work, options.epochs)
             seconds[name] = done["seconds"]
-            labels = answers(Path(done["folder"]), prompt, test["text"].tolist())
-            share = proportion(sum(one == other for one, other in zip(labels, test["label"], strict=True)), len(test))
+            share = accuracy(Path(done["folder"]), prompt, test)
             print(
                 f"{name:15} {done['seconds']:7.1f} s  {done['steps']} steps  peak {done['peak_gb']:.1f} GB  "
                 f"test accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f})",

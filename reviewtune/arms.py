@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reviewtune.config import Arm, Config, PromptArm
-from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, unusable
+from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, samples, unusable
 from reviewtune.files import read_json
 from reviewtune.injections import injection_score, read_injections
 from reviewtune.leaks import refuse_leak
@@ -122,8 +122,7 @@ def _say(result: Evaluation) -> None:
     print(f"{result.subject.arm}: accuracy {accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})")
     if len(bad):
         print(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
-        for row in bad.head(SHOWN).itertuples():
-            print(f"  {row.review_id}: {repr(row.answer) if row.answer else str(row.error)}")
+        print(*samples(bad, shown=SHOWN), sep="\n")
 
 
 def _test_sha256(manifest: Path) -> str:

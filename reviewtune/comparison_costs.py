@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reviewtune.comparison_notes import finetuned_of
 from reviewtune.wording import money, rate, seconds
 
 Report = Mapping[str, Any]
@@ -13,7 +14,7 @@ LATENCIES = ("latency_p50", "latency_p95", "latency_p99")
 def cost_lines(report: Report) -> list[str]:
     """Where the fine-tune's training pays, against the best prompt arm: at the provider's prices, else at OpenAI's."""
     found = report.get("economics")
-    tuned = next((arm["arm"] for arm in report["arms"] if arm["kind"] == "finetuned"), None)
+    tuned = finetuned_of(report)
     if not found or tuned is None:
         return []
     known = {name: found[name] for name in BOOKS if found[name]}
@@ -24,10 +25,10 @@ def cost_lines(report: Report) -> list[str]:
     spread = [f"over {int(volume):,} reviews {money(usd)}" for volume, usd in book["amortised_per_1k"].items()]
     other, prompted = found["against"], money(book["cost_per_1k_of_the_prompt"])
     own, training = money(book["cost_per_1k"]), money(book["training_usd"])
-    asked = f"{other} (the best prompt arm) {prompted}, {tuned} {own}"
+    asked = f"{other} (the best prompt arm) {prompted}, {tuned['arm']} {own}"
     return [
         f"1,000 reviews{BOOKS[name]}: {asked}, with its training ({training}) spread {', '.join(spread)}",
-        f"{tuned}, training included, {_pays(book['break_even_reviews'], other)}",
+        f"{tuned['arm']}, training included, {_pays(book['break_even_reviews'], other)}",
     ]
 
 

@@ -17,15 +17,6 @@ from reviewtune.client import asynchronous
 from reviewtune.config import Provider
 
 OWN = ("content-length", "idempotency-key")  # headers that belong to one request
-KINDS = (
-    openai.BadRequestError,
-    openai.AuthenticationError,
-    openai.PermissionDeniedError,
-    openai.NotFoundError,
-    openai.ConflictError,
-    openai.UnprocessableEntityError,
-    openai.RateLimitError,
-)
 
 
 class Completions:
@@ -60,7 +51,7 @@ class Completions:
         except httpx2.RequestError as error:
             raise openai.APIConnectionError(request=request) from error
         if not response.is_success:
-            raise _error(response)
+            raise self._client._make_status_error_from_response(response)  # no public name makes the very same error
         return response
 
 
@@ -76,20 +67,6 @@ def _like(first: httpx2.Request, body: dict[str, Any]) -> httpx2.Request:
     headers = [(name, value) for name, value in first.headers.raw if name.decode().lower() not in OWN]
     content = json.dumps(body, separators=(",", ":")).encode()
     return httpx2.Request(first.method, first.url, headers=headers, content=content, extensions=first.extensions)
-
-
-def _error(response: httpx2.Response) -> openai.APIStatusError:
-    """What the openai client would raise."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = response.text
-    fault = body.get("error", body) if isinstance(body, dict) else body
-    said = fault.get("message") if isinstance(fault, dict) else None
-    other = openai.InternalServerError if response.status_code >= 500 else openai.APIStatusError
-    kind = next((one for one in KINDS if one.status_code == response.status_code), other)
-    message = f"Error code: {response.status_code}{f' - {said}' if said else ''}"
-    return kind(message, response=response, body=fault)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -209,6 +209,14 @@ def unusable(evaluation: Evaluation) -> pd.DataFrame:
     return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
 
 
+def samples(rows: pd.DataFrame, *, shown: int, characters: int | None = None) -> list[str]:
+    """A line for each of the first unusable rows: what was answered, or why nothing was."""
+    return [
+        f"  {row.review_id}: {repr(str(row.answer)[:characters]) if row.answer else str(row.error)}"
+        for row in rows.head(shown).itertuples()
+    ]
+
+
 def why_unusable(answer: "Answer") -> str:
     if answer.refused:
         return f"the provider did not take the review: {answer.refused}"

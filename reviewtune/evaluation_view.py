@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reviewtune.evaluation import Evaluation, unusable
+from reviewtune.evaluation import Evaluation, samples, unusable
 from reviewtune.past import Row
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], conso
     bad = unusable(result)
     if len(bad):
         console.print(f"{len(bad)} unusable answer(s), counted as errors:", markup=False)
-        for row in bad.head(SHOWN).itertuples():
-            told = repr(str(row.answer)[:RAW_CHARACTERS]) if row.answer else str(row.error)
-            console.print(f"  {row.review_id}: {told}", markup=False, highlight=False)
+        for line in samples(bad, shown=SHOWN, characters=RAW_CHARACTERS):
+            console.print(line, markup=False, highlight=False)
 
 
 def _too_few(result: Evaluation) -> list[str]:

@@ -58,6 +58,11 @@ class Sweep:
         os.environ[SWEEP] = json.dumps(asdict(self))
         os.environ[BUDGET_OF] = self.run_id  # one cap for all its jobs, those of earlier commands included
 
+    def seconds_left(self, done: int) -> float | None:
+        """From the pace of this command's own jobs, however many run at once; None before the first has ended."""
+        own, elapsed = done - self.done_before, time.time() - self.started
+        return max(self.jobs - done, 0) * elapsed / own if own > 0 else None
+
     @classmethod
     def current(cls) -> Self | None:
         found = os.environ.get(SWEEP)
@@ -255,9 +260,8 @@ def _place(job: Job, sweep: Sweep | None) -> str:
 
 def _progress(job: Job, sweep: Sweep) -> str:
     done = len(ended(job.config.tracking, sweep))
-    left, elapsed = sweep.jobs - done, time.time() - sweep.started
-    pace = elapsed / max(done - sweep.done_before, 1)
-    minutes = f", about {left * pace / 60:.0f} min left" if left > 0 else ""
+    left, elapsed = sweep.seconds_left(done), time.time() - sweep.started
+    minutes = f", about {left / 60:.0f} min left" if left else ""
     return f"sweep: {done} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min{minutes}"
 
 

@@ -1,6 +1,5 @@
 """Progress of a sweep whose jobs run where their words are not seen: on a cluster, or in a queue. Read from MLflow."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
@@ -47,10 +46,4 @@ class _Watch:
             if run.status == "FAILED":
                 said = f"job {run.tags.get('combination')} failed: {run.tags.get('error')}"
                 print(f"{said}; the other jobs go on", flush=True)
-        step(len(news), left=self._seconds_left(len(runs)))
-
-    def _seconds_left(self, done: int) -> float | None:
-        """From the pace of this command's own jobs, however many run at once."""
-        own = done - self._sweep.done_before
-        elapsed = time.time() - self._sweep.started
-        return max(self._sweep.jobs - done, 0) * elapsed / own if own > 0 else None
+        step(len(news), left=self._sweep.seconds_left(len(runs)))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "loopback.py"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 class Loopback:
@@ -31,10 +31,17 @@ class Loopback:
 
 @contextmanager
 def loopback(delay: float) -> Iterator[Loopback]:
-    command = [sys.executable, str(SCRIPT), "--delay", str(delay)]
+    with served("loopback.py", "--delay", str(delay)) as base_url:
+        yield Loopback(base_url)
+
+
+@contextmanager
+def served(script: str, *words: str) -> Iterator[str]:
+    """A server of benchmarks/, from when it prints its base URL on."""
+    command = [sys.executable, str(BENCHMARKS / script), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Loopback(process.stdout.readline().strip())
+            yield process.stdout.readline().strip()
         finally:
             process.terminate()

@@ -1,22 +1,15 @@
-"""What a sweep over several machines needs, all on loopback: a hosted provider, an MLflow server, a Ray cluster."""
+"""What a sweep over several machines needs, all on loopback: a hosted provider and a Ray cluster."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.serving import wait_for
+from tests.loopback import served
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "remote_provider.py"
 # Ray notices a dead node after 15 s of silence, here after three; its workers yield to all else, here to nothing.
 IMPATIENT = {"health_check_period_ms": 1000, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
 IMPATIENT |= {"worker_niceness": 0}
@@ -32,52 +25,14 @@ class Hosted:
 
     @property
     def stats(self) -> dict[str, Any]:
-        return dict(json.loads(read(f"{self.base_url}/stats")))
+        with urllib.request.urlopen(f"{self.base_url}/stats", timeout=10) as answer:
+            return dict(json.load(answer))
 
 
 @contextmanager
 def hosted(job_seconds: float) -> Iterator[Hosted]:
-    command = [sys.executable, str(SCRIPT), "--job-seconds", str(job_seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield Hosted(process.stdout.readline().strip())
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """A real MLflow server; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder.mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("w") as log:
-        alone = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else seven processes more
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=folder, env=alone)
-    try:
-        wait_for(lambda: answers(f"{address}/health"), 120)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        content: bytes = answer.read()
-    return content
-
-
-def answers(url: str) -> bool:
-    try:
-        return bool(read(url))
-    except OSError:
-        return False
+    with served("remote_provider.py", "--job-seconds", str(job_seconds)) as base_url:
+        yield Hosted(base_url)
 
 
 @contextmanager

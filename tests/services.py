@@ -56,7 +56,9 @@ def services(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
     with ExitStack() as stack:
         database = stack.enter_context(_postgresql())
         s3 = stack.enter_context(_s3())
-        mlflow = stack.enter_context(_mlflow(database, s3, folder))
+        keys = {**KEYS, "MLFLOW_S3_ENDPOINT_URL": s3}
+        artifacts = f"s3://{BUCKET}/mlflow"
+        mlflow = stack.enter_context(mlflow_server(database, artifacts, folder / "mlflow.log", keys))
         provider = stack.enter_context(
             running(folder / "account", "--base-model", str(tiny_model), api_key=PROVIDER_KEY)
         )
@@ -117,14 +119,14 @@ def _s3() -> Iterator[str]:
 
 
 @contextmanager
-def _mlflow(database: str, s3: str, folder: Path) -> Iterator[str]:
-    """The command of docs/team.md."""
+def mlflow_server(store: str, artifacts: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The command of docs/team.md; its address."""
     port = free_port()
-    stores = ["--backend-store-uri", database, "--artifacts-destination", f"s3://{BUCKET}/mlflow"]
+    stores = ["--backend-store-uri", store, "--artifacts-destination", artifacts]
     command = [sys.executable, "-m", "mlflow", "server", *stores, "--port", str(port), "--workers", "1"]
-    environment = {**KEYS, "MLFLOW_S3_ENDPOINT_URL": s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    alone = {**(environment or {}), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else seven processes more
     address = f"http://127.0.0.1:{port}"
-    with _process(command, environment, f"{address}/health", folder / "mlflow.log"):
+    with _process(command, alone, f"{address}/health", log):
         yield address
 
 

@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 from reviewtune.cluster import refuse_what_others_cannot_reach
 from reviewtune.config import Config, changed
 from reviewtune.errors import ConfigError
-from tests.scale import Hosted, hosted, mlflow_server, power_off, ray_cluster, workers_of
+from tests.scale import Hosted, hosted, power_off, ray_cluster, workers_of
+from tests.services import mlflow_server
 from tests.serving import ServerProcess, wait_for
 from tests.sweep_project import environment, make_project, sweep
 
@@ -90,7 +91,8 @@ class TestRay:
         self, place: Place, provider: Hosted, cluster: Any, tmp_path: Path
     ) -> None:
         doomed = cluster.add_node(num_cpus=2, env_vars={"REVIEWTUNE_HOME": str(place.home)})
-        with mlflow_server(tmp_path / "server") as place.uri:
+        store, artifacts = f"sqlite:///{tmp_path}/server.db", str(tmp_path / "artifacts")
+        with mlflow_server(store, artifacts, tmp_path / "server.log") as place.uri:
             launcher = [*on(cluster), "hydra.launcher.cpus_per_job=2"]  # a job a node
             sweeping = place.started(SEEDS, *provider.overrides, *launcher, f"tracking.uri={place.uri}")
             victims = under_way_on(doomed, place, sweeping)

@@ -55,11 +55,12 @@ class UpperLayers:
         model.network.requires_grad_(False)
         for part in (self._upper, decoder.norm):
             part.requires_grad_(True)
-        for sublayer in filter(None, (getattr(layer, name, None) for layer in self._upper for name in SUBLAYERS)):
+        sublayers = (getattr(layer, name, None) for layer in self._upper for name in SUBLAYERS)
+        for sublayer in filter(None, sublayers if dropout else ()):
             sublayer.register_forward_hook(self._thin)
 
     def _thin(self, _: nn.Module, __: Any, output: Any) -> Any:  # noqa: ANN401 - attention gives its weights too
-        if not self._dropout or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return output
         state, *rest = output if isinstance(output, tuple) else (output,)
         state = nn.functional.dropout(state, self._dropout)
