@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,15 @@ def test_three_at_once_make_one_job(workspace: Path, client: openai.OpenAI) -> N
     assert only.id == job_id
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Works here even where these tests were started with `&`: a shell has such programs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path, client: openai.OpenAI) -> None:
     options = ("--n-epochs", "50", "--batch-size", "1", "--suffix", "stop")
     job_id = run("create", "train.jsonl", *options)[1].strip()
