@@ -18,7 +18,7 @@ from reviewtune.progress import Step, progress_bar
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
-POLL_SECONDS = (0.5, 3.0)  # from, to: short jobs feel quick, long ones are not pestered
+POLL_SECONDS = (0.2, 3.0)  # from, to: short jobs feel quick, long ones are not pestered
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 EVENTS_A_PAGE = 100
 
@@ -122,7 +122,7 @@ def looks(client: openai.OpenAI, following: Following) -> Iterator[list[FineTuni
         if following.ended:
             return
         time.sleep(pause)
-        pause = min(pause * 1.2, longest)
+        pause = min(pause * 1.1, longest)
 
 
 def curve(client: openai.OpenAI, job: FineTuningJob) -> pd.DataFrame:
