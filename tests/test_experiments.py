@@ -61,6 +61,19 @@ class TestSweep:
         assert {child.info.status for child in [parent, *children]} == {"FINISHED"}
         assert parent.data.metrics["best_accuracy"] == max(child.data.metrics["accuracy"] for child in children)
 
+    def test_the_winner_applied_leaves_repro_nothing_to_train(self, committed: Clone) -> None:
+        """Its settings, model and numbers stand in the workspace; the fine-tune and the answers are found again."""
+        (parent,) = committed.runs("tags.kind = 'sweep'")
+        winner, jobs = parent.data.tags["best_run"], committed.jobs()
+        (run,) = [run for run in committed.runs("tags.kind = 'job'") if run.info.run_id == winner]
+        committed.run("reviewtune", "apply", winner)
+        assert committed.repro() == []
+        assert committed.jobs() == jobs
+        assert committed.json("models/finetuned.json")["model"] == run.data.tags["model"]
+        accuracy = committed.json("reports/arms/finetuned/metrics.json")["accuracy"]["value"]
+        assert accuracy == pytest.approx(run.data.metrics["accuracy"])
+        committed.put_back()
+
     def test_a_bad_combination_is_refused_before_job_0(self, committed: Clone) -> None:
         jobs, runs = committed.jobs(), len(committed.runs())
         message = committed.run("python", "stages/sweep.py", "--multirun", "training.n_epochs=1,2,0", ok=False)
