@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params check test test-services test-scale
+.PHONY: help setup repro ui sweep params docs check test test-services test-scale
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
@@ -42,6 +42,9 @@ sweep: setup  ## a small multirun: two prompts x two epoch counts, ranked
 
 params: setup  ## conf/ -> params.yaml, after every change of conf/
 	@python stages/check_config.py --write
+
+docs: setup  ## docs/commands.md and docs/configuration.md, after every change of a command or a setting
+	@python docs/reference.py
 
 check: setup  ## lint, types, import directions, configuration in step
 	ruff check .

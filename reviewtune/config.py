@@ -41,44 +41,54 @@ SectionT = TypeVar("SectionT", bound=Section)
 class Columns(Section):
     """Names of the columns in the CSV; `id` and `second_label` may be null."""
 
-    text: Text
-    label: Text
-    id: str | None
-    second_label: str | None
+    text: Text = Field(description="the column that holds the review")
+    label: Text = Field(description="the column that holds its label")
+    id: str | None = Field(description="the column with a name for each review; null: its line")
+    second_label: str | None = Field(description="the column of a second annotator's label; null: none")
 
 
 class Data(Section):
-    name: Text
-    path: Path
-    language: Text
-    columns: Columns
-    slices: tuple[str, ...]
-    conflicts: Literal["refuse", "majority", "drop"]
-    max_characters: Annotated[int, Field(ge=1)]
-    mask_personal: bool
-    train_size: Literal["all"] | Annotated[int, Field(ge=10)]
-    labels: Annotated[dict[LabelName, Text], Field(min_length=2)]
+    name: Text = Field(description="stands in reports and runs")
+    path: Path = Field(description="UTF-8 CSV, relative to the project")
+    language: Text = Field(description="of the reviews, such as en")
+    columns: Columns = Field(description="which column is what")
+    slices: tuple[str, ...] = Field(description="columns whose values are scored apart; no model sees them")
+    conflicts: Literal["refuse", "majority", "drop"] = Field(
+        description="what to do with one text under several labels"
+    )
+    max_characters: Annotated[int, Field(ge=1)] = Field(description="a longer review is refused")
+    mask_personal: bool = Field(description="[EMAIL], [PHONE], [ORDER_NUMBER] in the place of personal data")
+    train_size: Literal["all"] | Annotated[int, Field(ge=10)] = Field(
+        description="how many reviews to train on; the test split stays as it is"
+    )
+    labels: Annotated[dict[LabelName, Text], Field(min_length=2)] = Field(
+        description="each label and its meaning, which goes into the prompts"
+    )
 
 
 class Split(Section):
-    test: Share
-    validation: Share
-    seed: Seed
-    similarity: Annotated[float, Field(gt=0, le=1)]
+    test: Share = Field(description="share of all reviews that no model sees, frozen by hash")
+    validation: Share = Field(description="share of the rest that the loss is measured on")
+    seed: Seed = Field(description="of the draw")
+    similarity: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="texts at least this alike (cosine of character 3-5-grams) stay on one side"
+    )
 
 
 class Provider(Section):
-    kind: Literal["local", "openai", "azure", "compatible"]
-    base_model: Text
-    base_url: str | None
-    api_key_env: str | None
-    structured_output: bool
-    mode: Literal["online", "batch"]
-    label_scores: LabelScoring
-    concurrency: Annotated[int, Field(ge=1, le=256)]
-    max_retries: Annotated[int, Field(ge=0, le=20)]
-    timeout: Annotated[float, Field(gt=0)]
-    priced_as: str | None
+    kind: Literal["local", "openai", "azure", "compatible"] = Field(description="who trains and answers")
+    base_model: Text = Field(description="the model to fine-tune and to prompt")
+    base_url: str | None = Field(description="the server's address, such as https://host/v1; null: the usual one")
+    api_key_env: str | None = Field(description="NAME of the variable that holds the key; null: none")
+    structured_output: bool = Field(description="answers held to the label list by a json_schema")
+    mode: Literal["online", "batch"] = Field(description="what `evaluation.mode: auto` means here")
+    label_scores: LabelScoring = Field(
+        description="use of log-probabilities: confidence (raw), and the prior taken out too (corrected)"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="requests under way at once")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="of one request, with longer and longer pauses")
+    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds a request may take")
+    priced_as: str | None = Field(description="a row of prices.models; null: nothing is paid")
 
     @model_validator(mode="after")
     def _address(self) -> "Provider":
@@ -91,47 +101,57 @@ class Prompt(Section):
     """Templates: `{text}` in user is the review; in system, `{labels}` is the list of labels with their meanings and
     `{answer}` the form of the answer."""
 
-    name: Text
-    system: Text
-    user: Annotated[str, StringConstraints(pattern=r"\{text\}")]
-    answer: Literal["json", "label"]
+    name: Text = Field(description="stands in reports and runs")
+    system: Text = Field(description="the instruction, with {labels} and {answer} where wanted")
+    user: Annotated[str, StringConstraints(pattern=r"\{text\}")] = Field(
+        description="the question; {text} is the review"
+    )
+    answer: Literal["json", "label"] = Field(description='{"label": "..."} or the bare label')
 
 
 class Training(Section):
-    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)]
-    batch_size: Auto | Annotated[int, Field(ge=1, le=256)]
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)]
-    seed: Seed
-    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = Field(
+        description="passes over the training reviews; auto: as the provider sees fit"
+    )
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = Field(description="reviews a step")
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = Field(description="of the provider's own rate")
+    seed: Seed = Field(description="of the order of the reviews")
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
+        description="stands in the model's name"
+    )
 
 
 class LinearArm(Section):
-    kind: Literal["linear"]
-    seed: Seed
+    kind: Literal["linear"] = Field(description="TF-IDF and logistic regression")
+    seed: Seed = Field(description="of the regression")
 
 
 class MajorityArm(Section):
-    kind: Literal["majority"]
-    seed: Seed
+    kind: Literal["majority"] = Field(description="always the most frequent label")
+    seed: Seed = Field(description="without effect")
 
 
 class Asking(Section):
     """How a model is asked for a label, whichever model it is."""
 
-    label_scores: LabelScoring
-    repeats: Annotated[int, Field(ge=0, le=20)]
-    temperature: Temperature
-    max_tokens: Annotated[int, Field(ge=1, le=4096)]
-    seed: Seed
+    label_scores: LabelScoring = Field(description="use of log-probabilities, as in provider")
+    repeats: Annotated[int, Field(ge=0, le=20)] = Field(
+        description="times each review is asked again, to see if its label is stable"
+    )
+    temperature: Temperature = Field(description="of the sampling; 0: the likeliest answer")
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(description="of an answer; a cut one counts as an error")
+    seed: Seed = Field(description="of sampling and resampling")
 
 
 class PromptArm(Asking):
-    kind: Literal["prompt"]
-    prompt: Prompt
-    provider: Provider
-    shots: Annotated[int, Field(ge=0, le=20)]
-    examples: Literal["balanced", "nearest"]
-    reasoning: bool
+    kind: Literal["prompt"] = Field(description="an un-tuned model, asked")
+    prompt: Prompt = Field(description="as the section prompt")
+    provider: Provider = Field(description="as the section provider")
+    shots: Annotated[int, Field(ge=0, le=20)] = Field(description="labelled examples in the prompt")
+    examples: Literal["balanced", "nearest"] = Field(
+        description="so many a label; or so many in all, those most like the review"
+    )
+    reasoning: bool = Field(description="a reason before the label")
 
 
 Arm = Annotated[LinearArm | MajorityArm | PromptArm, Field(discriminator="kind")]
@@ -140,69 +160,79 @@ Arm = Annotated[LinearArm | MajorityArm | PromptArm, Field(discriminator="kind")
 class Cascade(Section):
     """Arm `first` answers where it is sure; `second`, an arm or `person`, the rest."""
 
-    first: Text
-    second: Text
-    wanted_accuracy: Share
-    person_usd: Annotated[float, Field(ge=0)]
+    first: Text = Field(description="the arm that is asked first")
+    second: Text = Field(description="the arm for what the first is unsure of, or person")
+    wanted_accuracy: Share = Field(description="of the reviews that the first keeps")
+    person_usd: Annotated[float, Field(ge=0)] = Field(description="USD a review that a person sorts")
 
 
 class Evaluation(Asking):
-    injections: bool
-    checkpoints: bool
-    cascade: Cascade
-    reference: Text
-    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
-    mode: Literal["auto", "online", "batch"]
-    requests_per_minute: Annotated[float, Field(gt=0)] | None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None
-    budget_usd: Annotated[float, Field(gt=0)] | None
+    injections: bool = Field(description="score hostile reviews too (data/injections)")
+    checkpoints: bool = Field(description="score the model of each epoch too")
+    cascade: Cascade = Field(description="a small model first, another for the reviews it is unsure of")
+    reference: Text = Field(description="the arm that the others are compared with")
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(description="of the paired bootstrap")
+    mode: Literal["auto", "online", "batch"] = Field(
+        description="one by one, or by the Batch API at half the price; auto: provider.mode"
+    )
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = Field(
+        description="what the account allows (online); null: no limit"
+    )
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = Field(
+        description="the same in tokens, prompt and longest possible answer"
+    )
+    budget_usd: Annotated[float, Field(gt=0)] | None = Field(
+        description="hard cap for a run, and for a whole sweep together; null: none"
+    )
 
 
 class TokenPrices(Section):
     """USD for a million tokens."""
 
-    input: Annotated[float, Field(ge=0)]
-    cached: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
+    input: Annotated[float, Field(ge=0)] = Field(description="prompt tokens")
+    cached: Annotated[float, Field(ge=0)] = Field(description="prompt tokens that the provider had read before")
+    output: Annotated[float, Field(ge=0)] = Field(description="answer tokens")
 
 
 class PriceRow(TokenPrices):
     """The prices of single requests, those of the Batch API, and where they are from."""
 
-    batch: TokenPrices
-    date: Date
-    source: Text
+    batch: TokenPrices = Field(description="the same by the Batch API")
+    date: Date = Field(description="when these were the prices")
+    source: Text = Field(description="where they are from")
 
 
 class FinetunedRow(PriceRow):
-    training: Annotated[float, Field(ge=0)]
+    training: Annotated[float, Field(ge=0)] = Field(description="tokens trained on, times epochs")
 
 
 class ModelPrices(Section):
-    base: PriceRow
-    finetuned: FinetunedRow
+    base: PriceRow = Field(description="the model as it is")
+    finetuned: FinetunedRow = Field(description="its fine-tunes")
 
 
 class Prices(Section):
-    date: Date
-    models: dict[str, ModelPrices]
+    date: Date = Field(description="when the book was last looked through")
+    models: dict[str, ModelPrices] = Field(description="a row a model")
 
 
 class Tracking(Section):
-    experiment: Text
-    uri: str | None
+    experiment: Text = Field(description="the MLflow experiment's name")
+    uri: str | None = Field(description="an MLflow server's address; null: mlruns/mlflow.db of this project")
 
 
 class Config(Section):
-    data: Data
-    split: Split
-    provider: Provider
-    prompt: Prompt
-    training: Training
-    arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], Arm]
-    evaluation: Evaluation
-    prices: Prices
-    tracking: Tracking
+    data: Data = Field(description="Which labelled reviews.")
+    split: Split = Field(description="What is trained on and what is tested on.")
+    provider: Provider = Field(description="Who trains and answers.")
+    prompt: Prompt = Field(description="What the fine-tuned model is trained and asked with.")
+    training: Training = Field(description="The fine-tuning job's settings.")
+    arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], Arm] = Field(
+        description="What the fine-tune is compared with."
+    )
+    evaluation: Evaluation = Field(description="How the fine-tuned model is asked, and how all arms are compared.")
+    prices: Prices = Field(description="USD for a million tokens.")
+    tracking: Tracking = Field(description="Where runs are kept.")
 
     @model_validator(mode="after")
     def _names(self) -> "Config":

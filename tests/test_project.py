@@ -1,7 +1,10 @@
 """The project's files agree with each other: conf/ and params.yaml, dvc.yaml and the imports, lock and pyproject."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -42,6 +45,15 @@ def needed_modules(stage: Path) -> set[str]:
 def test_params_yaml_is_what_conf_says() -> None:
     """Else run `make params`."""
     assert (PROJECT / "params.yaml").read_text() == compose_text(conf=PROJECT / "conf")
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Else run `make docs`."""
+    command = [sys.executable, "docs/reference.py", "--check"]
+    # neither the terminal's width nor its colours may reach the pages
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "40", "FORCE_COLOR": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_stage_file_is_a_stage_and_the_reverse() -> None:

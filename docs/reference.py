@@ -1,0 +1,163 @@
+"""docs/commands.md and docs/configuration.md, from the command line's own help and from the typed `Config`.
+
+Run: make docs        `python docs/reference.py --check` fails when one of them is not what the code says.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+import yaml
+
+from reviewtune.cli import app
+from reviewtune.config import Config, compose_text
+from reviewtune.errors import ConfigError, one_line_errors
+
+PROJECT = Path(__file__).parent.parent
+NOTE = "<!-- Written by `make docs`; change the code instead. -->"
+Schema = Mapping[str, Any]
+
+COMMANDS = """How they are used, task by task: [README](../README.md). Each command tells the same with `--help`. An
+error that you can mend is one line on standard error and exit status 1."""
+SETTINGS = """Every key there is. Values stand in `conf/`; `make params` composes them into `params.yaml`, which the
+stages read. For one run: `dvc exp run -S KEY=VALUE`; for many: `python stages/sweep.py --multirun KEY=VALUE,VALUE`;
+another file of a group: `-S GROUP=NAME`. The defaults are those of `conf/` as it stands here. Unknown keys and values
+out of range are refused, all of them at once, before anything runs."""
+
+
+def main() -> None:
+    """Write the pages, or with `--check` compare them. Raises: ConfigError: a page is out of date."""
+    folder = PROJECT / "docs"
+    pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page()}
+    for path, text in pages.items():
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"docs/{path.name} is not what the code says; run `make docs`")
+
+
+def commands_page() -> str:
+    """An overview, then each command as typer's own documentation prints it."""
+    from typer.cli import get_docs_for_click
+
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    found = dict(_commands(group, "reviewtune", context))
+    lines = [f"| [`{name}`](#{name.replace(' ', '-')}) | {_first_sentence(one.help)} |" for name, one in found.items()]
+    table = "\n".join(["| command | what it does |", "|---|---|", *lines, *_make_targets()])
+    texts = [
+        f"## {name}\n\n{one.help}"
+        if _is_group(one)
+        else get_docs_for_click(obj=one, ctx=context, indent=1, title=name, call_prefix=name.rpartition(" ")[0])
+        for name, one in found.items()
+    ]
+    return "\n\n".join([NOTE, "# Commands", COMMANDS, table, *(text.strip() for text in texts)]) + "\n"
+
+
+def _commands(group: Any, path: str, context: typer.Context) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer's own
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield f"{path} {name}", command
+        if _is_group(command):
+            yield from _commands(command, f"{path} {name}", context)
+
+
+def _is_group(command: Any) -> bool:  # noqa: ANN401 - typer's own
+    return hasattr(command, "list_commands")
+
+
+def _make_targets() -> list[str]:
+    targets = re.findall(r"^([a-z-]+):.*## (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    return [f"| `make {name}` | {text} |" for name, text in targets]
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join(re.split(r"(?<=[.])\s+(?=[A-Z])|\n\n", text or "")[0].split()).removesuffix(".")
+
+
+def configuration_page() -> str:
+    """A table for each section: key, what is allowed, its value in conf/, what it means."""
+    schema, values = Config.model_json_schema(), yaml.safe_load(compose_text(conf=PROJECT / "conf"))
+    parts = [NOTE, "# Configuration", SETTINGS]
+    for name, section in schema["properties"].items():
+        parts += [f"## {name}", section["description"] + _files_of(name)]
+        for title, rows in _tables(name, section, values[name], schema["$defs"]):
+            parts += [title] if title else []
+            parts.append("\n".join(["| key | allowed | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _files_of(section: str) -> str:
+    folder = {"arms": "arm"}.get(section, section)
+    names = [f"`{path.stem}`" for path in sorted((PROJECT / "conf" / folder).glob("*.yaml"))]
+    return f" Files in `conf/{folder}/`: {', '.join(names)}." if names else " In `conf/config.yaml`."
+
+
+def _tables(name: str, section: Schema, values: Any, models: Schema) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401
+    """One table, or where a section holds one of several kinds by name, one for each kind."""
+    kinds: Schema = section.get("additionalProperties") or next(iter(section.get("patternProperties", {}).values()), {})
+    if "oneOf" not in kinds:
+        yield "", list(_rows(name, section, values, models, name))
+    for kind, reference in kinds.get("discriminator", {}).get("mapping", {}).items():
+        yield f"Of kind `{kind}`:", list(_rows(f"{name}.ARM", {"$ref": reference}, ..., models, name))
+
+
+def _rows(path: str, schema: Schema, value: Any, models: Schema, section: str) -> Iterator[str]:  # noqa: ANN401
+    """Rows of a key, or of what is below it."""
+    model = schema.get("$ref", "").rpartition("/")[2]
+    if model.lower() in Config.model_fields and model.lower() != section:
+        yield f"| `{path}` | [as `{model.lower()}`](#{model.lower()}) | | {schema['description']} |"
+    elif model:
+        for key, below in models[model]["properties"].items():
+            yield from _rows(f"{path}.{key}", below, value[key] if isinstance(value, dict) else ..., models, section)
+    elif isinstance(below := schema.get("additionalProperties"), dict):
+        yield from _rows(f"{path}.NAME", below, ..., models, section)
+    elif "description" in schema:
+        meaning = schema["description"].replace("|", "\\|")
+        yield f"| `{path}` | {_allowed(schema)} | {_default(value)} | {meaning} |"
+    else:
+        raise ConfigError(f"{path}: no meaning is said; write `= Field(description=...)` behind it in config.py")
+
+
+def _default(value: object) -> str:
+    if value is ...:
+        return ""
+    if isinstance(value, dict):
+        return f"{len(value)} entries"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _allowed(schema: Schema) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_allowed(one) for one in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = cast(str, schema["type"])
+    words = {"boolean": "`true`, `false`", "null": "`null`", "string": "text", "object": "mapping", "number": "number"}
+    if kind == "array":
+        return f"list of {_allowed(schema['items'])}"
+    return str(schema.get("format", words.get(kind, kind))) + _bounds(schema)
+
+
+def _bounds(schema: Schema) -> str:
+    """What JSON schema calls minimum, pattern and so on, in words."""
+    words = {
+        "minimum": "from {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "to {}",
+        "exclusiveMaximum": "below {}",
+        "maxLength": "at most {} characters",
+        "pattern": "matching `{}`",
+        "minProperties": "at least {} entries",
+    }
+    found = [text.format(str(schema[key]).replace("|", "\\|")) for key, text in words.items() if key in schema]
+    return f" {' '.join(found)}" if found else ""
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
