@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reviewtune.config import Arm, Config, PromptArm
+from reviewtune.config import CHECKPOINT, Arm, Config, PromptArm
 from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, samples, unusable
 from reviewtune.files import read_json
 from reviewtune.injections import injection_score, read_injections
@@ -44,8 +44,8 @@ def evaluate_finetuned(
     manifest: Path,
     hostile: Path | None = None,
 ) -> Evaluation:
-    """The fine-tuned model; with evaluation.checkpoints also that of each epoch, and with evaluation.injections and
-    the folder `hostile` also how it takes reviews that give it orders.
+    """The fine-tuned model; with evaluation.injections and the folder `hostile` also how it takes reviews that give it
+    orders.
 
     Raises:
         ConfigError: the prompt changed since the training.
@@ -57,10 +57,27 @@ def evaluate_finetuned(
     refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
     subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
     result = _repeated(_ask(subject, config, test, _test_sha256(manifest)), config, test)
-    if config.evaluation.checkpoints:
-        result.metrics["checkpoints"] = _checkpoints(record, config, test, _test_sha256(manifest))
     if config.evaluation.injections and hostile:
         result.metrics["injections"] = _injections(subject, config, hostile)
+    return result
+
+
+def evaluate_checkpoint(
+    epoch: int, record: "ModelRecord", config: Config, test: pd.DataFrame, *, chat: Path, manifest: Path
+) -> Evaluation:
+    """The model as it was after this epoch. To look at, not to choose by: choosing by the test split would be a leak.
+
+    Raises:
+        ConfigError: the provider kept no model of this epoch; else as `evaluate_finetuned`.
+    """
+    from reviewtune.record import refuse_unfit
+
+    point = record.checkpoint(epoch)
+    refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
+    subject = Subject.of_finetuned(point["model"], config)
+    subject = replace(subject, arm=f"{CHECKPOINT}{epoch}", kind="checkpoint", repeats=0)
+    result = _ask(subject, config, test, _test_sha256(manifest))
+    result.metrics["checkpoint"] = {"epoch": epoch, "step": point["step"], "valid_loss": point["valid_loss"]}
     return result
 
 
@@ -72,17 +89,6 @@ def _repeated(result: Evaluation, config: Config, test: pd.DataFrame) -> Evaluat
         found = consistency(result.subject, test["text"].tolist(), config.prices, config.evaluation)
         result.metrics["consistency"] = found
     return result
-
-
-def _checkpoints(record: "ModelRecord", config: Config, test: pd.DataFrame, digest: str) -> list[dict[str, Any]]:
-    """Scores of each epoch's model. To look at, not to choose by: choosing by the test split would be a leak."""
-    rows = []
-    for point in record.checkpoints:
-        subject = replace(Subject.of_finetuned(point["model"], config), repeats=0)
-        metrics = _ask(subject, config, test, digest).metrics
-        scores = {name: metrics[name] for name in ("accuracy", "f1", "invalid")}
-        rows.append({"step": point["step"], "model": point["model"], "valid_loss": point["valid_loss"], **scores})
-    return rows
 
 
 def _injections(subject: Subject, config: Config, folder: Path) -> dict[str, Any]:

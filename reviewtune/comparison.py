@@ -30,7 +30,7 @@ __all__ = [
 
 HARD = "hard=1"
 BOTH_WAYS = ("decided_by", "accuracy_as_answered", "accuracy_prior_corrected")
-EXTRAS = ("consistency", "checkpoints", "injections")
+EXTRAS = ("consistency", "checkpoint", "injections")
 MEASURED = ("cost_per_1k", "cost_per_1k_at_gpt_4o_mini", "prompt_tokens", "completion_tokens", "invalid")
 TIMED = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "times", "mlflow_run_id")
 

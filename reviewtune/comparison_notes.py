@@ -82,10 +82,12 @@ def extra_lines(report: Report) -> list[str]:
                 f"obeyed {hostile['obeyed']}, unusable {hostile['unusable']}",
             )
             lines.append(f"{arm['arm']}, {hostile['n']} hostile reviews: resists {share} ({fell})")
-        lines += [
-            f"{arm['arm']}, model of step {point['step']}: accuracy {with_interval(point['accuracy'])}"
-            for point in arm.get("checkpoints", [])
-        ]
+        if point := arm.get("checkpoint"):
+            loss = "" if point["valid_loss"] is None else f", validation loss {point['valid_loss']:.3f}"
+            lines.append(
+                f"{arm['arm']}: the model after epoch {point['epoch']} (step {point['step']}{loss}); to look at: "
+                "choose by the validation loss, as the best of several on the test reviews looks better than it is"
+            )
     return lines
 
 

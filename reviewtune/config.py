@@ -27,6 +27,7 @@ LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=
 Text = Annotated[str, StringConstraints(min_length=1)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 LabelScoring = Literal["none", "raw", "corrected"]
+FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # the fine-tuned model's own arms: itself, and that of epoch N
 
 
 class Section(BaseModel):
@@ -168,7 +169,9 @@ class Cascade(Section):
 
 class Evaluation(Asking):
     injections: bool = Field(description="score hostile reviews too (data/injections)")
-    checkpoints: bool = Field(description="score the model of each epoch too")
+    checkpoints: tuple[Annotated[int, Field(ge=1, le=50)], ...] = Field(
+        description="epochs such as [1, 2], whose models are arms of their own: checkpoint_1, checkpoint_2"
+    )
     cascade: Cascade = Field(description="a small model first, another for the reviews it is unsure of")
     reference: Text = Field(description="the arm that the others are compared with")
     resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(description="of the paired bootstrap")
@@ -236,17 +239,32 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names(self) -> "Config":
-        if "finetuned" in self.arms:
-            raise ValueError("arms: 'finetuned' is the name of the fine-tuned model's own arm; rename yours")
+        for own in self.compared[len(self.arms) :]:
+            if own in self.arms:
+                raise ValueError(f"arms: '{own}' is the name of the fine-tuned model's own arm; rename yours")
         if self.evaluation.reference not in self.arms:
             raise ValueError(f"evaluation.reference: '{self.evaluation.reference}' is no arm of {list(self.arms)}")
         for side in (self.evaluation.cascade.first, self.evaluation.cascade.second):
-            if side not in (*self.arms, "finetuned", "person"):
-                raise ValueError(f"evaluation.cascade: '{side}' is none of {[*self.arms, 'finetuned', 'person']}")
+            if side not in (*self.compared, "person"):
+                raise ValueError(f"evaluation.cascade: '{side}' is none of {[*self.compared, 'person']}")
         priced_as, known = self.provider.priced_as, list(self.prices.models)
         if priced_as is not None and priced_as not in known:
             raise ValueError(f"provider.priced_as: '{priced_as}' has no row in prices.models {known}")
         return self
+
+    @model_validator(mode="after")
+    def _epochs(self) -> "Config":
+        wanted, trained = self.evaluation.checkpoints, self.training.n_epochs
+        if len(set(wanted)) < len(wanted):
+            raise ValueError(f"evaluation.checkpoints: {list(wanted)} names an epoch twice")
+        if trained != "auto" and max(wanted, default=0) > trained:
+            raise ValueError(f"evaluation.checkpoints: {list(wanted)}, but training.n_epochs is {trained}")
+        return self
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of all arms, in the order of the comparison."""
+        return (*self.arms, *(f"{CHECKPOINT}{epoch}" for epoch in self.evaluation.checkpoints), FINETUNED)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Config:

@@ -29,7 +29,7 @@ from reviewtune.tracking import Run
 if TYPE_CHECKING:
     from reviewtune.inference import Answer, Answers, Request
 
-Kind = Literal["linear", "majority", "prompt", "finetuned"]
+Kind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
 
 CONFIDENCE_DIGITS = 4
 CALIBRATION_RESAMPLES = 500
@@ -98,7 +98,7 @@ class Subject:
 
     @property
     def priced(self) -> Literal["base", "finetuned"]:
-        return "finetuned" if self.kind == "finetuned" else "base"
+        return "finetuned" if self.kind in ("finetuned", "checkpoint") else "base"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ DECADE = 10
 BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
 )  # fmt: skip
-KIND_COLOURS = {"finetuned": BLUE, "prompt": ORANGE, "linear": GREEN}
+KIND_COLOURS = {"finetuned": BLUE, "checkpoint": SKY, "prompt": ORANGE, "linear": GREEN}
 SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
 
 # Fonts that draw Korean, Chinese and Japanese labels, where one is installed.

@@ -39,6 +39,23 @@ class ModelRecord:
     trained_tokens: int
     checkpoints: list[dict[str, Any]]
 
+    def checkpoint(self, epoch: int) -> dict[str, Any]:
+        """Step, model and valid_loss of the model after this epoch; providers keep only the last few.
+
+        Raises:
+            ConfigError: it was not kept.
+        """
+        resolved = self.hyperparameters.get("n_epochs")
+        epochs = resolved if isinstance(resolved, int) else len(self.checkpoints)
+        steps = self.checkpoints[-1]["step"] if self.checkpoints else 1  # the last one is the finished model
+        kept = {round(epochs * point["step"] / steps): point for point in self.checkpoints}
+        if epoch not in kept:
+            raise ConfigError(
+                f"evaluation.checkpoints: the provider kept no model of epoch {epoch} of {self.model}; "
+                f"kept: {', '.join(map(str, kept)) or 'none'}"
+            )
+        return kept[epoch]
+
 
 def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256: str) -> ModelRecord:
     job = finetuned.job

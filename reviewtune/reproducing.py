@@ -20,7 +20,7 @@ import pandas as pd
 import psutil
 
 from reviewtune.answer_store import NAME
-from reviewtune.config import Tracking, load_params, project_root
+from reviewtune.config import CHECKPOINT, Tracking, load_params, project_root
 from reviewtune.errors import DataError
 from reviewtune.files import read_json
 from reviewtune.folders import account_folder, cache_folder
@@ -92,6 +92,8 @@ def _what(run: RunRecord) -> tuple[str, dict[str, str]]:
         return "finetune", MODEL_FILES
     if arm == "finetuned":
         return "evaluate", {**(MODEL_FILES if kind == "job" else {}), **arm_files}
+    if run.tags.get("arm_kind") == "checkpoint":
+        return f"checkpoint@{arm.removeprefix(CHECKPOINT)}", arm_files
     return f"baseline@{arm}", arm_files
 
 

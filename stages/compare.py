@@ -15,7 +15,7 @@ REPORTS, MODELS = Path("reports"), Path("models")
 
 def main() -> None:
     config = load_params()
-    how, folders = config.evaluation, [REPORTS / "arms" / name for name in (*config.arms, "finetuned")]
+    how, folders = config.evaluation, [REPORTS / "arms" / name for name in config.compared]
     arms = [load_arm(folder) for folder in folders]
     written = write(
         compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade), REPORTS

@@ -66,6 +66,8 @@ def test_one_arm_can_have_a_provider_of_its_own(tmp_path: Path) -> None:
         ("split.validation=0", "split.validation"),
         ("evaluation.temperature=3", "evaluation.temperature"),
         ("evaluation.reference=nobody", "evaluation.reference"),
+        ("evaluation.checkpoints=[1,1]", "evaluation.checkpoints"),
+        ("evaluation.checkpoints=true", "evaluation.checkpoints"),
         ("provider.concurrency=0", "provider.concurrency"),
         ("provider.priced_as=gpt-9", "provider.priced_as"),
         ("prompt.user=no-placeholder", "prompt.user"),
@@ -81,6 +83,11 @@ def test_one_arm_can_have_a_provider_of_its_own(tmp_path: Path) -> None:
 def test_a_fault_is_named_with_its_dotted_path(override: str, path: str) -> None:
     with pytest.raises(ConfigError, match=rf"\b{path}: "):
         compose_text([override], CONF)
+
+
+def test_an_epoch_that_is_not_trained_cannot_be_an_arm() -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.checkpoints: \[3\], but training\.n_epochs is 2"):
+        compose_text(["evaluation.checkpoints=[3]", "training.n_epochs=2"], CONF)
 
 
 def test_all_faults_come_in_one_message() -> None:

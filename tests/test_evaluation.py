@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune.arms import evaluate_finetuned
+from reviewtune.arms import evaluate_checkpoint, evaluate_finetuned
 from reviewtune.config import Config, LabelScoring, MajorityArm, Provider
 from reviewtune.consistency import consistency
+from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
 from reviewtune.files import write_json
 from reviewtune.label_scores import LabelScores
@@ -126,13 +127,13 @@ def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> Non
     assert result.predictions["confidence"].tolist() == [round(2 / 3, 4)] * 22
 
 
-def test_epochs_and_hostile_reviews_are_scored_when_asked_for(
+def test_hostile_reviews_and_an_epoch_are_scored_when_asked_for(
     tmp_path: Path, project: Path, config: Config, provider: Provider, base: str
 ) -> None:
     prompt, chat = Prompt(config.prompt, config.data.labels), tmp_path / "chat"
     rows, points = reviews(config, 11, "another story"), [{"step": 3, "model": base, "valid_loss": 1.5}]
     record = recorded(base, prompt, rows, chat, checkpoints=points)
-    how = config.evaluation.model_copy(update={"injections": True, "checkpoints": True})
+    how = config.evaluation.model_copy(update={"injections": True})
     changed = config.model_copy(update={"evaluation": how, "provider": provider})
     write_json({"splits": {"test": {"sha256": "t"}}}, tmp_path / "manifest.json")
     test, hostile = reviews(config, 11), project / "data" / "injections"
@@ -141,8 +142,15 @@ def test_epochs_and_hostile_reviews_are_scored_when_asked_for(
     assert len(result.metrics["injections"]["fell_for"]) == (
         result.metrics["injections"]["obeyed"] + result.metrics["injections"]["unusable"]
     )
-    (point,) = result.metrics["checkpoints"]
-    assert point["accuracy"] == result.metrics["accuracy"]
+    epoch = evaluate_checkpoint(1, record, changed, test, chat=chat, manifest=tmp_path / "manifest.json")
+    assert epoch.predictions["predicted"].tolist() == result.predictions["predicted"].tolist()  # the same model here
+    assert (epoch.metrics["arm"], epoch.metrics["checkpoint"]) == (
+        "checkpoint_1",
+        {"epoch": 1, "step": 3, "valid_loss": 1.5},
+    )
+    assert epoch.metrics["cost_per_1k_at_gpt_4o_mini"] == result.metrics["cost_per_1k_at_gpt_4o_mini"]
+    with pytest.raises(ConfigError, match=r"no model of epoch 2 of .*; kept: 1$"):
+        evaluate_checkpoint(2, record, changed, test, chat=chat, manifest=tmp_path / "manifest.json")
 
 
 def test_scores_that_are_missing_leave_the_answer_to_decide() -> None:

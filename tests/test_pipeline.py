@@ -150,6 +150,25 @@ class TestChanges:
         shutil.rmtree(committed.folder / "plots")
 
 
+class TestCheckpoints:
+    def test_each_epoch_that_is_asked_for_is_an_arm_of_its_own(self, committed: Clone) -> None:
+        """Nothing is trained or asked again for the other arms, and without the setting all is as it was."""
+        committed.run("dvc", "exp", "run", "-S", "evaluation.checkpoints=[1,2]")
+        points = committed.json("models/finetuned.json")["checkpoints"]
+        report = committed.json("reports/comparison.json")
+        found = {arm["arm"]: arm for arm in report["arms"]}
+        assert list(found) == [*ARMS[:-1], "checkpoint_1", "checkpoint_2", "finetuned"]
+        for epoch, point in zip((1, 2), points, strict=True):
+            arm = found[f"checkpoint_{epoch}"]
+            assert (arm["model"], arm["checkpoint"]["step"]) == (point["model"], point["step"])
+            assert arm["against_reference"]["holm_p"] >= arm["against_reference"]["mcnemar_p"]
+            (run,) = committed.runs(f"attributes.run_id = '{arm['mlflow_run_id']}'")
+            assert run.data.tags["model"] == point["model"]
+        assert found["checkpoint_2"]["accuracy"] == found["finetuned"]["accuracy"]  # the last epoch's is the model
+        assert len(committed.runs("tags.kind = 'finetune'")) == 1
+        assert "checkpoint_2: the model after epoch 2" in committed.run("reviewtune", "compare")
+
+
 class TestKill:
     def test_kill_9_of_the_fine_tune_and_the_same_command_again(self, committed: Clone) -> None:
         """The job is found, not created again, and its run in MLflow is continued, not doubled."""

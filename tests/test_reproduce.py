@@ -70,6 +70,13 @@ def test_the_picture_is_a_png_and_equal_for_equal_runs() -> None:
     assert first == picture(trace(TESTED, RUNS))
 
 
+def test_the_model_of_an_epoch_is_reproduced_by_its_own_stage() -> None:
+    tags = {"git_revision": "9" * 40, "arm": "checkpoint_2", "arm_kind": "checkpoint"}
+    stage, files = reproducing._what(run(9, "evaluation", tags))
+    assert stage == "checkpoint@2"
+    assert "reports/arms/checkpoint_2/predictions.csv" in files.values()
+
+
 @pytest.mark.parametrize("kind", ["sweep", "comparison"])
 def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
     with pytest.raises(DataError, match="names no data of its own; choose a fine-tune"):

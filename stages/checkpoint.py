@@ -1,0 +1,37 @@
+"""Stage checkpoint@EPOCH: data/splits/test.csv, models/finetuned.json -> reports/arms/checkpoint_EPOCH/.
+
+Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
+"""
+
+import sys
+from pathlib import Path
+
+from reviewtune import evaluation
+from reviewtune.arms import evaluate_checkpoint
+from reviewtune.config import CHECKPOINT, load_params
+from reviewtune.dataset import read_reviews
+from reviewtune.errors import one_line_errors
+from reviewtune.lineage import describe_run
+from reviewtune.record import read_record
+from reviewtune.tracking import open_run
+
+SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
+SPLITS, CHAT = Path("data/splits"), Path("data/chat")
+
+
+def main(epoch: int) -> None:
+    config, record = load_params(), read_record(Path("models/finetuned.json"))
+    name, test = f"{CHECKPOINT}{epoch}", read_reviews(SPLITS / "test.csv")
+    tags = {"job_id": record.job_id, "training_sha256": record.training_sha256, "epoch": str(epoch)}
+    with open_run(config.tracking, name=name, kind="evaluation", tags=tags) as run:
+        describe_run(run, config, sections=SECTIONS, inputs={"test": "evaluation"})
+        result = evaluate_checkpoint(epoch, record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
+        folder = Path("reports/arms") / name
+        evaluation.write(result, folder)
+        evaluation.log(run, result, folder)
+        evaluation.write_run(result, folder, run.id)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(int(sys.argv[1]))
