@@ -266,6 +266,15 @@ class Config(Section):
         """Names of all arms, in the order of the comparison."""
         return (*self.arms, *(f"{CHECKPOINT}{epoch}" for epoch in self.evaluation.checkpoints), FINETUNED)
 
+    def refuse_unknown_arm(self, name: str) -> None:
+        """
+        Raises:
+            ConfigError: no baseline has this name.
+        """
+        if name not in self.arms:
+            known = ", ".join(self.arms)
+            raise ConfigError(f"arm '{name}' is none of: {known}; a new one is a file in conf/arm/, named in arm@arms")
+
 
 def load_params(path: Path = Path("params.yaml")) -> Config:
     """Read and check params.yaml.

@@ -4,20 +4,19 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 """
 
 import os
-import sys
 from pathlib import Path
 
 from reviewtune.config import compose_text, load_params
-from reviewtune.errors import ConfigError, one_line_errors
+from reviewtune.errors import ConfigError
+from reviewtune.stage import run_stage
 
 PARAMS, OK = Path("params.yaml"), Path("reports/config_ok.txt")
 
 
-def write() -> None:
-    PARAMS.write_text(compose_text(), encoding="utf-8")
-
-
-def main() -> None:
+def main(*, write: bool) -> None:
+    if write:
+        PARAMS.write_text(compose_text(), encoding="utf-8")
+        return
     load_params(PARAMS)
     # Inside `dvc exp run` DVC itself composed params.yaml, overrides included; elsewhere it must be what conf/ says.
     if "DVC_EXP_NAME" not in os.environ and PARAMS.read_text(encoding="utf-8") != compose_text():
@@ -30,5 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        write() if "--write" in sys.argv[1:] else main()
+    run_stage(main, __doc__, write=bool)

@@ -3,16 +3,15 @@
 Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 """
 
-import sys
 from pathlib import Path
 
 from reviewtune import evaluation
 from reviewtune.arms import evaluate_checkpoint
 from reviewtune.config import CHECKPOINT, load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.errors import one_line_errors
 from reviewtune.lineage import describe_run
 from reviewtune.record import read_record
+from reviewtune.stage import run_stage
 from reviewtune.tracking import open_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
@@ -33,5 +32,4 @@ def main(epoch: int) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(int(sys.argv[1]))
+    run_stage(main, __doc__, epoch=int)

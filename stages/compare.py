@@ -7,8 +7,8 @@ from pathlib import Path
 
 from reviewtune.comparison import compare, load_arm, write
 from reviewtune.config import load_params
-from reviewtune.errors import one_line_errors
 from reviewtune.lineage import log_pass
+from reviewtune.stage import run_stage
 
 REPORTS, MODELS = Path("reports"), Path("models")
 
@@ -24,5 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

@@ -6,9 +6,9 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.config import load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.errors import one_line_errors
 from reviewtune.lineage import describe_run
 from reviewtune.record import read_record
+from reviewtune.stage import run_stage
 from reviewtune.tracking import open_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
@@ -31,5 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

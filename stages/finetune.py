@@ -10,10 +10,10 @@ from reviewtune import record
 from reviewtune.client import connect
 from reviewtune.config import load_params
 from reviewtune.dataset import sha256
-from reviewtune.errors import one_line_errors
 from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import describe_run
 from reviewtune.prompts import Prompt
+from reviewtune.stage import run_stage
 from reviewtune.tracking import open_run
 from reviewtune.training_budget import allow_training
 
@@ -38,5 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

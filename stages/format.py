@@ -8,9 +8,9 @@ from pathlib import Path
 from reviewtune.chat import check, cost_estimate, lines_of, write_lines
 from reviewtune.config import load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.errors import one_line_errors
 from reviewtune.files import write_json
 from reviewtune.prompts import Prompt
+from reviewtune.stage import run_stage
 
 SPLITS, CHAT = Path("data/splits"), Path("data/chat")
 
@@ -27,5 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

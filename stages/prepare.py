@@ -5,9 +5,9 @@ from pathlib import Path
 from reviewtune.config import load_params
 from reviewtune.datareport import describe, to_markdown
 from reviewtune.dataset import prepare, write_reviews
-from reviewtune.errors import one_line_errors
 from reviewtune.files import write_json, write_text
 from reviewtune.personal_data import cleaner
+from reviewtune.stage import run_stage
 
 
 def main() -> None:
@@ -21,5 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

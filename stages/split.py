@@ -4,8 +4,8 @@ from pathlib import Path
 
 from reviewtune.config import load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.errors import one_line_errors
 from reviewtune.splits import split, write_splits
+from reviewtune.stage import run_stage
 
 
 def main() -> None:
@@ -15,5 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main, __doc__)

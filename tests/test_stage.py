@@ -1,0 +1,54 @@
+"""Stages that are started by hand: --help teaches, a wrong argument is one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reviewtune.stage import run_stage
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages/checkpoint.py", *request.param.split()])
+
+
+def start() -> list[tuple[int, bool]]:
+    calls: list[tuple[int, bool]] = []
+    run_stage(lambda epoch, *, write: calls.append((epoch, write)), "Stage checkpoint: a -> b", epoch=int, write=bool)
+    return calls
+
+
+@pytest.mark.parametrize(("typed", "called"), [("3", (3, False)), ("3 --write", (3, True))], indirect=["typed"])
+@pytest.mark.usefixtures("typed")
+def test_the_arguments_reach_the_stage(called: tuple[int, bool]) -> None:
+    assert start() == [called]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"), [("", "required: EPOCH"), ("x", "invalid int value: 'x'"), ("1 2", "unrecognized arguments: 2")],
+    indirect=["typed"],
+)  # fmt: skip
+@pytest.mark.usefixtures("typed")
+def test_wrong_arguments_are_one_line_with_the_usage(told: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        start()
+    assert told in str(caught.value)
+    assert "usage: python stages/checkpoint.py" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", ["--help"], indirect=True)
+@pytest.mark.usefixtures("typed")
+def test_help_says_what_the_stage_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        start()
+    assert "Stage checkpoint: a -> b" in capsys.readouterr().out
+
+
+def test_an_unknown_arm_is_answered_with_those_there_are(project: Path) -> None:
+    command = [sys.executable, "stages/baseline.py", "nosucharm"]
+    done = subprocess.run(command, cwd=project, text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: arm 'nosucharm' is none of: majority, linear, ")
