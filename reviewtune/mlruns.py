@@ -37,6 +37,9 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
 )
 
+# Else the UI opens on traces and judges, as for an application that calls language models.
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+
 # What an error says -> what to do about it; the first that fits.
 NEXT_STEPS = (
     (r"full|no space", "free space"),
@@ -85,7 +88,7 @@ class Store:
         found = self.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.create_experiment(name))
+                return str(self.create_experiment(name, tags=TRAINING_VIEW))
             except TrackingError:  # another process was faster
                 found = self.get_experiment_by_name(name)
                 if found is None:

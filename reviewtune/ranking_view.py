@@ -28,9 +28,12 @@ def name_of(variant: Mapping[str, str]) -> str:
 
 
 def run_name(row: Row, variant: Mapping[str, str]) -> str:
-    """A job's name once its sweep is ranked, such as "#2 prompt=short n_epochs=1: 71.5 % (−6.7)"."""
+    """A job's name once its sweep is ranked, such as "#2 71.5 % (−6.7) prompt=short n_epochs=1".
+
+    The result first: MLflow's table of runs shows some twenty characters.
+    """
     behind = f" ({_points(row.behind.value)})" if row.behind else " (best)" if row.rank == 1 else ""
-    return f"#{row.rank} {name_of(variant)}: {100 * row.accuracy.value:.1f} %{behind}"
+    return f"#{row.rank} {100 * row.accuracy.value:.1f} %{behind} {name_of(variant)}"
 
 
 def verdict_line(rows: Sequence[Row]) -> str:
@@ -41,7 +44,8 @@ def verdict_line(rows: Sequence[Row]) -> str:
         return f"{said}."
     second = others[0]
     assert second.behind is not None
-    lead, low, high = (100 * value for value in (-second.behind.value, -second.behind.high, -second.behind.low))
+    # 0 -: without a minus before zero
+    lead, low, high = (100 * (0 - value) for value in (second.behind.value, second.behind.high, second.behind.low))
     sure = "better than" if second.verdict == "worse" else "undecided against"
     bounds = f"{lead:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}".replace("-", "−")
     return f"{said}; {sure} the next, {name_of(second.variant)} ({bounds})."

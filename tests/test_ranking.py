@@ -84,14 +84,15 @@ def test_equal_jobs_are_undecided_and_the_cheaper_training_stands_first() -> Non
     rows = ranked(result(60, prompt="long", tokens=20), result(60, prompt="short", tokens=10))
     assert rows[0].variant == {"prompt": "short"}
     assert rows[1].verdict == "undecided"
+    assert "(+0.0 points, 95 % interval +0.0 to +0.0)" in verdict_line(rows)
 
 
 def test_what_people_read_says_who_won_and_by_how_much() -> None:
     rows = ranked(result(50, prompt="a", n_epochs="1"), result(90, prompt="b", n_epochs="3"))
     assert verdict_line(rows).startswith("best: prompt=b n_epochs=3 with 90.0 % right; better than the next")
     assert "+40.0 points" in verdict_line(rows)
-    assert run_name(rows[0], rows[0].variant) == "#1 prompt=b n_epochs=3: 90.0 % (best)"
-    assert run_name(rows[1], rows[1].variant) == "#2 prompt=a n_epochs=1: 50.0 % (−40.0)"
+    assert run_name(rows[0], rows[0].variant) == "#1 90.0 % (best) prompt=b n_epochs=3"
+    assert run_name(rows[1], rows[1].variant) == "#2 50.0 % (−40.0) prompt=a n_epochs=1"
     table = table_of(rows)
     assert table["prompt"].tolist() == ["b", "a"]
     assert table["behind"].tolist()[1] == pytest.approx(-0.4)

@@ -62,6 +62,7 @@ def sweep(*overrides: str) -> None:
 
 def runs(kind: str) -> list[Any]:
     store = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
+    assert store.get_experiment("1").tags["mlflow.experimentKind"] == "custom_model_development"  # what the UI opens on
     found: list[Any] = list(store.search_runs(["1"], f"tags.kind = '{kind}'", order_by=["metrics.rank"]))
     return found
 
@@ -72,8 +73,8 @@ def test_names_numbers_and_description_say_who_won(place: Path, work: list[str],
     assert "sweep: 2 of 2 jobs done" in shown
     assert "sweep, best first" in shown
     best, other = runs("job")
-    assert best.info.run_name == "#1 prompt=short: 80.0 % (best)"
-    assert other.info.run_name == "#2 prompt=detailed: 60.0 % (−20.0)"
+    assert best.info.run_name == "#1 80.0 % (best) prompt=short"
+    assert other.info.run_name == "#2 60.0 % (−20.0) prompt=detailed"
     assert (best.data.metrics["behind_best"], other.data.metrics["behind_best"]) == (0, pytest.approx(-0.2))
     (parent,) = runs("sweep")
     assert "| 1 | prompt=short |" in parent.data.tags["mlflow.note.content"]
@@ -106,7 +107,7 @@ def test_a_failed_job_is_tried_again_in_its_own_run(
     children = runs("job")
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
     assert failed.info.run_id in {child.info.run_id for child in children}
-    assert children[0].info.run_name == "#1 prompt=detailed: 90.0 % (best)"
+    assert children[0].info.run_name == "#1 90.0 % (best) prompt=detailed"
     assert not [child for child in children if "error" in child.data.tags]
     assert [parent.info.status for parent in runs("sweep")] == ["FINISHED"]
 
