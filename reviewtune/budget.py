@@ -4,10 +4,12 @@ One cap counts for one run, or for all jobs of a sweep together, whichever proce
 process that was killed stays spent: nobody knows whether the provider did the work.
 """
 
+import json
 import os
 import sqlite3
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +18,7 @@ from reviewtune.errors import BudgetError
 
 SWEEP = "REVIEWTUNE_SWEEP_PARENT"  # the sweep's run id, which sweeping.py hands to each job
 ROUNDING = 1e-9  # USD
+OF_A_RUN = "run-"  # a scope that ends with its process
 
 
 def scope() -> str:
@@ -25,7 +28,19 @@ def scope() -> str:
 
 @cache
 def _this_process() -> str:
-    return f"run-{uuid.uuid4().hex}"
+    return f"{OF_A_RUN}{uuid.uuid4().hex}"
+
+
+def settled(store: AnswerStore, sweeps: Sequence[str], *, unchanged_since: float) -> list[str]:
+    """Scopes that nobody asks for any more: of these sweeps, and of single runs that spent nothing since (Unix s)."""
+    query = """SELECT scope FROM spending WHERE changed_at < ? AND scope LIKE ?
+               OR scope IN (SELECT value FROM json_each(?)) ORDER BY scope"""
+    return [str(row[0]) for row in store.rows(query, unchanged_since, f"{OF_A_RUN}%", json.dumps(sweeps))]
+
+
+def forget(store: AnswerStore, scopes: Sequence[str]) -> None:
+    with store.writing() as connection:
+        connection.executemany("DELETE FROM spending WHERE scope = ?", [(scope,) for scope in scopes])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ touched: for that there is `dvc gc`, which in turn touches nothing of this.
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import openai
 
+from reviewtune import budget
+from reviewtune.answer_store import NAME as ANSWERS
 from reviewtune.answer_store import open_store
 from reviewtune.client import connect
 from reviewtune.config import Config, project_root
@@ -25,7 +28,9 @@ from reviewtune.folders import account_folder, cache_folder
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
-CACHES = ("sweep", "hydra")  # below .work/: made anew when needed
+CACHES = ("sweep", "hydra", "check-data")  # below .work/: made anew when needed
+REPORTS = "reports/sweeps"
+QUIET_SECONDS = 7 * 24 * 3600  # a run that spent nothing for so long has ended; the longest wait is a batch's, a day
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Plan:
     runs: tuple[RunRecord, ...]
     models: tuple[str, ...]
     folders: tuple[Path, ...]
+    budgets: tuple[str, ...]
     items: tuple[Item, ...]
 
     @property
@@ -59,12 +65,16 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     models = _models(runs, kept, others, config)
     gone = [run for run in runs if run.id not in kept]
     folders = [] if _sweep_is_open(runs) else _cache_folders()
+    reports = _reports_of(gone)
+    budgets = _budgets(gone)
     items = [
         Item(f"{len(gone)} runs of {len(runs)}", sum(_size(artifacts_folder(config.tracking, run.id)) for run in gone)),
         Item(f"{len(models)} fine-tuned models with their checkpoints", _size_of_models(runs, models)),
-        Item(f"{len(folders)} folders of past sweeps in .work/", sum(map(_size, folders))),
+        Item(f"{len(folders)} folders of past sweeps and checks in .work/", sum(map(_size, folders))),
+        Item(f"{len(reports)} folders of their tables and pictures in {REPORTS}/", sum(map(_size, reports))),
+        Item(f"{len(budgets)} notes of what past runs with a budget had spent", sum(map(len, budgets))),
     ]
-    return Plan(len(kept), tuple(gone), tuple(models), tuple(folders), tuple(items))
+    return Plan(len(kept), tuple(gone), tuple(models), (*folders, *reports), tuple(budgets), tuple(items))
 
 
 def execute(plan: Plan, config: Config) -> None:
@@ -81,6 +91,8 @@ def execute(plan: Plan, config: Config) -> None:
         with open_store() as answers:
             for model in plan.models:
                 answers.prune(model=model)
+    with open_store() as answers:
+        budget.forget(answers, plan.budgets)
     for folder in plan.folders:
         shutil.rmtree(folder, ignore_errors=True)
     delete_runs(config.tracking, [run.id for run in plan.runs])
@@ -92,12 +104,24 @@ def on_disk(config: Config) -> list[Item]:
     places = {
         "runs and their artifacts (mlruns/)": root / "mlruns",
         "work in progress (.work/)": root / ".work",
+        f"tables and pictures of sweeps ({REPORTS}/)": root / REPORTS,
         "DVC's cache (.dvc/cache; `dvc gc`)": root / ".dvc" / "cache",
+        "DVC's queue, its logs (.dvc/tmp; `dvc queue remove --all`)": root / ".dvc" / "tmp",
     }
+    items = [Item(what, _size(place)) for what, place in places.items()]
+    return items + [Item(f"{item.what}, shared by all projects", item.size) for item in _shared(config)]
+
+
+def _shared(config: Config) -> list[Item]:
+    account, cache = account_folder(), cache_folder()
+    items = []
     if config.provider.kind == "local" and config.provider.base_url is None:
-        places[f"the local provider's account ({account_folder()}), shared by all projects"] = account_folder()
-    places[f"base models, answers (`reviewtune cache`) ({cache_folder()}), shared by all projects"] = cache_folder()
-    return [Item(what, _size(place)) for what, place in places.items()]
+        log = sum(file.stat().st_size for file in account.glob("server.log*"))
+        items += [Item(f"the local provider's account ({account})", _size(account) - log)]
+        items += [Item("its log (server.log, of 5 MB at most, and one before)", log)]
+    answers = sum(file.stat().st_size for file in cache.glob(f"{ANSWERS}*"))
+    items += [Item(f"answers ({cache / ANSWERS}; `reviewtune cache prune`)", answers)]
+    return [*items, Item(f"base models and other caches ({cache})", _size(cache) - answers)]
 
 
 def _of_others(runs: Sequence[RunRecord], config: Config) -> set[str]:
@@ -169,6 +193,21 @@ def _sweep_is_open(runs: Sequence[RunRecord]) -> bool:
 def _cache_folders() -> list[Path]:
     places = (project_root() / ".work" / name for name in CACHES)
     return sorted(folder for place in places if place.exists() for folder in place.iterdir() if folder.is_dir())
+
+
+def _reports_of(gone: Sequence[RunRecord]) -> list[Path]:
+    """What these sweeps wrote into reports/sweeps/, unless git has it: what was committed is a result to keep."""
+    names = {run.tags.get("run_key", "").removeprefix("sweep:")[:8] for run in gone if run.tags.get("kind") == "sweep"}
+    command = ["git", "ls-files", "-z", "--", REPORTS]
+    done = subprocess.run(command, cwd=project_root(), text=True, capture_output=True)
+    committed = {Path(name).parts[2] for name in done.stdout.split("\0") if name}
+    return sorted(folder for folder in (project_root() / REPORTS).glob("*/") if folder.name in names - committed)
+
+
+def _budgets(gone: Sequence[RunRecord]) -> list[str]:
+    with open_store() as answers:
+        sweeps = [run.id for run in gone if run.tags.get("kind") == "sweep"]
+        return budget.settled(answers, sweeps, unchanged_since=time.time() - QUIET_SECONDS)
 
 
 def _size_of_models(runs: Sequence[RunRecord], models: Sequence[str]) -> int:

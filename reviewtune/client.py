@@ -137,13 +137,14 @@ def _models(address: str) -> list[str] | None:
 
 def _start(folder: Path, base_model: str) -> Served:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
-    command += ["--idle-exit", str(IDLE_EXIT_SECONDS)]
+    output = folder.absolute() / "server.log"
+    command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
     if not base_model.startswith("ft:"):
         command += ["--base-model", base_model]
     # Not in the folder of whoever starts it: DVC removes a temporary workspace, and no torch starts in a folder that is
     # gone. Only a base model named by a relative path needs to be found from here.
     place = None if Path(base_model).is_dir() and not Path(base_model).is_absolute() else folder
-    with (folder / "server.log").open("ab") as log:
+    with output.open("ab") as log:  # what is no log: a crash, a library's own words
         # A session of its own: Ctrl-C in the terminal ends the command, not the training it started.
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=place
@@ -155,7 +156,7 @@ def _start(folder: Path, base_model: str) -> Served:
         time.sleep(0.1)
     process.terminate()
     raise ProviderError(
-        f"the local provider did not start: {_last_line(folder / 'server.log')}; to see why, run `{' '.join(command)}`"
+        f"the local provider did not start: {_last_line(output)}; to see why, run `{' '.join(command)}`"
     )
 
 

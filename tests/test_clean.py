@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import openai
 import pytest
 
 from reviewtune import cleaning, tracking
+from reviewtune.answer_store import open_store
+from reviewtune.budget import Budget
 from reviewtune.config import Config
 from tests.serving import ServerProcess, example, finished, upload
 
@@ -76,6 +79,46 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
     assert not list((place / "mlruns").rglob(gone))
     assert sorted(path.parent.name for path in place.glob(".*/*/**/file")) == ["files", "finetune"]
     assert cleaning.plan(settings).size == 0
+
+
+def test_a_sweeps_tables_and_budget_go_with_it_and_what_is_committed_stays(place: Path, settings: Config) -> None:
+    sweeps = []
+    for letter in "abc":
+        with tracking.open_run(
+            settings.tracking, name="x", kind="sweep", tags={}, run_key=f"sweep:{letter * 64}"
+        ) as run:
+            sweeps.append(run.id)
+        table = place / "reports" / "sweeps" / (letter * 8) / "ranked.md"
+        table.parent.mkdir(parents=True)
+        table.write_text("table")
+        if letter == "a":
+            commit(place, "run.json", run.id)  # and all else that is there
+    with open_store() as answers:
+        for scope in (*sweeps, "run-of-now", "a-sweep-of-another-project"):
+            Budget(answers, 1.0, scope).set_aside(0.25)
+        with answers.writing() as connection:
+            connection.execute("INSERT INTO spending VALUES ('run-of-last-month', 0.5, ?)", (time.time() - 30 * 86400,))
+    cleaning.execute(cleaning.plan(settings, sweeps=1), settings)
+    assert {path.name for path in (place / "reports" / "sweeps").iterdir()} == {"a" * 8, "c" * 8}
+    with open_store() as answers:
+        left = {row[0] for row in answers.rows("SELECT scope FROM spending")}
+    assert left == {sweeps[2], "run-of-now", "a-sweep-of-another-project"}
+
+
+def test_everything_that_takes_space_is_shown_once(place: Path, settings: Config, server: ServerProcess) -> None:
+    for name in ("mlruns/x", ".work/x", "reports/sweeps/x/x", ".dvc/cache/x", ".dvc/tmp/x"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(b"x" * 1_000_000)
+    log = server.data_dir / "server.log"
+    log.write_bytes(b"x" * 1_000_000)
+    items = cleaning.on_disk(settings)
+    home = server.data_dir.parent
+    shared = sum(
+        path.stat().st_size for name in ("data", "cache") for path in (home / name).rglob("*") if path.is_file()
+    )
+    log.unlink()
+    assert [item.size for item in items].count(1_000_000) == 6
+    assert sum(item.size for item in items if "shared by all" in item.what) == shared
 
 
 def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:

@@ -35,9 +35,14 @@ class TestExperiments:
         assert {run.data.tags["DVC_EXP_NAME"] for run in korean} == {"korean"}
 
     def test_the_queue(self, committed: Clone) -> None:
-        committed.run("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "evaluation.resamples=700")
+        committed.run("dvc", "exp", "run", "--queue", "-n", "queued", "-S", "training.n_epochs=1", "finetune")
         committed.run("dvc", "exp", "run", "--run-all")
         assert re.search(r"queued\s+.*Success", committed.run("dvc", "queue", "status"))
+        (run,) = [run for run in committed.runs() if run.data.tags.get("DVC_EXP_NAME") == "queued"]
+        assert run.data.params["training.n_epochs"] == "1"
+        rows = committed.run("dvc", "exp", "show", "--csv").splitlines()
+        (row,) = [row for row in rows if ",queued," in row]
+        assert run.info.run_id in row
 
     @pytest.mark.parametrize("override", ["training.n_epochs=0", "training.epochs=3", "data=nope"])
     def test_a_faulty_override_stops_before_any_stage(self, committed: Clone, override: str) -> None:

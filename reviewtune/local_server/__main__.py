@@ -33,6 +33,10 @@ def start(
     log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")] = (
         LogFormat.TEXT
     ),
+    log_file: Annotated[
+        Path | None,
+        typer.Option(help="Log into this file, of 5 MB at most, and one before. Default: the terminal."),
+    ] = None,
     log_contents: Annotated[
         bool, typer.Option("--log-contents", help="Log the messages and answers of chats, too. They may hold reviews.")
     ] = False,
@@ -58,6 +62,7 @@ def start(
         base_models=tuple(base_model or ()),
         max_waiting=max_waiting,
         log_format=log_format,
+        log_file=log_file,
         log_contents=log_contents,
         idle_exit=idle_exit,
     )

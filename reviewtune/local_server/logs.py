@@ -1,14 +1,20 @@
 """The server's log: one line an event, its facts as fields, for people or for programs.
 
 A log call adds facts by `extra=facts(status=200)`. Reviews are no facts: what clients send is logged only on demand.
+A file of the log is kept bounded: at LOG_BYTES it becomes FILE.1, in place of the one before.
 """
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
+
+LOG_BYTES = 5_000_000  # about 30,000 requests
 
 
 class LogFormat(StrEnum):
@@ -20,10 +26,27 @@ def facts(**fields: object) -> dict[str, Any]:
     return {"facts": fields}
 
 
-def set_up(kind: LogFormat) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+def set_up(kind: LogFormat, file: Path | None = None) -> None:
+    """To the file, or without one to standard error."""
+    handler = _File(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(_Json() if kind is LogFormat.JSON else _Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _File(RotatingFileHandler):
+    """Where the process's own output goes to the same file, it moves along: a crash's last words are not lost."""
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        before = os.fstat(self._number)
+        super().doRollover()
+        for output in (sys.__stdout__, sys.__stderr__):
+            if output and os.path.samestat(os.fstat(output.fileno()), before):
+                os.dup2(self._number, output.fileno())
+
+    @property
+    def _number(self) -> int:
+        assert self.stream is not None  # opened at the start and by each rollover
+        return self.stream.fileno()
 
 
 class _Text(logging.Formatter):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.pages import dump
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import Job, Model
+from reviewtune.local_server.store import Checkpoint, Event, Job, Model
 
 OWNER = "reviewtune"
 BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
@@ -68,7 +68,7 @@ def retrieve(account: Open, name: str) -> dict[str, Any]:
 
 @router.delete("/{name:path}")
 def remove(account: Open, name: str) -> dict[str, Any]:
-    """Delete a checkpoint, or a fine-tune together with its checkpoints and what its trainer needed."""
+    """Delete a checkpoint, or a fine-tune together with its checkpoints, its steps and what its trainer needed."""
     if source_of(account, name).folder is None:
         message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
         raise Refusal(403, message, param="model", code="model_not_deletable")
@@ -77,6 +77,9 @@ def remove(account: Open, name: str) -> dict[str, Any]:
         folders = session.scalars(select(Model.folder).where(mine)).all()
         job = session.scalar(select(Job.id).where(Job.output_model == name, Job.status == "succeeded"))
         session.execute(delete(Model).where(mine))
+        if job:  # stays, and its story; its steps would fill the account's database, model after model
+            session.execute(delete(Event).where(Event.job_id == job, Event.type == "metrics"))
+            session.execute(delete(Checkpoint).where(Checkpoint.job_id == job))
     for folder in folders:
         shutil.rmtree(account.settings.models / folder, ignore_errors=True)
     if job:

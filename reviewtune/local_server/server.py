@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until told to end. Raises ProviderError when that can't begin."""
-    logs.set_up(settings.log_format)
+    logs.set_up(settings.log_format, settings.log_file)
     _refuse_open_door(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.data_dir)  # /tmp may be memory, which an upload of 512 MB must not fill

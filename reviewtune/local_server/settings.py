@@ -18,6 +18,7 @@ class Settings:
     base_models: tuple[str, ...] = ()  # hub names or folders, on top of the catalogue
     max_waiting: int = 1000  # chats in the queue; who comes then is told to come again later
     log_format: LogFormat = LogFormat.TEXT
+    log_file: Path | None = None  # None: standard error
     log_contents: bool = False  # messages and answers in the log, too
     idle_exit: float | None = None  # seconds without a request or a running job; None: never
 

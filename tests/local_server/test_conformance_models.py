@@ -74,3 +74,7 @@ def test_tune_a_fine_tune_and_delete_it(client: openai.OpenAI, tuned: FineTuning
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model=name, messages=ASK)
     assert client.fine_tuning.jobs.retrieve(again.id).fine_tuned_model == name
+    assert list(client.fine_tuning.jobs.checkpoints.list(again.id)) == []
+    told = list(client.fine_tuning.jobs.list_events(again.id))
+    assert {event.type for event in told} == {"message"}  # the job's story stays, its steps go
+    assert told[0].message == "The job has successfully completed"

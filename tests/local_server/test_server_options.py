@@ -1,6 +1,8 @@
 """What a server does that is started with a key, a short queue and a log for programs."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import openai
 import pytest
 from tokenizers import Tokenizer
 
+from reviewtune.local_server.logs import LOG_BYTES
 from tests.local_server.wire import refusal
 from tests.serving import ServerProcess, running
 
@@ -26,6 +29,22 @@ def strict(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     options = ("--base-model", str(tiny_model), "--max-waiting", "1", "--log-format", "json", "--log-contents")
     with running(tmp_path_factory.mktemp("strict") / "data", *options, api_key=KEY) as server:
         yield server
+
+
+def test_the_log_file_is_bounded_and_holds_the_last_words(tmp_path: Path) -> None:
+    """Twelve megabytes of lines; standard error, where a crash would speak, goes to the same file, as in client.py."""
+    log = tmp_path / "server.log"
+    program = """import logging, pathlib, sys
+from reviewtune.local_server import logs
+logs.set_up(logs.LogFormat.TEXT, pathlib.Path(sys.argv[1]))
+for number in range(12_000):
+    logging.getLogger("x").info("x" * 1000)
+sys.stderr.write("last words")"""
+    with log.open("ab") as output:
+        subprocess.run([sys.executable, "-c", program, str(log)], stderr=output, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"server.log", "server.log.1"}
+    assert all(path.stat().st_size <= LOG_BYTES + 1000 for path in tmp_path.iterdir())
+    assert log.read_text().endswith("last words")
 
 
 @pytest.mark.parametrize("route", ROUTES)
