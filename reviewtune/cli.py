@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from reviewtune.cli_runs import app as runs
-from reviewtune.errors import DataError, one_line_errors
+from reviewtune.errors import DataError
 from reviewtune.jobs_cli import jobs
+from reviewtune.program import program
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
@@ -28,7 +29,7 @@ SHOWN = 5
 
 def main() -> None:
     """Entry point: the user's errors are one line and exit status 1."""
-    with one_line_errors():
+    with program():
         app(prog_name="reviewtune")
 
 

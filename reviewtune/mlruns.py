@@ -5,7 +5,6 @@ else in the folder above the working directory that holds dvc.yaml; so a stage i
 the repository it came from. Another address, such as http://host:5000, is used as it is.
 """
 
-import gc
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 
 from reviewtune.errors import TrackingError
+from reviewtune.program import rare_collections
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
@@ -56,7 +56,7 @@ class Store:
     def __init__(self, uri: str, experiment: str) -> None:
         _quiet()
         self.uri = uri
-        with plain_errors(uri), _rare_collections():
+        with plain_errors(uri), rare_collections():
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -131,17 +131,6 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 takes minutes to say that no server is there
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """MLflow's modules are half a million objects that stay; to look for garbage among them takes 0.5 of their 2 s."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
 
 
 def folder() -> Path:

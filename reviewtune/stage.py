@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from reviewtune.errors import ConfigError, one_line_errors
+from reviewtune.errors import ConfigError
+from reviewtune.program import program
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,5 +23,5 @@ def run_stage(main: Callable[..., None], doc: str | None, **arguments: type) -> 
             parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(name, metavar=name.upper(), type=type_)
-    with one_line_errors():
+    with program():
         main(**vars(parser.parse_args()))

@@ -13,7 +13,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reviewtune.errors import ConfigError, one_line_errors
+from reviewtune.errors import ConfigError
+from reviewtune.program import program
 from reviewtune.sweep_job import Job, run_job
 
 
@@ -28,5 +29,5 @@ def main(tree: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with program():
         main()

@@ -49,7 +49,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     dispatcher = Dispatcher(account.settings.cache_dir)
-    trainings, batches = Trainings(account), Batches(account, dispatcher)
+    trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
     app.state.desk = chat.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
     files.forget_expired(account)
     for thread in (dispatcher, trainings, batches):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KEPT_MODELS = 2  # loaded at a time
 GROUP = 128  # single requests that are answered together
 GATHER = 0.02  # seconds without a newcomer after which nobody is waited for
+LULL = 4.0  # seconds without work after which an expected model is opened
 
 Answer = GenerationResult | Exception
 
@@ -42,6 +43,7 @@ class Dispatcher(threading.Thread):
         self._bulk: deque[Work] = deque()  # slices of batch files; they give way
         self._news = threading.Condition()
         self._closing = False
+        self._expected: Source | None = None
         self._loaded: OrderedDict[Source, Generator] = OrderedDict()
 
     def submit(
@@ -53,6 +55,12 @@ class Dispatcher(threading.Thread):
             (self._bulk if bulk else self._waiting).append(work)
             self._news.notify()
         return work.answers
+
+    def expect(self, source: Source) -> None:
+        """Open this model as soon as there is nothing to do: its first answer then comes at once."""
+        with self._news:
+            self._expected = source
+            self._news.notify()
 
     def close(self, patience: float) -> bool:
         """Stop; False if a model is still at work after `patience` seconds."""
@@ -78,7 +86,10 @@ class Dispatcher(threading.Thread):
     def _next_group(self) -> list[Work]:
         """Work for one model, clients before batches; empty at the end."""
         with self._news:
-            self._news.wait_for(lambda: self._closing or self._waiting or self._bulk)
+            while not (self._closing or self._waiting or self._bulk):
+                if not self._news.wait(LULL if self._expected else None) and self._expected:
+                    expected, self._expected = self._expected, None
+                    return [Work(expected, ())]
             if self._closing:
                 return []
             if not self._waiting:
@@ -100,6 +111,7 @@ class Dispatcher(threading.Thread):
         if not group:
             return
         generator = self._load(group[0].source)
+        generator.get_ready()
         answers = answer_each(generator, [request for work in group for request in work.requests])
         for work in group:
             work.answers.set_result(answers[: len(work.requests)])

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from reviewtune.local_server import jobs, training_data
+from reviewtune.local_server import jobs, models, training_data
 from reviewtune.local_server.account import Account
 from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.models import Source
 from reviewtune.local_server.progress import Progress, fail
 from reviewtune.local_server.store import Job
 
@@ -48,9 +50,9 @@ class Training:
 
 
 class Trainings(threading.Thread):
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, expect: Callable[[Source], None]) -> None:
         super().__init__(name="trainings", daemon=True)
-        self._account = account
+        self._account, self._expect = account, expect
         self._current: Training | None = None
         self._closing = False
 
@@ -165,6 +167,7 @@ class Trainings(threading.Thread):
         result, error = training.folder.read("result.json"), training.folder.read("error.json")
         if result is not None:
             training.progress.succeed(result)
+            self._announce(training.job_id)
             return
         with self._account.store.writing() as session:
             job = jobs.find(session, training.job_id)
@@ -179,3 +182,12 @@ class Trainings(threading.Thread):
             elif jobs.move(session, job.id, ["running"], "queued"):
                 message = "The training process ended without a result; starting it again"
                 jobs.tell(session, job.id, f"death:{time.time_ns()}", message, level="warn")
+
+    def _announce(self, job_id: str) -> None:
+        """Who trains a model asks it next; but while more trainings wait, the cores are theirs."""
+        if self._next("queued") is not None:
+            return
+        with self._account.store.reading() as session:
+            source = models.find(self._account, session, jobs.find(session, job_id).output_model)
+        if source is not None:
+            self._expect(source)

@@ -31,7 +31,7 @@ class Checkpoints:
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self._spec, self._network, self._trained, self._optimizer = spec, network, trained, optimizer
-        self._identity = _identity(spec, hyper)
+        self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -60,14 +60,17 @@ class Checkpoints:
                 shutil.copy2(file, target)
 
     def resume(self) -> int:
-        """Take up the state of an earlier, cut-off run of this very training; returns its finished epochs."""
+        """Take up the state of an earlier, cut-off run of this very training; returns its finished epochs.
+
+        After the last one no weights are taken up: the model is saved already.
+        """
         if not _is_whole(self._state):
             return 0
         with safe_open(self._state, "pt") as state:
             about = state.metadata()
             if about["identity"] != self._identity:
                 return 0
-            for name, weight in self._trained.items():
+            for name, weight in self._still_learning(int(about["epoch"])).items():
                 with torch.no_grad():
                     weight.copy_(state.get_tensor(name))
                 self._optimizer.state[weight] = {
@@ -75,6 +78,9 @@ class Checkpoints:
                     **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
                 }
         return int(about["epoch"])
+
+    def _still_learning(self, epoch: int) -> Mapping[str, nn.Parameter]:
+        return self._trained if epoch < self._epochs else {}
 
     def _save_model(self, folder: Path) -> None:
         work = folder.with_name(f".{folder.name}")
@@ -90,7 +96,7 @@ class Checkpoints:
 
     def _save_state(self, epoch: int) -> None:
         tensors: dict[str, Tensor] = {}
-        for name, weight in self._trained.items():
+        for name, weight in self._still_learning(epoch).items():
             state = self._optimizer.state[weight]
             tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
             tensors["step"] = state["step"]

@@ -4,7 +4,6 @@ An answer does not depend on who shares the batch: attention goes by position, n
 may differ in their last bits, so this holds but for ties within rounding; benchmarks/engine_speed.py counts those.
 """
 
-import hashlib
 import itertools
 import json
 from collections import OrderedDict
@@ -74,6 +73,10 @@ class Generator:
         self._ends = frozenset({model.chat.end_of_turn, model.chat.tokenizer.eos_token_id})
         self._tree = lru_cache(16)(self._build_tree)
         self._spelling = lru_cache(1 << 16)(self._spell_one)
+
+    def get_ready(self) -> None:
+        """Do now what the first answer would have to wait for."""
+        _ = self._words
 
     @torch.inference_mode()
     def complete(self, requests: Sequence[GenerationRequest]) -> list[GenerationResult]:
@@ -202,14 +205,7 @@ def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
     return batches
 
 
-_VOCABULARIES: dict[str, LLTokenizer] = {}  # a fine-tune has its base model's, so one serves both
-
-
+@lru_cache(maxsize=2)
 def _vocabulary(chat: Chat, words: int) -> LLTokenizer:
     """The vocabulary as bytes, for grammars and for spelling; seconds of work, so only when it is needed, and once."""
-    file = Path(chat.tokenizer.name_or_path) / "tokenizer.json"
-    name = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else chat.tokenizer.name_or_path
-    key = f"{name} {words} {chat.end_of_turn}"
-    if key not in _VOCABULARIES:
-        _VOCABULARIES[key] = from_tokenizer(chat.tokenizer, words, chat.end_of_turn)
-    return _VOCABULARIES[key]
+    return from_tokenizer(chat.tokenizer, words, chat.end_of_turn)

@@ -1,6 +1,7 @@
 """Training only the upper layers: the lower ones never change, so what they make of an example is computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ class UpperLayers:
 
     def __init__(self, model: OpenModel, frozen: int, dropout: float = 0.0) -> None:
         self._model, self._dropout = model, dropout
+        self._wanted: Tensor | None = None  # places whose hidden states are asked for
         decoder = model.network.get_decoder()
         self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
         self._ways = {layer: layer.forward for layer in decoder.layers}
@@ -58,6 +60,18 @@ class UpperLayers:
         sublayers = (getattr(layer, name, None) for layer in self._upper for name in SUBLAYERS)
         for sublayer in filter(None, sublayers if dropout else ()):
             sublayer.register_forward_hook(self._thin)
+        if (last := getattr(self._upper[-1], "mlp", None)) is not None:
+            last.forward = partial(self._where_wanted, last.forward)
+
+    def _where_wanted(self, forward: Callable[[Tensor], Any], state: Tensor) -> Any:  # noqa: ANN401 - experts give more
+        """The last layer's MLP, on nothing that no one will look at: most tokens are read, few are learned."""
+        if self._wanted is None:
+            return forward(state)
+        tokens = state.flatten(0, 1)
+        made = forward(tokens[None, self._wanted])
+        if not isinstance(made, Tensor):
+            return forward(state)
+        return torch.zeros_like(tokens).index_copy(0, self._wanted, made[0]).view_as(state)
 
     def _thin(self, _: nn.Module, __: Any, output: Any) -> Any:  # noqa: ANN401 - attention gives its weights too
         if not torch.is_grad_enabled():
@@ -86,7 +100,11 @@ class UpperLayers:
             state = self._recall(pack, material) if material.states else self._lower(pack)
             self._reroute(self._frozen, _pass_on)
             self._frozen[0].forward = lambda *_, **__: state
-        return self._run(pack).flatten(0, 1)[pack.predicting]
+        self._wanted = pack.predicting
+        try:
+            return self._run(pack).flatten(0, 1)[pack.predicting]
+        finally:
+            self._wanted = None
 
     @staticmethod
     def _recall(pack: Pack, material: Material) -> Tensor:

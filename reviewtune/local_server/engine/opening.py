@@ -1,8 +1,10 @@
 """A model folder, opened: tokenizer, weights, and the place and precision to compute in."""
 
 import ctypes
+import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.chat import Chat
+from reviewtune.local_server.engine.weights import STAMP
 
 KEEP_MEMORY = {
     -4: 0,
@@ -19,6 +22,7 @@ KEEP_MEMORY = {
     -2: 1 << 28,
     -8: 1,
 }  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
+NETWORK = "config.json", "generation_config.json", STAMP  # what does not say how a model spells
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,39 @@ def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
     _spare_the_cpu()
     place = device()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        chat = _chat(_Spelling(folder, _digest(folder)))
         network = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
         )  # never a pickle, which could run whatever its author liked
     except (OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0]
         raise ProviderError(f"{folder} holds no causal language model that transformers can open ({said})") from error
+    return OpenModel(network.to(place).eval(), chat, place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """How a model spells: equal where the tokenizer and its template are, as a fine-tune's and its base model's."""
+
+    folder: Path = field(compare=False)
+    digest: str
+
+
+def _digest(folder: Path) -> str:
+    """Of all files but those about the network and its weights."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name not in NETWORK]
+    return " ".join(f"{file.name} {_sha256(file)}" for file in files if ".safetensors" not in file.name)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=2)  # opening one takes as long as opening the weights
+def _chat(spelling: _Spelling) -> Chat:
+    tokenizer = AutoTokenizer.from_pretrained(spelling.folder)
     if tokenizer.chat_template is None:
+        folder = spelling.folder
         raise ProviderError(f"{folder} has no chat template; add a chat_template.jinja, or take an instruct model")
-    return OpenModel(network.to(place).eval(), Chat(tokenizer), place)
+    return Chat(tokenizer)

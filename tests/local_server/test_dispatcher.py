@@ -1,0 +1,53 @@
+"""A model that was just trained is open before anybody asks it."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reviewtune.local_server import dispatcher
+from reviewtune.local_server.dispatcher import Dispatcher
+from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
+from reviewtune.local_server.models import Source
+
+from .engine_models import one_thread, tiny
+
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
+__all__ = ["one_thread"]
+HELLO = GenerationRequest((ChatMessage("user", "Hello"),), temperature=0, max_tokens=2)
+
+
+@pytest.fixture
+def opened(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO, logger=dispatcher.__name__)
+    return lambda: [record.getMessage() for record in caplog.records if "loading" in record.getMessage()]
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dispatcher]:
+    monkeypatch.setattr(dispatcher, "LULL", 0.2)
+    thread = Dispatcher(tmp_path)
+    thread.start()
+    yield thread
+    assert thread.close(30)
+
+
+def test_an_expected_model_is_opened_once_and_unasked(running: Dispatcher, opened: Callable[[], list[str]]) -> None:
+    source = Source("trained", "tiny", tiny())
+    running.expect(source)
+    deadline = time.monotonic() + 30
+    while not opened() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert opened() == ["loading model trained"]
+    (answer,) = running.submit(source, [HELLO]).result(30)
+    assert isinstance(answer, GenerationResult)
+    assert opened() == ["loading model trained"]
+
+
+def test_an_expected_model_that_is_gone_harms_nobody(running: Dispatcher, tmp_path: Path) -> None:
+    running.expect(Source("deleted", "tiny", tmp_path / "nowhere"))
+    time.sleep(0.5)
+    (answer,) = running.submit(Source("here", "tiny", tiny()), [HELLO]).result(60)
+    assert isinstance(answer, GenerationResult)
