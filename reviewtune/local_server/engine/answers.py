@@ -12,6 +12,7 @@ from reviewtune.local_server.engine.narrator import Narrator
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
 
 COLDEST = 1e-4  # below, a temperature differs from 0 in overflows only
+BLOCK = 512  # words that are searched together
 UNLIKELIEST = -9999.0  # what OpenAI says for a log-probability that JSON has no number for
 
 Spell = Callable[[Sequence[int]], bytes]  # tokens as UTF-8
@@ -175,8 +176,20 @@ def _listed(logprobs: Tensor, count: int, allowed: Tensor | None) -> list[int]:
     Values are the unmasked model's, so they say how much it wanted another word; but what a client weighs against each
     other are the answers that it allowed, and an un-tuned model may find 20 other words likelier than a label.
     """
-    words: list[int] = logprobs.topk(count).indices.tolist()
+    words: list[int] = _best(logprobs, count).tolist()
     if allowed is not None and len(allowed) <= count:
         wanted: list[int] = allowed.tolist()
         words = [*wanted, *(word for word in words if word not in wanted)][:count]
     return sorted(words, key=lambda word: -float(logprobs[word]))
+
+
+def _best(values: Tensor, count: int) -> Tensor:
+    """Where the largest are. They lie in the blocks with the largest maxima: less than half the time of one long search."""
+    whole = len(values) // BLOCK
+    if whole <= count:
+        return values.topk(count).indices
+    blocks = values[: whole * BLOCK].view(whole, BLOCK)
+    leading = blocks.amax(1).topk(count).indices
+    found = torch.cat((blocks[leading].flatten(), values[whole * BLOCK :])).topk(count).indices
+    starts = torch.cat((leading, leading.new_tensor([whole]))) * BLOCK  # the last: of what fills no block
+    return starts[found // BLOCK] + found % BLOCK
