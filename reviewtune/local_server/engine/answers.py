@@ -184,7 +184,7 @@ def _listed(logprobs: Tensor, count: int, allowed: Tensor | None) -> list[int]:
 
 
 def _best(values: Tensor, count: int) -> Tensor:
-    """Where the largest are. They lie in the blocks with the largest maxima: less than half the time of one long search."""
+    """Where the largest are: in the blocks with the largest maxima, in less than half the time of one long search."""
     whole = len(values) // BLOCK
     if whole <= count:
         return values.topk(count).indices
