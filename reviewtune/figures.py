@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+MARGIN = 0.1  # inches
 PERCENT = "{x:.0%}"
 DECADE = 10
 BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
@@ -32,6 +34,8 @@ SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (R
 
 # Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
 WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+
+_drawing = Lock()  # matplotlib shares its fonts between figures; a sweep's jobs may be threads
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+            number = axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+            number.set_in_layout(False)  # it lies inside its cell and need not be measured
     if scores.invalid:
         axes.axvline(len(scores.labels) - 0.5, color=RED, linewidth=1)
     axes.set_xticks(range(len(columns)), columns, **_slant(columns, cell))
@@ -64,7 +69,7 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
     axes.tick_params(labelsize=max(size, 6), length=0, labelright=len(columns) > 20)
     axes.set(xlabel="answer", ylabel="label", title=f"{title}: {scores.correct} of {scores.n} right")
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, format=PERCENT)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, format=PERCENT, use_gridspec=False)
     bar.set_label("share of the label's reviews")
     return png_of(figure)
 
@@ -186,7 +191,7 @@ def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> byte
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), dpi=DPI)
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     for number, (name, found) in enumerate(confidence.items()):
@@ -240,18 +245,23 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
 def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI)
     return figure, figure.subplots()
 
 
 def png_of(figure: "Figure") -> bytes:
+    """Laid out once and drawn once: left to itself, `savefig` draws a figure with a layout twice."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.text import Text
 
     fonts = ["DejaVu Sans", *_wide_fonts()]
     for text in figure.findobj(Text):
         text.set_fontfamily(fonts)
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    with _drawing:
+        ConstrainedLayoutEngine().execute(figure)
+        box = figure.get_tightbbox().padded(MARGIN)
+        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
     return buffer.getvalue()
 
 
