@@ -1,5 +1,6 @@
 """`dvc exp run` and sweeps in a clone where the pipeline has run once: real server, real training of a tiny model."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -40,9 +41,9 @@ class TestExperiments:
         assert re.search(r"queued\s+.*Success", committed.run("dvc", "queue", "status"))
         (run,) = [run for run in committed.runs() if run.data.tags.get("DVC_EXP_NAME") == "queued"]
         assert run.data.params["training.n_epochs"] == "1"
-        rows = committed.run("dvc", "exp", "show", "--csv").splitlines()
-        (row,) = [row for row in rows if ",queued," in row]
-        assert run.info.run_id in row
+        rows = csv.DictReader(committed.run("dvc", "exp", "show", "--csv").splitlines(keepends=True))
+        (row,) = [row for row in rows if row["Experiment"] == "queued"]
+        assert row["models/run.json:mlflow_run_id"] == run.info.run_id
 
     @pytest.mark.parametrize("override", ["training.n_epochs=0", "training.epochs=3", "data=nope"])
     def test_a_faulty_override_stops_before_any_stage(self, committed: Clone, override: str) -> None:
