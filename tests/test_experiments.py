@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -79,6 +80,19 @@ class TestSweep:
         accuracy = committed.json("reports/arms/finetuned/metrics.json")["accuracy"]["value"]
         assert accuracy == pytest.approx(run.data.metrics["accuracy"])
         committed.put_back()
+
+    def test_clean_and_dvc_gc_take_nothing_that_is_needed(self, committed: Clone) -> None:
+        """The loser's model goes; the committed results stay whole, and what comes after finds all it needs."""
+        runs = {run.info.run_id for run in committed.runs()}
+        committed.run("reviewtune", "clean", "--apply")
+        committed.run("dvc", "gc", "-w", "-f")
+        assert committed.repro() == []
+        assert "against zero_shot" in committed.run("reviewtune", "compare")
+        assert {run.info.run_id for run in committed.runs()} == runs
+        assert "would go:\n        0.0 MB  0 runs of" in committed.run("reviewtune", "clean")
+        shutil.rmtree(committed.folder / "data" / "splits")
+        committed.run("dvc", "checkout")
+        assert committed.repro() == []
 
     def test_a_bad_combination_is_refused_before_job_0(self, committed: Clone) -> None:
         jobs, runs = committed.jobs(), len(committed.runs())
