@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,10 @@ def _tuned(file: LabelledFile, data: Data | None, root: Path, *, agreed: bool) -
     print(tuned_curve.estimate(planned, config), file=sys.stderr)
     if not agreed and not sys.stdin.isatty():
         raise DataError("--finetune wants --yes where nobody can be asked; nothing was started")
-    return tuned_curve.measure(planned, config) if agreed or typer.confirm("Start them?", err=True) else None
+    if not agreed and not typer.confirm("Start them?", err=True):
+        return None
+    with redirect_stdout(sys.stderr):  # what the jobs say on their way: standard output is the report's, or --json's
+        return tuned_curve.measure(planned, config)
 
 
 def _epochs(root: Path) -> int:

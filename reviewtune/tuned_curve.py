@@ -85,7 +85,10 @@ def measure(planned: Plan, config: Config) -> Curve:
         ProviderError: the provider refused or could not be reached.
     """
     with connect(config.provider) as client:
-        models = [finetune(client, order).model for order in planned.orders]
+        models = []
+        for number, (size, order) in enumerate(zip(planned.sizes, planned.orders, strict=True), start=1):
+            print(f"fine-tune {number} of {len(planned.sizes)}, on {size} reviews", flush=True)
+            models.append(finetune(client, order).model)
     columns = [_right(model, planned, config) for model in models]
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
     name = f"fine-tuned {config.provider.base_model}"
