@@ -24,12 +24,12 @@ from reviewtune.answer_store import open_store
 from reviewtune.client import connect
 from reviewtune.config import Config, project_root
 from reviewtune.files import read_json
-from reviewtune.folders import account_folder, cache_folder
+from reviewtune.folders import SERVER_LOG, account_folder, cache_folder
+from reviewtune.ranking_view import SWEEPS, reports_of
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
 CACHES = ("sweep", "hydra", "check-data")  # below .work/: made anew when needed
-REPORTS = "reports/sweeps"
 QUIET_SECONDS = 7 * 24 * 3600  # a run that spent nothing for so long has ended; the longest wait is a batch's, a day
 
 
@@ -71,7 +71,7 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
         Item(f"{len(gone)} runs of {len(runs)}", sum(_size(artifacts_folder(config.tracking, run.id)) for run in gone)),
         Item(f"{len(models)} fine-tuned models with their checkpoints", _size_of_models(runs, models)),
         Item(f"{len(folders)} folders of past sweeps and checks in .work/", sum(map(_size, folders))),
-        Item(f"{len(reports)} folders of their tables and pictures in {REPORTS}/", sum(map(_size, reports))),
+        Item(f"{len(reports)} folders of their tables and pictures in {SWEEPS}/", sum(map(_size, reports))),
         Item(f"{len(budgets)} notes of what past runs with a budget had spent", sum(map(len, budgets))),
     ]
     return Plan(len(kept), tuple(gone), tuple(models), (*folders, *reports), tuple(budgets), tuple(items))
@@ -88,10 +88,9 @@ def execute(plan: Plan, config: Config) -> None:
             for file in files:
                 with suppress(openai.NotFoundError):
                     client.files.delete(file)
-        with open_store() as answers:
-            for model in plan.models:
-                answers.prune(model=model)
     with open_store() as answers:
+        for model in plan.models:
+            answers.prune(model=model)
         budget.forget(answers, plan.budgets)
     for folder in plan.folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +103,7 @@ def on_disk(config: Config) -> list[Item]:
     places = {
         "runs and their artifacts (mlruns/)": root / "mlruns",
         "work in progress (.work/)": root / ".work",
-        f"tables and pictures of sweeps ({REPORTS}/)": root / REPORTS,
+        f"tables and pictures of sweeps ({SWEEPS}/)": root / SWEEPS,
         "DVC's cache (.dvc/cache; `dvc gc`)": root / ".dvc" / "cache",
         "DVC's queue, its logs (.dvc/tmp; `dvc queue remove --all`)": root / ".dvc" / "tmp",
     }
@@ -116,9 +115,9 @@ def _shared(config: Config) -> list[Item]:
     account, cache = account_folder(), cache_folder()
     items = []
     if config.provider.kind == "local" and config.provider.base_url is None:
-        log = sum(file.stat().st_size for file in account.glob("server.log*"))
+        log = sum(file.stat().st_size for file in account.glob(f"{SERVER_LOG}*"))
         items += [Item(f"the local provider's account ({account})", _size(account) - log)]
-        items += [Item("its log (server.log, of 5 MB at most, and one before)", log)]
+        items += [Item(f"its log ({SERVER_LOG}, of 5 MB at most, and one before)", log)]
     answers = sum(file.stat().st_size for file in cache.glob(f"{ANSWERS}*"))
     items += [Item(f"answers ({cache / ANSWERS}; `reviewtune cache prune`)", answers)]
     return [*items, Item(f"base models and other caches ({cache})", _size(cache) - answers)]
@@ -197,11 +196,11 @@ def _cache_folders() -> list[Path]:
 
 def _reports_of(gone: Sequence[RunRecord]) -> list[Path]:
     """What these sweeps wrote into reports/sweeps/, unless git has it: what was committed is a result to keep."""
-    names = {run.tags.get("run_key", "").removeprefix("sweep:")[:8] for run in gone if run.tags.get("kind") == "sweep"}
-    command = ["git", "ls-files", "-z", "--", REPORTS]
+    names = {reports_of(run.tags.get("run_key", "")).name for run in gone if run.tags.get("kind") == "sweep"}
+    command = ["git", "ls-files", "-z", "--", str(SWEEPS)]
     done = subprocess.run(command, cwd=project_root(), text=True, capture_output=True)
     committed = {Path(name).parts[2] for name in done.stdout.split("\0") if name}
-    return sorted(folder for folder in (project_root() / REPORTS).glob("*/") if folder.name in names - committed)
+    return sorted(folder for folder in (project_root() / SWEEPS).glob("*/") if folder.name in names - committed)
 
 
 def _budgets(gone: Sequence[RunRecord]) -> list[str]:

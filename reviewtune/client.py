@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from reviewtune.config import Provider
 from reviewtune.errors import ProviderError
-from reviewtune.folders import account_folder
+from reviewtune.folders import SERVER_LOG, account_folder
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
@@ -137,7 +137,7 @@ def _models(address: str) -> list[str] | None:
 
 def _start(folder: Path, base_model: str) -> Served:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
-    output = folder.absolute() / "server.log"
+    output = folder.absolute() / SERVER_LOG
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
     if not base_model.startswith("ft:"):
         command += ["--base-model", base_model]

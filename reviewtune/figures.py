@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,8 +33,6 @@ SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (R
 
 # Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
 WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
-
-_drawing = Lock()  # matplotlib shares its fonts between figures; a sweep's jobs may be threads
 
 
 @dataclass(frozen=True)
@@ -258,10 +255,9 @@ def png_of(figure: "Figure") -> bytes:
     for text in figure.findobj(Text):
         text.set_fontfamily(fonts)
     buffer = BytesIO()
-    with _drawing:
-        ConstrainedLayoutEngine().execute(figure)
-        box = figure.get_tightbbox().padded(MARGIN)
-        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
+    ConstrainedLayoutEngine().execute(figure)
+    box = figure.get_tightbbox().padded(MARGIN)
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import platformdirs
 
+SERVER_LOG = "server.log"  # in the account, of a server that a command started
+
 
 def account_folder() -> Path:
     """Files, jobs and models of the local provider."""

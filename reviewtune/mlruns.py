@@ -37,7 +37,7 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
 )
 
-# Else the UI opens on traces and judges, as for an application that calls language models.
+# For UIs that go by an experiment's kind; that of MLflow 3.17 goes by the switch in its corner (GenAI, Model training).
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
 # What an error says -> what to do about it; the first that fits.

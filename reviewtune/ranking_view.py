@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reviewtune.ranking import Row
@@ -9,6 +10,7 @@ from reviewtune.ranking import Row
 if TYPE_CHECKING:
     import pandas as pd
 
+SWEEPS = Path("reports/sweeps")
 CAUTION = "The best was picked on these same test reviews, so its number flatters a little; fresh reviews tell."
 COLUMNS = {
     "rank": "#",
@@ -21,6 +23,11 @@ COLUMNS = {
     "valid_loss": "validation loss",
     "cost": "$ per 1,000",
 }
+
+
+def reports_of(run_key: str) -> Path:
+    """Where the tables and pictures of the sweep with this key stand, in the project."""
+    return SWEEPS / run_key.removeprefix("sweep:")[:8]
 
 
 def name_of(variant: Mapping[str, str]) -> str:

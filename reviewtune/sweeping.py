@@ -16,7 +16,7 @@ from reviewtune.config import Config, Tracking, compose_text, from_hydra, projec
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
 from reviewtune.ranking import Result, Row, rank
-from reviewtune.ranking_view import run_name, to_markdown, verdict_line
+from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_line
 from reviewtune.statistics import Interval
 from reviewtune.sweep_figures import pictures
 from reviewtune.sweep_job import Job, Sweep, prepare_job, short_names
@@ -65,14 +65,15 @@ def parent_run(title: str, varied: Sequence[str], jobs: Sequence[Job], planned: 
     config = jobs[0].config
     named = [space, *varied, str(planned), *sorted({job.key for job in jobs})]
     key = hashlib.sha256("\n".join(named).encode()).hexdigest()
+    run_key = f"sweep:{key}"
     tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned}
-    with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=f"sweep:{key}", reopen=True) as run:
+    with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key, reopen=True) as run:
         done = len([child for child in _children(config.tracking, run.id) if child.status == "FINISHED"])
         Sweep(run.id, tuple(varied), planned, time.time(), done).announce()
         if done:
             print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
         yield
-        _conclude(run, config, short_names(varied), project_root() / "reports" / "sweeps" / key[:8])
+        _conclude(run, config, short_names(varied), project_root() / reports_of(run_key))
 
 
 def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> None:

@@ -62,7 +62,7 @@ def sweep(*overrides: str) -> None:
 
 def runs(kind: str) -> list[Any]:
     store = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
-    assert store.get_experiment("1").tags["mlflow.experimentKind"] == "custom_model_development"  # what the UI opens on
+    assert store.get_experiment("1").tags["mlflow.experimentKind"] == "custom_model_development"  # some UIs go by it
     found: list[Any] = list(store.search_runs(["1"], f"tags.kind = '{kind}'", order_by=["metrics.rank"]))
     return found
 

@@ -50,7 +50,7 @@ class UpperLayers:
 
     def __init__(self, model: OpenModel, frozen: int, dropout: float = 0.0) -> None:
         self._model, self._dropout = model, dropout
-        self._wanted: Tensor | None = None  # places whose hidden states are asked for
+        self._wanted = torch.empty(0, dtype=torch.long)  # places whose hidden states are asked for
         decoder = model.network.get_decoder()
         self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
         self._ways = {layer: layer.forward for layer in decoder.layers}
@@ -65,8 +65,6 @@ class UpperLayers:
 
     def _where_wanted(self, forward: Callable[[Tensor], Any], state: Tensor) -> Any:  # noqa: ANN401 - experts give more
         """The last layer's MLP, on nothing that no one will look at: most tokens are read, few are learned."""
-        if self._wanted is None:
-            return forward(state)
         tokens = state.flatten(0, 1)
         made = forward(tokens[None, self._wanted])
         if not isinstance(made, Tensor):
@@ -101,10 +99,7 @@ class UpperLayers:
             self._reroute(self._frozen, _pass_on)
             self._frozen[0].forward = lambda *_, **__: state
         self._wanted = pack.predicting
-        try:
-            return self._run(pack).flatten(0, 1)[pack.predicting]
-        finally:
-            self._wanted = None
+        return self._run(pack).flatten(0, 1)[pack.predicting]
 
     @staticmethod
     def _recall(pack: Pack, material: Material) -> Tensor:
