@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reviewtune.local_server.engine.masters import Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 from reviewtune.local_server.engine.weights import STAMP
 
@@ -27,10 +28,10 @@ class Checkpoints:
         spec: TrainingSpec,
         hyper: Hyperparameters,
         network: Any,  # noqa: ANN401 - transformers' model
-        trained: Mapping[str, nn.Parameter],
+        masters: Masters,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        self._spec, self._network, self._trained, self._optimizer = spec, network, trained, optimizer
+        self._spec, self._network, self._masters, self._optimizer = spec, network, masters, optimizer
         self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
@@ -77,10 +78,11 @@ class Checkpoints:
                     "step": state.get_tensor("step").clone(),
                     **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
                 }
+        self._masters.give_weights()
         return int(about["epoch"])
 
     def _still_learning(self, epoch: int) -> Mapping[str, nn.Parameter]:
-        return self._trained if epoch < self._epochs else {}
+        return self._masters.named if epoch < self._epochs else {}
 
     def _save_model(self, folder: Path) -> None:
         work = folder.with_name(f".{folder.name}")

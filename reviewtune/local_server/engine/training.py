@@ -19,7 +19,8 @@ from reviewtune.local_server.engine.checkpoints import Checkpoints
 from reviewtune.local_server.engine.examples import read_examples
 from reviewtune.local_server.engine.layers import Material, UpperLayers, materials
 from reviewtune.local_server.engine.losses import token_loss
-from reviewtune.local_server.engine.opening import OpenModel, fast_precision, open_model
+from reviewtune.local_server.engine.masters import Masters
+from reviewtune.local_server.engine.opening import OpenModel, device, fast_precision, open_model
 from reviewtune.local_server.engine.recipes import recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
@@ -81,22 +82,20 @@ class Course:
         self.spec, self.hyper = spec, resolve(spec)
         recipe = recipe_for(spec.base)
         torch.manual_seed(spec.seed)
-        self.model: OpenModel = open_model(spec.base, torch.float32, ATTENTION)
-        self.precision = fast_precision(self.model.device)
+        self.model: OpenModel = open_model(spec.base, fast_precision(device()), ATTENTION)
         self.learned, self.held_out = self._materials()
         frozen = int(recipe.frozen_layers * len(self.model.network.get_decoder().layers))
         self.layers = UpperLayers(self.model, frozen, recipe.dropout)
-        self.head = self.model.head.detach().to(self.precision)
+        self.masters = Masters(self.layers.trained)
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
-        self.optimizer = torch.optim.AdamW(self.layers.trained.values(), weight_decay=0.0, fused=True)
+        self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_an_epoch = math.ceil(len(self.learned.examples) / self.hyper.batch_size)
         self.total_steps = self.steps_an_epoch * self.hyper.n_epochs
-        self.checkpoints = Checkpoints(spec, self.hyper, self.model.network, self.layers.trained, self.optimizer)
+        self.checkpoints = Checkpoints(spec, self.hyper, self.model.network, self.masters, self.optimizer)
 
     def run(self) -> Iterator[StepMetrics | CheckpointSaved]:
         for material in (self.learned, self.held_out):
-            with self._fast():
-                self.layers.remember(material)
+            self.layers.remember(material)
         done = self.checkpoints.resume()
         for epoch in range(done + 1, self.hyper.n_epochs + 1):
             last = yield from self._epoch(epoch)
@@ -123,8 +122,10 @@ class Course:
         score = self._score(self.learned, chosen, learn=True)
         # Not clipped on purpose: Adam remembers how large the first gradients were and goes carefully ever after.
         # Clipped at 1, the same recipe ended with a held-out loss of 0.12 instead of 0.09.
+        self.masters.take_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.masters.give_weights()
         return score
 
     def _score(self, material: Material, chosen: list[int], learn: bool = False) -> Score:
@@ -132,9 +133,8 @@ class Course:
         count = sum(sum(material.examples[index].learned) for index in chosen)
         loss = correct = 0.0
         for pack in material.packs(chosen, self.model.device):
-            with torch.set_grad_enabled(learn), self._fast():
-                hidden = self.layers.hidden(pack, material).to(self.precision)
-                found = token_loss(hidden, self.head, pack.targets)
+            with torch.set_grad_enabled(learn):
+                found = token_loss(self.layers.hidden(pack, material), self.model.head, pack.targets)
             if learn:
                 torch.autograd.backward(found.loss / count)
             loss += found.loss.item()
@@ -157,10 +157,6 @@ class Course:
     def _materials(self) -> list[Material]:
         files = (self.spec.training_file, self.spec.validation_file)
         return materials(*(read_examples(file, self.model.chat, self.model.context) if file else [] for file in files))
-
-    def _fast(self) -> torch.autocast:
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def _ramp(step: int, total: int) -> float:
