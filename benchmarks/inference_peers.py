@@ -1,11 +1,12 @@
 """Labels for the same prompts, side by side: the local engine and transformers' own batched `generate`.
 
-    python benchmarks/inference_peers.py                     # zero-shot and few-shot prompts, gemma-3-270m
-    python benchmarks/inference_peers.py --rows 64 --shots 0 2 4
+    python benchmarks/inference_peers.py                     # the pipeline's prompts, gemma-3-270m
+    python benchmarks/inference_peers.py --rows 64 --prompts zero_shot finetuned
 
-Same model, precision and prompts. `generate` writes the answer greedily, as long as the longest label takes; the engine
-may only write labels, and reads what all prompts begin with once. Prints reviews a second, the model being open, and
-the ratio. Nothing else should run.
+Same model, precision and prompts: zero_shot lists the labels with their meanings, few_shot shows examples, finetuned is
+the short prompt of a fine-tune, where nearly nothing is shared. `generate` writes the answer greedily, as long as the
+longest label takes; the engine may only write labels, and reads what all prompts begin with once. Prints reviews a
+second, the model being open, and the ratio. Nothing else should run.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from reviews import request_for, split_reviews
 
-from reviewtune.config import PromptArm, load_params
+from reviewtune.config import Config, PromptArm, load_params
 from reviewtune.folders import cache_folder
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.prompts import Message, Prompt, draw_examples
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from reviewtune.local_server.engine.opening import OpenModel
 
 PROJECT = Path(__file__).parent.parent
+PROMPTS = ("zero_shot", "few_shot", "finetuned")
 BATCH = 32  # rows of the peer
 ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 
@@ -35,21 +38,23 @@ def main() -> None:
     from reviewtune.local_server.engine import generation, weights
 
     config = load_params(PROJECT / "params.yaml")
-    parts, arm = split_reviews(config), config.arms["few_shot"]
-    assert isinstance(arm, PromptArm)
+    parts = split_reviews(config)
     folder = weights.ensure(options.base, cache_folder())
     generator = generation.load(folder)
-    for shots in options.shots:
-        examples = draw_examples(parts.train, list(config.data.labels), shots, arm.seed)
-        prompt = Prompt(arm.prompt, config.data.labels, False, examples)
+    for name in options.prompts:
+        prompt = _prompt(name, config, parts.train)
         requests = [request_for(prompt, text) for text in parts.test["text"][: options.rows]]
         chats = [prompt.messages(text) for text in parts.test["text"][: options.rows]]
-        generator.complete(requests[:1])  # the shared beginning
+        generator.complete(requests[:16])  # the shared beginning, and what a process does only once
         ours = _reviews_a_second(lambda: generator.complete(requests), len(requests))  # noqa: B023 - called at once
+        shared = generator.complete(requests[:1])[0].cached_tokens
         few = chats[: options.peer_rows]
+        _generate(generator._model, few[:2])
         peer = _reviews_a_second(lambda: _generate(generator._model, few), len(few))  # noqa: B023
         print(
-            f"{shots} examples a label: {ours:.1f} reviews/s, generate {peer:.2f}: {ours / peer:.1f} times", flush=True
+            f"{name}, {shared} of the prompt's tokens shared: {ours:.1f} reviews/s, generate {peer:.2f}: "
+            f"{ours / peer:.1f} times",
+            flush=True,
         )
 
 
@@ -58,8 +63,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", default="gemma-3-270m")
     parser.add_argument("--rows", type=int, default=193, help="test reviews for the engine")
     parser.add_argument("--peer-rows", type=int, default=32, help="test reviews for generate, which takes longer")
-    parser.add_argument("--shots", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS, choices=PROMPTS)
     return parser.parse_args()
+
+
+def _prompt(name: str, config: Config, train: pd.DataFrame) -> Prompt:
+    if name == "finetuned":
+        return Prompt(config.prompt, config.data.labels)
+    arm = config.arms[name]
+    assert isinstance(arm, PromptArm)
+    examples = draw_examples(train, list(config.data.labels), arm.shots, arm.seed)
+    return Prompt(arm.prompt, config.data.labels, False, examples)
 
 
 def _reviews_a_second(work: Callable[[], object], count: int) -> float:

@@ -15,9 +15,7 @@ class Masters:
 
     def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:
         self.named = {name: _master(weight) for name, weight in weights.items()}
-        self._pairs = [
-            (weight, self.named[name]) for name, weight in weights.items() if weight is not self.named[name]
-        ]
+        self._pairs = [(weight, self.named[name]) for name, weight in weights.items() if weight is not self.named[name]]
 
     def take_gradients(self) -> None:
         """From the network, whose own are freed one by one."""

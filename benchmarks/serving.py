@@ -1,0 +1,111 @@
+"""What serving costs: the local provider over HTTP, one request at a time or in a batch, against its engine in process.
+
+    python benchmarks/serving.py --reviews 193 --rounds 2
+
+First the time from starting a server, whose weights are converted, to its first answer. Then the zero-shot prompt on
+the project's reviews, the ways in turn, round by round, so that a busy machine harms all alike; and each way's rate as
+a share of the engine's own, asked in process for all reviews at once.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+from reviews import request_for
+
+from reviewtune.client import connect
+from reviewtune.config import Config, PromptArm, Provider, load_params
+from reviewtune.folders import cache_folder
+from reviewtune.inference import Request, Terms, ask
+from reviewtune.local_server.engine.weights import ensure
+from reviewtune.local_server.settings import share_the_cores
+from reviewtune.prompts import Prompt
+
+PROJECT = Path(__file__).parent.parent
+IN_PROCESS = "in process"
+OVER_HTTP = {
+    "16 clients at once": ("online", 16),
+    "64 clients at once": ("online", 64),
+    "batches endpoint": ("batch", 16),
+}
+LONGEST_ANSWER = 64  # tokens
+
+
+def main() -> None:
+    options = _options()
+    config = load_params(PROJECT / "params.yaml")
+    arm = config.arms["zero_shot"]
+    assert isinstance(arm, PromptArm)
+    prompt = Prompt(arm.prompt, config.data.labels)
+    texts = pd.read_csv(PROJECT / config.data.path)[config.data.columns.text].tolist()[: options.reviews]
+    provider = config.provider.model_copy(update={"base_model": options.base})
+    weights_folder = ensure(options.base, cache_folder())
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["REVIEWTUNE_HOME"] = home  # an account and a store of answers of its own
+        cache_folder().mkdir()
+        (cache_folder() / options.base).symlink_to(weights_folder)
+        rates = _rates(config, provider, prompt, texts, options.rounds)
+    whole = median(rates[IN_PROCESS])
+    for way, found in rates.items():
+        each = ", ".join(f"{rate:.2f}" for rate in found)
+        print(f"{way:20} {median(found):6.2f} reviews/s ({each}), {median(found) / whole:.2f} of the engine's own")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="gemma-3-270m")
+    parser.add_argument("--reviews", type=int, default=193)
+    parser.add_argument("--rounds", type=int, default=2)
+    return parser.parse_args()
+
+
+def _rates(config: Config, provider: Provider, prompt: Prompt, texts: list[str], rounds: int) -> dict[str, list[float]]:
+    """Reviews a second, a list of rounds a way. Each asks a few first, so that no one pays for what is opened once."""
+    ways = {IN_PROCESS: _engine(provider.base_model, prompt)}
+    found: dict[str, list[float]] = defaultdict(list)
+    started = time.perf_counter()
+    with connect(provider) as client:
+        client.chat.completions.create(
+            model=provider.base_model, messages=prompt.messages(texts[0]), temperature=0, max_completion_tokens=8
+        )
+        print(f"first answer {time.perf_counter() - started:.1f} s after the start of the server")
+        for number, (way, (mode, concurrency)) in enumerate(OVER_HTTP.items()):
+            changes = {"base_url": str(client.base_url), "concurrency": concurrency}
+            settings = config.evaluation.model_copy(update={"mode": mode})
+            terms = Terms.of(provider.model_copy(update=changes), settings, config.prices)
+            ways[way] = _server(terms, provider.base_model, prompt, first_repeat=number * (rounds + 1))
+        for number in range(-1, rounds):
+            for way, work in ways.items():
+                begin = time.perf_counter()
+                work(texts if number >= 0 else texts[:16])
+                if number >= 0:
+                    found[way].append(len(texts) / (time.perf_counter() - begin))
+    return found
+
+
+def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
+    share_the_cores()
+    from reviewtune.local_server.engine import generation
+
+    generator = generation.load(cache_folder() / base)
+    return lambda texts: generator.complete([request_for(prompt, text) for text in texts])
+
+
+def _server(terms: Terms, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:
+    repeats = iter(range(first_repeat, first_repeat + 100))  # what was answered before is not asked again
+
+    def work(texts: list[str]) -> object:
+        request = Request(base, prompt.response_format, 0, LONGEST_ANSWER, 1, repeat=next(repeats))
+        return ask(terms, request, [prompt.messages(text) for text in texts], title="asking")
+
+    return work
+
+
+if __name__ == "__main__":
+    main()

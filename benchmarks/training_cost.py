@@ -1,0 +1,145 @@
+"""How the cost of a fine-tune grows with rows, epochs and tokens, and how far it is from the arithmetic alone.
+
+    python benchmarks/training_cost.py                                    # smollm2-135m-instruct: a few minutes
+    python benchmarks/training_cost.py --base gemma-3-270m --picture docs/images/training_cost.png
+
+Each of the three grows 1, 4 and 16 times while the others stay; texts of 4 and 16 times the tokens are reviews joined.
+Printed is the power that the seconds grow with (1: in proportion; below 1: something is paid only once).
+
+The bound is the arithmetic of the recipe on all training reviews, 2 P_low N + 6 P_top N E + 4 P_head L E: the frozen
+lower layers read N tokens once, the upper ones learn from them in each of E epochs, the output matrix is met by the L
+learned tokens. It is turned into seconds by two speeds of this machine: of large products of matrices, and of products
+as large as a training step's, with matrices that no cache holds.
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from reviews import split_reviews, write_chat_files
+
+from reviewtune.config import load_params
+from reviewtune.folders import cache_folder
+from reviewtune.local_server.settings import share_the_cores
+from reviewtune.prompts import Prompt
+
+share_the_cores()
+
+import torch  # noqa: E402 - after its threads were told how to wait
+
+from reviewtune.figures import BLUE, GREEN, ORANGE, new_figure, open_axes, png_of  # noqa: E402
+from reviewtune.local_server.engine import training, weights  # noqa: E402
+from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
+
+PROJECT = Path(__file__).parent.parent
+TIMES = (1, 4, 16)
+ROWS = 28  # of the smallest training; 16 times as many are nearly all reviews
+COLOURS = {"rows": BLUE, "epochs": ORANGE, "tokens": GREEN}
+SPEED_SECONDS = 2.0
+
+
+class Cost(NamedTuple):
+    seconds: float
+    course: training.Course
+
+
+def main() -> None:
+    options = _options()
+    config = load_params(PROJECT / "params.yaml")
+    train = split_reviews(config).train
+    prompt = Prompt(config.prompt, config.data.labels)
+    base = weights.ensure(options.base, cache_folder())
+    _train(base, prompt, train[:ROWS], epochs=1)  # what a process does only once
+    found = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
+    for name, seconds in found.items():
+        power = math.log(seconds[-1] / seconds[0]) / math.log(TIMES[-1])
+        each = ", ".join(f"{times} x {taken:.1f} s" for times, taken in zip(TIMES, seconds, strict=True))
+        print(f"{name:6} {each}: grows with the power {power:.2f}")
+    _bound(_train(base, prompt, train, None))
+    if options.picture:
+        options.picture.write_bytes(_picture(found, options.base))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="smollm2-135m-instruct")
+    parser.add_argument("--picture", type=Path, help="a PNG of the three curves")
+    return parser.parse_args()
+
+
+def _sizes(name: str, train: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, int]]:
+    for times in TIMES:
+        if name == "rows":
+            yield train[: ROWS * times], 1
+        elif name == "epochs":
+            yield train[:ROWS], times
+        else:
+            texts = [" ".join(train["text"][row * times : (row + 1) * times]) for row in range(ROWS)]
+            yield train[:ROWS].assign(text=texts), 1
+
+
+def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -> Cost:
+    """Seconds from an open model to a saved one."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        write_chat_files(work, prompt, train=rows)
+        spec = TrainingSpec(base, work / "train.jsonl", None, work / "model", seed=13, n_epochs=epochs)
+        course = training.Course(spec)
+        start = time.perf_counter()
+        for _ in course.run():
+            pass
+        return Cost(time.perf_counter() - start, course)
+
+
+def _bound(cost: Cost) -> None:
+    course = cost.course
+    network, learned, epochs = course.model.network, course.learned, course.hyper.n_epochs
+    top = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    head = course.model.head.numel()
+    low = sum(weight.numel() for weight in network.get_decoder().layers.parameters()) - top
+    tokens, targets = learned.tokens, sum(sum(example.learned) for example in learned.examples)
+    work = 2 * low * tokens + 6 * top * tokens * epochs + 4 * head * targets * epochs
+    print(f"all {len(learned.examples)} reviews, {epochs} epochs: {work / 1e12:.0f} TFLOP in {cost.seconds:.0f} s")
+    config = network.config
+    step = learned.tokens // len(learned.examples) * course.hyper.batch_size
+    sizes = {"large products": (2048, 2048, 2048), "a step's": (step, config.hidden_size, config.intermediate_size)}
+    for name, size in sizes.items():
+        speed = _speed(*size)
+        print(f"  {name} run at {speed / 1e12:.2f} TFLOP/s: {cost.seconds / (work / speed):.1f} times their bound")
+
+
+def _speed(rows: int, width: int, columns: int) -> float:
+    """FLOP/s of a layer's forward product and its two backward ones, over matrices that no cache holds."""
+    dtype = training.fast_precision(training.device())
+    layers = [torch.randn(columns, width).to(dtype) for _ in range(64)]
+    state, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, columns).to(dtype)
+    start, done = time.perf_counter(), 0
+    while (taken := time.perf_counter() - start) < SPEED_SECONDS or done == 0:
+        for layer in layers:
+            _ = state @ layer.T, gradient @ layer, gradient.T @ state
+        done += len(layers)
+    return done * 6 * rows * width * columns / taken
+
+
+def _picture(found: dict[str, list[float]], base: str) -> bytes:
+    figure, axes = new_figure(6, 4)
+    for name, seconds in found.items():
+        axes.plot(TIMES, seconds, "o-", color=COLOURS[name], label=name)
+    first = min(seconds[0] for seconds in found.values())
+    axes.plot(TIMES, [first * times for times in TIMES], "--", color="#6E6E6E", label="in proportion")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(TIMES, [f"{times} x" for times in TIMES])
+    axes.set(xlabel="times as many", ylabel="seconds", title=f"What a fine-tune of {base} costs")
+    axes.legend(frameon=False)
+    open_axes(axes)
+    return png_of(figure)
+
+
+if __name__ == "__main__":
+    main()
