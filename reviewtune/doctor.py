@@ -139,7 +139,7 @@ def _learned(file: LabelledFile, similarity: float) -> tuple[Check, pd.DataFrame
     table = label_errors.table(suspects, reviews, of.classes)
     right = float((found.argmax(axis=1) == of.labels).mean())
     sizes, answers = learning_curve.measure(of, seed=SEED)
-    curve = learning_curve.judge("linear baseline", sizes, answers, of.groups, seed=SEED)
+    curve = learning_curve.judge("linear baseline", sizes, answers, of.labels, of.groups, seed=SEED)
     return _suspected(title, table, right, of), table, [curve], ""
 
 

@@ -40,10 +40,11 @@ def learning_curves(curves: Sequence[dict[str, Any]]) -> str:
             axes.fill_between(n, [p["low"] for p in ahead], [p["high"] for p in ahead], color=colour, alpha=0.15, lw=0)
             value = [p["value"] for p in ahead]
             axes.plot(n, value, "o--", color=colour, markevery=slice(1, None), mfc="none", label="forecast")
+    axes.axhline(curves[-1]["commonest"], color=GREY, linestyle=":", label="always the commonest label")
     axes.set(xlabel="training reviews", ylabel="accuracy")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)  # inside it would cover a curve or its band
     return _svg(figure)
 
 

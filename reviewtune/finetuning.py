@@ -7,6 +7,7 @@ that a command that was killed at any moment finds its job again instead of payi
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,16 @@ class Finetuned:
     checkpoints: list[dict[str, Any]]  # step, model, valid_loss; in order of step
 
 
-def finetune(client: openai.OpenAI, order: Order) -> Finetuned:
-    """Find the job of this order or create it, follow it to its end, fetch what it left.
+def finetune(client: openai.OpenAI, order: Order, *, title: str = "fine-tuning", jobs: float = 1) -> Finetuned:
+    """Find the job of this order or create it, follow it to its end (`title` and `jobs` as there), fetch what it left.
 
     Raises:
         JobError: the job failed, was cancelled, or ended without a model.
         openai.APIError: the provider refused or could not be reached.
     """
-    following = follow(client, place(client, order)[0])
+    job, _ = place(client, order)
+    with _telling_of(job):
+        following = follow(client, job, title=title, jobs=jobs)
     job = following.job
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
@@ -115,6 +118,16 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJ
         },
         extra_headers={"Idempotency-Key": f"{order.key}-{attempt}"},
     )
+
+
+@contextmanager
+def _telling_of(job: FineTuningJob) -> Iterator[None]:
+    """Who presses Ctrl-C must know that the job, and what it costs, goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"job {job.id} goes on without this command; `reviewtune jobs cancel {job.id}` ends it", flush=True)
+        raise
 
 
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: Provider) -> bool:

@@ -76,6 +76,11 @@ class Following:
             return None
         return (self.total_steps - last) * (self._times[last] - self._times[first]) / (last - first)
 
+    def seconds_left_of(self, jobs: float) -> float | None:
+        """Until the end of this job and those after it, together `jobs` times its work; None: nobody knows yet."""
+        left = self.seconds_left
+        return None if left is None else left + (jobs - 1) * (time.time() - self.job.created_at + left)
+
     def look(self, client: openai.OpenAI) -> list[FineTuningJobEvent]:
         """Fetch the job and its events since the last look, oldest first."""
         self.job = client.fine_tuning.jobs.retrieve(self.job.id)  # first, so that an ended job's events are all there
@@ -101,13 +106,16 @@ class Following:
             yield event
 
 
-def follow(client: openai.OpenAI, job: FineTuningJob) -> Following:
-    """Wait for the job's end with a progress bar. Ctrl-C leaves the job running: the same command finds it again."""
+def follow(client: openai.OpenAI, job: FineTuningJob, *, title: str = "fine-tuning", jobs: float = 1) -> Following:
+    """Wait for the job's end with a progress bar. Ctrl-C leaves the job running: the same command finds it again.
+
+    The time left is that of `jobs` times this job's work, for a caller that has more of them in mind.
+    """
     print(f"fine-tuning job {job.id} on {job.model}: {job.status}", flush=True)
     following, shown, warned = Following(job), 0, False
-    with progress_bar("fine-tuning", total=None) as step:
+    with progress_bar(title, total=None) as step:
         for news in looks(client, following):
-            shown = _show(following, news, shown, step)
+            shown = _show(following, news, shown, step, jobs)
             if not warned and (warning := _overfits(following)):
                 warned = True
                 print(f"so far {warning.seen}", flush=True)
@@ -172,7 +180,7 @@ def _overfits(following: Following) -> Finding | None:
     return next((found for found in following.advice() if found.kind == "overfitting"), None)
 
 
-def _show(following: Following, news: list[FineTuningJobEvent], shown: int, step: Step) -> int:
+def _show(following: Following, news: list[FineTuningJobEvent], shown: int, step: Step, jobs: float) -> int:
     """Bring the bar from the step that it shows to the newest, and leave a line for every epoch's end."""
     data = [event.data for event in news if event.type == "metrics" and isinstance(event.data, dict)]
     for metrics in data:
@@ -182,7 +190,7 @@ def _show(following: Following, news: list[FineTuningJobEvent], shown: int, step
     status: str = following.job.status  # one that nobody has heard of is shown, not fatal
     note = "" if status == "running" else status
     note += " " * bool(note and latest) + latest
-    step(following.step - shown, total=following.total_steps, note=note, left=following.seconds_left)
+    step(following.step - shown, total=following.total_steps, note=note, left=following.seconds_left_of(jobs))
     return following.step
 
 

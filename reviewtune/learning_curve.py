@@ -6,7 +6,7 @@ near-duplicates), so it holds the chance of which reviews were at hand, not a cu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ AHEAD = (1.5, 2, 3, 4)  # forecasts for this many times the reviews
 DOUBLE = AHEAD.index(2)
 WORTH = 0.01  # a gain in accuracy that is worth labelling for
 
-Verdict = Literal["more reviews would help", "more reviews would hardly help", "undecided"]
+Verdict = Literal["learned nothing", "more reviews would help", "more reviews would hardly help", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Measured points, forecasts beyond them, what doubling would gain, and the test of the method on what is known:
-    the last point as the others foretell it. The forecasts are empty where no power law fits."""
+    """Measured points, how far the last is above giving every review the commonest label (right on the share
+    `commonest`), forecasts beyond them, what doubling would gain, and the test of the method on what is known: the last
+    point as the others foretell it. There are no forecasts where no power law fits or nothing was learned."""
 
     model: str
     measured: tuple[Point, ...]
-    forecast: tuple[Point, ...]
-    gain: Interval | None
-    foretold: float | None
-    verdict: Verdict
+    commonest: float
+    lead: Interval
+    verdict: Verdict = "undecided"
+    forecast: tuple[Point, ...] = ()
+    gain: Interval | None = None
+    foretold: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         points = {
@@ -50,7 +53,8 @@ class Curve:
         }
         gain = self.gain.as_json() if self.gain else None
         foretold = None if self.foretold is None else round(self.foretold, DIGITS)
-        return {"model": self.model, **points, "gain": gain, "foretold": foretold, "verdict": self.verdict}
+        idle = {"commonest": round(self.commonest, DIGITS), "lead": self.lead.as_json()}
+        return {"model": self.model, **points, **idle, "gain": gain, "foretold": foretold, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
@@ -82,21 +86,33 @@ def measure(of: Material, *, seed: int, repeats: int = REPEATS) -> tuple[list[in
     return [round(share * largest) for share in SHARES], right
 
 
-def judge(model: str, sizes: Sequence[int], right: np.ndarray, groups: np.ndarray, *, seed: int) -> Curve:
-    """The curve with its forecast. `right` [m, number of sizes] holds values in 0..1, groups [m] what is one."""
-    means, drawn = right.mean(axis=0), _resampled(right, groups, seed)
+def judge(
+    model: str, sizes: Sequence[int], right: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int
+) -> Curve:
+    """The curve with its forecast. `right` [m, number of sizes] holds values in 0..1, labels [m] what would be right,
+    groups [m] what is one."""
+    names, counts = np.unique(labels, return_counts=True)
+    idle = labels == names[counts.argmax()]
+    drawn = _resampled(np.column_stack([right, right[:, -1] - idle]), groups, seed)
+    means, drawn, leads = right.mean(axis=0), drawn[:, :-1], drawn[:, -1]
+    measured = tuple(Point(n, _interval(means[i], drawn[:, i])) for i, n in enumerate(sizes))
+    curve = Curve(model, measured, float(idle.mean()), _interval(means[-1] - idle.mean(), leads))
+    return _foretold(curve, sizes, means, drawn) if curve.lead.low > 0 else replace(curve, verdict="learned nothing")
+
+
+def _foretold(curve: Curve, sizes: Sequence[int], means: np.ndarray, drawn: np.ndarray) -> Curve:
     law = power_law(sizes, means)
     laws = [power_law(sizes, row, near=law) for row in drawn]
     known = [one for one in laws if one]
-    measured = tuple(Point(n, _interval(means[i], drawn[:, i])) for i, n in enumerate(sizes))
     if law is None or len(known) < len(laws) / 2:
-        return Curve(model, measured, (), None, None, "undecided")
+        return curve
     ends = [round(sizes[-1] * times) for times in AHEAD]
     forecast = tuple(Point(n, _interval(law.accuracy(n), [one.accuracy(n) for one in known])) for n in ends)
     gains = [one.accuracy(ends[DOUBLE]) - one.accuracy(sizes[-1]) for one in known]
     gain = _interval(law.accuracy(ends[DOUBLE]) - law.accuracy(sizes[-1]), gains)
     before = power_law(sizes[:-1], means[:-1])
-    return Curve(model, measured, forecast, gain, before.accuracy(sizes[-1]) if before else None, _verdict(gain))
+    foretold = before.accuracy(sizes[-1]) if before else None
+    return replace(curve, verdict=_verdict(gain), forecast=forecast, gain=gain, foretold=foretold)
 
 
 def power_law(sizes: Sequence[int], accuracies: Sequence[float] | np.ndarray, near: Law | None = None) -> Law | None:

@@ -22,6 +22,10 @@ LOSS = "Does the validation loss fall?"
 WORSE = "Is the fine-tuned model worse than its base?"
 NO_RUN = "run `dvc repro` first: this is read from the reports that it leaves"
 AUTO_EPOCHS = 3  # what providers choose for a few hundred examples
+LEARNED_NOTHING = (
+    "see why before you label more: labels that follow no rule, too few reviews of each, or, in a fine-tune, a loss "
+    "that does not fall (more epochs, a larger base model)"
+)
 NOT_LEARNING = ("diverged", "stagnant")  # kinds of advice
 BARELY = 0.98  # a loss whose best is above this share of its first has not fallen
 
@@ -34,6 +38,8 @@ def too_little_data(curves: list[Curve], reason: str = "") -> Check:
     facts = {"curves": [one.as_json() for one in curves]}
     last = curve.measured[-1]
     says = f"{curve.model}: {last.accuracy.value:.1%} with {last.n} training reviews"
+    if curve.verdict == "learned nothing":
+        return Check("too_little_data", MORE, "problem", says + _idle(curve), LEARNED_NOTHING, facts)
     if curve.gain is None:
         return Check("too_little_data", MORE, "unknown", f"{says}; no power law fits the curve", facts=facts)
     gain, ahead = curve.gain, curve.forecast[DOUBLE]
@@ -48,6 +54,12 @@ def too_little_data(curves: list[Curve], reason: str = "") -> Check:
     if curve.verdict == "undecided":
         return Check("too_little_data", MORE, "unknown", says, "label some more and look again", facts)
     return Check("too_little_data", MORE, "notice", says, "label more reviews, of the weakest labels first", facts)
+
+
+def _idle(curve: Curve) -> str:
+    lead = curve.lead
+    lead_says = f"{lead.value:+.1%}, {lead.low:+.1%} to {lead.high:+.1%}"
+    return f"; {curve.commonest:.1%} have the commonest label, and it is not above that ({lead_says}): nothing learned"
 
 
 def validation_loss(path: Path, n_epochs: int = AUTO_EPOCHS) -> Check:

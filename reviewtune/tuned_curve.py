@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import openai
 import pandas as pd
 
 from reviewtune import chat
@@ -19,7 +20,7 @@ from reviewtune.errors import DataError
 from reviewtune.finetuning import Order, finetune
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.learning_curve import SHARES, Curve, judge
-from reviewtune.pricing import training_cost
+from reviewtune.pricing import COUNT_ERROR, training_cost
 from reviewtune.prompts import Prompt
 from reviewtune.splits import duplicate_groups, split
 from reviewtune.training_budget import allow_training, epochs_of
@@ -31,7 +32,7 @@ class Plan:
 
     sizes: tuple[int, ...]
     orders: tuple[Order, ...]
-    tokens: int  # that all four train on, in all epochs
+    tokens: tuple[int, ...]  # that each job trains on, in all its epochs
     test: pd.DataFrame
     prompt: Prompt
 
@@ -51,28 +52,29 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
             f"a quarter of the training split is {sizes[0]} reviews, a job takes at least {chat.MIN_EXAMPLES}; "
             "label more reviews or leave out --finetune"
         )
-    orders, tokens = [], 0
+    orders, tokens = [], []
     for size in sizes:
         part = split(distinct, config.split, train_size=size)
         training, validation = (folder / str(size) / f"{name}_data.jsonl" for name in ("training", "validation"))
         chat.write_lines(training, chat.lines_of(part.train, prompt))
         chat.write_lines(validation, chat.lines_of(part.valid, prompt))
-        tokens += chat.check(training, prompt).tokens * epochs_of(config.training, size)
+        tokens.append(chat.check(training, prompt).tokens * epochs_of(config.training, size))
         rules = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
         allow = partial(allow_training, training, *rules)
         orders.append(Order(training, validation, config.provider, config.training, allow))
-    return Plan(sizes, tuple(orders), tokens, whole.test, prompt)
+    return Plan(sizes, tuple(orders), tuple(tokens), whole.test, prompt)
 
 
 def estimate(planned: Plan, config: Config) -> str:
     """What the jobs will take, in one line, before anything is paid."""
-    priced_as, money = config.provider.priced_as, "no charge by token"
+    priced_as, money, tokens = config.provider.priced_as, "no charge by token", sum(planned.tokens)
     if priced_as is not None:
-        usd = training_cost(planned.tokens, config.prices.models[priced_as])
-        money = f"about ${usd:.2f} by the price book"
+        price = config.prices.models[priced_as]
+        low, high = (training_cost(round(tokens * (1 + sign * COUNT_ERROR)), price) for sign in (-1, 1))
+        money = f"${low:.2f} to ${high:.2f} by the price book"
     return (
         f"{len(planned.sizes)} fine-tuning jobs on {config.provider.base_model} ({config.provider.kind}): "
-        f"{', '.join(map(str, planned.sizes))} reviews, {planned.tokens:,} tokens, {money}; "
+        f"{', '.join(map(str, planned.sizes))} reviews, {tokens:,} tokens, {money}; "
         f"then {len(planned.test)} reviews to each of the models"
     )
 
@@ -85,14 +87,17 @@ def measure(planned: Plan, config: Config) -> Curve:
         ProviderError: the provider refused or could not be reached.
     """
     with connect(config.provider) as client:
-        models = []
-        for number, (size, order) in enumerate(zip(planned.sizes, planned.orders, strict=True), start=1):
-            print(f"fine-tune {number} of {len(planned.sizes)}, on {size} reviews", flush=True)
-            models.append(finetune(client, order).model)
-    columns = [_right(model, planned, config) for model in models]
+        models = [_model(client, planned, at) for at in range(len(planned.sizes))]
+    right = np.column_stack([_right(model, planned, config) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
-    name = f"fine-tuned {config.provider.base_model}"
-    return judge(name, planned.sizes, np.column_stack(columns), groups, seed=config.evaluation.seed)
+    name, labels = f"fine-tuned {config.provider.base_model}", planned.test["label"].to_numpy()
+    return judge(name, planned.sizes, right, labels, groups, seed=config.evaluation.seed)
+
+
+def _model(client: openai.OpenAI, planned: Plan, at: int) -> str:
+    title, ahead = f"fine-tune {at + 1} of {len(planned.sizes)}", planned.tokens[at:]
+    print(f"{title}, on {planned.sizes[at]} reviews; the time left is for all that are to come", flush=True)
+    return finetune(client, planned.orders[at], title=title, jobs=sum(ahead) / ahead[0]).model
 
 
 def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:

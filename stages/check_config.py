@@ -6,8 +6,8 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 import os
 from pathlib import Path
 
-from reviewtune.config import compose_text, load_params
-from reviewtune.errors import ConfigError
+from reviewtune.config import Data, compose_text, load_params
+from reviewtune.errors import ConfigError, DataError
 from reviewtune.stage import run_stage
 
 PARAMS, OK = Path("params.yaml"), Path("reports/config_ok.txt")
@@ -17,15 +17,25 @@ def main(*, write: bool) -> None:
     if write:
         PARAMS.write_text(compose_text(), encoding="utf-8")
         return
-    load_params(PARAMS)
+    config = load_params(PARAMS)
     # Inside `dvc exp run` DVC itself composed params.yaml, overrides included; elsewhere it must be what conf/ says.
     if "DVC_EXP_NAME" not in os.environ and PARAMS.read_text(encoding="utf-8") != compose_text():
         raise ConfigError(
             f"{PARAMS} is not what conf/ says; edit conf/ and run `make params` "
             "(a change for one run: `dvc exp run -S key=value`)"
         )
+    _refuse_missing_reviews(config.data)
     OK.parent.mkdir(exist_ok=True)
     OK.write_text("conf/ and params.yaml are valid\n")
+
+
+def _refuse_missing_reviews(data: Data) -> None:
+    """DVC itself would name the file, and not say what to do. One that DVC keeps (FILE.dvc) may not be there yet."""
+    if not data.path.is_file() and not data.path.with_name(f"{data.path.name}.dvc").exists():
+        raise DataError(
+            f"{data.path}: no such file; put the labelled reviews there, or mend `path` in conf/data/{data.name}.yaml "
+            "and run `make params`"
+        )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ def main() -> None:
     config = load_params()
     how, folders = config.evaluation, [REPORTS / "arms" / name for name in config.compared]
     arms = [load_arm(folder) for folder in folders]
-    written = write(
-        compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade), REPORTS
-    )
-    log_pass(config.tracking, [*(folder / "run.json" for folder in folders), MODELS / "run.json"], written)
+    made = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
+    runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
+    log_pass(config.tracking, made.test_sha256, runs, write(made, REPORTS))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner, Result
 
-from reviewtune import checks, doctor_page, learning_curve, troubles, tuned_curve
+from reviewtune import checks, doctor_figures, doctor_page, learning_curve, troubles, tuned_curve
 from reviewtune.chat import lines_of, write_lines
 from reviewtune.checks import Check
 from reviewtune.cli import app
@@ -122,10 +122,25 @@ def test_a_power_law_is_found_again_and_carried_on() -> None:
 )
 def test_a_steep_curve_wants_reviews_and_a_flat_one_does_not(accuracies: list[float], verdict: str) -> None:
     right = np.random.default_rng(0).random((4000, 1)) < np.array(accuracies)
-    curve = learning_curve.judge("x", [100, 200, 300, 400], right * 1.0, np.arange(4000), seed=1)
+    labels, groups = np.arange(4000) % 4, np.arange(4000)
+    curve = learning_curve.judge("x", [100, 200, 300, 400], right * 1.0, labels, groups, seed=1)
     assert curve.verdict == verdict
     for point in (*curve.measured, *curve.forecast):
         assert point.accuracy.low <= point.accuracy.value <= point.accuracy.high <= 1
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_what_is_not_above_the_commonest_label_has_learned_nothing(always: bool) -> None:
+    labels, groups = np.arange(400) % 4, np.arange(400)
+    guesses = np.zeros(400) if always else np.random.default_rng(0).permutation(labels)
+    right = np.column_stack([guesses == labels] * 4) * 1.0
+    curve = learning_curve.judge("x", [25, 50, 75, 100], right, labels, groups, seed=1)
+    assert (curve.verdict, curve.forecast, curve.commonest) == ("learned nothing", (), 0.25)
+    assert curve.lead.low <= curve.lead.value == curve.measured[-1].accuracy.value - 0.25
+    check = troubles.too_little_data([curve])
+    assert check.level == "problem"
+    assert "25.0% have the commonest label, and it is not above that" in check.says
+    assert doctor_figures.learning_curves(check.facts["curves"]).startswith("<svg")
 
 
 def test_kappa_of_cohens_example_and_its_interval(tmp_path: Path) -> None:
@@ -306,7 +321,8 @@ def test_the_fine_tunes_own_curve_through_a_real_server(
     trained = [set(order.training_file.read_text().splitlines()) for order in planned.orders]
     assert trained[0] < trained[1] < trained[2] < trained[3]  # each is part of the next
     assert "4 fine-tuning jobs" in tuned_curve.estimate(planned, changed)
-    planned = replace(planned, sizes=planned.sizes[2:], orders=planned.orders[2:])  # two jobs show what four would
+    last = {name: getattr(planned, name)[2:] for name in ("sizes", "orders", "tokens")}
+    planned = replace(planned, **last)  # two jobs show what four would
     before = len(list(server.client.fine_tuning.jobs.list()))
     curve = tuned_curve.measure(planned, changed)
     assert [point.n for point in curve.measured] == list(planned.sizes)
