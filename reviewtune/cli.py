@@ -5,16 +5,31 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from reviewtune.cli_runs import app as runs
-from reviewtune.errors import DataError
+from reviewtune.errors import GO_ON, INTERRUPTED, DataError
 from reviewtune.jobs_cli import jobs
 from reviewtune.program import program
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+class Commands(TyperGroup):
+    """Typer itself would end without a word on Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the class of `ctx` is private to typer
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(GO_ON, file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
 app.add_typer(provider, name="provider")
 cache = typer.Typer(no_args_is_help=True, help="Answers of providers, kept so that nothing is asked or paid twice.")

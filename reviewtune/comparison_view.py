@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Report = Mapping[str, Any]
 
+SPARE = ("per s", "hard", "F1")  # columns that a narrow terminal does without; reports/comparison.md has them all
+GAP = 2  # between two columns
+
 HOW_TO_READ = """\
 - *Precision*, *recall* and *F1* are averages over the labels, weighted by their number of reviews; *macro F1* gives
   each label the same weight.
@@ -87,10 +90,10 @@ def render(report: Report, console: "Console | None" = None) -> None:
         for line in guide_rows(report):
             guide.add_row(*line)
         console.print(guide)
-    rows = [_short_cells(arm, report) for arm in report["arms"]]
+    rows = _fitting([_short_cells(arm, report) for arm in report["arms"]], console.width)
     table = Table(title="all arms", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for number, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=True)
+        table.add_column(name, justify="right" if number else "left", overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row.values()))
     console.print(table)
@@ -178,6 +181,19 @@ def _short_cells(arm: Mapping[str, Any], report: Report) -> dict[str, str]:
         **({"unusable": cells["Unusable"]} if any(one["invalid"] for one in report["arms"]) else {}),
         f"against\n{report['reference']}": _against(arm["against_reference"], interval=False),
     }
+
+
+def _fitting(rows: "list[dict[str, str]]", width: int) -> "list[dict[str, str]]":
+    """As many columns as a terminal has room for: a figure that was cut reads as another one."""
+    for name in SPARE:
+        if sum(_width(rows, column) for column in rows[0]) <= width:
+            break
+        rows = [{column: cell for column, cell in row.items() if column != name} for row in rows]
+    return rows
+
+
+def _width(rows: "list[dict[str, str]]", column: str) -> int:
+    return max(map(len, [*column.split("\n"), *(row[column] for row in rows)])) + GAP
 
 
 def _sentence(

@@ -31,7 +31,7 @@ def lengths(sizes: Sequence[int]) -> str:
 
 def learning_curves(curves: Sequence[dict[str, Any]]) -> str:
     """Measured accuracies, and beyond them the forecast with its interval."""
-    figure, axes = _figure(7.6, 3.4)
+    figure, axes = _figure(7.6, 3.2 + 0.4 * len(curves))
     for curve, colour in zip(curves, COLOURS, strict=False):
         _points(axes, curve["measured"], colour, f"{curve['model']}: measured", "o-")
         if curve["forecast"]:
@@ -44,7 +44,7 @@ def learning_curves(curves: Sequence[dict[str, Any]]) -> str:
     axes.set(xlabel="training reviews", ylabel="accuracy")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_xlim(left=0)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)  # inside it would cover a curve or its band
+    figure.legend(frameon=False, loc="outside lower left")  # inside it would cover a curve or its band
     return _svg(figure)
 
 

@@ -17,6 +17,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+INTERRUPTED = 130  # exit status after Ctrl-C
+GO_ON = "interrupted: run the same command again to continue"
+
 
 class ReviewtuneError(Exception):
     """Base of all errors that are the user's to mend; shown without a traceback.
@@ -68,8 +71,8 @@ def one_line_errors() -> Iterator[None]:
     except ReviewtuneError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+        print(GO_ON, file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         sys.exit(f"error: {error.strerror or error}{where}: mend that, then run the same command again")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reviewtune.errors import ConfigError, JobError
+from reviewtune.errors import INTERRUPTED, ConfigError, JobError
 
 if TYPE_CHECKING:
     import openai
@@ -24,7 +24,6 @@ HELP = """Fine-tuning jobs at any provider: create, follow, stop them.
 The provider is the one of params.yaml. --provider takes another one of conf/provider/, --set any other value, such as
 --set provider.base_url=https://host/v1. With --json, standard output is JSON and nothing else.
 """
-INTERRUPTED = 130  # exit status after Ctrl-C
 
 jobs = typer.Typer(no_args_is_help=True, help=HELP)
 

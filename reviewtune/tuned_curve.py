@@ -90,7 +90,7 @@ def measure(planned: Plan, config: Config) -> Curve:
         models = [_model(client, planned, at) for at in range(len(planned.sizes))]
     right = np.column_stack([_right(model, planned, config) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
-    name, labels = f"fine-tuned {config.provider.base_model}", planned.test["label"].to_numpy()
+    name, labels = f"fine-tuned {Path(config.provider.base_model).name}", planned.test["label"].to_numpy()
     return judge(name, planned.sizes, right, labels, groups, seed=config.evaluation.seed)
 
 

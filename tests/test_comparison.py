@@ -215,6 +215,16 @@ def test_the_terminal_needs_100_columns(report: dict[str, Any]) -> None:
     assert "…" not in capture.get()
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_figure(report: dict[str, Any]) -> None:
+    console = Console(width=72)
+    with console.capture() as capture:
+        render(report, console)
+    table = capture.get().split("all arms")[1].split("right against")[0]
+    assert "…" not in table
+    assert " per s" not in table
+    assert "50.0 [43.1, 56.9]" in table
+
+
 def test_tables_for_plots(arms: list[Arm]) -> None:
     made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
     table = comparison.arm_table(made)
