@@ -12,10 +12,11 @@ DAY = 24 * 3600
 def show_stats() -> None:
     """A table by model on the terminal."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     with open_store() as store:
-        table = Table("model", "answers", "MB", "last used", title=f"{store.path} ({_size(store):.1f} MB)")
+        whole = Column("model", overflow="fold")  # its end tells checkpoints apart
+        table = Table(whole, "answers", "MB", "last used", title=f"{store.path} ({_size(store):.1f} MB)")
         for share in store.shares():
             used = f"{datetime.fromtimestamp(share.oldest):%Y-%m-%d} to {datetime.fromtimestamp(share.newest):%Y-%m-%d}"
             table.add_row(share.model, f"{share.answers:,}", f"{share.bytes / 1e6:.2f}", used)

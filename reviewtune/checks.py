@@ -222,16 +222,20 @@ def _kappa_interval(both: pd.DataFrame, seed: int) -> tuple[float, float]:
     for pair in zip(both["label"], both["label_second"], strict=True):
         square[number[pair[0]], number[pair[1]]] += 1
     drawn = np.random.default_rng(seed).multinomial(len(both), square.ravel() / len(both), size=RESAMPLES)
-    kappas = [_kappa(table.reshape(square.shape)) for table in drawn]
-    low, high = np.quantile(kappas, [0.025, 0.975])
+    low, high = np.quantile(_kappas(drawn.reshape(-1, *square.shape) / len(both)), [0.025, 0.975])
     return round(float(low), 6), round(float(high), 6)
 
 
-def _kappa(square: np.ndarray) -> float:
-    """Cohen, Educational and Psychological Measurement 20 (1960) 37-46; 1 where only one label occurs."""
-    n = square.sum()
-    observed, expected = np.trace(square) / n, float(square.sum(axis=0) @ square.sum(axis=1)) / n**2
-    return 1.0 if expected == 1 else float((observed - expected) / (1 - expected))
+def _kappas(shares: np.ndarray) -> np.ndarray:
+    """Of many tables [draws, labels, labels], each of sum 1; 1 where only one label occurs.
+
+    Cohen, Educational and Psychological Measurement 20 (1960) 37-46.
+    """
+    observed = np.trace(shares, axis1=1, axis2=2)
+    expected = (shares.sum(axis=1) * shares.sum(axis=2)).sum(axis=1)
+    several = expected < 1 - 1e-12
+    kappas = np.ones_like(observed)
+    return np.asarray(np.divide(observed - expected, 1 - expected, out=kappas, where=several))
 
 
 def worst(checks: Sequence[Check]) -> Level:

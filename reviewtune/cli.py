@@ -126,9 +126,13 @@ def compare(
     from reviewtune.files import read_json
 
     path = reports / "comparison.json"
-    if not path.exists():
-        raise DataError(f"{path}: no comparison yet; run `make repro`")
-    render(read_json(path))
+    try:
+        report = read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no comparison yet; run `make repro`") from error
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); run `dvc repro --force compare`") from error
+    render(report)
 
 
 @app.command()

@@ -316,13 +316,12 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
         ConfigError: an unknown group, variant or key, or a faulty value.
     """
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     try:
         with _hydra_put_aside(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
-    except HydraException as error:
+    except Exception as error:  # Hydra, OmegaConf and PyYAML share no base class
         raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
     from_hydra(tree)
     OmegaConf.resolve(tree)

@@ -18,4 +18,8 @@ def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - anything that 
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises ValueError where that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -1,15 +1,23 @@
-"""A thousand bad files: one line and exit status 1 (or a report), never a traceback."""
+"""A thousand bad files: one line and exit status 1 (or a report), never a traceback.
+
+550 CSV, 400 JSONL and 60 configuration files (`--hypothesis-show-statistics` counts them) through what reads them, and
+145 more through the commands that people type.
+"""
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewtune import chat, checks
+from reviewtune.cli import main
 from reviewtune.config import Config, compose_text, load_params
 from reviewtune.dataset import prepare
 from reviewtune.errors import ReviewtuneError
@@ -112,3 +120,65 @@ def test_any_params_file(change: dict[str, Any], tmp_path: Path, project: Path) 
 @settings(QUICK, max_examples=20)
 def test_any_override(value: str, key: str, project: Path) -> None:
     assert "\n" not in refusal(lambda: compose_text([f"{key}={value}"], project / "conf"))
+
+
+class Shell:
+    """A project without a model, whose provider cannot be reached, and the commands typed in it."""
+
+    def __init__(self, folder: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        params = yaml.safe_load((project / "params.yaml").read_text())
+        params["provider"] |= {"base_url": "http://127.0.0.1:9/v1", "max_retries": 0}
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        (folder / "dvc.yaml").touch()
+        shutil.copytree(project / "conf", folder / "conf")
+        monkeypatch.chdir(folder)
+        self.monkeypatch = monkeypatch
+
+    def ends_well(self, *command: str) -> None:
+        """With a report, or with one line; anything but SystemExit fails the test, as a user would see a traceback."""
+        self.monkeypatch.setattr(sys, "argv", ["reviewtune", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert code == 0 or (isinstance(code, str) and code.startswith("error: ") and "\n" not in code), code
+
+
+@pytest.fixture
+def shell(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(tmp_path, project, monkeypatch)
+
+
+@given(text=csv_text)
+@settings(QUICK, max_examples=40)
+def test_any_csv_in_a_command(text: str, shell: Shell) -> None:
+    Path("own.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    shell.ends_well("check-data", "own.csv", "--out", "report.html", "--label-errors", "doubtful.csv")
+    shell.ends_well("evaluate", "--ground-truth", "own.csv")
+    shell.ends_well("classify", "own.csv", "--out", "sorted.csv", "--base")
+
+
+@given(lines=st.lists(json_line, max_size=5))
+@settings(QUICK, max_examples=40)
+def test_any_jsonl_in_a_command(lines: list[str], shell: Shell) -> None:
+    Path("own.jsonl").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    shell.ends_well("check-data", "own.jsonl", "--json")
+    shell.ends_well("jobs", "create", "own.jsonl")
+
+
+metrics = st.dictionaries(st.sampled_from(["accuracy", "precision", "recall_weighted", "f1", "n", "metrics"]), anything)
+
+
+@given(text=json_line | st.builds(json.dumps, metrics))
+@settings(QUICK, max_examples=40)
+def test_any_earlier_metrics_in_a_command(text: str, shell: Shell) -> None:
+    Path("own.csv").write_text("text,label\nlate,delivery_delay\n")
+    Path("old.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    shell.ends_well("evaluate", "--ground-truth", "own.csv", "--compare", "old.json")
+
+
+@given(text=st.text(max_size=30) | st.builds(json.dumps, anything))
+@settings(QUICK, max_examples=25)
+def test_any_data_configuration_in_a_command(text: str, shell: Shell) -> None:
+    Path("conf/data/own.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    Path("own.csv").write_text("text,label\nlate,delivery_delay\n")
+    shell.ends_well("check-data", "own.csv", "--data", "own")

@@ -53,6 +53,12 @@ def test_a_boastful_model_is_told_from_an_honest_one() -> None:
     assert boastful.low > honest.high
 
 
+def test_the_calibration_errors_interval_covers_the_truth_about_95_times_in_100() -> None:
+    """Of a model that boasts by 0.2; an honest one's error, 0, is under every sample's."""
+    found = [calibration_error(*model(600, seed, boast=0.2), seed=seed, resamples=200) for seed in range(100)]
+    assert 0.88 < np.mean([one.low <= 0.2 <= one.high for one in found]) <= 0.99
+
+
 @few
 @given(answers)
 def test_the_curve_ends_with_all_reviews_and_their_accuracy(rows: list[tuple[float, bool]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner, Result
 
@@ -153,6 +154,25 @@ def test_kappa_of_cohens_example_and_its_interval(tmp_path: Path) -> None:
     assert check.facts["kappa"] == pytest.approx(cohen_kappa_score(*zip(*pairs, strict=True)), abs=1e-6)
     assert check.facts["low"] < 0.2 < 0.4 < 0.6 < check.facts["high"]  # standard error 0.13
     assert check.facts["confused"] == [{"labels": ["a", "b"], "rows": 15}]
+
+    def kappa(rows: np.ndarray) -> float:
+        return float(cohen_kappa_score(*table[["label", "label_second"]].to_numpy()[rows].T))
+
+    drawn = bootstrap(
+        (np.arange(50),), kappa, vectorized=False, n_resamples=300, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (check.facts["low"], check.facts["high"]) == pytest.approx((drawn.low, drawn.high), abs=0.06)
+
+
+def test_kappas_interval_covers_the_truth_about_95_times_in_100() -> None:
+    """Two people, each of whom takes one of two equally frequent labels for the other in 1 of 10 cases: kappa 0.64."""
+    rng, covered = np.random.default_rng(3), 0
+    for seed in range(150):
+        truth = rng.integers(0, 2, 200)
+        one, two = (np.where(rng.random(200) < 0.9, truth, 1 - truth).astype(str) for _ in range(2))
+        low, high = checks._kappa_interval(pd.DataFrame({"label": one, "label_second": two}), seed)
+        covered += low <= 0.64 <= high
+    assert 0.9 < covered / 150 < 0.99
 
 
 def test_every_kind_of_trouble_is_named(tmp_path: Path) -> None:

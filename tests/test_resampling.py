@@ -94,6 +94,23 @@ def test_intervals_cover_the_truth_about_95_times_in_100() -> None:
     assert {name: 0.89 < count / 150 < 0.99 for name, count in covered.items()} == dict.fromkeys(covered, True)
 
 
+def test_intervals_of_differences_cover_the_truth_about_95_times_in_100() -> None:
+    """Of two arms that err apart from each other."""
+
+    def pair(n: int, seed: int) -> tuple[list[str], list[str], list[str]]:
+        truth, better = drawn(n, seed, right=0.8)
+        guesses = np.random.default_rng(seed + 1).random(n) < 0.6
+        return truth, better, np.where(guesses, truth, np.roll(truth, 1)).tolist()
+
+    true = score_differences(*pair(200_000, 1), labels=LABELS, seed=1, resamples=50)
+    covered = dict.fromkeys(("f1", "macro.f1", "label.late.f1"), 0)
+    for seed in range(120):
+        found = score_differences(*pair(200, 10 + 2 * seed), labels=LABELS, seed=seed, resamples=300)
+        for name in covered:
+            covered[name] += found[name].low <= true[name].value <= found[name].high
+    assert {name: 0.88 < count / 120 <= 0.995 for name, count in covered.items()} == dict.fromkeys(covered, True)
+
+
 def test_a_seed_gives_the_same_intervals_again() -> None:
     scores = score(*drawn(80, seed=2), labels=LABELS)
     again = [score_intervals(scores, seed=seed, resamples=200) for seed in (1, 1, 2)]

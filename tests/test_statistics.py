@@ -1,4 +1,4 @@
-"""Intervals and tests by their definitions, against published numbers and scipy, and by simulation."""
+"""Intervals and tests by their definitions, against scipy and statsmodels, and by simulation."""
 
 import math
 from fractions import Fraction
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, norm
+from scipy.stats import bootstrap, chisquare, permutation_test
 
 from reviewtune.errors import DataError
 from reviewtune.statistics import (
@@ -36,28 +36,32 @@ def paired(both: int, first: int, second: int, neither: int) -> tuple[list[bool]
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
     [
-        # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3 (Wilson's score); all four
-        # digits are those of statsmodels 0.15.0: proportion_confint(successes, n, method="wilson").
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilsons_interval_as_published(successes: int, n: int, low: float, high: float) -> None:
+def test_wilsons_interval_is_statsmodels(successes: int, n: int, low: float, high: float) -> None:
+    """statsmodels 0.15.0: proportion_confint(successes, n, method="wilson"), for the examples of R. G. Newcombe,
+    Statistics in Medicine 17 (1998) 857-872, table I."""
     found = proportion(successes, n)
     assert (found.value, round(found.low, 4), round(found.high, 4)) == (successes / n, low, high)
 
 
 @few
 @given(st.integers(1, 500), st.data())
-def test_wilsons_interval_ends_where_the_score_test_begins_to_reject(n: int, data: st.DataObject) -> None:
-    """Its definition: at both ends (p - bound) / sqrt(bound (1 - bound) / n) is the normal quantile."""
+def test_wilsons_interval_ends_where_pearsons_test_begins_to_reject(n: int, data: st.DataObject) -> None:
+    """Its definition, worked out by scipy's test of a chance against counts: at both ends p is 5 %."""
     successes = data.draw(st.integers(0, n))
     found = proportion(successes, n)
+    assert found.value == successes / n
     for bound, certain in ((found.low, successes == 0), (found.high, successes == n)):
-        if not certain:  # there the end is that of the scale
-            assert abs(found.value - bound) / (bound * (1 - bound) / n) ** 0.5 == pytest.approx(norm.isf(0.025))
+        if certain:  # there the end is that of the scale
+            assert bound == pytest.approx(found.value, abs=1e-12)
+        else:
+            rejects = chisquare([successes, n - successes], [n * bound, n * (1 - bound)])
+            assert rejects.pvalue == pytest.approx(0.05)
 
 
 @few
@@ -78,17 +82,26 @@ def test_wilsons_interval_covers_the_truth_about_95_times_in_100() -> None:
     assert 0.93 < covered < 0.97
 
 
-def test_mcnemar_as_published() -> None:
-    """Agresti, Categorical Data Analysis (1990), p. 350: of 1600 people 86 and 150 changed their opinion.
-
-    The same table is the example in R's manual of mcnemar.test (chi-squared 17.356 without correction, p = 3.099e-05).
-    The exact p is what statsmodels 0.15.0 prints: mcnemar([[794, 86], [150, 570]], exact=True).
-    """
+def test_mcnemar_is_statsmodels() -> None:
+    """statsmodels 0.15.0: mcnemar([[794, 86], [150, 570]], exact=True).pvalue; the table is that of A. Agresti,
+    Categorical Data Analysis (1990), p. 350."""
     test = mcnemar(*paired(794, 86, 150, 570))
     assert (test.only_first, test.only_second) == (86, 150)
     assert test.p == pytest.approx(3.7159361395713866e-05, rel=1e-9)
-    assert 2 * norm.sf(17.356**0.5) == pytest.approx(3.099e-05, rel=1e-3)
-    assert test.p > 3.099e-05  # the exact tail is a little wider than the normal one
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (5, 0), (1, 7), (4, 4), (9, 3)])
+def test_mcnemar_is_scipys_exact_permutation_test(first: int, second: int) -> None:
+    """Equal arms could have swapped their answers to any review: all 2^n ways of swapping, counted."""
+    one, two = paired(1, first, second, 0)
+
+    def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(a.sum(axis) - b.sum(axis))
+
+    swapped = permutation_test(
+        (np.array(one, float), np.array(two, float)), difference, permutation_type="samples", n_resamples=10**6
+    )
+    assert mcnemar(one, two).p == pytest.approx(swapped.pvalue)
 
 
 @few
@@ -193,8 +206,8 @@ def test_no_data_raises() -> None:
             call()
 
 
-def test_holm_as_r_prints_it() -> None:
-    """R 4: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm") and p.adjust(c(0.04, 0.001, 0.3), "holm")."""
+def test_holm_is_statsmodels() -> None:
+    """statsmodels 0.15.0: multipletests(p_values, method="holm")[1]"""
     assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
     assert holm([0.04, 0.001, 0.3]) == pytest.approx([0.08, 0.003, 0.3])
     assert holm([]) == []
