@@ -68,7 +68,7 @@ def finetune(client: openai.OpenAI, order: Order, *, title: str = "fine-tuning",
         openai.APIError: the provider refused or could not be reached.
     """
     job, _ = place(client, order)
-    with _telling_of(job):
+    with telling_of(job):
         following = follow(client, job, title=title, jobs=jobs)
     job = following.job
     if job.status != "succeeded" or not job.fine_tuned_model:
@@ -121,7 +121,7 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJ
 
 
 @contextmanager
-def _telling_of(job: FineTuningJob) -> Iterator[None]:
+def telling_of(job: FineTuningJob) -> Iterator[None]:
     """Who presses Ctrl-C must know that the job, and what it costs, goes on."""
     try:
         yield

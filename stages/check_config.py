@@ -30,8 +30,9 @@ def main(*, write: bool) -> None:
 
 
 def _refuse_missing_reviews(data: Data) -> None:
-    """DVC itself would name the file, and not say what to do. One that DVC keeps (FILE.dvc) may not be there yet."""
-    if not data.path.is_file() and not data.path.with_name(f"{data.path.name}.dvc").exists():
+    """DVC itself would name the file, and not say what to do. One that DVC keeps may not be there yet."""
+    kept = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
+    if not data.path.is_file() and not kept:
         raise DataError(
             f"{data.path}: no such file; put the labelled reviews there, or mend `path` in conf/data/{data.name}.yaml "
             "and run `make params`"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.cli import main
+from reviewtune.finetuning import telling_of
 from tests.serving import ServerProcess, example, finished, jsonl, wait_for
 
 DOWN = ("--set", "provider.base_url=http://127.0.0.1:9/v1", "--set", "provider.max_retries=0")
@@ -165,6 +167,24 @@ def test_a_status_that_nobody_knows_is_shown(tuned: FineTuningJob) -> None:
     odd = tuned.model_copy(update={"status": "pondering", "finished_at": None})
     assert not Following(odd).ended
     assert Following(odd.model_copy(update={"finished_at": 1})).ended
+
+
+def test_the_time_left_of_several_jobs_counts_those_to_come(tuned: FineTuningJob) -> None:
+    """100 s from creation to the end that is estimated, 60 of them to come; the other two as long."""
+    from reviewtune.following import Following
+
+    now = int(time.time())
+    job = Following(tuned.model_copy(update={"created_at": now - 40, "estimated_finish": now + 60}))
+    assert job.seconds_left_of(1) == pytest.approx(60, abs=3)
+    assert job.seconds_left_of(3) == pytest.approx(60 + 2 * 100, abs=3)
+
+
+def test_ctrl_c_during_a_fine_tune_says_that_the_job_goes_on(
+    tuned: FineTuningJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), telling_of(tuned):
+        raise KeyboardInterrupt
+    assert f"`reviewtune jobs cancel {tuned.id}` ends it" in capsys.readouterr().out
 
 
 def test_a_line_separator_inside_a_review_cuts_no_line(run: Run, workspace: Path, client: openai.OpenAI) -> None:

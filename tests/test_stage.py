@@ -1,5 +1,6 @@
 """Stages that are started by hand: --help teaches, a wrong argument is one line."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,22 @@ def test_help_says_what_the_stage_does(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         start()
     assert "Stage checkpoint: a -> b" in capsys.readouterr().out
+
+
+def test_missing_reviews_are_told_with_what_to_do(project: Path, tmp_path: Path) -> None:
+    """By the first stage: DVC's own line would only name the file."""
+    shutil.copytree(project / "conf", tmp_path / "conf")
+    shutil.copy(project / "params.yaml", tmp_path)
+    command = [sys.executable, str(project / "stages/check_config.py")]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "error: data/raw/reviews_en.csv: no such file; put the labelled reviews there, or mend"
+    )
+    assert not (tmp_path / "reports").exists()
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/raw/reviews_en.csv.dvc").touch()  # what DVC keeps may still have to be pulled
+    assert subprocess.run(command, cwd=tmp_path).returncode == 0
 
 
 def test_an_unknown_arm_is_answered_with_those_there_are(project: Path) -> None:
