@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.chat import Chat
+from reviewtune.local_server.engine.shortcuts import take_shortcuts
 from reviewtune.local_server.engine.weights import STAMP
 
 KEEP_MEMORY = {
@@ -82,6 +83,8 @@ def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
     except (OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0]
         raise ProviderError(f"{folder} holds no causal language model that transformers can open ({said})") from error
+    if place.type == "cpu":
+        take_shortcuts(network)
     return OpenModel(network.to(place).eval(), chat, place)
 
 

@@ -1,0 +1,51 @@
+"""Shortcuts change how a network is computed, not what: held against transformers' own modules."""
+
+import pytest
+import torch
+from transformers.activations import GELUTanh
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+
+from reviewtune.local_server.engine.shortcuts import take_shortcuts
+
+
+class Network(torch.nn.Module):
+    def __init__(self, part: torch.nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.part, self.dtype = part.to(dtype), dtype
+
+
+def states(dtype: torch.dtype) -> torch.Tensor:
+    torch.manual_seed(0)
+    return (torch.randn(3, 7, 640) * torch.logspace(-2, 2, 7)[None, :, None]).to(dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("norm", [Gemma3RMSNorm, LlamaRMSNorm])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_norms_are_transformers_own(norm: type[torch.nn.Module], dtype: torch.dtype, near: float) -> None:
+    network = Network(norm(640), dtype)
+    weight = network.part.get_parameter("weight")
+    torch.nn.init.normal_(weight, 0.5, 0.1)
+    outer = torch.randn(3, 7, 640).to(dtype)
+    own = network.part(states(dtype))
+    (expected,) = torch.autograd.grad(own, [weight], outer)
+    take_shortcuts(network)
+    found = network.part(states(dtype))
+    (gradient,) = torch.autograd.grad(found, [weight], outer)
+    torch.testing.assert_close(found, own, rtol=near, atol=near)
+    torch.testing.assert_close(gradient, expected, rtol=near, atol=10 * near)
+
+
+def test_the_gelu_of_bf16_is_the_tanh_one_up_to_rounding() -> None:
+    network, state = Network(GELUTanh(), torch.bfloat16), states(torch.bfloat16)
+    own = network.part(state)
+    take_shortcuts(network)
+    torch.testing.assert_close(network.part(state), own, rtol=0.008, atol=2e-3)
+
+
+@pytest.mark.parametrize("part", [GELUTanh(), Phi3RMSNorm(640)])
+def test_the_rest_stays(part: torch.nn.Module) -> None:
+    network = Network(part, torch.float32)
+    take_shortcuts(network)
+    assert "forward" not in vars(network.part)
