@@ -111,7 +111,10 @@ class Dispatcher(threading.Thread):
         if not group:
             return
         generator = self._load(group[0].source)
-        answers = answer_each(generator, [request for work in group for request in work.requests])
+        requests = [request for work in group for request in work.requests]
+        if not requests:  # opened because it is expected: there is time for all that a request may want
+            generator.get_ready()
+        answers = answer_each(generator, requests)
         for work in group:
             work.answers.set_result(answers[: len(work.requests)])
             answers = answers[len(work.requests) :]
@@ -125,7 +128,6 @@ class Dispatcher(threading.Thread):
             log.info("loading model %s", source.name)
             folder = source.folder or weights.ensure(source.name, self._cache)
             self._loaded[source] = generation.load(folder)
-            self._loaded[source].get_ready()
         self._loaded.move_to_end(source)
         return self._loaded[source]
 

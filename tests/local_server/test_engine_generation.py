@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoTokenizer
 
 from reviewtune.local_server.engine import generation
+from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat import Chat
 from reviewtune.local_server.engine.constraints import answers_of
 from reviewtune.local_server.engine.generation import Generator
+from reviewtune.local_server.engine.opening import open_model
 from reviewtune.local_server.engine.types import (
     ChatMessage,
     ContextLengthExceeded,
@@ -52,7 +54,14 @@ def small() -> Generator:
 
 @pytest.fixture(scope="module")
 def smol() -> Generator:
-    return generation.load(real("smollm2-135m-instruct"))
+    """In fp32 on every machine: what only rounding would tell apart is no matter of these tests."""
+    return Generator(open_model(real("smollm2-135m-instruct"), torch.float32, ATTENTION))
+
+
+@pytest.fixture(scope="module")
+def smol_bf16() -> Generator:
+    """The way of a GPU, and of a CPU with AMX."""
+    return Generator(open_model(real("smollm2-135m-instruct"), torch.bfloat16, ATTENTION))
 
 
 def texts(results: Sequence[GenerationResult]) -> list[str]:
@@ -104,6 +113,13 @@ def test_one_by_one_is_the_batch(smol: Generator, shots: tuple[tuple[str, str], 
     requests += [replace(request, schema=None, max_tokens=5) for request in requests[:3]]
     alone = [smol.complete([request])[0] for request in requests]
     assert texts(smol.complete(requests)) == texts(alone)
+
+
+@pytest.mark.parametrize("shots", [(), SHOTS])
+def test_labels_are_the_batch_s_in_bf16_too(smol_bf16: Generator, shots: tuple[tuple[str, str], ...]) -> None:
+    requests = [GenerationRequest(asked(text, *shots), temperature=0, schema=SCHEMA) for text in TEXTS]
+    alone = [smol_bf16.complete([request])[0] for request in requests]
+    assert texts(smol_bf16.complete(requests)) == texts(alone)
 
 
 def test_greedy_text_is_transformers_own(smol: Generator) -> None:

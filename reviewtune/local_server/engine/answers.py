@@ -83,7 +83,7 @@ class Answer:
         """One of the words that may follow. Few of them are held against the state themselves."""
         words = self.constraint.allowed() if few is None else few
         if few is not None:
-            found = (hidden @ head[few].T).float()
+            found = head[few].float() @ hidden.float()  # in bf16 two labels would often be equally likely
         else:
             found = scores[-1] if words is None else scores[-1][words]
         at = self._pick(self._shifted(found, words, len(head)))

@@ -7,7 +7,7 @@ may differ in their last bits, so this holds but for ties within rounding; bench
 import itertools
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from reviewtune.local_server.engine.constraints import (
 from reviewtune.local_server.engine.narrator import Narrator
 from reviewtune.local_server.engine.opening import OpenModel, device, fast_precision, open_model
 from reviewtune.local_server.engine.reading import Reader
+from reviewtune.local_server.engine.spelling import Spelling
 from reviewtune.local_server.engine.types import (
     ContextLengthExceeded,
     GenerationRequest,
@@ -72,10 +73,10 @@ class Generator:
         self._prefixes: OrderedDict[Tokens, Prefix] = OrderedDict()
         self._ends = frozenset({model.chat.end_of_turn, model.chat.tokenizer.eos_token_id})
         self._tree = lru_cache(16)(self._build_tree)
-        self._spelling = lru_cache(1 << 16)(self._spell_one)
+        self._spelling = lru_cache(1 << 16)(self._speller())
 
     def get_ready(self) -> None:
-        """Do now what the first answer would have to wait for."""
+        """Do now what the first answer with a grammar would have to wait for."""
         _ = self._words
 
     @torch.inference_mode()
@@ -178,8 +179,11 @@ class Generator:
     def _spell(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self._spelling(token) for token in tokens)
 
-    def _spell_one(self, token: int) -> bytes:
-        return bytes(self._words.decode_bytes([token]))
+    def _speller(self) -> Callable[[int], bytes]:
+        try:
+            return Spelling(self._model.chat.tokenizer)
+        except ValueError:
+            return lambda token: bytes(self._words.decode_bytes([token]))
 
 
 def load(folder: Path) -> Generator:
@@ -207,5 +211,5 @@ def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
 
 @lru_cache(maxsize=2)
 def _vocabulary(chat: Chat, words: int) -> LLTokenizer:
-    """The vocabulary as bytes, for grammars and for spelling; seconds of work, so only when it is needed, and once."""
+    """The vocabulary as bytes, for grammars; seconds of work, so only when it is needed, and once."""
     return from_tokenizer(chat.tokenizer, words, chat.end_of_turn)
