@@ -2,9 +2,10 @@
 
 A run is kept when a run.json of the workspace, of any commit or of a DVC experiment names it, when it carries the tag
 `keep`, when it is still open, or when it belongs to a kept sweep (the newest ones, all by default). Of a sweep's models
-the winner's is kept, and those of other kept runs. On an MLflow server that people share, all runs of other workspaces
-are kept, and every model that one of them names: whose commits name what cannot be seen from here. DVC's cache is never
-touched: for that there is `dvc gc`, which in turn touches nothing of this.
+the winner's is kept, and those of other kept runs; a job is kept as long as a kept run names it (past_jobs.py). On an
+MLflow server that people share, all runs of other workspaces are kept, and every model that one of them names: whose
+commits name what cannot be seen from here. DVC's cache is never touched: for that there is `dvc gc`, which in turn
+touches nothing of this.
 """
 
 import re
@@ -12,16 +13,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import openai
-
-from reviewtune import budget
+from reviewtune import budget, past_jobs
 from reviewtune.answer_store import NAME as ANSWERS
 from reviewtune.answer_store import open_store
-from reviewtune.client import connect
 from reviewtune.config import Config, project_root
 from reviewtune.files import read_json
 from reviewtune.folders import SERVER_LOG, account_folder, cache_folder
@@ -47,7 +44,7 @@ class Plan:
 
     kept: int
     runs: tuple[RunRecord, ...]
-    models: tuple[str, ...]
+    leftovers: past_jobs.Leftovers
     folders: tuple[Path, ...]
     budgets: tuple[str, ...]
     items: tuple[Item, ...]
@@ -62,34 +59,26 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     runs = find_runs(config.tracking)
     others = _of_others(runs, config)
     kept = _kept(runs, _named_in_files(project_root()) | others, sweeps, others)
-    models = _models(runs, kept, others, config)
     gone = [run for run in runs if run.id not in kept]
+    leftovers = past_jobs.find(config.provider, runs, kept=kept, others=others)
     folders = [] if _sweep_is_open(runs) else _cache_folders()
     reports = _reports_of(gone)
     budgets = _budgets(gone)
     items = [
         Item(f"{len(gone)} runs of {len(runs)}", sum(_size(artifacts_folder(config.tracking, run.id)) for run in gone)),
-        Item(f"{len(models)} fine-tuned models with their checkpoints", _size_of_models(runs, models)),
+        Item(_in_words(leftovers), _size_in_account(leftovers)),
         Item(f"{len(folders)} folders of past sweeps and checks in .work/", sum(map(_size, folders))),
         Item(f"{len(reports)} folders of their tables and pictures in {SWEEPS}/", sum(map(_size, reports))),
         Item(f"{len(budgets)} notes of what past runs with a budget had spent", sum(map(len, budgets))),
     ]
-    return Plan(len(kept), tuple(gone), tuple(models), (*folders, *reports), tuple(budgets), tuple(items))
+    return Plan(len(kept), tuple(gone), leftovers, (*folders, *reports), tuple(budgets), tuple(items))
 
 
 def execute(plan: Plan, config: Config) -> None:
     """Remove what the plan names. Interrupted, the next call removes the rest."""
-    if plan.models:
-        with connect(config.provider) as client:
-            files = _files_of(client, plan.models)
-            for model in plan.models:
-                with suppress(openai.NotFoundError):  # an interrupted clean got as far as this
-                    client.models.delete(model)
-            for file in files:
-                with suppress(openai.NotFoundError):
-                    client.files.delete(file)
+    past_jobs.remove(config.provider, plan.leftovers)
     with open_store() as answers:
-        for model in plan.models:
+        for model in plan.leftovers.models:
             answers.prune(model=model)
         budget.forget(answers, plan.budgets)
     for folder in plan.folders:
@@ -145,37 +134,6 @@ def _referred_to(runs: Sequence[RunRecord], kept: set[str]) -> set[str]:
     return tuned | {run.id for run in runs if run.id[:12] in passes and run.tags.get("kind") == "comparison"}
 
 
-def _models(runs: Sequence[RunRecord], kept: set[str], others: set[str], config: Config) -> list[str]:
-    """This project's models at the local provider that no kept run needs; a paid provider's are left alone."""
-    if config.provider.kind != "local":
-        return []
-    winners = {run.tags.get("best_run") for run in runs if run.id in kept and run.tags.get("kind") == "sweep"}
-    losers = {run.id for run in runs if run.tags.get("kind") == "job" and "keep" not in run.tags} - winners - others
-    made = {
-        run.tags["model"]
-        for run in runs
-        if run.tags.get("provider") == "local" and "job_id" in run.tags and "model" in run.tags
-    }
-    needed = {run.tags["model"] for run in runs if run.id in kept - losers and "model" in run.tags}
-    if not made - needed:
-        return []
-    with connect(config.provider) as client:
-        there = {model.id for model in client.models.list()}
-    return sorted((made - needed) & there)
-
-
-def _files_of(client: openai.OpenAI, models: Sequence[str]) -> list[str]:
-    """Files at the provider that the jobs of these models used or wrote, and no job that still matters."""
-    there = {model.id for model in client.models.list()} - set(models)
-    gone: set[str] = set()
-    needed: set[str] = set()
-    for job in client.fine_tuning.jobs.list():
-        deleted = job.status == "succeeded" and job.fine_tuned_model not in there
-        files = {job.training_file, job.validation_file, *job.result_files}
-        (gone if deleted else needed).update(file for file in files if file)
-    return sorted(gone - needed)
-
-
 def _named_in_files(root: Path) -> set[str]:
     """Runs that the workspace's run.json files name, and those of every commit, tag and DVC experiment."""
     files = [*root.glob("reports/arms/*/run.json"), root / "models" / "run.json"]
@@ -209,10 +167,15 @@ def _budgets(gone: Sequence[RunRecord]) -> list[str]:
         return budget.settled(answers, sweeps, unchanged_since=time.time() - QUIET_SECONDS)
 
 
-def _size_of_models(runs: Sequence[RunRecord], models: Sequence[str]) -> int:
-    """Of their jobs' folders in the account, where they can be seen from here."""
-    jobs = {run.tags["job_id"] for run in runs if run.tags.get("model") in models and "job_id" in run.tags}
-    return sum(_size(folder) for job in jobs for folder in (account_folder() / "models").glob(f"{job}*"))
+def _in_words(leftovers: past_jobs.Leftovers) -> str:
+    models, jobs, files = (len(one) for one in (leftovers.models, leftovers.jobs, leftovers.files))
+    return f"{models} fine-tuned models and checkpoints, {jobs} past jobs and {files} of their files"
+
+
+def _size_in_account(leftovers: past_jobs.Leftovers) -> int:
+    """Of what can be seen from here: a server elsewhere has its own disk."""
+    places = (account_folder() / part / name for part in ("models", "jobs") for name in leftovers.folders)
+    return sum(map(_size, places)) + sum(note.stat().st_size for note in leftovers.notes)
 
 
 def _size(folder: Path) -> int:

@@ -68,7 +68,7 @@ def clean(
     remove: Annotated[bool, typer.Option("--apply", help="do it; without this, only the plan is shown")] = False,
     sweeps: Annotated[int | None, typer.Option(min=0, help="keep the newest N sweeps; default: all")] = None,
 ) -> None:
-    """Remove runs, models, checkpoints and caches that no kept run refers to. Shows what there is and what would go.
+    """Remove runs, models, jobs and caches that no kept run refers to. Shows what there is and what would go.
 
     Kept: runs named by a run.json of the workspace, a commit or a DVC experiment; runs with a tag `keep` (set it in the
     MLflow UI); open runs; sweeps, with the winner's model. DVC's cache is another command: `dvc gc`.

@@ -24,6 +24,7 @@ from reviewtune.errors import JobError
 from reviewtune.files import write_json
 from reviewtune.following import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 
+NOTES = Path(".work/finetune")  # which job an order became
 HAVE_MODEL_LIST = ("local", "openai")  # elsewhere "no such model" may only mean "no such route": no reason to pay twice
 
 
@@ -84,7 +85,7 @@ def place(client: openai.OpenAI, order: Order) -> tuple[FineTuningJob, bool]:
 
     Commands that ask at the same time on one machine take turns, so that they end with one job.
     """
-    note = _note(order.key)
+    note = note_of(order.key)
     note.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(note.with_suffix(".lock")):
         known = list(_candidates(client, order.key))
@@ -154,7 +155,7 @@ def _candidates(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
 
 def _remembered(client: openai.OpenAI, key: str) -> FineTuningJob | None:
     """The job in this key's note on disk: for a provider that keeps no metadata."""
-    note = _note(key)
+    note = note_of(key)
     if not note.exists():
         return None
     try:
@@ -175,5 +176,6 @@ def _upload(client: openai.OpenAI, path: Path) -> FileObject:
     return client.files.wait_for_processing(uploaded.id, poll_interval=1)
 
 
-def _note(key: str) -> Path:
-    return project_root() / ".work" / "finetune" / f"{key}.json"
+def note_of(key: str) -> Path:
+    """The note on disk of the job of this order."""
+    return project_root() / NOTES / f"{key}.json"

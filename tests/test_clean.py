@@ -14,7 +14,9 @@ from reviewtune import cleaning, tracking
 from reviewtune.answer_store import open_store
 from reviewtune.budget import Budget
 from reviewtune.config import Config
-from tests.serving import ServerProcess, example, finished, upload
+from reviewtune.finetuning import Order, create, finetune, note_of
+from reviewtune.past_jobs import Leftovers
+from tests.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
 
 @pytest.fixture
@@ -156,7 +158,8 @@ def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
     winner, loser, foreign = train(100), train(200), train(300)
     make_sweep(settings, winner, loser)
     plan = cleaning.plan(settings)
-    assert plan.models == (loser[0],)
+    assert plan.leftovers.models == (loser[0],)
+    assert plan.leftovers.jobs == ()  # the loser's run stays, and tells its job
     assert plan.runs == ()
     assert plan.size > 10_000
     cleaning.execute(plan, settings)
@@ -183,6 +186,62 @@ def left(server: ServerProcess, settings: Config) -> dict[str, int]:
     return {**counts, "runs": len(tracking.find_runs(settings.tracking))}
 
 
+def order(index: int, settings: Config, folder: Path) -> Order:
+    """Of a training file of its own, as a sweep's job places it."""
+    path = folder / f"{index}.jsonl"
+    path.write_bytes(jsonl([example(index + number) for number in range(12)]))
+    return Order(path, None, settings.provider, settings.training.model_copy(update={"n_epochs": 1, "batch_size": 12}))
+
+
+def test_jobs_and_notes_go_when_no_kept_run_names_them(
+    place: Path, settings: Config, server: ServerProcess, client: openai.OpenAI
+) -> None:
+    older, newer, failed = (order(index, settings, place) for index in (400, 500, 600))
+    past, kept = (finetune(client, one) for one in (older, newer))
+    cancelled = client.fine_tuning.jobs.cancel(create(client, failed).id)
+    note_of(failed.key).write_text(json.dumps({"job_id": cancelled.id}))
+    foreign = finished(client, client.fine_tuning.jobs.cancel(create(client, order(700, settings, place)).id).id)
+    for one in (past, kept):
+        make_sweep(settings, (one.model, one.job.id))
+    before = stored(client)
+
+    plan = cleaning.plan(settings, sweeps=1)
+    assert {job.id for job in plan.leftovers.jobs} == {past.job.id, cancelled.id}
+    assert stored(client) == before  # a plan only looks
+    wait_for(lambda: server.trainer(cancelled.id) is None)
+    cleaning.execute(plan, settings)
+    assert stored(client) == before - {past.job.id, past.model, cancelled.id}
+    assert foreign.id in stored(client)  # nothing of this project names it
+    assert {path.stem for path in note_of("x").parent.iterdir()} == {newer.key}
+    assert cleaning.plan(settings, sweeps=1).leftovers == Leftovers()
+    assert finetune(client, newer).job.id == kept.job.id  # found
+    assert finetune(client, older).job.id == past.job.id  # made anew, under the same name
+
+
+def stored(client: openai.OpenAI) -> set[str]:
+    """Jobs and fine-tunes in the account."""
+    jobs = {job.id for job in client.fine_tuning.jobs.list(limit=100)}
+    return jobs | {name for name in fine_tunes(client) if ":ckpt-step-" not in name}
+
+
+def test_an_order_with_one_kept_job_keeps_them_all(
+    place: Path, settings: Config, client: openai.OpenAI, server: ServerProcess
+) -> None:
+    """Their number is part of the next one's idempotency key: without the first, the second would be made twice."""
+    twice = order(800, settings, place)
+    first = finished(client, client.fine_tuning.jobs.cancel(create(client, twice).id).id)
+    second = finetune(client, twice)
+    run = make(settings, "job", provider="local", model=second.model, job_id=second.job.id, keep="yes")
+    assert cleaning.plan(settings).leftovers == Leftovers()
+    tracking.delete_runs(settings.tracking, [run])
+    client.models.delete(second.model)
+    plan = cleaning.plan(settings)
+    assert {job.id for job in plan.leftovers.jobs} == {first.id, second.job.id}
+    wait_for(lambda: server.trainer(first.id) is None)
+    cleaning.execute(plan, settings)
+    assert not {first.id, second.job.id} & stored(client)
+
+
 def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings: Config) -> None:
     address = f"sqlite:///{place}/shared.db"  # used as an address, not as this project's own store
     shared = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"uri": address})})
@@ -199,4 +258,4 @@ def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings
 def test_a_paid_providers_models_are_left_alone(place: Path, settings: Config) -> None:
     hosted = settings.model_copy(update={"provider": settings.provider.model_copy(update={"kind": "openai"})})
     make(settings, "job", provider="openai", model="ft:gpt:1", job_id="ftjob-1")
-    assert cleaning.plan(hosted).models == ()
+    assert cleaning.plan(hosted).leftovers == Leftovers()

@@ -1,5 +1,6 @@
 """The routes below /v1/fine_tuning/jobs."""
 
+import shutil
 import time
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,16 @@ def list_(
 def retrieve(account: Open, job_id: str) -> dict[str, Any]:
     with account.store.reading() as session:
         return dump(jobs.job_object(jobs.find(session, job_id)))
+
+
+@router.delete("/{job_id}")
+def remove(account: Open, job_id: str) -> dict[str, Any]:
+    """Beyond OpenAI's protocol, which keeps every job for ever: here that would fill the user's disk."""
+    with account.store.writing() as session:
+        leftovers = jobs.forget(account, session, jobs.find(session, job_id))
+    for path in leftovers:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return {"id": job_id, "object": "fine_tuning.job", "deleted": True}
 
 
 @router.post("/{job_id}/cancel")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openai.types.fine_tuning import FineTuningJob
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,7 @@ from reviewtune.local_server.envelope import ORGANIZATION
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.schemas import JobRequest
-from reviewtune.local_server.store import Event, File, Job, now
+from reviewtune.local_server.store import Checkpoint, Event, File, Job, Model, now
 
 ACTIVE = ("validating_files", "queued", "running")
 FINISHED = ("succeeded", "failed", "cancelled")
@@ -95,8 +95,9 @@ def _new(session: Session, request: JobRequest, training: File, validation: File
     hyperparameters = request.asked.model_dump()
     content = [training.sha256, validation and validation.sha256, request.model, hyperparameters, request.suffix]
     key = identity.digest(content, request.seed)
-    ordinal = session.scalar(select(func.count()).where(Job.content_key == key)) or 0
-    job_id = identity.job_id(key, ordinal)
+    taken = session.scalars(select(Job.id).where(Job.content_key == key)).all()
+    names = (identity.job_id(key, ordinal) for ordinal in range(len(taken) + 1))
+    job_id = next(name for name in names if name not in taken)  # not simply the next: an earlier one may be gone
     return Job(
         id=job_id,
         created_at=now(),
@@ -132,6 +133,26 @@ def _prepare_folder(account: Account, job: Job, training: File, validation: File
         "hyperparameters": job.hyperparameters,
     }
     paper.write("spec.json", spec)
+
+
+def forget(account: Account, session: Session, job: Job) -> list[Path]:
+    """Remove an ended job, its story and its result files; what it trained has to be deleted before.
+
+    Returns what is left of it on the disk. Another job of that content takes its name, and that of its result file.
+    """
+    folder = JobFolder(account.settings.jobs / job.id)
+    if job.status not in FINISHED or folder.trainer_alive:
+        message = f"Job {job.id} is {job.status}; only a job that has ended can be deleted."
+        raise Refusal(400, message, param="fine_tune_id", code="invalid_job_status")
+    if made := session.scalar(select(Model.id).where(Model.job_id == job.id)):
+        message = f"Job {job.id} made the model '{made}'; delete it first."
+        raise Refusal(400, message, param="fine_tune_id", code="job_has_models")
+    results = session.scalars(select(File).where(File.id.in_(job.result_files))).all()
+    for story in (Event, Checkpoint):
+        session.execute(delete(story).where(story.job_id == job.id))
+    for row in (*results, job):
+        session.delete(row)
+    return [folder.path, account.settings.models / job.id, *(files.path_of(account, file) for file in results)]
 
 
 def link(source: Path, target: Path) -> None:

@@ -149,10 +149,12 @@ class Trainings(threading.Thread):
 
     def _follow(self, training: Training) -> None:
         alive = training.alive  # asked first: what a dead trainer has written is all there will be
+        if (status := self._status(training.job_id)) is None:  # cancelled and deleted between two looks
+            training.end()
+            self._current = None
+            return
         training.progress.record()
-        with self._account.store.reading() as session:
-            wanted = jobs.find(session, training.job_id).status == "running"
-        if not wanted:
+        if status != "running":
             training.end()
             training.progress.tidy()
         elif alive:
@@ -161,6 +163,10 @@ class Trainings(threading.Thread):
             self._conclude(training)
             training.progress.tidy()
         self._current = None
+
+    def _status(self, job_id: str) -> str | None:
+        with self._account.store.reading() as session:
+            return session.scalar(select(Job.status).where(Job.id == job_id))
 
     def _conclude(self, training: Training) -> None:
         """The trainer has ended: with a model, with an error, or without a word."""

@@ -238,3 +238,55 @@ def test_deleting_the_file_does_not_hurt_the_job(client: openai.OpenAI, base: st
     error = finished(client, job.id).error
     assert error is not None
     assert error.code == "invalid_n_examples"
+
+
+def delete(client: openai.OpenAI, job_id: str) -> Any:
+    return client.delete(f"/fine_tuning/jobs/{job_id}", cast_to=object)
+
+
+def test_an_ended_job_without_models_can_be_deleted(
+    client: openai.OpenAI, base: str, training_file: FileObject, server: ServerProcess
+) -> None:
+    """OpenAI keeps every job for ever; here that would fill the user's disk."""
+
+    def create() -> FineTuningJob:
+        parameters: Any = {"n_epochs": 1, "batch_size": 20}
+        return client.fine_tuning.jobs.create(model=base, training_file=training_file.id, hyperparameters=parameters)
+
+    first, second = create(), create()
+    for job in (first, second):
+        with pytest.raises(openai.BadRequestError, match="only a job that has ended"):
+            delete(client, job.id)
+    made = [str(finished(client, job.id).fine_tuned_model) for job in (first, second)]
+    with pytest.raises(openai.BadRequestError, match=r"made the model .* delete it first"):
+        delete(client, first.id)
+    client.models.delete(made[0])
+    assert delete(client, first.id) == {"id": first.id, "object": "fine_tuning.job", "deleted": True}
+    with pytest.raises(openai.NotFoundError):
+        client.fine_tuning.jobs.retrieve(first.id)
+    assert not (server.data_dir / "jobs" / first.id).exists()
+    again = create()
+    assert again.id == first.id  # named by its content; the second one's name is taken
+    client.models.delete(str(finished(client, again.id).fine_tuned_model))
+    client.models.delete(made[1])
+
+
+def test_a_job_that_is_cancelled_and_deleted_stops(client: openai.OpenAI, base: str, server: ServerProcess) -> None:
+    file = upload(client, [example(index) for index in range(60)])
+    parameters: Any = {"n_epochs": 50, "batch_size": 1}
+    job = client.fine_tuning.jobs.create(model=base, training_file=file.id, hyperparameters=parameters)
+    wait_for(lambda: server.trainer(job.id))
+    client.fine_tuning.jobs.cancel(job.id)
+
+    def deleted() -> bool:
+        try:
+            for found in client.fine_tuning.jobs.checkpoints.list(job.id):
+                client.models.delete(found.fine_tuned_model_checkpoint)
+            return bool(delete(client, job.id))
+        except openai.BadRequestError:  # its trainer is still ending
+            return False
+
+    wait_for(deleted)
+    assert server.trainer(job.id) is None
+    next_one = client.fine_tuning.jobs.create(model=base, training_file=file.id, hyperparameters={"n_epochs": 1})
+    client.models.delete(str(finished(client, next_one.id).fine_tuned_model))

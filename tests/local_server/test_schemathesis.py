@@ -35,7 +35,7 @@ def operations(server: ServerProcess) -> list[Any]:
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_no_request_breaks_the_server(operations: list[Any], base: str, mode: GenerationMode) -> None:
     """Well-formed requests, and ones with a fault each."""
-    assert len(operations) == 22
+    assert len(operations) == 23
     for operation in operations:
         if mode is GenerationMode.POSITIVE or operation.body or operation.query:
             strategy: Any = operation.as_strategy(generation_mode=mode)
