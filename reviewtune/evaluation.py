@@ -175,8 +175,9 @@ def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
     """Metrics, tags, the predictions as a table and every file of the arm's folder."""
     metrics, subject = evaluation.metrics, evaluation.subject
     run.tags({"arm": subject.arm, "arm_kind": subject.kind, "model": subject.model, **_prompt_tags(subject)})
-    numbers = {name: metrics[name] for name in ("precision", "recall", "f1", "invalid", "n")}
-    numbers |= {"accuracy": metrics["accuracy"]["value"], "macro_f1": metrics["macro"]["f1"]}
+    numbers = {"accuracy": metrics["accuracy"]["value"]}  # first: MLflow's compare page plots what was logged first
+    numbers |= {name: metrics[name] for name in ("precision", "recall", "f1", "invalid", "n")}
+    numbers |= {"macro_f1": metrics["macro"]["f1"]}
     numbers |= {f"accuracy_{end}": metrics["accuracy"][end] for end in ("low", "high")}
     numbers |= {name: value for name, value in metrics.items() if name.endswith(("_tokens", "_accuracy"))}
     numbers |= {name: value for name, value in metrics.items() if name.startswith("cost_")}

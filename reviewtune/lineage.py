@@ -60,13 +60,16 @@ def code_sha256(root: Path, stages: Sequence[str] = STAGES) -> str:
     return hashlib.sha256("".join(f"{file} {sha256(root / file)}\n" for file in files).encode()).hexdigest()
 
 
-def log_pass(tracking: Tracking, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path]) -> None:
+def log_pass(
+    tracking: Tracking, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path], description: str
+) -> None:
     """A run for the comparison itself, whose id every run of this pass of the pipeline then bears in its tag `passes`.
 
     A run that was restored instead of made again belongs to several passes: hence a list in a tag, not a parent.
     """
     runs = [read_json(file)["mlflow_run_id"] for file in run_files]
-    with open_run(tracking, name="comparison", kind="comparison", tags={"test_sha256": test_sha256}) as run:
+    tags = {"test_sha256": test_sha256, "mlflow.note.content": description}
+    with open_run(tracking, name="comparison", kind="comparison", tags=tags) as run:
         for path in written:
             run.artifact(path)
         add_to_pass(tracking, [*runs, run.id], run.id[:12])

@@ -37,7 +37,7 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
 )
 
-# For UIs that go by an experiment's kind; that of MLflow 3.17 goes by the switch in its corner (GenAI, Model training).
+# For UIs that go by an experiment's kind; that of MLflow 3.17 goes by the link, else by its own last page.
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
 # What an error says -> what to do about it; the first that fits.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SWEEPS = Path("reports/sweeps")
 CAUTION = "The best was picked on these same test reviews, so its number flatters a little; fresh reviews tell."
+COMPARED = 10  # of the best, on the UI's compare page: more columns than that nobody reads
 COLUMNS = {
     "rank": "#",
     "variant": "variant",
@@ -76,18 +77,27 @@ def show(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> None:
         print(f"failed: {name}: {message}")
 
 
-def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> str:
-    """The same for the run's description in the MLflow UI."""
+def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), side_by_side: str = "") -> str:
+    """The same for a file, and for the run's description in the MLflow UI, there with a link to its compare page."""
     parts = []
     if rows:
         cells = [_cells(row) for row in rows]
         keys = _shown(cells)
         head = f"| {' | '.join(COLUMNS[key] for key in keys)} |\n|{'---|' * len(keys)}"
         body = [f"| {' | '.join(line[key].replace('|', chr(92) + '|') for key in keys)} |" for line in cells]
-        parts += [f"**{verdict_line(rows)}**", "\n".join([head, *body]), CAUTION]
+        link = f"[The best {min(len(rows), COMPARED)} side by side]({side_by_side})" if side_by_side else ""
+        parts += [f"**{verdict_line(rows)}**", *filter(None, [link]), "\n".join([head, *body]), CAUTION]
     if failed:
         parts.append("\n".join(["Failed:", "", *(f"- {name}: {message}" for name, message in failed)]))
     return "\n\n".join(parts) + "\n"
+
+
+def in_words(row: Row, variants: int) -> str:
+    """A job's place in its sweep, for its description."""
+    cells = _cells(row)
+    against = "the best" if row.rank == 1 else cells["behind"].replace("] ", "] points against the best: ")
+    jobs = f", the mean of {cells['jobs']} jobs" if len(row.results) > 1 else ""
+    return f"Place {row.rank} of {variants}: {cells['accuracy']} % right{jobs}; {against}."
 
 
 def table_of(rows: Sequence[Row]) -> "pd.DataFrame":

@@ -134,7 +134,7 @@ def texts_of(path: Path, settings: PromptSettings) -> list[str]:
 
 
 def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
-    """The curve as metrics by step, the model's names as tags, the record, the picture and the files' hashes."""
+    """The model's names as tags, the record, the picture and the files' hashes."""
     run.tags(
         {
             "model": record.model,
@@ -145,14 +145,18 @@ def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, re
             "training_sha256": record.training_sha256,
         }
     )
-    run.series(finetuned.curve, "step")
-    run.series(finetuned.epoch_ends, "step")
-    run.metrics({"trained_tokens": record.trained_tokens})
     run.params({"resolved": record.hyperparameters})
     run.text(record.model + "\n", "model_id.txt")
     run.json({"training": record.training_sha256, "validation": record.validation_sha256}, "chat_files_sha256.json")
     for path in (models / RECORD, reports / CURVE, reports / PICTURE):
         run.artifact(path)
+
+
+def log_curve(run: Run, record: ModelRecord, finetuned: Finetuned) -> None:
+    """Metrics by step. Of a run with other metrics last: MLflow's compare page plots the one that was logged first."""
+    run.series(finetuned.curve, "step")
+    run.series(finetuned.epoch_ends, "step")
+    run.metrics({"trained_tokens": record.trained_tokens})
 
 
 def _hyperparameters(finetuned: Finetuned) -> dict[str, Any]:

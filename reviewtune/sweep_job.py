@@ -241,6 +241,7 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
     result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
     evaluation.write(result, arm)
     evaluation.log(run, result, arm)
+    record.log_curve(run, made, finetuned)
     run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
     return float(result.metrics["accuracy"]["value"])
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reviewtune import ranking_view
+from reviewtune import ranking_view, ui_views
 from reviewtune.config import Config, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
@@ -136,7 +136,9 @@ def _annotate(
     """The runs' names, descriptions and numbers, so that the UI's list and its compare page say who won."""
     for path in sorted(folder.iterdir()):
         run.artifact(path)
-    run.tags({"mlflow.note.content": to_markdown(rows, failed)})
+    best_runs = [result.run_id for row in rows[: ranking_view.COMPARED] for result in row.results[:1]]
+    link = ui_views.compare_link(ui_views.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
+    run.tags({"mlflow.note.content": to_markdown(rows, failed, link)})
     if not rows:
         return
     run.table(ranking_view.table_of(rows), "ranked.json")
@@ -150,11 +152,12 @@ def _annotate(
     run.tags({**won, "best_model": best.results[0].model})
     for row in rows:
         for result in row.results:
-            _place(stored_run(tracking, result.run_id), row, result)
+            _place(stored_run(tracking, result.run_id), row, result, len(rows))
 
 
-def _place(run: Run, row: Row, result: Result) -> None:
+def _place(run: Run, row: Row, result: Result, variants: int) -> None:
     run.rename(run_name(row, result.variant))
-    run.tags({"rank": row.rank, "verdict": row.verdict or ("best" if row.rank == 1 else None)})
+    said = {"verdict": row.verdict or ("best" if row.rank == 1 else None)}
+    run.tags({"rank": row.rank, **said, "mlflow.note.content": ranking_view.in_words(row, variants)})
     behind: dict[str, Any] = {"behind_best": row.behind.value if row.behind else 0.0 if row.rank == 1 else None}
     run.metrics({"rank": row.rank, **behind, "mean_accuracy": row.accuracy.value, "seed_spread": row.spread})

@@ -257,6 +257,16 @@ def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> l
     return list(known)
 
 
+def tag_experiment(settings: "Tracking", tags: Mapping[str, str]) -> str:
+    """Give the experiment those tags that it has not yet; returns its id."""
+    store = mlruns.open_store(settings)
+    known = store.get_experiment(store.experiment).tags
+    for key, value in tags.items():
+        if key not in known:
+            store.set_experiment_tag(store.experiment, key, value)
+    return store.experiment
+
+
 def ui_command(settings: "Tracking", port: int = 5000) -> list[str]:
     """The command that shows the project's own store at http://127.0.0.1:PORT; it prepares the store first."""
     if settings.uri:

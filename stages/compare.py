@@ -19,7 +19,9 @@ def main() -> None:
     arms = [load_arm(folder) for folder in folders]
     made = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
     runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
-    log_pass(config.tracking, made.test_sha256, runs, write(made, REPORTS))
+    written = write(made, REPORTS)
+    description = (REPORTS / "comparison.md").read_text(encoding="utf-8")
+    log_pass(config.tracking, made.test_sha256, runs, written, description)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def main() -> None:
         record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
         record.write_run(finetuned, MODELS, run.id)
         record.log(run, made, finetuned, models=MODELS, reports=REPORTS)
+        record.log_curve(run, made, finetuned)
 
 
 if __name__ == "__main__":

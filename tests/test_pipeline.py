@@ -96,6 +96,7 @@ class TestRepro:
         (comparison,) = clone.runs("tags.kind = 'comparison'")
         together = clone.runs(f"tags.passes LIKE '%{comparison.info.run_id[:12]}%'")
         assert len(together) == len(ARMS) + 2
+        assert comparison.data.tags["mlflow.note.content"].startswith("# Comparison")
 
     def test_again_and_nothing_runs(self, clone: Clone) -> None:
         assert clone.repro() == []

@@ -1,5 +1,6 @@
 """A sweep's runs in a real store, without the training: what is written at its end, and what a second command finds."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune import sweep_job, tracking
+from reviewtune import sweep_job, tracking, ui_views
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.sweep_job import Job, Sweep, run_job
 from reviewtune.sweeping import check_all, parent_run
@@ -78,8 +79,27 @@ def test_names_numbers_and_description_say_who_won(place: Path, work: list[str],
     assert (best.data.metrics["behind_best"], other.data.metrics["behind_best"]) == (0, pytest.approx(-0.2))
     (parent,) = runs("sweep")
     assert "| 1 | prompt=short |" in parent.data.tags["mlflow.note.content"]
+    assert other.data.tags["mlflow.note.content"].startswith("Place 2 of 2: 60.0 [50.0, 70.0] % right; −20.0 [")
     assert parent.data.tags["best_run"] == best.info.run_id
     assert best.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> None:
+    """Saved views with the columns that matter, links that open on trainings, the best first on the compare page."""
+    sweep()
+    (parent,) = runs("sweep")
+    best, other = runs("job")
+    order = f"%22{best.info.run_id}%22%2C%20%22{other.info.run_id}%22"
+    link = f"#/compare-runs?runs=%5B{order}%5D&experiments=%5B%221%22%5D&workflowType=machine_learning"
+    assert f"[The best 2 side by side]({link})" in parent.data.tags["mlflow.note.content"]
+    experiment = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_experiment("1")
+    view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
+    assert "metrics.`accuracy`" in json.loads(view["state"])["selectedColumns"]
+    assert ui_views.links(config.tracking) == {
+        "Results, best first": "#/experiments/1/runs?viewStateShareKey=results&workflowType=machine_learning",
+        "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
+        "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",
+    }
 
 
 def test_again_it_finds_everything_done(place: Path, work: list[str], capsys: Any) -> None:

@@ -93,6 +93,7 @@ def test_the_table_says_mean_spread_and_who_won(place: Place, interrupted: set[s
     for child in place.runs("job"):
         assert {"rank", "behind_best", "accuracy", "mean_accuracy"} <= set(child.data.metrics)
         assert {"n_epochs", "seed"} <= set(child.data.params)
+        assert next(iter(child.data.metrics)) == "accuracy"  # what MLflow's compare page plots
     (folder,) = (place.folder / "reports" / "sweeps").iterdir()
     assert {path.name for path in folder.iterdir()} == {
         "ranked.md", "ranked.csv", "epochs.png", "accuracy_against_cost.png"
