@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params docs check test test-services test-scale
+.PHONY: help setup repro ui sweep params docs screenshots check test test-services test-scale
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
@@ -45,6 +45,9 @@ params: setup  ## conf/ -> params.yaml, after every change of conf/
 
 docs: setup  ## docs/commands.md and docs/configuration.md, after every change of a command or a setting
 	@python docs/reference.py
+
+screenshots: setup  ## docs/images/ of the MLflow UI and of a data report, of a real small sweep; needs chromium
+	@python docs/screenshots.py
 
 check: setup  ## lint, types, import directions, configuration in step
 	ruff check .
