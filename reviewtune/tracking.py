@@ -20,7 +20,8 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -31,6 +32,7 @@ from reviewtune.errors import TrackingError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import DatasetInput, Metric, Param, RunTag
     from mlflow.entities import Run as StoredRun
 
     from reviewtune.config import Tracking
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
 Kind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
 Item = TypeVar("Item")
 
-METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100  # MLflow's limits, as the four below
-KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 250, 6000, 8000, 36
+METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow's limits: 1000 together, of params and of tags 100 each
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 250, 6000, 8000, 36  # MLflow's too
+RACE = re.compile(r"unique constraint", re.IGNORECASE)  # SQLite's words and PostgreSQL's
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,48 @@ class RunRecord:
     ended: float | None = None
 
 
+@dataclass
+class _Batch:
+    """What waits to be written, as MLflow's entities."""
+
+    params: list["Param"] = field(default_factory=list)
+    metrics: list["Metric"] = field(default_factory=list)
+    tags: dict[str, "RunTag"] = field(default_factory=dict)
+    datasets: list["DatasetInput"] = field(default_factory=list)
+
+
 class Run:
-    """An open run. Every method writes at once and raises TrackingError when the store refuses."""
+    """An open run. Every method writes at once, unless inside `together`; a store that refuses is a TrackingError."""
 
     def __init__(self, store: mlruns.Store, run: "StoredRun") -> None:
         self.id: str = run.info.run_id
         self._store = store
         self._started: int = run.info.start_time
+        self._tables: list[dict[str, str]] = json.loads(run.data.tags.get("mlflow.loggedArtifacts", "[]"))
+        self._batch: _Batch | None = None  # inside `together`
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is noted meanwhile, files aside, is written in one go at its end: round trips are most of the work."""
+        if self._batch is not None:
+            yield
+            return
+        self._batch = batch = _Batch()
+        try:
+            yield
+        except BaseException:
+            self._batch = None
+            with suppress(TrackingError):  # the failure itself matters more
+                self._write(batch)
+            raise
+        self._batch = None
+        self._write(batch)
 
     def params(self, mapping: Mapping[str, Any]) -> None:
         """Settings; nested mappings become dotted keys, and a value beyond 6000 characters its start and its hash."""
         from mlflow.entities import Param
 
-        params = [Param(_key(key), _shortened(_text(value))) for key, value in _flat(mapping)]
-        for batch in _batches(params, PARAMS_A_BATCH):
-            self._store.log_batch(self.id, params=batch)
+        self._note(_Batch(params=[Param(_key(key), _shortened(_text(value))) for key, value in _flat(mapping)]))
 
     def metrics(self, mapping: Mapping[str, Any], step: int | None = None) -> None:
         """Numbers; nested mappings become dotted keys, None and NaN are left out, and text is a TypeError."""
@@ -77,9 +107,9 @@ class Run:
 
         now = int(time.time() * 1000)
         numbers = [(_key(key), _number(key, value)) for key, value in _flat(mapping) if value is not None]
-        metrics = [Metric(key, value, now, step or 0) for key, value in numbers if not math.isnan(value)]
-        for batch in _batches(metrics, METRICS_A_BATCH):
-            self._store.log_batch(self.id, metrics=batch)
+        self._note(
+            _Batch(metrics=[Metric(key, value, now, step or 0) for key, value in numbers if not math.isnan(value)])
+        )
 
     def series(self, table: "pd.DataFrame", step_column: str) -> None:
         """Each other column as one curve over `step_column`; empty cells are left out.
@@ -90,17 +120,17 @@ class Run:
 
         points = table.melt(id_vars=step_column).dropna()
         rows = zip(points["variable"], points["value"], points[step_column], strict=True)
-        metrics = [Metric(_key(str(key)), _number(key, value), self._started, int(step)) for key, value, step in rows]
-        for batch in _batches(metrics, METRICS_A_BATCH):
-            self._store.log_batch(self.id, metrics=batch)
+        self._note(
+            _Batch(
+                metrics=[
+                    Metric(_key(str(key)), _number(key, value), self._started, int(step)) for key, value, step in rows
+                ]
+            )
+        )
 
     def tags(self, mapping: Mapping[str, object]) -> None:
         """Text to search by; None is left out."""
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(_key(key), str(value)[:TAG_LENGTH]) for key, value in mapping.items() if value is not None]
-        for batch in _batches(tags, PARAMS_A_BATCH):
-            self._store.log_batch(self.id, tags=batch)
+        self._note(_Batch(tags=_tags(mapping)))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """A copy of the file."""
@@ -120,9 +150,9 @@ class Run:
         MLflow's own log_table appends when a continued run writes again; this replaces.
         """
         self.text(str(frame.to_json(orient="split", index=False, date_format="iso", force_ascii=False)), name)
-        known = json.loads(self._store.get_run(self.id).data.tags.get("mlflow.loggedArtifacts", "[]"))
         entry = {"path": name, "type": "table"}
-        self.tags({"mlflow.loggedArtifacts": json.dumps([*(old for old in known if old != entry), entry])})
+        self._tables = [*(old for old in self._tables if old != entry), entry]
+        self.tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
     def dataset(self, frame: "pd.DataFrame", *, name: str, digest: str, context: str) -> None:
         """The data that the run used for `context`, such as "training"; digest is the start of the file's sha256."""
@@ -132,8 +162,7 @@ class Run:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on integer columns, meant for model signatures
             data = mlflow.data.from_pandas(frame, name=name, digest=digest[:DIGEST_LENGTH])._to_mlflow_entity()
-        tag = InputTag("mlflow.data.context", context)
-        self._store.log_inputs(self.id, [DatasetInput(data, [tag])])
+        self._note(_Batch(datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])]))
 
     def rename(self, name: str) -> None:
         """Another name in the UI."""
@@ -142,6 +171,36 @@ class Run:
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the run; `open_run` does it."""
         self._store.set_terminated(self.id, status)
+
+    def _note(self, more: _Batch) -> None:
+        if self._batch is None:
+            self._write(more)
+            return
+        self._batch.params += more.params
+        self._batch.metrics += more.metrics
+        self._batch.tags |= more.tags
+        self._batch.datasets += more.datasets
+
+    def _write(self, batch: _Batch) -> None:
+        parts = (
+            _batches(batch.metrics, METRICS_A_BATCH),
+            _batches(batch.params, PARAMS_A_BATCH),
+            _batches(list(batch.tags.values()), PARAMS_A_BATCH),
+        )
+        for metrics, params, tags in zip_longest(*parts, fillvalue=()):
+            self._store.log_batch(self.id, metrics=metrics, params=params, tags=tags)
+        if batch.datasets:
+            self._log_inputs(batch.datasets)
+
+    def _log_inputs(self, datasets: list["DatasetInput"]) -> None:
+        """Of two runs that name a new data set at the same moment MLflow refuses one; by then the other's is there."""
+        for lost in range(len(datasets) + 1):  # each may be new, and be named first by yet another run
+            try:
+                self._store.log_inputs(self.id, datasets)
+                return
+            except TrackingError as error:
+                if lost == len(datasets) or not RACE.search(str(error)):
+                    raise
 
 
 @contextmanager
@@ -163,8 +222,12 @@ def open_run(
     """
     store = mlruns.open_store(settings)
     run = _earlier(store, run_key, reopen) if run_key else None
-    run = run or Run(store, store.create_run(store.experiment, run_name=name))
-    run.tags({**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags})
+    known = {**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags}
+    if run:
+        run.tags(known)
+    else:
+        named = {tag.key: tag.value for tag in _tags(known).values()}
+        run = Run(store, store.create_run(store.experiment, run_name=name, tags=named))
     try:
         yield run
     except KeyboardInterrupt:
@@ -354,6 +417,13 @@ def _record(run: "StoredRun") -> RunRecord:
     ended = run.info.end_time / 1000 if run.info.end_time else None
     data = run.data
     return RunRecord(run.info.run_id, run.info.run_name, run.info.status, data.params, data.metrics, data.tags, ended)
+
+
+def _tags(mapping: Mapping[str, object]) -> dict[str, "RunTag"]:
+    from mlflow.entities import RunTag
+
+    named = {_key(key): str(value)[:TAG_LENGTH] for key, value in mapping.items() if value is not None}
+    return {key: RunTag(key, value) for key, value in named.items()}
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

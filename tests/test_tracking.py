@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,55 @@ def test_a_killed_run_is_continued(project: Path) -> None:
     assert [point.value for point in stored().get_metric_history(run.id, "loss")] == [2.0, 1.0, 0.5]
     with open_run(run_key=key) as third:
         assert third.id not in (run.id, other.id)  # a finished run is not continued
+
+
+def test_what_is_noted_together_is_written_at_the_end_at_once(project: Path) -> None:
+    with open_run() as run:
+        with run.together():
+            run.params({f"p{number}": number for number in range(250)})
+            with run.together():
+                run.metrics({"accuracy": 0.5})
+                run.series(pd.DataFrame({"step": range(2000), "loss": 1.0}), "step")
+            run.tags({"arm": "zero_shot"})
+            run.dataset(pd.DataFrame({"n": [1]}), name="test", digest="d", context="testing")
+            before = stored().get_run(run.id)
+        run.metrics({"f1": 0.5})
+        after = stored().get_run(run.id)
+    assert (before.data.params, before.data.metrics, before.inputs.dataset_inputs) == ({}, {}, [])
+    assert after.data.params == {f"p{number}": str(number) for number in range(250)}
+    assert after.data.metrics == {"accuracy": 0.5, "loss": 1.0, "f1": 0.5}
+    assert after.data.tags["arm"] == "zero_shot"
+    assert len(stored().get_metric_history(run.id, "loss")) == 2000
+    assert len(after.inputs.dataset_inputs) == 1
+
+
+def test_what_was_noted_before_a_failure_is_kept(project: Path) -> None:
+    with suppress(TypeError), open_run() as run, run.together():
+        run.metrics({"accuracy": 0.5})
+        run.metrics({"f1": "no number"})
+    back = stored().get_run(run.id)
+    assert (back.info.status, back.data.metrics) == ("FAILED", {"accuracy": 0.5})
+
+
+def name_new_datasets(barrier: Any, names: list[str]) -> None:
+    with open_run() as run:
+        for start in range(0, len(names), 2):
+            barrier.wait(60)
+            with run.together():
+                for name in names[start : start + 2]:
+                    run.dataset(pd.DataFrame({"n": [1]}), name=name, digest="d", context="testing")
+
+
+def test_runs_that_name_the_same_new_data_set_at_the_same_moment(project: Path) -> None:
+    names, barrier = [str(number) for number in range(20)], FORK.Barrier(4)
+    children = [FORK.Process(target=name_new_datasets, args=(barrier, names)) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0, 0]
+    runs = [run for run in stored().search_runs(["1"]) if run.inputs.dataset_inputs]
+    assert [sorted(one.dataset.name for one in run.inputs.dataset_inputs) for run in runs] == [sorted(names)] * 4
 
 
 def test_another_value_for_a_param_is_refused_in_one_line(project: Path) -> None:
