@@ -2,9 +2,12 @@
 
 import hashlib
 import importlib.metadata
+import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -12,7 +15,7 @@ import yaml
 from reviewtune.config import Config, Tracking, project_root
 from reviewtune.dataset import read_reviews, sha256
 from reviewtune.files import read_json
-from reviewtune.tracking import Run, add_to_pass, open_run
+from reviewtune.tracking import Run, add_to_pass, open_run, workspace
 
 SPLITS = Path("data/splits")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
@@ -32,15 +35,35 @@ def describe_run(
 
     `sections` are dotted paths such as "training" or "arms.few_shot"; `inputs` says what each split is used for.
     """
-    run.params({section: _settings(config, section) for section in sections})
-    run.text(params.read_text(encoding="utf-8"), "params.yaml")
     manifest = read_json(splits / "manifest.json")
-    hashes = {name: manifest["splits"][name]["sha256"] for name in (*inputs, "test")}
-    run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
-    run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
-    for name, use in inputs.items():
-        table = read_reviews(splits / f"{name}.csv")
-        run.dataset(table, name=f"{config.data.name}/{name}", digest=hashes[name], context=use)
+    hashes = _hashes(manifest, inputs)
+    with run.together():
+        run.params(_named(config, sections))
+        run.text(params.read_text(encoding="utf-8"), "params.yaml")
+        run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
+        run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
+        for name, use in inputs.items():
+            table = read_reviews(splits / f"{name}.csv")
+            run.dataset(table, name=f"{config.data.name}/{name}", digest=hashes[name], context=use)
+
+
+@contextmanager
+def evaluation_run(
+    config: Config,
+    arm: str,
+    *,
+    sections: Sequence[str],
+    inputs: Mapping[str, str],
+    tags: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[Run]:
+    """The described run of an arm. One that was killed is continued by the next of this workspace with equal settings
+    and splits: other settings cannot stand in one run, and a colleague's process is none that we could see alive."""
+    hashes = _hashes(read_json(SPLITS / "manifest.json"), inputs)
+    named = [arm, workspace(), _named(config, sections), hashes, dict(tags)]
+    run_key = f"evaluation:{hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}"
+    with open_run(config.tracking, name=arm, kind="evaluation", tags=tags, run_key=run_key) as run:
+        describe_run(run, config, sections=sections, inputs=inputs)
+        yield run
 
 
 def circumstances(root: Path) -> dict[str, str]:
@@ -74,6 +97,15 @@ def log_pass(
             run.artifact(path)
         add_to_pass(tracking, [*runs, run.id], run.id[:12])
     print(f"runs of this pass, in the MLflow UI (`make ui`): tags.passes LIKE '%{run.id[:12]}%'")
+
+
+def _hashes(manifest: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+    """Of these splits, and of the test split in any case."""
+    return {name: manifest["splits"][name]["sha256"] for name in (*inputs, "test")}
+
+
+def _named(config: Config, sections: Sequence[str]) -> dict[str, Any]:
+    return {section: _settings(config, section) for section in sections}
 
 
 def _settings(config: Config, section: str) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_checkpoint
 from reviewtune.config import CHECKPOINT, load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.lineage import describe_run
+from reviewtune.lineage import evaluation_run
 from reviewtune.record import read_record
 from reviewtune.stage import run_stage
-from reviewtune.tracking import open_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SPLITS, CHAT = Path("data/splits"), Path("data/chat")
@@ -22,8 +21,7 @@ def main(epoch: int) -> None:
     config, record = load_params(), read_record(Path("models/finetuned.json"))
     name, test = f"{CHECKPOINT}{epoch}", read_reviews(SPLITS / "test.csv")
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256, "epoch": str(epoch)}
-    with open_run(config.tracking, name=name, kind="evaluation", tags=tags) as run:
-        describe_run(run, config, sections=SECTIONS, inputs={"test": "evaluation"})
+    with evaluation_run(config, name, sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         result = evaluate_checkpoint(epoch, record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
         folder = Path("reports/arms") / name
         evaluation.write(result, folder)

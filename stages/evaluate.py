@@ -6,10 +6,9 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.config import load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.lineage import describe_run
+from reviewtune.lineage import evaluation_run
 from reviewtune.record import read_record
 from reviewtune.stage import run_stage
-from reviewtune.tracking import open_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SPLITS, CHAT, FOLDER = Path("data/splits"), Path("data/chat"), Path("reports/arms/finetuned")
@@ -20,8 +19,7 @@ def main() -> None:
     config, record = load_params(), read_record(Path("models/finetuned.json"))
     test = read_reviews(SPLITS / "test.csv")
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256}
-    with open_run(config.tracking, name="finetuned", kind="evaluation", tags=tags) as run:
-        describe_run(run, config, sections=SECTIONS, inputs={"test": "evaluation"})
+    with evaluation_run(config, "finetuned", sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         manifest = SPLITS / "manifest.json"
         result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=manifest, hostile=HOSTILE)
         evaluation.write(result, FOLDER)
