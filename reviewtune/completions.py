@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import openai
 
-from reviewtune.client import asynchronous
+from reviewtune.client import asynchronous, certificates
 from reviewtune.config import Provider
 
 OWN = ("content-length", "idempotency-key")  # headers that belong to one request
@@ -58,7 +58,7 @@ class Completions:
 @asynccontextmanager
 async def completions(client: openai.OpenAI, provider: Provider) -> AsyncIterator[Completions]:
     """aiohttp carries the requests: it spends half the CPU time of the openai client's own transport on each."""
-    http = openai.DefaultAioHttpClient()
+    http = openai.DefaultAioHttpClient(verify=certificates())
     async with asynchronous(client, provider, http) as asking:
         yield Completions(asking, http)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
 
+CONFUSION = "confusion_matrix.png"
 CONFIDENCE_DIGITS = 4
 CALIBRATION_RESAMPLES = 500
 SLICES = ("language", "length")  # beside the columns of conf/data
@@ -97,6 +98,10 @@ class Subject:
         return Request(self.model, schema, self.temperature, self.max_tokens, self.seed, scored, top)
 
     @property
+    def title(self) -> str:
+        return f"{self.arm}: {self.model}"
+
+    @property
     def priced(self) -> Literal["base", "finetuned"]:
         return "finetuned" if self.kind in ("finetuned", "checkpoint") else "base"
 
@@ -155,13 +160,17 @@ def evaluate_linear(
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """metrics.json, predictions.csv, per_label.csv and confusion_matrix.png; run.json comes with the run's id."""
+    """The tables and confusion_matrix.png; run.json comes with the run's id."""
+    write_tables(evaluation, folder)
+    (folder / CONFUSION).write_bytes(figures.confusion_matrix(evaluation.scores, evaluation.subject.title))
+
+
+def write_tables(evaluation: Evaluation, folder: Path) -> None:
+    """metrics.json, predictions.csv and per_label.csv."""
     write_json(evaluation.metrics, folder / "metrics.json")
     labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
     labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
-    title = f"{evaluation.subject.arm}: {evaluation.subject.model}"
-    (folder / "confusion_matrix.png").write_bytes(figures.confusion_matrix(evaluation.scores, title))
 
 
 def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
@@ -173,6 +182,14 @@ def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
 
 def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
     """Metrics, tags, the predictions as a table and every file of the arm's folder."""
+    with run.together():
+        _note(run, evaluation)
+    for path in sorted(folder.iterdir()):
+        if not path.name.endswith("run.json"):
+            run.artifact(path)
+
+
+def _note(run: Run, evaluation: Evaluation) -> None:
     metrics, subject = evaluation.metrics, evaluation.subject
     run.tags({"arm": subject.arm, "arm_kind": subject.kind, "model": subject.model, **_prompt_tags(subject)})
     numbers = {"accuracy": metrics["accuracy"]["value"]}  # first: MLflow's compare page plots what was logged first
@@ -185,9 +202,6 @@ def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
     run.metrics({name: value for name, value in everything.items() if isinstance(value, int | float)})
     run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
     run.table(evaluation.predictions, "predictions.json")
-    for path in sorted(folder.iterdir()):
-        if not path.name.endswith("run.json"):
-            run.artifact(path)
 
 
 def decide(rows: pd.DataFrame, scores: LabelScores, *, corrected: bool) -> pd.DataFrame:

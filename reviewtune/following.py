@@ -18,7 +18,7 @@ from reviewtune.progress import Step, progress_bar
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
-POLL_SECONDS = (0.2, 3.0)  # from, to: short jobs feel quick, long ones are not pestered
+POLL_SECONDS = (0.15, 3.0)  # from, to: a twentieth of the time that it has taken so far
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 EVENTS_A_PAGE = 100
 
@@ -124,13 +124,12 @@ def follow(client: openai.OpenAI, job: FineTuningJob, *, title: str = "fine-tuni
 
 def looks(client: openai.OpenAI, following: Following) -> Iterator[list[FineTuningJobEvent]]:
     """News of a job, look by look, until it has ended."""
-    pause, longest = POLL_SECONDS
+    (shortest, longest), began = POLL_SECONDS, time.monotonic()
     while True:
         yield following.look(client)
         if following.ended:
             return
-        time.sleep(pause)
-        pause = min(pause * 1.1, longest)
+        time.sleep(min(max(shortest, (time.monotonic() - began) / 20), longest))
 
 
 def curve(client: openai.OpenAI, job: FineTuningJob) -> pd.DataFrame:

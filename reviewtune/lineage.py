@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -66,7 +67,8 @@ def evaluation_run(
         yield run
 
 
-def circumstances(root: Path) -> dict[str, str]:
+@cache
+def circumstances(root: Path) -> Mapping[str, str]:
     """What else a result depends on: the stages' code in `root`, the packages and the machine of this process."""
     found = {name: _installed(name) for name in PACKAGES}
     return {
@@ -76,8 +78,10 @@ def circumstances(root: Path) -> dict[str, str]:
     }
 
 
-def code_sha256(root: Path, stages: Sequence[str] = STAGES) -> str:
-    """Hash of the source files of these stages: those whose change makes DVC run them again."""
+@cache
+def code_sha256(root: Path, stages: tuple[str, ...] = STAGES) -> str:
+    """Hash of the source files of these stages: those whose change makes DVC run them again. Read once a process, which
+    runs the code that it started with; `root` is absolute."""
     pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     files = sorted({dep for stage in stages for dep in pipeline[stage]["deps"] if dep.endswith(".py")})
     return hashlib.sha256("".join(f"{file} {sha256(root / file)}\n" for file in files).encode()).hexdigest()
@@ -118,7 +122,7 @@ def _settings(config: Config, section: str) -> dict[str, Any]:
 
 def _here() -> Path:
     """The folder whose code runs: under `dvc exp run --temp` not the project's own."""
-    return Path() if Path("dvc.yaml").exists() else project_root()
+    return Path.cwd() if Path("dvc.yaml").exists() else project_root()
 
 
 def _installed(package: str) -> str:

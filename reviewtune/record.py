@@ -77,13 +77,16 @@ def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256
 
 
 def write_record(record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
-    """finetuned.json and the loss curve as CSV and PNG."""
+    """finetuned.json and the loss curve as CSV."""
     write_json(asdict(record), models / RECORD)
     reports.mkdir(parents=True, exist_ok=True)
-    table = _with_full(finetuned)
-    table.to_csv(reports / CURVE, index=False, lineterminator="\n")
-    chosen = int(table["step"].max()) if len(table) else None
-    (reports / PICTURE).write_bytes(training_curve(table, chosen_step=chosen))
+    _with_full(finetuned).to_csv(reports / CURVE, index=False, lineterminator="\n")
+
+
+def picture_of(curve: Path) -> bytes:
+    """The loss curve that `write_record` wrote, as PNG; the last step's model is the one that was chosen."""
+    table = pd.read_csv(curve, float_precision="round_trip")
+    return training_curve(table, chosen_step=int(table["step"].max()) if len(table) else None)
 
 
 def write_run(finetuned: Finetuned, models: Path, run_id: str) -> None:
@@ -133,8 +136,17 @@ def texts_of(path: Path, settings: PromptSettings) -> list[str]:
     return [user.removeprefix(before).removesuffix(after) for user in users]
 
 
-def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
-    """The model's names as tags, the record, the picture and the files' hashes."""
+def log(run: Run, record: ModelRecord, *, models: Path, reports: Path) -> None:
+    """The model's names as tags, the record, the curve's files and the files' hashes."""
+    with run.together():
+        _note(run, record)
+    run.text(record.model + "\n", "model_id.txt")
+    run.json({"training": record.training_sha256, "validation": record.validation_sha256}, "chat_files_sha256.json")
+    for path in (models / RECORD, reports / CURVE):
+        run.artifact(path)
+
+
+def _note(run: Run, record: ModelRecord) -> None:
     run.tags(
         {
             "model": record.model,
@@ -146,10 +158,6 @@ def log(run: Run, record: ModelRecord, finetuned: Finetuned, *, models: Path, re
         }
     )
     run.params({"resolved": record.hyperparameters})
-    run.text(record.model + "\n", "model_id.txt")
-    run.json({"training": record.training_sha256, "validation": record.validation_sha256}, "chat_files_sha256.json")
-    for path in (models / RECORD, reports / CURVE, reports / PICTURE):
-        run.artifact(path)
 
 
 def log_curve(run: Run, record: ModelRecord, finetuned: Finetuned) -> None:

@@ -225,7 +225,7 @@ def _scores(
 
 def _reasons(run: RunRecord, tree: Path) -> list[str]:
     """What the run names and what is here now, from the data downwards; only what differs."""
-    now: dict[str, Any] = circumstances(tree)
+    now: dict[str, Any] = {**circumstances(tree)}
     with suppress(FileNotFoundError):
         manifest = read_json(tree / "data" / "splits" / "manifest.json")
         now["data_sha256"] = manifest["data_sha256"]

@@ -1,6 +1,7 @@
 """Train, validation and test: stratified, near-duplicates on one side, the test split unmoved by the rest."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,12 +36,7 @@ class Pair(NamedTuple):
 
 def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
     """Pairs whose texts are near-duplicates: `METHOD` at least `threshold`; most alike first."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    # Hashed counts, no idf: how alike two texts are must not depend on which others are compared in the same call.
-    vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
-    one = vectorizer.transform(left)
-    other = (one if right is left else vectorizer.transform(right)).T.tocsr()
+    one, other = _counts(tuple(left)), _counts(tuple(right)).T.tocsr()
     # In slices: nearly every pair shares some 3-gram, so the whole product of 20,000 texts would not fit the memory.
     found = [_close(one[start : start + SLICE] @ other, start, threshold) for start in range(0, len(left), SLICE)]
     if not found:
@@ -48,6 +44,16 @@ def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((columns, rows, -values))
     return [Pair(int(rows[i]), int(columns[i]), float(values[i])) for i in order]
+
+
+@lru_cache(maxsize=3)  # the three splits, which every job of a sweep compares
+def _counts(texts: tuple[str, ...]) -> "csr_matrix":
+    """[texts, hashed grams]. No idf: how alike two texts are must not depend on which others are compared with them."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
+    counts: csr_matrix = vectorizer.transform(texts)
+    return counts
 
 
 def _close(similarity: "csr_matrix", start: int, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -57,9 +57,11 @@ class GuardSweep(Callback):
                 target = launcher.pop("_target_")
                 if target == cluster.PLUGIN:
                     print(cluster.start(launcher, [job.config for job in jobs]), flush=True)
-                self._open.enter_context(parent_run(plan.title, plan.varied, jobs, planned, plan.space))
+                elsewhere = target.startswith(ELSEWHERE)
+                parent = parent_run(plan.title, plan.varied, jobs, planned, plan.space, watched=elsewhere)
+                self._open.enter_context(parent)
                 sweep = Sweep.current()
-                if sweep and target.startswith(ELSEWHERE):
+                if sweep and elsewhere:
                     self._open.enter_context(watched(jobs[0].config.tracking, sweep))
                 atexit.register(self._interrupted)
             except ReviewtuneError:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,13 +24,14 @@ from reviewtune import evaluation, record
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.budget import SWEEP as BUDGET_OF
 from reviewtune.chat import check, lines_of, write_lines
-from reviewtune.client import connect
+from reviewtune.client import certificates, connect
 from reviewtune.config import Config, Tracking, from_hydra, project_root
 from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.files import write_text
 from reviewtune.finetuning import Order, finetune
-from reviewtune.lineage import code_sha256, describe_run
+from reviewtune.lineage import circumstances, code_sha256, describe_run
+from reviewtune.program import rare_collections
 from reviewtune.prompts import Prompt
 from reviewtune.splits import split, write_splits
 from reviewtune.tracking import Run, RunRecord, find_runs, open_run
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
+IMPORTED_LATE = (  # by what a job calls; git by MLflow, to describe data
+    "aiohttp", "git", "openai.resources.files", "openai.resources.fine_tuning.fine_tuning", "reviewtune.inference",
+    "scipy.stats", "sklearn.feature_extraction.text", "sklearn.metrics",
+)  # fmt: skip
+CHECKED = "checked"  # stands beside chat files that hold to the rules
 SWEEP = "REVIEWTUNE_SWEEP"  # environment variable: how a job finds its sweep, whichever process runs it
 ENVIRONMENT = (SWEEP, BUDGET_OF)  # what `Sweep.announce` sets
 
@@ -52,6 +59,7 @@ class Sweep:
     jobs: int
     started: float  # seconds since the epoch, of this command
     done_before: int  # jobs that an earlier command had finished
+    watched: bool = False  # the command itself tells how far they are
 
     def announce(self) -> None:
         """For every job that this process or a child of it runs."""
@@ -131,21 +139,30 @@ def label_of(variant: Mapping[str, str]) -> str:
 
 def prepare_job(job: Job) -> Order:
     """The stages prepare, split and format: everything that can be checked before anything is paid."""
-    config, splits = job.config, job.splits
-    with alone(splits):  # jobs that run at the same time share it
-        if not (splits / "manifest.json").exists():
-            source = splits / "labeled.csv"
-            write_reviews(prepare(project_root() / config.data.path, config.data).reviews, source)
-            parts = split(read_reviews(source), config.split, train_size=config.data.train_size)
-            write_splits(parts, splits, source=source, settings=config.split)
-    prompt = Prompt(config.prompt, config.data.labels)
-    for name, part in {"training": "train", "validation": "valid"}.items():
-        path = _chat(job) / f"{name}_data.jsonl"
-        write_lines(path, lines_of(read_reviews(splits / f"{part}.csv"), prompt))
-        check(path, prompt)
+    config = job.config
+    with alone(job.splits):  # jobs that run at the same time share it
+        if not (job.splits / "manifest.json").exists():
+            _write_splits(config, job.splits)
+        if not (_chat(job) / CHECKED).exists():
+            _write_chat(Prompt(config.prompt, config.data.labels), job.splits, _chat(job))
     training, validation = (_chat(job) / f"{name}_data.jsonl" for name in ("training", "validation"))
     prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
     return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
+
+
+def _write_splits(config: Config, folder: Path) -> None:
+    source = folder / "labeled.csv"
+    write_reviews(prepare(project_root() / config.data.path, config.data).reviews, source)
+    parts = split(read_reviews(source), config.split, train_size=config.data.train_size)
+    write_splits(parts, folder, source=source, settings=config.split)
+
+
+def _write_chat(prompt: Prompt, splits: Path, folder: Path) -> None:
+    for name, part in {"training": "train", "validation": "valid"}.items():
+        path = folder / f"{name}_data.jsonl"
+        write_lines(path, lines_of(read_reviews(splits / f"{part}.csv"), prompt))
+        check(path, prompt)
+    (folder / CHECKED).touch()
 
 
 def run_job(job: Job) -> float:
@@ -158,6 +175,17 @@ def run_job(job: Job) -> float:
         if sweep and (done := _finished(job, sweep)):
             return done.metrics["accuracy"]
         return _run(job, sweep)
+
+
+def get_ready(job: Job) -> None:
+    """In a process that is to run jobs: what it does once, at its first job else."""
+    with rare_collections():
+        for name in IMPORTED_LATE:
+            import_module(name)
+        circumstances(project_root())
+        find_runs(job.config.tracking, f"tags.job_key = '{job.key}'")
+        prepare_job(job)
+        certificates()
 
 
 def give_up(job: Job, error: JobError) -> float:
@@ -180,17 +208,16 @@ def alone(folder: Path) -> Iterator[None]:
 
 def _run(job: Job, sweep: Sweep | None) -> float:
     variant = job.variant(sweep.varied if sweep else ())
-    print(f"\njob {label_of(variant)}{_place(job, sweep)}", flush=True)
-    started = time.monotonic()
+    telling = sweep if sweep and not sweep.watched else None
+    print(f"\njob {label_of(variant)}{_place(job, telling)}", flush=True)
     try:
         with _child(job, variant, sweep) as run:
             accuracy = _fine_tune_and_evaluate(job, run, variant)
-            run.metrics({"job_seconds": time.monotonic() - started})
     except Exception as error:
         _say_failed(variant, error)
         accuracy = math.nan
-    if sweep:
-        print(_progress(job, sweep), flush=True)
+    if telling:
+        print(_progress(job, telling), flush=True)
     return accuracy
 
 
@@ -224,25 +251,29 @@ def _child(job: Job, variant: Mapping[str, str], sweep: Sweep | None) -> Abstrac
 
 
 def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> float:
-    config, folder, splits = job.config, job.folder, job.splits
+    config, folder, splits, started = job.config, job.folder, job.splits, time.monotonic()
     order = prepare_job(job)
     write_text(job.text, folder / "params.yaml")
     inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
-    run.params(variant)
-    describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
+    with run.together():
+        run.params(variant)
+        describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
     with connect(config.provider) as client:
         finetuned = finetune(client, order)
     made = record.record_of(
         finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
     )
     record.write_record(made, finetuned, models=folder, reports=folder)
-    record.log(run, made, finetuned, models=folder, reports=folder)
+    record.log(run, made, models=folder, reports=folder)
     test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
     result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
-    evaluation.write(result, arm)
-    evaluation.log(run, result, arm)
-    record.log_curve(run, made, finetuned)
-    run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
+    evaluation.write_tables(result, arm)
+    with run.together():
+        evaluation.log(run, result, arm)
+    with run.together():
+        record.log_curve(run, made, finetuned)
+        run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
+        run.metrics({"job_seconds": time.monotonic() - started})
     return float(result.metrics["accuracy"]["value"])
 
 
@@ -251,8 +282,8 @@ def _chat(job: Job) -> Path:
 
 
 def _finished(job: Job, sweep: Sweep) -> RunRecord | None:
-    runs = children_of(job.config.tracking, sweep)
-    return next((run for run in runs if run.tags.get("job_key") == job.key and run.status == "FINISHED"), None)
+    mine = f"tags.`mlflow.parentRunId` = '{sweep.run_id}' and tags.job_key = '{job.key}'"
+    return next((run for run in find_runs(job.config.tracking, mine) if run.status == "FINISHED"), None)
 
 
 def _place(job: Job, sweep: Sweep | None) -> str:

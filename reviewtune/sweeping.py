@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from reviewtune import ranking_view, ui_views
 from reviewtune.config import Config, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
+from reviewtune.job_pictures import draw_missing
 from reviewtune.ranking import Result, Row, rank
 from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_line
 from reviewtune.statistics import Interval
@@ -44,20 +46,29 @@ def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:
 
 def composed(overrides: Sequence[str]) -> Job:
     """The job of these overrides."""
+    return Job(*_composition(tuple(overrides)), tuple(overrides))
+
+
+@cache
+def _composition(overrides: tuple[str, ...]) -> tuple[Config, str]:
+    """Checked, and as text. Once a program: it takes 0.25 s, as much as all else in a short job."""
     from omegaconf import DictConfig, OmegaConf
 
     text = compose_text(overrides, project_root() / "conf")
     tree = OmegaConf.create(text)
     assert isinstance(tree, DictConfig)
-    return Job(from_hydra(tree), text, tuple(overrides))
+    return from_hydra(tree), text
 
 
 @contextmanager
-def parent_run(title: str, varied: Sequence[str], jobs: Sequence[Job], planned: int, space: str = "") -> Iterator[None]:
+def parent_run(
+    title: str, varied: Sequence[str], jobs: Sequence[Job], planned: int, space: str = "", *, watched: bool = False
+) -> Iterator[None]:
     """The run that holds a sweep together. At its end: the ranked table, pictures, names and numbers for the UI.
 
     `jobs` are those known beforehand (of a search one, for its settings), `planned` is how many there will be, `space`
-    what a search searches. The same ones again continue the sweep.
+    what a search searches; where jobs are `watched` they need not tell how far the sweep is. The same ones again
+    continue the sweep.
 
     Raises:
         JobError: at the end, where jobs failed; the others are done and kept.
@@ -69,7 +80,7 @@ def parent_run(title: str, varied: Sequence[str], jobs: Sequence[Job], planned: 
     tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned}
     with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key, reopen=True) as run:
         done = len([child for child in _children(config.tracking, run.id) if child.status == "FINISHED"])
-        Sweep(run.id, tuple(varied), planned, time.time(), done).announce()
+        Sweep(run.id, tuple(varied), planned, time.time(), done, watched).announce()
         if done:
             print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
         yield
@@ -85,6 +96,7 @@ def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> N
     ranking_view.show(rows, failed)
     print(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {run.id}")
     _annotate(run, config.tracking, rows, failed, folder)
+    draw_missing(config.tracking, [child for child in children if child.status == "FINISHED"])
     if failed:
         hint = "mend what they say, then run the same command again: it does only what is missing"
         raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")

@@ -32,7 +32,7 @@ from reviewtune.errors import TrackingError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
     from mlflow.entities import Run as StoredRun
 
     from reviewtune.config import Tracking
@@ -42,6 +42,7 @@ Item = TypeVar("Item")
 
 METRICS_A_BATCH, PARAMS_A_BATCH = 800, 100  # MLflow's limits: 1000 together, of params and of tags 100 each
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH, DIGEST_LENGTH = 250, 6000, 8000, 36  # MLflow's too
+_DATASETS: dict[tuple[str, str], "Dataset"] = {}  # by name and digest: to describe one, MLflow asks git each time
 RACE = re.compile(r"unique constraint", re.IGNORECASE)  # SQLite's words and PostgreSQL's
 
 
@@ -159,10 +160,12 @@ class Run:
         import mlflow
         from mlflow.entities import DatasetInput, InputTag
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice on integer columns, meant for model signatures
-            data = mlflow.data.from_pandas(frame, name=name, digest=digest[:DIGEST_LENGTH])._to_mlflow_entity()
-        self._note(_Batch(datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])]))
+        key = (name, digest[:DIGEST_LENGTH])
+        if key not in _DATASETS:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice on integer columns, meant for model signatures
+                _DATASETS[key] = mlflow.data.from_pandas(frame, name=name, digest=key[1])._to_mlflow_entity()
+        self._note(_Batch(datasets=[DatasetInput(_DATASETS[key], [InputTag("mlflow.data.context", context)])]))
 
     def rename(self, name: str) -> None:
         """Another name in the UI."""
@@ -279,6 +282,11 @@ def artifact_of(settings: "Tracking", run_id: str, name: str) -> Path:
         TrackingError: the run has no such artifact.
     """
     return Path(mlruns.open_store(settings).download_artifacts(run_id, name))
+
+
+def artifacts_of(settings: "Tracking", run_id: str) -> set[str]:
+    """Names of a run's artifacts."""
+    return {found.path for found in mlruns.open_store(settings).list_artifacts(run_id)}
 
 
 def artifacts_folder(settings: "Tracking", run_id: str) -> Path:

@@ -33,9 +33,11 @@ def main() -> None:
             finetuned = finetune(client, order)
         made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(TEST))
         record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
+        (REPORTS / record.PICTURE).write_bytes(record.picture_of(REPORTS / record.CURVE))
         record.write_run(finetuned, MODELS, run.id)
-        record.log(run, made, finetuned, models=MODELS, reports=REPORTS)
+        record.log(run, made, models=MODELS, reports=REPORTS)
         record.log_curve(run, made, finetuned)
+        run.artifact(REPORTS / record.PICTURE)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from reviewtune import figures
 from reviewtune.errors import DataError
 from reviewtune.figures import ArmPoint
 from reviewtune.metrics import INVALID, Scores, per_label_table, score
+from reviewtune.record import picture_of
 from reviewtune.statistics import proportion
 
 LABELS = [f"label_{number}" for number in range(11)]
@@ -84,6 +86,11 @@ def test_the_unusable_column_is_there_only_when_needed() -> None:
 
 def test_other_input_is_another_picture() -> None:
     assert figures.training_curve(curve(), 50) != figures.training_curve(curve(), 100)
+
+
+def test_a_curve_drawn_from_its_file_is_the_same_picture(tmp_path: Path) -> None:
+    curve().to_csv(tmp_path / "curve.csv", index=False)
+    assert picture_of(tmp_path / "curve.csv") == figures.training_curve(curve(), int(curve()["step"].max()))
 
 
 def test_no_arm_is_no_picture() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from mlflow import MlflowClient
 
 from reviewtune import sweep_job, tracking, ui_views
 from reviewtune.errors import JobError, ProviderError
+from reviewtune.figures import confusion_matrix
+from reviewtune.metrics import score
 from reviewtune.sweep_job import Job, Sweep, run_job
 from reviewtune.sweeping import check_all, parent_run
 from tests.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
+TABLES = ("predictions.csv", "per_label.csv", "training_curve.csv")
+PICTURES = ("confusion_matrix.png", "training_curve.png")
 
 
 @pytest.fixture
@@ -42,11 +47,14 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             {"review_id": range(50), "label": labels, "predicted": ["a"] * right + ["b"] * (50 - right)}
         )
         table.to_csv("predictions.csv", index=False)
-        run.artifact(Path("predictions.csv"))
+        pd.DataFrame({"label": ["a", "b"]}).to_csv("per_label.csv", index=False)
+        pd.DataFrame({"step": [1, 2], "train_loss": [2.0, 1.0]}).to_csv("training_curve.csv", index=False)
+        for name in TABLES:
+            run.artifact(Path(name))
         run.params(variant)
         numbers = {"accuracy": right / 50, "accuracy_low": right / 50 - 0.1, "accuracy_high": right / 50 + 0.1}
         run.metrics({**numbers, "f1": 0.5, "trained_tokens": 10, "training_reviews": 33, "cost_per_1k": 0.1})
-        run.tags({"model": f"ft:{right}", "test_sha256": "e"})
+        run.tags({"model": f"ft:{right}", "arm": "finetuned", "test_sha256": "e"})
         return right / 50
 
     monkeypatch.setattr(sweep_job, "_fine_tune_and_evaluate", done)
@@ -100,6 +108,27 @@ def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> No
         "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
         "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",
     }
+
+
+def test_every_job_gets_its_pictures_at_the_end_one_of_an_interrupted_sweep_too(place: Path, work: list[str]) -> None:
+    jobs = check_all([[f"prompt={name}"] for name in RIGHT])
+
+    def interrupted() -> None:
+        with parent_run("sweep", ["prompt"], jobs, 2):
+            run_job(jobs[0])
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        interrupted()
+    (first,) = runs("job")
+    folder = Path(first.info.artifact_uri)
+    assert {path.name for path in folder.iterdir()} == set(TABLES)
+    with parent_run("sweep", ["prompt"], jobs, 2):
+        run_job(jobs[1])
+    for run in runs("job"):
+        assert {path.name for path in Path(run.info.artifact_uri).iterdir()} == {*TABLES, *PICTURES}
+    scores = score(["a"] * 50, ["a"] * 40 + ["b"] * 10, labels=["a", "b"])
+    assert (folder / PICTURES[0]).read_bytes() == confusion_matrix(scores, "finetuned: ft:40")
 
 
 def test_again_it_finds_everything_done(place: Path, work: list[str], capsys: Any) -> None:

@@ -1,0 +1,40 @@
+"""The pictures of a sweep's jobs: drawn when all have ended, for drawing was a third of what a job took of the CPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from reviewtune.config import Tracking
+from reviewtune.evaluation import CONFUSION
+from reviewtune.figures import confusion_matrix
+from reviewtune.metrics import score
+from reviewtune.progress import progress_bar
+from reviewtune.record import CURVE, PICTURE, picture_of
+from reviewtune.tracking import RunRecord, artifact_of, artifacts_of, stored_run
+
+ALL = {CONFUSION, PICTURE}
+
+
+def draw_missing(tracking: Tracking, jobs: Sequence[RunRecord]) -> None:
+    """Draw from its own tables what a finished job has not got yet, and put it into its run."""
+    missing = [job for job in jobs if not artifacts_of(tracking, job.id) >= ALL]
+    with progress_bar("pictures", len(missing)) as step, TemporaryDirectory() as folder:
+        for job in missing:
+            _draw(tracking, job, Path(folder))
+            step(1)
+
+
+def _draw(tracking: Tracking, job: RunRecord, folder: Path) -> None:
+    (folder / PICTURE).write_bytes(picture_of(artifact_of(tracking, job.id, CURVE)))
+    (folder / CONFUSION).write_bytes(_confusion(tracking, job))
+    for name in sorted(ALL):
+        stored_run(tracking, job.id).artifact(folder / name)
+
+
+def _confusion(tracking: Tracking, job: RunRecord) -> bytes:
+    tables = (artifact_of(tracking, job.id, name) for name in ("predictions.csv", "per_label.csv"))
+    answers, labels = (pd.read_csv(table, dtype=str, keep_default_na=False) for table in tables)
+    scores = score(answers["label"].tolist(), answers["predicted"].tolist(), labels=labels["label"].tolist())
+    return confusion_matrix(scores, f"{job.tags['arm']}: {job.tags['model']}")
