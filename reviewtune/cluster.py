@@ -22,6 +22,7 @@ from reviewtune.lineage import code_sha256
 
 Answer = TypeVar("Answer")
 Words = tuple[str, ...]  # the overrides of a job
+Arguments = tuple[Any, ...]
 PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
 LOOPBACK = ("localhost", "127.", "::1")
 
@@ -50,20 +51,29 @@ class Cluster:
 
     cpus_per_job: float
     retries: int
+    slots: int  # jobs at once
 
     def run_all(
-        self, function: Callable[..., Answer], shared: object, calls: Mapping[Words, int]
-    ) -> dict[Words, Answer]:
-        """`function(shared, words, number)` for each of the calls, as many at once as the cluster has room for.
+        self,
+        function: Callable[..., Answer],
+        shared: object,
+        calls: Mapping[Words, Arguments],
+        *,
+        prepare: Callable[..., None],
+    ) -> dict[Words, Answer | JobError]:
+        """`function(shared, *arguments)` for each of the calls, as many at once as the cluster has room for.
 
-        An answer is a JobError, whatever the function's type, where even the last retry ended with a dead process.
+        Before the first of them the same of `prepare`, in as many processes as will be at work: else the imports of one
+        would hold up the calls of the others. An answer is a JobError where even the last retry ended with its process.
         """
         import ray
 
         # Spread: packed, as is Ray's habit, the jobs of two local engines would all wait for one of them.
         options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
-        task, everywhere = ray.remote(function).options(**options), ray.put(shared)
-        under_way = {words: task.remote(everywhere, words, number) for words, number in calls.items()}
+        everywhere, task, first = ray.put(shared), *(ray.remote(one).options(**options) for one in (function, prepare))
+        ready = [first.remote(everywhere, *arguments) for arguments in list(calls.values())[: self.slots]]
+        ray.wait(ready, num_returns=len(ready))  # whatever went wrong there, the job itself says it better
+        under_way = {words: task.remote(everywhere, *arguments) for words, arguments in calls.items()}
         return {words: _answer(reference) for words, reference in under_way.items()}
 
 
@@ -97,7 +107,7 @@ def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
     if not slots:
         most = max(node.cpus for node in nodes)
         raise ConfigError(f"hydra.launcher.cpus_per_job={cpus:g}: no node has more than {most:g} CPUs; lower it")
-    _current = Cluster(cpus, chosen.retries)
+    _current = Cluster(cpus, chosen.retries, slots)
     return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
 
 
