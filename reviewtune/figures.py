@@ -145,6 +145,7 @@ def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
 
 
 CROWDED = 0.15  # of the dearest arm's cost: about as wide as an arm's name
+A_LINE = 0.06  # of accuracy: what a name takes of the height
 
 
 def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -> bytes:
@@ -158,8 +159,7 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
         _, marker = SERIES[number % len(SERIES)]
         error_bar(axes, arm.accuracy, cost, horizontal=False)
         axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
-        # A name stands right of its point, unless the next point is there.
-        crowded = any(cost < other < cost + CROWDED * max(costs) for other in costs)
+        crowded = any(_is_right_of(cost, arm, place, other, max(costs)) for other, place in priced)
         axes.annotate(
             arm.name, (cost, arm.accuracy.value), xytext=(-9 if crowded else 9, 5), textcoords="offset points",
             ha="right" if crowded else "left",
@@ -179,6 +179,11 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
     axes.set(xlabel=cost_label, ylabel="accuracy, with 95 % interval", title="Accuracy against cost")
     open_axes(axes)
     return png_of(figure)
+
+
+def _is_right_of(cost: float, arm: ArmPoint, place: float, other: ArmPoint, widest: float) -> bool:
+    """The other point stands where the name of this one would: right of it, and about as high."""
+    return cost < place < cost + CROWDED * widest and abs(other.accuracy.value - arm.accuracy.value) < A_LINE
 
 
 def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> bytes:

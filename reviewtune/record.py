@@ -85,7 +85,7 @@ def write_record(record: ModelRecord, finetuned: Finetuned, *, models: Path, rep
 
 def picture_of(curve: Path) -> bytes:
     """The loss curve that `write_record` wrote, as PNG; the last step's model is the one that was chosen."""
-    table = pd.read_csv(curve, float_precision="round_trip")
+    table = pd.read_csv(curve)
     return training_curve(table, chosen_step=int(table["step"].max()) if len(table) else None)
 
 
