@@ -32,7 +32,7 @@ share_the_cores()
 
 import torch  # noqa: E402 - after its threads were told how to wait
 
-from reviewtune.figures import BLUE, GREEN, ORANGE, new_figure, open_axes, png_of  # noqa: E402
+from reviewtune.figures import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
 from reviewtune.local_server.engine import training, weights  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
@@ -131,9 +131,11 @@ def _picture(found: dict[str, list[float]], base: str) -> bytes:
     for name, seconds in found.items():
         axes.plot(TIMES, seconds, "o-", color=COLOURS[name], label=name)
     first = min(seconds[0] for seconds in found.values())
-    axes.plot(TIMES, [first * times for times in TIMES], "--", color="#6E6E6E", label="in proportion")
+    axes.plot(TIMES, [first * times for times in TIMES], "--", color=GREY, label="in proportion")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xticks(TIMES, [f"{times} x" for times in TIMES])
     axes.set(xlabel="times as many", ylabel="seconds", title=f"What a fine-tune of {base} costs")
     axes.legend(frameon=False)
