@@ -40,7 +40,7 @@ def proxy(server: ServerProcess) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def provider(config: Config, proxy: FaultyProxy, base: str) -> Provider:
-    changes = {"base_url": proxy.base_url, "base_model": base, "timeout": 60.0}
+    changes = {"base_url": proxy.base_url, "base_model": base, "timeout": 180.0}  # a busy machine may take a minute
     return config.provider.model_copy(update=changes)
 
 
