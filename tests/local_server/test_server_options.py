@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from reviewtune.local_server.logs import LOG_BYTES
 from tests.local_server.wire import refusal
-from tests.serving import ServerProcess, running
+from tests.serving import ServerProcess, running, wait_for
 
 KEY = "sesame-77"
 ASK: Any = [{"role": "user", "content": "the parcel came late"}]
@@ -81,6 +81,7 @@ def test_a_full_queue_asks_to_come_again(strict: ServerProcess, base: str, tiny_
 def test_the_log_is_for_programs(strict: ServerProcess, base: str) -> None:
     answer = strict.client.chat.completions.with_raw_response.create(model=base, messages=ASK, max_completion_tokens=2)
     name, said = answer.headers["x-request-id"], answer.parse().choices[0].message.content
+    wait_for(lambda: f'"{name}"' in strict.log.read_text())  # a request is logged after its answer has left
     lines = [json.loads(text) for text in strict.log.read_text().splitlines() if text.startswith("{")]
     (request,) = [entry for entry in lines if entry.get("id") == name]
     assert {"time", "level", "logger", "ms"} < set(request)
