@@ -44,6 +44,7 @@ class Dispatcher(threading.Thread):
         self._news = threading.Condition()
         self._closing = False
         self._expected: Source | None = None
+        self._coming = 0  # clients that may come next: those last answered, and those who waited meanwhile
         self._loaded: OrderedDict[Source, Generator] = OrderedDict()
 
     def submit(
@@ -101,9 +102,10 @@ class Dispatcher(threading.Thread):
             return group
 
     def _gather(self) -> None:
-        """Let those who come at the same time join: a group is answered in hardly more time than the first of it."""
+        """Let those who ask again join: a group is answered in hardly more time than the first of it. Who asks alone,
+        one question after the other, waits for nobody."""
         seen = 0
-        while seen < len(self._waiting) < GROUP and not self._closing:
+        while seen < len(self._waiting) < min(self._coming, GROUP) and not self._closing:
             seen = len(self._waiting)
             self._news.wait(GATHER)
 
@@ -115,6 +117,8 @@ class Dispatcher(threading.Thread):
         if not requests:  # opened because it is expected: there is time for all that a request may want
             generator.get_ready()
         answers = answer_each(generator, requests)
+        with self._news:
+            self._coming = len(self._waiting) + len(group)
         for work in group:
             work.answers.set_result(answers[: len(work.requests)])
             answers = answers[len(work.requests) :]

@@ -1,9 +1,10 @@
-"""A model that was just trained is open before anybody asks it."""
+"""A model that was just trained is open before anybody asks it; who asks at the same time is answered together."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,34 @@ def test_an_expected_model_that_is_gone_harms_nobody(running: Dispatcher, tmp_pa
     time.sleep(0.5)
     (answer,) = running.submit(Source("here", "tiny", tiny()), [HELLO]).result(60)
     assert isinstance(answer, GenerationResult)
+
+
+def test_who_asks_alone_waits_for_nobody(running: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "GATHER", 60)
+    source = Source("here", "tiny", tiny())
+    for _ in range(3):
+        (answer,) = running.submit(source, [HELLO]).result(30)
+        assert isinstance(answer, GenerationResult)
+
+
+def test_clients_that_ask_again_and_again_are_answered_together(
+    running: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "GATHER", 20)
+    sizes, answer_each = [], dispatcher.answer_each
+
+    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[dispatcher.Answer]:
+        sizes.append(len(requests))
+        return answer_each(generator, requests)
+
+    monkeypatch.setattr(dispatcher, "answer_each", noted)
+    source = Source("here", "tiny", tiny())
+    first = running.submit(source, [HELLO])
+    while not first.running():  # the model is being opened for it: the others come meanwhile
+        time.sleep(0.001)
+    others = [running.submit(source, [HELLO]) for _ in range(3)]
+    first.result(30)
+    again = running.submit(source, [HELLO])
+    for answers in (*others, again):
+        assert isinstance(answers.result(30)[0], GenerationResult)
+    assert sizes == [1, 4]
