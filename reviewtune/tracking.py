@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -383,7 +384,7 @@ def _alive(process: str) -> bool:
 
 
 def _standard_tags(kind: Kind) -> dict[str, object]:
-    revision = _git_revision()
+    revision = _git_revision(Path.cwd())
     stage = os.environ.get("DVC_STAGE")
     return {
         "kind": kind,
@@ -400,10 +401,13 @@ def _standard_tags(kind: Kind) -> dict[str, object]:
     }
 
 
-def _git_revision() -> str | None:
-    """HEAD of the working directory; inside `dvc exp run` that is the experiment's baseline."""
+@cache
+def _git_revision(folder: Path) -> str | None:
+    """HEAD there; inside `dvc exp run` the experiment's baseline. Asked once a process, which runs the code that
+    it started with."""
     with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
     return None
 
