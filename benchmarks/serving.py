@@ -4,7 +4,8 @@
 
 First the time from starting a server, whose weights are converted, to its first answer. Then the zero-shot prompt on
 the project's reviews, the ways in turn, round by round, so that a busy machine harms all alike; and each way's rate as
-a share of the engine's own, asked in process for all reviews at once.
+a share of the engine's own, asked in process for all reviews at once. 16 clients that wait for their answers never give
+the engine more than 16 reviews to choose from, so its rate for 16 at a time stands beside.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -28,9 +29,9 @@ from reviewtune.local_server.settings import share_the_cores
 from reviewtune.prompts import Prompt
 
 PROJECT = Path(__file__).parent.parent
-IN_PROCESS = "in process"
+IN_PROCESS, BY_SIXTEEN, SIXTEEN_CLIENTS = "in process", "in process, 16 at a time", "16 clients at once"
 OVER_HTTP = {
-    "16 clients at once": ("online", 16),
+    SIXTEEN_CLIENTS: ("online", 16),
     "64 clients at once": ("online", 64),
     "batches endpoint": ("batch", 16),
 }
@@ -54,7 +55,9 @@ def main() -> None:
     whole = median(rates[IN_PROCESS])
     for way, found in rates.items():
         each = ", ".join(f"{rate:.2f}" for rate in found)
-        print(f"{way:20} {median(found):6.2f} reviews/s ({each}), {median(found) / whole:.2f} of the engine's own")
+        print(f"{way:24} {median(found):6.2f} reviews/s ({each}), {median(found) / whole:.2f} of the engine's own")
+    share = median(rates[SIXTEEN_CLIENTS]) / median(rates[BY_SIXTEEN])
+    print(f"16 clients: {share:.2f} of the engine's own for 16 at a time")
 
 
 def _options() -> argparse.Namespace:
@@ -67,7 +70,9 @@ def _options() -> argparse.Namespace:
 
 def _rates(config: Config, provider: Provider, prompt: Prompt, texts: list[str], rounds: int) -> dict[str, list[float]]:
     """Reviews a second, a list of rounds a way. Each asks a few first, so that no one pays for what is opened once."""
-    ways = {IN_PROCESS: _engine(provider.base_model, prompt)}
+    engine = _engine(provider.base_model, prompt)
+    ways: dict[str, Callable[[list[str]], object]] = {IN_PROCESS: engine}
+    ways[BY_SIXTEEN] = lambda texts: [engine(few) for few in _batched(texts, 16)]
     found: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     with connect(provider) as client:
@@ -95,6 +100,11 @@ def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
 
     generator = generation.load(cache_folder() / base)
     return lambda texts: generator.complete([request_for(prompt, text) for text in texts])
+
+
+def _batched(texts: list[str], count: int) -> Iterator[list[str]]:
+    for start in range(0, len(texts), count):
+        yield texts[start : start + count]
 
 
 def _server(terms: Terms, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:
