@@ -63,15 +63,17 @@ class Cluster:
     ) -> dict[Words, Answer | JobError]:
         """`function(shared, *arguments)` for each of the calls, as many at once as the cluster has room for.
 
-        Before the first of them the same of `prepare`, in as many processes as will be at work: else the imports of one
-        would hold up the calls of the others. An answer is a JobError where even the last retry ended with its process.
+        Before the first of them `prepare(shared, place, *arguments)`, in as many processes as will be at work: else the
+        imports of one would hold up the calls of the others. `place` counts them from 0. An answer is a JobError where
+        even the last retry ended with its process.
         """
         import ray
 
         # Spread: packed, as is Ray's habit, the jobs of two local engines would all wait for one of them.
         options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
         everywhere, task, first = ray.put(shared), *(ray.remote(one).options(**options) for one in (function, prepare))
-        ready = [first.remote(everywhere, *arguments) for arguments in list(calls.values())[: self.slots]]
+        some = list(calls.values())[: self.slots]
+        ready = [first.remote(everywhere, place, *arguments) for place, arguments in enumerate(some)]
         ray.wait(ready, num_returns=len(ready))  # whatever went wrong there, the job itself says it better
         under_way = {words: task.remote(everywhere, *arguments) for words, arguments in calls.items()}
         return {words: _answer(reference) for words, reference in under_way.items()}
