@@ -19,6 +19,7 @@ from reviewtune.progress import Step, progress_bar
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
 POLL_SECONDS = (0.15, 3.0)  # from, to: a twentieth of the time that it has taken so far
+EVENTS_SECONDS = 1.0  # between two looks at the events, unless the status is another one
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 EVENTS_A_PAGE = 100
 
@@ -31,6 +32,7 @@ class Following:
         self.metrics: dict[int, dict[str, Any]] = {}  # by step, as the provider names them
         self._times: dict[int, int] = {}  # when each step was reported, Unix seconds
         self._newest: str | None = None  # id of the last event that was taken in
+        self._asked = -math.inf  # for events, monotonic seconds
 
     @property
     def ended(self) -> bool:
@@ -82,8 +84,12 @@ class Following:
         return None if left is None else left + (jobs - 1) * (time.time() - self.job.created_at + left)
 
     def look(self, client: openai.OpenAI) -> list[FineTuningJobEvent]:
-        """Fetch the job and its events since the last look, oldest first."""
+        """Fetch the job and, not more often than people read, its events since the last time, oldest first."""
+        status = self.job.status
         self.job = client.fine_tuning.jobs.retrieve(self.job.id)  # first, so that an ended job's events are all there
+        if self.job.status == status and not self.ended and time.monotonic() - self._asked < EVENTS_SECONDS:
+            return []
+        self._asked = time.monotonic()
         news = list(self._unseen(client))[::-1]
         for event in news:
             self._newest = event.id
