@@ -61,14 +61,23 @@ class Finetuned:
     checkpoints: list[dict[str, Any]]  # step, model, valid_loss; in order of step
 
 
-def finetune(client: openai.OpenAI, order: Order, *, title: str = "fine-tuning", jobs: float = 1) -> Finetuned:
+def finetune(
+    client: openai.OpenAI,
+    order: Order,
+    *,
+    placed: FineTuningJob | None = None,
+    title: str = "fine-tuning",
+    jobs: float = 1,
+) -> Finetuned:
     """Find the job of this order or create it, follow it to its end (`title` and `jobs` as there), fetch what it left.
+
+    `placed` is the order's job where the caller has placed it already.
 
     Raises:
         JobError: the job failed, was cancelled, or ended without a model.
         openai.APIError: the provider refused or could not be reached.
     """
-    job, _ = place(client, order)
+    job = placed or place(client, order)[0]
     with telling_of(job):
         following = follow(client, job, title=title, jobs=jobs)
     job = following.job

@@ -1,6 +1,7 @@
 """The record of a fine-tuned model: models/finetuned.json, beside it models/run.json with what differs between runs."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,12 @@ def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataF
     for name, digest in seen.items():
         if sha256(chat / name) != digest:
             raise LeakError(f"{chat / name} is not the file that {record.model} was trained with; run `dvc repro`")
-    known = {name: texts_of(chat / name, prompt.settings) for name in seen}
-    refuse_leak(test, known, similarity=similarity)
+    refuse_seen(test, [chat / name for name in seen], prompt.settings, similarity=similarity)
+
+
+def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptSettings, *, similarity: float) -> None:
+    """Raises: LeakError: a test review stands in one of these chat files."""
+    refuse_leak(test, {file.name: texts_of(file, settings) for file in files}, similarity=similarity)
 
 
 def texts_of(path: Path, settings: PromptSettings) -> list[str]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock
+from openai.types import FileObject
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune import evaluation, record
 from reviewtune.arms import evaluate_finetuned
@@ -29,7 +31,7 @@ from reviewtune.config import Config, Tracking, from_hydra, project_root
 from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.files import write_text
-from reviewtune.finetuning import Order, finetune
+from reviewtune.finetuning import Order, finetune, place
 from reviewtune.lineage import circumstances, code_sha256, describe_run
 from reviewtune.program import rare_collections
 from reviewtune.prompts import Prompt
@@ -140,12 +142,15 @@ def label_of(variant: Mapping[str, str]) -> str:
 def prepare_job(job: Job) -> Order:
     """The stages prepare, split and format: everything that can be checked before anything is paid."""
     config = job.config
-    with alone(job.splits):  # jobs that run at the same time share it
-        if not (job.splits / "manifest.json").exists():
-            _write_splits(config, job.splits)
-        if not (_chat(job) / CHECKED).exists():
-            _write_chat(Prompt(config.prompt, config.data.labels), job.splits, _chat(job))
+    if not (_chat(job) / CHECKED).exists():
+        with alone(job.splits):  # jobs that run at the same time share it
+            if not (job.splits / "manifest.json").exists():
+                _write_splits(config, job.splits)
+            if not (_chat(job) / CHECKED).exists():
+                _write_chat(Prompt(config.prompt, config.data.labels), job.splits, _chat(job))
     training, validation = (_chat(job) / f"{name}_data.jsonl" for name in ("training", "validation"))
+    test = read_reviews(job.splits / "test.csv")
+    record.refuse_seen(test, [training, validation], config.prompt, similarity=config.split.similarity)
     prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
     return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
 
@@ -172,9 +177,10 @@ def run_job(job: Job) -> float:
     """
     sweep = Sweep.current()
     with alone(job.folder):  # of equal jobs at the same time the second finds the first one's result
-        if sweep and (done := _finished(job, sweep)):
+        earlier = find_runs(job.config.tracking, f"tags.run_key = '{_run_key(job, sweep)}'")
+        if sweep and (done := next((run for run in earlier if run.status == "FINISHED"), None)):
             return done.metrics["accuracy"]
-        return _run(job, sweep)
+        return _run(job, sweep, is_new=not earlier)
 
 
 def get_ready(job: Job) -> None:
@@ -182,6 +188,8 @@ def get_ready(job: Job) -> None:
     with rare_collections():
         for name in IMPORTED_LATE:
             import_module(name)
+        for kind in (FileObject, FineTuningJob, FineTuningJobEvent):
+            kind.model_rebuild()  # openai's types are built when the first of a kind arrives
         circumstances(project_root())
         find_runs(job.config.tracking, f"tags.job_key = '{job.key}'")
         prepare_job(job)
@@ -206,12 +214,12 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _run(job: Job, sweep: Sweep | None) -> float:
+def _run(job: Job, sweep: Sweep | None, *, is_new: bool) -> float:
     variant = job.variant(sweep.varied if sweep else ())
     telling = sweep if sweep and not sweep.watched else None
     print(f"\njob {label_of(variant)}{_place(job, telling)}", flush=True)
     try:
-        with _child(job, variant, sweep) as run:
+        with _child(job, variant, sweep, is_new=is_new) as run:
             accuracy = _fine_tune_and_evaluate(job, run, variant)
     except Exception as error:
         _say_failed(variant, error)
@@ -232,8 +240,10 @@ def ended(tracking: Tracking, sweep: Sweep) -> list[RunRecord]:
     return failed + [run for run in runs if run.status == "FINISHED"]
 
 
-def _child(job: Job, variant: Mapping[str, str], sweep: Sweep | None) -> AbstractContextManager[Run]:
-    parent = sweep.run_id if sweep else None
+def _child(
+    job: Job, variant: Mapping[str, str], sweep: Sweep | None, *, is_new: bool = False
+) -> AbstractContextManager[Run]:
+    """The job's run; the one that an earlier try began, unless there is none."""
     return open_run(
         job.config.tracking,
         name=label_of(variant),
@@ -244,10 +254,15 @@ def _child(job: Job, variant: Mapping[str, str], sweep: Sweep | None) -> Abstrac
             "overrides": json.dumps(job.overrides),
             **{f"variant.{name}": value for name, value in variant.items()},
         },
-        parent=parent,
-        run_key=f"{parent}:{job.key}",
+        parent=sweep.run_id if sweep else None,
+        run_key=_run_key(job, sweep),
         reopen=True,
+        is_new=is_new,
     )
+
+
+def _run_key(job: Job, sweep: Sweep | None) -> str:
+    return f"{sweep.run_id if sweep else None}:{job.key}"
 
 
 def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> float:
@@ -255,22 +270,22 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
     order = prepare_job(job)
     write_text(job.text, folder / "params.yaml")
     inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
-    with run.together():
-        run.params(variant)
-        describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
     with connect(config.provider) as client:
-        finetuned = finetune(client, order)
+        placed, _ = place(client, order)  # first: the provider trains while the run is described
+        with run.together():
+            run.params(variant)
+            describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
+        finetuned = finetune(client, order, placed=placed)
     made = record.record_of(
         finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
     )
     record.write_record(made, finetuned, models=folder, reports=folder)
-    record.log(run, made, models=folder, reports=folder)
     test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
-    result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
-    evaluation.write_tables(result, arm)
     with run.together():
+        record.log(run, made, models=folder, reports=folder)
+        result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
+        evaluation.write_tables(result, arm)
         evaluation.log(run, result, arm)
-    with run.together():
         record.log_curve(run, made, finetuned)
         run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
         run.metrics({"job_seconds": time.monotonic() - started})
@@ -279,11 +294,6 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
 
 def _chat(job: Job) -> Path:
     return job.splits / f"chat-{Prompt(job.config.prompt, job.config.data.labels).fingerprint}"
-
-
-def _finished(job: Job, sweep: Sweep) -> RunRecord | None:
-    mine = f"tags.`mlflow.parentRunId` = '{sweep.run_id}' and tags.job_key = '{job.key}'"
-    return next((run for run in find_runs(job.config.tracking, mine) if run.status == "FINISHED"), None)
 
 
 def _place(job: Job, sweep: Sweep | None) -> str:

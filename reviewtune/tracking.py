@@ -217,15 +217,16 @@ def open_run(
     parent: str | None = None,
     run_key: str | None = None,
     reopen: bool = False,
+    is_new: bool = False,
 ) -> Iterator[Run]:
     """Open a run: it ends FINISHED, or FAILED with the message as tag `error`, or KILLED by Ctrl-C.
 
     With `run_key`, a run of that key whose process died (kill -9) is continued instead of a new one made; with
-    `reopen` also one that ended, in whatever way (such a key must be without quotes). `parent` is the id of the run
-    that this one belongs to.
+    `reopen` also one that ended, in whatever way (such a key must be without quotes); with `is_new` the caller knows
+    that the key has no run yet. `parent` is the id of the run that this one belongs to.
     """
     store = mlruns.open_store(settings)
-    run = _earlier(store, run_key, reopen) if run_key else None
+    run = _earlier(store, run_key, reopen) if run_key and not is_new else None
     known = {**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags}
     if run:
         run.tags(known)
