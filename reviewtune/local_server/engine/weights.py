@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from reviewtune.errors import ProviderError
 
-CONVERTER = 1  # raise it when the conversion changes: older conversions are then made anew
+CONVERTER = 2  # raise it when the conversion changes: older conversions are then made anew
 STAMP = "reviewtune.json"
 LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")
 HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
@@ -177,7 +177,7 @@ def _convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
     tokenizer.chat_template = chat_template or tokenizer.chat_template
     tokenizer.save_pretrained(target)
     model.save_pretrained(target)
-    _open_tokenizer_as_is(target / "tokenizer_config.json")
+    _quick_to_open(target)
 
 
 @contextmanager
@@ -193,11 +193,19 @@ def _parsed_once() -> Iterator[None]:
         gguf.GGUFReader = reader
 
 
-def _open_tokenizer_as_is(config_file: Path) -> None:
-    """Name the generic class, which takes tokenizer.json as it is; a model's own class builds it anew, for seconds."""
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+def _quick_to_open(folder: Path) -> None:
+    """A tokenizer of 262,144 words in half the time.
+
+    Named is the generic class, which takes tokenizer.json as it is; a model's own class builds it anew, for seconds.
+    And the added tokens stand in the configuration, where transformers looks first; else it parses all of
+    tokenizer.json once more, just for them.
+    """
+    words_file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    words, config = (json.loads(file.read_text(encoding="utf-8")) for file in (words_file, config_file))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    config["added_tokens_decoder"] = {str(token.pop("id")): token for token in map(dict, words["added_tokens"])}
     config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    words_file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _from_hub(name: str, cache: Path) -> Path:
