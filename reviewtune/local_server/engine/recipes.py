@@ -19,7 +19,7 @@ class Recipe:
 DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
 RECIPES = {  # by config.json's model_type
     "gemma3_text": Recipe(learning_rate=1e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1),
-    "llama": Recipe(learning_rate=3e-4, frozen_layers=0.5),
+    "llama": Recipe(learning_rate=5e-4, frozen_layers=0.5, n_epochs=4, batch_size=8, dropout=0.1),
 }
 
 
