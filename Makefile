@@ -64,7 +64,7 @@ test: check  ## check, then all tests, a file at a time on each of up to four co
 test-services: setup  ## docs/team.md for real: PostgreSQL, S3, MLflow server, two clones; installs them where it may
 	python -m pip install --quiet -c requirements.lock -e '.[team,services]'
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
-		|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \
+		|| { test "$$(id -u)" = 0 && timeout 120 apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \
 		|| echo "no PostgreSQL, and it cannot be installed here: apt-get install postgresql"
 	pytest -m services -rs tests/test_services.py
 
