@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -72,7 +72,7 @@ def _rates(config: Config, provider: Provider, prompt: Prompt, texts: list[str],
     """Reviews a second, a list of rounds a way. Each asks a few first, so that no one pays for what is opened once."""
     engine = _engine(provider.base_model, prompt)
     ways: dict[str, Callable[[list[str]], object]] = {IN_PROCESS: engine}
-    ways[BY_SIXTEEN] = lambda texts: [engine(few) for few in _batched(texts, 16)]
+    ways[BY_SIXTEEN] = lambda texts: [engine(texts[at : at + 16]) for at in range(0, len(texts), 16)]
     found: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     with connect(provider) as client:
@@ -100,11 +100,6 @@ def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
 
     generator = generation.load(cache_folder() / base)
     return lambda texts: generator.complete([request_for(prompt, text) for text in texts])
-
-
-def _batched(texts: list[str], count: int) -> Iterator[list[str]]:
-    for start in range(0, len(texts), count):
-        yield texts[start : start + count]
 
 
 def _server(terms: Terms, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:

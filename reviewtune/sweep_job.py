@@ -147,10 +147,8 @@ def prepare_job(job: Job) -> Order:
             if not (job.splits / "manifest.json").exists():
                 _write_splits(config, job.splits)
             if not (_chat(job) / CHECKED).exists():
-                _write_chat(Prompt(config.prompt, config.data.labels), job.splits, _chat(job))
-    training, validation = (_chat(job) / f"{name}_data.jsonl" for name in ("training", "validation"))
-    test = read_reviews(job.splits / "test.csv")
-    record.refuse_seen(test, [training, validation], config.prompt, similarity=config.split.similarity)
+                _write_chat(job)
+    training, validation = _chat_files(job)
     prices = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
     return Order(training, validation, config.provider, config.training, partial(allow_training, training, *prices))
 
@@ -162,12 +160,18 @@ def _write_splits(config: Config, folder: Path) -> None:
     write_splits(parts, folder, source=source, settings=config.split)
 
 
-def _write_chat(prompt: Prompt, splits: Path, folder: Path) -> None:
-    for name, part in {"training": "train", "validation": "valid"}.items():
-        path = folder / f"{name}_data.jsonl"
-        write_lines(path, lines_of(read_reviews(splits / f"{part}.csv"), prompt))
+def _write_chat(job: Job) -> None:
+    prompt = Prompt(job.config.prompt, job.config.data.labels)
+    for path, part in zip(_chat_files(job), ("train", "valid"), strict=True):
+        write_lines(path, lines_of(read_reviews(job.splits / f"{part}.csv"), prompt))
         check(path, prompt)
-    (folder / CHECKED).touch()
+    _refuse_leak(job)
+    (_chat(job) / CHECKED).touch()
+
+
+def _refuse_leak(job: Job) -> None:
+    test = read_reviews(job.splits / "test.csv")
+    record.refuse_seen(test, _chat_files(job), job.config.prompt, similarity=job.config.split.similarity)
 
 
 def run_job(job: Job) -> float:
@@ -193,6 +197,7 @@ def get_ready(job: Job) -> None:
         circumstances(project_root())
         find_runs(job.config.tracking, f"tags.job_key = '{job.key}'")
         prepare_job(job)
+        _refuse_leak(job)  # the splits' 3-grams are counted once a process
         certificates()
 
 
@@ -280,11 +285,11 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
         finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
     )
     record.write_record(made, finetuned, models=folder, reports=folder)
+    record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
     test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
+    result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
+    evaluation.write_tables(result, arm)
     with run.together():
-        record.log(run, made, models=folder, reports=folder)
-        result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
-        evaluation.write_tables(result, arm)
         evaluation.log(run, result, arm)
         record.log_curve(run, made, finetuned)
         run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
@@ -294,6 +299,11 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
 
 def _chat(job: Job) -> Path:
     return job.splits / f"chat-{Prompt(job.config.prompt, job.config.data.labels).fingerprint}"
+
+
+def _chat_files(job: Job) -> list[Path]:
+    """For training and for validation."""
+    return [_chat(job) / f"{name}_data.jsonl" for name in ("training", "validation")]
 
 
 def _place(job: Job, sweep: Sweep | None) -> str:
