@@ -3,8 +3,8 @@
 Every Hydra program looks through this package, so nothing heavy is imported before a sweep chose this launcher.
 """
 
+import gc
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from reviewtune.sweep_job import Job
 
 OUTPUT = "output.txt"
-NICENESS_STEP, LOWEST_PRIORITY = 2, 19  # as of `nice`; two steps share a core by about 5 to 3
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,13 @@ class RayLauncher(Launcher):
         return [_returned(calls[words][0], answers[words]) for words in combinations]
 
 
-def get_ready(shared: Shared, place: int, job: "Job", _: int) -> None:
-    """What the first job of a worker's process would wait for; and its place in the line for the cores."""
+def get_ready(shared: Shared, job: "Job", _: int) -> None:
+    """What the first job of a worker's process would wait for."""
     from reviewtune import sweep_job
 
     os.chdir(shared.folder)
     sweep_job.get_ready(job)
-    _yield_to_those_before(place)
-
-
-def _yield_to_those_before(place: int) -> None:
-    """Jobs that share the cores all end late; one after the other, all but the last end sooner, and while the provider
-    trains for those the next can go on. So each place in the line has a lower priority; the way back is not allowed."""
-    if sys.platform != "win32":
-        wanted = min(place * NICENESS_STEP, LOWEST_PRIORITY)
-        os.setpriority(os.PRIO_PROCESS, 0, max(wanted, os.getpriority(os.PRIO_PROCESS, 0)))
+    gc.freeze()  # what is there stays: to look for garbage in it takes 0.2 s, and that between two jobs
 
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:

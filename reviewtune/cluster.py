@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ Answer = TypeVar("Answer")
 Words = tuple[str, ...]  # the overrides of a job
 Arguments = tuple[Any, ...]
 PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
+BUSY_SECONDS = 0.16  # CPU time, about, of a job before its training and again after it
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -52,6 +54,7 @@ class Cluster:
     cpus_per_job: float
     retries: int
     slots: int  # jobs at once
+    apart: float  # seconds between the starts of the first so many jobs
 
     def run_all(
         self,
@@ -63,9 +66,9 @@ class Cluster:
     ) -> dict[Words, Answer | JobError]:
         """`function(shared, *arguments)` for each of the calls, as many at once as the cluster has room for.
 
-        Before the first of them `prepare(shared, place, *arguments)`, in as many processes as will be at work: else the
-        imports of one would hold up the calls of the others. `place` counts them from 0. An answer is a JobError where
-        even the last retry ended with its process.
+        Before the first of them `prepare(shared, *arguments)`, in as many processes as will be at work: else the
+        imports of one would hold up the calls of the others. An answer is a JobError where even the last retry ended
+        with its process.
         """
         import ray
 
@@ -73,9 +76,13 @@ class Cluster:
         options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
         everywhere, task, first = ray.put(shared), *(ray.remote(one).options(**options) for one in (function, prepare))
         some = list(calls.values())[: self.slots]
-        ready = [first.remote(everywhere, place, *arguments) for place, arguments in enumerate(some)]
+        ready = [first.remote(everywhere, *arguments) for arguments in some]
         ray.wait(ready, num_returns=len(ready))  # whatever went wrong there, the job itself says it better
-        under_way = {words: task.remote(everywhere, *arguments) for words, arguments in calls.items()}
+        under_way = {}
+        for place, (words, arguments) in enumerate(calls.items()):
+            # Begun together they would end together too, and wait for the cores both times, then and in each round.
+            time.sleep(self.apart if 0 < place < self.slots else 0)
+            under_way[words] = task.remote(everywhere, *arguments)
         return {words: _answer(reference) for words, reference in under_way.items()}
 
 
@@ -109,7 +116,8 @@ def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
     if not slots:
         most = max(node.cpus for node in nodes)
         raise ConfigError(f"hydra.launcher.cpus_per_job={cpus:g}: no node has more than {most:g} CPUs; lower it")
-    _current = Cluster(cpus, chosen.retries, slots)
+    cores = len(nodes) * (os.cpu_count() or 1)
+    _current = Cluster(cpus, chosen.retries, slots, BUSY_SECONDS / cores)
     return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
 
 

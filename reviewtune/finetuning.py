@@ -6,7 +6,7 @@ that a command that was killed at any moment finds its job again instead of payi
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +108,11 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJ
     """Upload what is not there yet and create the job; `attempt` counts the ones that failed or were cancelled."""
     order.allow()
     training, once = order.training, client.with_options(max_retries=0)  # a repeated create could be paid twice
-    validation = _upload(client, order.validation_file).id if order.validation_file else None
+    there = {(found.filename, found.bytes): found for found in client.files.list(purpose="fine-tune")}
+    validation = _upload(client, order.validation_file, there).id if order.validation_file else None
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,
-        training_file=_upload(client, order.training_file).id,
+        training_file=_upload(client, order.training_file, there).id,
         validation_file=validation,
         suffix=training.suffix,
         seed=training.seed,
@@ -174,12 +175,11 @@ def _remembered(client: openai.OpenAI, key: str) -> FineTuningJob | None:
         return None
 
 
-def _upload(client: openai.OpenAI, path: Path) -> FileObject:
-    """The file at the provider, found by a name that holds its hash, or uploaded."""
+def _upload(client: openai.OpenAI, path: Path, there: Mapping[tuple[str, int], FileObject]) -> FileObject:
+    """The file at the provider, found there by its size and by a name that holds its hash, or uploaded."""
     name = f"{path.stem}-{sha256(path)[:16]}{path.suffix}"
-    for found in client.files.list(purpose="fine-tune"):
-        if found.filename == name and found.bytes == path.stat().st_size:
-            return found
+    if found := there.get((name, path.stat().st_size)):
+        return found
     with path.open("rb") as stream:  # streamed: a file may be larger than what is free of memory
         uploaded = client.files.create(file=(name, stream), purpose="fine-tune")
     return client.files.wait_for_processing(uploaded.id, poll_interval=1)

@@ -18,7 +18,7 @@ from reviewtune.progress import Step, progress_bar
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
-POLL_SECONDS = (0.15, 3.0)  # from, to: a twentieth of the time that it has taken so far
+POLL_SECONDS = (0.1, 3.0)  # from, to: a twentieth of the time that it has taken so far
 EVENTS_SECONDS = 1.0  # between two looks at the events, unless the status is another one
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 EVENTS_A_PAGE = 100
@@ -122,7 +122,7 @@ def follow(client: openai.OpenAI, job: FineTuningJob, *, title: str = "fine-tuni
     with progress_bar(title, total=None) as step:
         for news in looks(client, following):
             shown = _show(following, news, shown, step, jobs)
-            if not warned and (warning := _overfits(following)):
+            if news and not warned and (warning := _overfits(following)):
                 warned = True
                 print(f"so far {warning.seen}", flush=True)
     return following

@@ -5,7 +5,7 @@ answers), so drawing n reviews is one multinomial draw of those counts: the same
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals, 95 %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def score_intervals(scores: Scores, *, seed: int, resamples: int) -> dict[str, I
     draws = np.random.default_rng(seed).multinomial(scores.n, confusion.ravel() / scores.n, size=resamples)
     values = _scores_of(confusion[None], scores.labels)
     drawn = _scores_of(draws.reshape(resamples, *confusion.shape), scores.labels)
-    return {name: _interval(float(values[name][0]), drawn[name]) for name in values}
+    return _intervals(values, drawn)
 
 
 def score_differences(
@@ -53,7 +53,7 @@ def score_differences(
             for some in (counts[None], draws)
         )
     )
-    return {name: _interval(float(value[name][0]), drawn[name]) for name in value}
+    return _intervals(value, drawn)
 
 
 def _into_confusion(truth: "Counts", answers: "Counts", labels: Sequence[str]) -> "Counts":
@@ -86,7 +86,12 @@ def _share(part: "Counts", whole: "Counts") -> "Counts":
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _interval(value: float, drawn: "Counts") -> Interval:
-    """Reaches to the value at least: a label with a handful of reviews is often not drawn at all, which pulls down."""
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
-    return Interval(value, min(float(low), value), max(float(high), value))
+def _intervals(values: "Mapping[str, Counts]", drawn: "Mapping[str, Counts]") -> dict[str, Interval]:
+    """Each reaches to the value at least: a label with a handful of reviews is often not drawn at all, which pulls
+    down."""
+    ends = np.quantile(np.stack([drawn[name] for name in values]), [ALPHA / 2, 1 - ALPHA / 2], axis=1).tolist()
+    points = [float(value[0]) for value in values.values()]
+    return {
+        name: Interval(point, min(low, point), max(high, point))
+        for name, point, low, high in zip(values, points, *ends, strict=True)
+    }

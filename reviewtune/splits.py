@@ -36,17 +36,22 @@ class Pair(NamedTuple):
 
 def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
     """Pairs whose texts are near-duplicates: `METHOD` at least `threshold`; most alike first."""
-    one, other = _counts(tuple(left)), _counts(tuple(right)).T.tocsr()
+    return list(_alike(tuple(left), tuple(right), threshold))
+
+
+@lru_cache(maxsize=4)  # every job of a sweep compares the same splits
+def _alike(left: tuple[str, ...], right: tuple[str, ...], threshold: float) -> tuple[Pair, ...]:
+    one, other = _counts(left), _counts(right).T.tocsr()
     # In slices: nearly every pair shares some 3-gram, so the whole product of 20,000 texts would not fit the memory.
     found = [_close(one[start : start + SLICE] @ other, start, threshold) for start in range(0, len(left), SLICE)]
     if not found:
-        return []
+        return ()
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((columns, rows, -values))
-    return [Pair(int(rows[i]), int(columns[i]), float(values[i])) for i in order]
+    return tuple(Pair(int(rows[i]), int(columns[i]), float(values[i])) for i in order)
 
 
-@lru_cache(maxsize=3)  # the three splits, which every job of a sweep compares
+@lru_cache(maxsize=3)  # the three splits; of a learning curve's jobs one of them is another each time
 def _counts(texts: tuple[str, ...]) -> "csr_matrix":
     """[texts, hashed grams]. No idf: how alike two texts are must not depend on which others are compared with them."""
     from sklearn.feature_extraction.text import HashingVectorizer

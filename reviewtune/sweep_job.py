@@ -31,7 +31,7 @@ from reviewtune.config import Config, Tracking, from_hydra, project_root
 from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.files import write_text
-from reviewtune.finetuning import Order, finetune, place
+from reviewtune.finetuning import Order, finetune, place, telling_of
 from reviewtune.lineage import circumstances, code_sha256, describe_run
 from reviewtune.program import rare_collections
 from reviewtune.prompts import Prompt
@@ -47,6 +47,7 @@ IMPORTED_LATE = (  # by what a job calls; git by MLflow, to describe data
     "aiohttp", "git", "openai.resources.files", "openai.resources.fine_tuning.fine_tuning", "reviewtune.inference",
     "scipy.stats", "sklearn.feature_extraction.text", "sklearn.metrics",
 )  # fmt: skip
+DESCRIBED_AFTER_SECONDS = 0.7  # of training; until then the cores are left to other jobs, which are placed or end
 CHECKED = "checked"  # stands beside chat files that hold to the rules
 SWEEP = "REVIEWTUNE_SWEEP"  # environment variable: how a job finds its sweep, whichever process runs it
 ENVIRONMENT = (SWEEP, BUDGET_OF)  # what `Sweep.announce` sets
@@ -276,24 +277,25 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
     write_text(job.text, folder / "params.yaml")
     inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
     with connect(config.provider) as client:
-        placed, _ = place(client, order)  # first: the provider trains while the run is described
-        with run.together():
+        placed, created = place(client, order)  # first: the provider trains while the run is described
+        with telling_of(placed), run.together():
+            time.sleep(DESCRIBED_AFTER_SECONDS if created else 0)
             run.params(variant)
             describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
+        test, examples = read_reviews(splits / "test.csv"), len(read_reviews(splits / "train.csv"))
         finetuned = finetune(client, order, placed=placed)
     made = record.record_of(
         finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
     )
     record.write_record(made, finetuned, models=folder, reports=folder)
     record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
-    test, arm = read_reviews(splits / "test.csv"), folder / "finetuned"
+    arm = folder / "finetuned"
     result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
     evaluation.write_tables(result, arm)
     with run.together():
         evaluation.log(run, result, arm)
         record.log_curve(run, made, finetuned)
-        run.metrics({"training_reviews": len(read_reviews(splits / "train.csv"))})
-        run.metrics({"job_seconds": time.monotonic() - started})
+        run.metrics({"training_reviews": examples, "job_seconds": time.monotonic() - started})
     return float(result.metrics["accuracy"]["value"])
 
 

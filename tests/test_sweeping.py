@@ -4,7 +4,6 @@ The tests stand in the order of a user's day: each goes on where the one before 
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,12 +161,3 @@ def test_equal_settings_are_one_job_and_another_file_makes_another(place: Place)
 def test_overrides_of_a_job_are_kept(place: Place, interrupted: set[str]) -> None:
     overrides = [json.loads(run.data.tags["overrides"]) for run in place.runs("job")]
     assert ["training.n_epochs=1", "training.seed=1"] in overrides
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="other priorities")
-def test_the_priority_of_a_ray_sweeps_worker_only_falls(project: Path) -> None:
-    """`os.setpriority` towards more is refused to all but root."""
-    program = "import os, hydra_plugins.reviewtune_ray as ray\nfor place in (3, 1): ray._yield_to_those_before(place)"
-    shown = f"{program}\nprint(os.getpriority(os.PRIO_PROCESS, 0))"
-    done = subprocess.run([sys.executable, "-c", shown], cwd=project, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == max(6, os.getpriority(os.PRIO_PROCESS, 0))
