@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune import ranking_view, ui_views
+from reviewtune.client import key_of
 from reviewtune.config import Config, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
@@ -83,8 +84,17 @@ def parent_run(
         Sweep(run.id, tuple(varied), planned, time.time(), done, watched).announce()
         if done:
             print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
+        if done < planned and not watched:  # elsewhere the keys are those of the machines there
+            _refuse_missing_keys(jobs)
         yield
         _conclude(run, config, short_names(varied), project_root() / reports_of(run_key))
+
+
+def _refuse_missing_keys(jobs: Sequence[Job]) -> None:
+    """Each job would say it again."""
+    for provider in {job.config.provider.api_key_env: job.config.provider for job in jobs}.values():
+        if provider.kind != "local":
+            key_of(provider)
 
 
 def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> None:

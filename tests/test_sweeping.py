@@ -143,6 +143,17 @@ def test_every_combination_is_checked_before_the_first_job(place: Place, combina
     assert (len(place.runs("job")) if jobs else 0) == jobs
 
 
+def test_a_missing_key_is_told_once_before_the_first_job(
+    place: Place, interrupted: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    before = len(place.runs("job"))
+    shown = place.sweep("provider=openai", "training.seed=1,2", ok=False)
+    assert shown.count("the variable OPENAI_API_KEY is not set") == 1
+    assert "Traceback" not in shown
+    assert len(place.runs("job")) == before
+
+
 def test_equal_settings_are_one_job_and_another_file_makes_another(place: Place) -> None:
     def job(*overrides: str) -> Job:
         return composed(overrides)
