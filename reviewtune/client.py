@@ -73,12 +73,12 @@ def _build(provider: Provider) -> openai.OpenAI:
         return openai.OpenAI(base_url=provider.base_url or _local_address(provider.base_model), api_key=key, **limits)
     if provider.kind == "azure":
         return _azure(provider, limits)
-    return openai.OpenAI(base_url=provider.base_url, api_key=key_of(provider), **limits)
+    return openai.OpenAI(base_url=provider.base_url, api_key=_key(provider), **limits)
 
 
 def _azure(provider: Provider, limits: dict[str, Any]) -> openai.OpenAI:
     endpoint, version = _azure_address(provider)
-    return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=key_of(provider), **limits)
+    return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
 
 
 def _azure_address(provider: Provider) -> tuple[str, str]:
@@ -92,12 +92,8 @@ def _azure_address(provider: Provider) -> tuple[str, str]:
     return endpoint, version
 
 
-def key_of(provider: Provider) -> str:
-    """The key from the environment; it is never logged, stored or put into a message.
-
-    Raises:
-        ProviderError: the variable is not set.
-    """
+def _key(provider: Provider) -> str:
+    """The key from the environment; it is never logged, stored or put into a message."""
     if provider.api_key_env is None:
         return LOCAL_KEY
     if key := os.environ.get(provider.api_key_env):

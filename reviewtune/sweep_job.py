@@ -198,7 +198,7 @@ def get_ready(job: Job) -> None:
         circumstances(project_root())
         find_runs(job.config.tracking, f"tags.job_key = '{job.key}'")
         prepare_job(job)
-        _refuse_leak(job)  # the splits' 3-grams are counted once a process
+        _refuse_leak(job)  # equal splits are compared once a process
         certificates()
 
 

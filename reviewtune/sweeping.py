@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune import ranking_view, ui_views
-from reviewtune.client import key_of
-from reviewtune.config import Config, Tracking, compose_text, from_hydra, project_root
+from reviewtune.client import connect
+from reviewtune.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.files import write_text
 from reviewtune.job_pictures import draw_missing
@@ -85,16 +85,17 @@ def parent_run(
         if done:
             print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
         if done < planned and not watched:  # elsewhere the keys are those of the machines there
-            _refuse_missing_keys(jobs)
+            _refuse_incomplete([job.config.provider for job in jobs])
         yield
         _conclude(run, config, short_names(varied), project_root() / reports_of(run_key))
 
 
-def _refuse_missing_keys(jobs: Sequence[Job]) -> None:
-    """Each job would say it again."""
-    for provider in {job.config.provider.api_key_env: job.config.provider for job in jobs}.values():
+def _refuse_incomplete(providers: Sequence[Provider]) -> None:
+    """No key, or no endpoint: each job would say it again. A client alone asks nothing; the local one has a server."""
+    for provider in dict.fromkeys(providers):
         if provider.kind != "local":
-            key_of(provider)
+            with connect(provider):
+                pass
 
 
 def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> None:
