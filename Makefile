@@ -31,6 +31,8 @@ $(STAMP): requirements.lock requirements-local.txt pyproject.toml
 	@touch $@
 
 repro: setup  ## the pipeline on the labelled reviews: fine-tune, evaluate, compare; only what is stale runs
+	@# Killed while writing it, DVC leaves dvc.lock empty and refuses to read it; what was done is found without it too.
+	@[ -s dvc.lock ] || rm -f dvc.lock
 	@dvc repro
 	@reviewtune compare
 
