@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 from reviews import request_for, split_reviews, write_chat_files
 
-from reviewtune.config import Config, PromptArm, load_params
-from reviewtune.folders import cache_folder
+from reviewtune.core.config import Config, PromptArm, load_params
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.local_server.engine import generation, training, weights
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from reviews import request_for, split_reviews
 
-from reviewtune.config import Config, PromptArm, load_params
-from reviewtune.folders import cache_folder
+from reviewtune.core.config import Config, PromptArm, load_params
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.prompts import Message, Prompt, draw_examples
 

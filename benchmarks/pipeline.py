@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from reviewtune.folders import cache_folder
+from reviewtune.core.user_dirs import cache_folder
 
 PROJECT = Path(__file__).parent.parent
 SAMPLE_SECONDS = 0.25

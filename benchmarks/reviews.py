@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reviewtune.chat import lines_of, write_lines
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.dataset import prepare
 from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest

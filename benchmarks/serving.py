@@ -21,8 +21,8 @@ import pandas as pd
 from reviews import request_for
 
 from reviewtune.client import connect
-from reviewtune.config import Config, PromptArm, Provider, load_params
-from reviewtune.folders import cache_folder
+from reviewtune.core.config import Config, PromptArm, Provider, load_params
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.local_server.engine.weights import ensure
 from reviewtune.local_server.settings import share_the_cores

@@ -21,8 +21,8 @@ from typing import Any
 
 from reviews import accuracy, split_reviews, write_chat_files
 
-from reviewtune.config import load_params
-from reviewtune.folders import cache_folder
+from reviewtune.core.config import load_params
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.prompts import Prompt
 
 PROJECT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from reviewtune.cli import app
-from reviewtune.config import Config, compose_text
+from reviewtune.core.config import Config, compose_text
 from reviewtune.errors import ConfigError, one_line_errors
 
 PROJECT = Path(__file__).parent.parent

@@ -17,10 +17,10 @@ from pathlib import Path
 from PIL import Image
 
 from reviewtune import ui_views
-from reviewtune.config import load_params
+from reviewtune.core.config import load_params
+from reviewtune.core.entry_point import program
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError
-from reviewtune.folders import cache_folder
-from reviewtune.program import program
 from reviewtune.ranking_view import COMPARED
 from reviewtune.tracking import find_runs, ui_command
 

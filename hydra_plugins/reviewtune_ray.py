@@ -68,7 +68,7 @@ def get_ready(shared: Shared, job: "Job", _: int) -> None:
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:
     """One job in a worker's process."""
-    from reviewtune.program import rare_collections
+    from reviewtune.core.entry_point import rare_collections
     from reviewtune.sweep_job import run_job
 
     os.chdir(shared.folder)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from reviewtune.config import Config, PromptArm, load_params, project_root
+from reviewtune.core.config import Config, PromptArm, load_params, project_root
 from reviewtune.dataset import normalise
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Subject, ask_all, why_unusable

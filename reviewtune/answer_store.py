@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from reviewtune.answers import Answer, from_json, to_json
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import CacheError
-from reviewtune.folders import cache_folder
 
 NAME = "answers.db"
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from reviewtune.config import Tracking, compose_text, project_root
+from reviewtune.core.config import Tracking, compose_text, project_root
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.tracking import RunRecord, artifact_of
 

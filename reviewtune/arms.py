@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reviewtune.config import CHECKPOINT, Arm, Config, PromptArm
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import CHECKPOINT, Arm, Config, PromptArm
 from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, samples, unusable
-from reviewtune.files import read_json
 from reviewtune.injections import injection_score, read_injections
 from reviewtune.leaks import refuse_leak
 from reviewtune.metrics import INVALID

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from reviewtune.answer_store import AnswerStore
 from reviewtune.answers import Answer, Question, Request, read_completion, timed
 from reviewtune.budget import Budget
+from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
-from reviewtune.progress import Step
 from reviewtune.refused import refused_line
 from reviewtune.terms import Terms
 

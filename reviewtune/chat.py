@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reviewtune.config import Prices
+from reviewtune.core.atomic_files import write_text
+from reviewtune.core.config import Prices
 from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
-from reviewtune.files import write_text
 from reviewtune.pricing import training_cost
 from reviewtune.prompts import Line, Message, Prompt
 

@@ -11,11 +11,11 @@ import typer
 
 from reviewtune import doctor_page
 from reviewtune.checks import Level
-from reviewtune.config import Data, load_params, project_root
+from reviewtune.core.atomic_files import read_json, write_text
+from reviewtune.core.config import Data, load_params, project_root
 from reviewtune.dataset import sha256
 from reviewtune.doctor import SIMILARITY, Diagnosis, examine, write_masked
 from reviewtune.errors import DataError
-from reviewtune.files import read_json, write_text
 from reviewtune.label_errors import COLUMNS
 from reviewtune.labelled_file import LabelledFile, data_for, read
 from reviewtune.learning_curve import Curve

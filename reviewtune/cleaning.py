@@ -19,9 +19,9 @@ from pathlib import Path
 from reviewtune import budget, past_jobs
 from reviewtune.answer_store import NAME as ANSWERS
 from reviewtune.answer_store import open_store
-from reviewtune.config import Config, project_root
-from reviewtune.files import read_json
-from reviewtune.folders import SERVER_LOG, account_folder, cache_folder
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import Config, project_root
+from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.ranking_view import SWEEPS, reports_of
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.cli_runs import app as runs
+from reviewtune.core.entry_point import program
 from reviewtune.errors import GO_ON, INTERRUPTED, DataError
 from reviewtune.jobs_cli import jobs
-from reviewtune.program import program
 
 
 class Commands(TyperGroup):
@@ -93,7 +93,7 @@ def evaluate(
     reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
     from reviewtune import evaluation, past
-    from reviewtune.config import load_params, project_root
+    from reviewtune.core.config import load_params, project_root
     from reviewtune.evaluation_view import show
     from reviewtune.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
 
@@ -123,7 +123,7 @@ def compare(
 ) -> None:
     """Print the comparison of the last `dvc repro`."""
     from reviewtune.comparison import render
-    from reviewtune.files import read_json
+    from reviewtune.core.atomic_files import read_json
 
     path = reports / "comparison.json"
     try:
@@ -166,7 +166,7 @@ def check_data(
 def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
     """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
     from reviewtune import ui_views
-    from reviewtune.config import load_params, project_root
+    from reviewtune.core.config import load_params, project_root
     from reviewtune.tracking import ui_command
 
     tracking = load_params(project_root() / "params.yaml").tracking

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reviewtune.config import Config, load_params, project_root
+from reviewtune.core.config import Config, load_params, project_root
 
 if TYPE_CHECKING:
     from reviewtune.cleaning import Item

@@ -20,9 +20,9 @@ import httpx2
 import openai
 from filelock import FileLock
 
-from reviewtune.config import Provider
+from reviewtune.core.config import Provider
+from reviewtune.core.user_dirs import SERVER_LOG, account_folder
 from reviewtune.errors import ProviderError
-from reviewtune.folders import SERVER_LOG, account_folder
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60

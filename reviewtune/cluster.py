@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from reviewtune.config import Config, Section, project_root, section_of
+from reviewtune.core.config import Config, Section, project_root, section_of
 from reviewtune.errors import ConfigError, JobError
 from reviewtune.lineage import code_sha256
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from reviewtune import figures
 from reviewtune.comparison_view import render, to_markdown
 from reviewtune.confidence import cascade_report, confidence_report, coverage_table
-from reviewtune.config import Cascade
+from reviewtune.core.atomic_files import write_json, write_text
+from reviewtune.core.config import Cascade
 from reviewtune.duels import Duel, duels
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
-from reviewtune.files import write_json, write_text
 from reviewtune.statistics import Interval
 
 if TYPE_CHECKING:

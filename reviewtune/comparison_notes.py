@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reviewtune.wording import money, percent, with_interval
+from reviewtune.core.formatting import money, percent, with_interval
 
 Report = Mapping[str, Any]
 VERDICTS = ("better", "worse")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reviewtune.comparison_costs import cost_lines, latency_rows
 from reviewtune.comparison_notes import confidence_lines, correction_lines, extra_lines, finetuned_of, sections
-from reviewtune.wording import change, money, p_value, percent, points, rate, times, with_interval
+from reviewtune.core.formatting import change, money, p_value, percent, points, rate, times, with_interval
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from reviewtune.client import asynchronous, certificates
-from reviewtune.config import Provider
+from reviewtune.core.config import Provider
 
 OWN = ("content-length", "idempotency-key")  # headers that belong to one request
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from reviewtune.calibration import abstain, calibration_error, coverage_curve, reliability
 from reviewtune.cascade import PERSON, cascade
-from reviewtune.config import Cascade as CascadeSettings
+from reviewtune.core.config import Cascade as CascadeSettings
 from reviewtune.errors import DataError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from reviewtune.config import Evaluation, Prices
+from reviewtune.core.config import Evaluation, Prices
 from reviewtune.evaluation import Subject
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.statistics import proportion

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune import languages, personal_data
-from reviewtune.config import Data
+from reviewtune.core.config import Data
 from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
 from reviewtune.splits import METHOD, near_duplicates
 

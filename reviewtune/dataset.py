@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.config import Data
+from reviewtune.core.config import Data
 from reviewtune.errors import DataError
 
 MIN_ROWS_PER_LABEL = 4  # fewer, and a label cannot stand in the training, validation and test split

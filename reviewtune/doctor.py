@@ -12,12 +12,12 @@ import pandas as pd
 
 from reviewtune import checks, label_errors, learning_curve, personal_data, troubles
 from reviewtune.checks import Check
+from reviewtune.core.progress import progress_bar
 from reviewtune.dataset import read_rows, sha256
 from reviewtune.errors import DataError
 from reviewtune.labelled_file import HALF_PAIR, LabelledFile
 from reviewtune.learning_curve import Curve
 from reviewtune.out_of_fold import Material, material, probabilities
-from reviewtune.progress import progress_bar
 
 SIMILARITY = 0.9
 SEED = 13

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune import doctor_figures
+from reviewtune.core.atomic_files import write_text
 from reviewtune.doctor import Diagnosis
 from reviewtune.errors import DataError
-from reviewtune.files import write_text
 from reviewtune.personal_data import mask
 
 GENERATOR = '<meta name="generator" content="reviewtune check-data">'

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from reviewtune import config as conf
 from reviewtune import figures, linear
 from reviewtune.calibration import calibration_error
-from reviewtune.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
-from reviewtune.files import write_json
+from reviewtune.core import config as conf
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
 from reviewtune.label_scores import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost

@@ -18,10 +18,10 @@ from filelock import FileLock
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.config import Provider, Training, project_root
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Provider, Training, project_root
 from reviewtune.dataset import sha256
 from reviewtune.errors import JobError
-from reviewtune.files import write_json
 from reviewtune.following import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 
 NOTES = Path(".work/finetune")  # which job an order became

@@ -14,7 +14,7 @@ import pandas as pd
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune.advice import Finding, advise
-from reviewtune.progress import Step, progress_bar
+from reviewtune.core.progress import Step, progress_bar
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.config import Config, Data, PromptArm
+from reviewtune.core.config import Config, Data, PromptArm
 from reviewtune.dataset import Row, normalise, read_rows, sha256
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import Evaluation, Subject, evaluate_model

@@ -9,9 +9,9 @@ from reviewtune.answers import Answer, Question, Request, busy_seconds, key_of
 from reviewtune.batches import ask_batch
 from reviewtune.budget import Budget, scope
 from reviewtune.client import connect
+from reviewtune.core.progress import progress_bar
 from reviewtune.errors import BudgetError
 from reviewtune.online import ask_online
-from reviewtune.progress import progress_bar
 from reviewtune.prompts import Message
 from reviewtune.terms import Terms
 

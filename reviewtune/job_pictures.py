@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from reviewtune.config import Tracking
+from reviewtune.core.config import Tracking
+from reviewtune.core.progress import progress_bar
 from reviewtune.evaluation import CONFUSION
 from reviewtune.figures import confusion_matrix
 from reviewtune.metrics import score
-from reviewtune.progress import progress_bar
 from reviewtune.record import CURVE, PICTURE, picture_of
 from reviewtune.tracking import RunRecord, artifact_of, artifacts_of, stored_run
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJob
 
-    from reviewtune.config import Config, Provider, Training
+    from reviewtune.core.config import Config, Provider, Training
     from reviewtune.finetuning import Order
 
 HELP = """Fine-tuning jobs at any provider: create, follow, stop them.
@@ -56,7 +56,7 @@ def create(
     and pays nothing; with the pipeline's files and settings it is the pipeline's job.
     """
     from reviewtune import jobs_view
-    from reviewtune.config import changed
+    from reviewtune.core.config import changed
     from reviewtune.finetuning import place
 
     config = _config(provider, set_)
@@ -178,7 +178,7 @@ def curve(
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
-    from reviewtune.config import load_config
+    from reviewtune.core.config import load_config
 
     return load_config([*([f"provider={provider}"] if provider else []), *(overrides or [])])
 

@@ -16,7 +16,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.chat import form_fault
-from reviewtune.config import Columns, Data, compose_text, from_hydra
+from reviewtune.core.config import Columns, Data, compose_text, from_hydra
 from reviewtune.dataset import decoded, fault, normalise, read_rows
 from reviewtune.errors import DataError
 from reviewtune.languages import UNSURE, detect

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from reviewtune.config import Config, Tracking, project_root
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import Config, Tracking, project_root
 from reviewtune.dataset import read_reviews, sha256
-from reviewtune.files import read_json
 from reviewtune.tracking import Run, add_to_pass, open_run, workspace
 
 SPLITS = Path("data/splits")

@@ -18,13 +18,13 @@ from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
+from reviewtune.core.entry_point import rare_collections
 from reviewtune.errors import TrackingError
-from reviewtune.program import rare_collections
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.config import Tracking
+    from reviewtune.core.config import Tracking
 
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from reviewtune.answers import Answer, Question, Request, read_completion, timed
 from reviewtune.budget import Budget
 from reviewtune.completions import Completions, completions
+from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
 from reviewtune.pace import Pace
-from reviewtune.progress import Step
 from reviewtune.refused import refused
 from reviewtune.retries import asked_pause, is_passing, pause
 from reviewtune.terms import Terms

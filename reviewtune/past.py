@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reviewtune.core.atomic_files import read_json
 from reviewtune.errors import DataError
-from reviewtune.files import read_json
 
 SCORES = ("accuracy", "precision", "recall", "f1")
 SPELLINGS = {

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from reviewtune import config
+from reviewtune.core import config
 from reviewtune.errors import DataError
 
 MAX_REASON_CHARACTERS = 100

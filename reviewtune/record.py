@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from reviewtune.chat import read_lines
-from reviewtune.config import Prompt as PromptSettings
+from reviewtune.core.atomic_files import read_json, write_json
+from reviewtune.core.config import Prompt as PromptSettings
 from reviewtune.dataset import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
 from reviewtune.figures import training_curve
-from reviewtune.files import read_json, write_json
 from reviewtune.finetuning import Finetuned, Order
 from reviewtune.leaks import refuse_leak
 from reviewtune.prompts import Prompt

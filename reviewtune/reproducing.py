@@ -20,10 +20,10 @@ import pandas as pd
 import psutil
 
 from reviewtune.answer_store import NAME
-from reviewtune.config import CHECKPOINT, Tracking, load_params, project_root
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import CHECKPOINT, Tracking, load_params, project_root
+from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
-from reviewtune.files import read_json
-from reviewtune.folders import account_folder, cache_folder
 from reviewtune.lineage import circumstances
 from reviewtune.tracking import RunRecord, artifact_of, stored_run
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reviewtune.config import Split
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Split
 from reviewtune.dataset import sha256, write_reviews
 from reviewtune.errors import DataError
-from reviewtune.files import write_json
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

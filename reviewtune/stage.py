@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from reviewtune.core.entry_point import program
 from reviewtune.errors import ConfigError
-from reviewtune.program import program
 
 
 class _Parser(argparse.ArgumentParser):

@@ -27,13 +27,13 @@ from reviewtune.arms import evaluate_finetuned
 from reviewtune.budget import SWEEP as BUDGET_OF
 from reviewtune.chat import check, lines_of, write_lines
 from reviewtune.client import certificates, connect
-from reviewtune.config import Config, Tracking, from_hydra, project_root
+from reviewtune.core.atomic_files import write_text
+from reviewtune.core.config import Config, Tracking, from_hydra, project_root
+from reviewtune.core.entry_point import rare_collections
 from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
 from reviewtune.errors import DataError, JobError, ReviewtuneError
-from reviewtune.files import write_text
 from reviewtune.finetuning import Order, finetune, place, telling_of
 from reviewtune.lineage import circumstances, code_sha256, describe_run
-from reviewtune.program import rare_collections
 from reviewtune.prompts import Prompt
 from reviewtune.splits import split, write_splits
 from reviewtune.tracking import Run, RunRecord, find_runs, open_run

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from reviewtune.config import Tracking
+from reviewtune.core.config import Tracking
+from reviewtune.core.progress import Step, progress_bar
 from reviewtune.errors import TrackingError
-from reviewtune.progress import Step, progress_bar
 from reviewtune.sweep_job import Sweep, ended
 
 LOOK_EVERY_SECONDS = 2.0

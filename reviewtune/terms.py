@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reviewtune.answers import Answer, Question, Request
 from reviewtune.chat import count_tokens
-from reviewtune.config import Evaluation, ModelPrices, Prices, Provider
+from reviewtune.core.config import Evaluation, ModelPrices, Prices, Provider
 from reviewtune.errors import ConfigError
 from reviewtune.pricing import Kind, Mode, Range, estimate, highest_cost, inference_cost
 from reviewtune.prompts import Message

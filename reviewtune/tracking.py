@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.config import Tracking
+    from reviewtune.core.config import Tracking
 
 Kind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
 Item = TypeVar("Item")

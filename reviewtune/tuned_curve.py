@@ -15,7 +15,7 @@ import pandas as pd
 
 from reviewtune import chat
 from reviewtune.client import connect
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.errors import DataError
 from reviewtune.finetuning import Order, finetune
 from reviewtune.inference import Request, Terms, ask

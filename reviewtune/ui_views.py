@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from reviewtune.tracking import find_runs, tag_experiment
 
 if TYPE_CHECKING:
-    from reviewtune.config import Tracking
+    from reviewtune.core.config import Tracking
 
 NAME = "attributes.`Run Name`"
 NAME_WIDTH = 320  # pixels: "#2 40.4 % (−4.7) prompt=short n_epochs=1"

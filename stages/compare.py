@@ -6,7 +6,7 @@ Run: dvc repro compare
 from pathlib import Path
 
 from reviewtune.comparison import compare, load_arm, write
-from reviewtune.config import load_params
+from reviewtune.core.config import load_params
 from reviewtune.lineage import log_pass
 from reviewtune.stage import run_stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reviewtune import record
 from reviewtune.client import connect
-from reviewtune.config import load_params
+from reviewtune.core.config import load_params
 from reviewtune.dataset import sha256
 from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import describe_run

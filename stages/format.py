@@ -6,9 +6,9 @@ Run: dvc repro format
 from pathlib import Path
 
 from reviewtune.chat import check, cost_estimate, lines_of, write_lines
-from reviewtune.config import load_params
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import load_params
 from reviewtune.dataset import read_reviews
-from reviewtune.files import write_json
 from reviewtune.prompts import Prompt
 from reviewtune.stage import run_stage
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from reviewtune.config import load_params
+from reviewtune.core.atomic_files import write_json, write_text
+from reviewtune.core.config import load_params
 from reviewtune.datareport import describe, to_markdown
 from reviewtune.dataset import prepare, write_reviews
-from reviewtune.files import write_json, write_text
 from reviewtune.personal_data import cleaner
 from reviewtune.stage import run_stage
 

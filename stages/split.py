@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reviewtune.config import load_params
+from reviewtune.core.config import load_params
 from reviewtune.dataset import read_reviews
 from reviewtune.splits import split, write_splits
 from reviewtune.stage import run_stage

@@ -13,8 +13,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from reviewtune.core.entry_point import program
 from reviewtune.errors import ConfigError
-from reviewtune.program import program
 from reviewtune.sweep_job import Job, run_job
 
 

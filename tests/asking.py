@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from reviewtune.answers import Request
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.inference import Terms
 from reviewtune.prompts import Message
 
@@ -32,7 +32,7 @@ def terms(config: Config, base_url: str, **changes: object) -> Terms:
 SCRIPT = """
 import json, sys
 from tests.asking import REQUEST, chats, terms
-from reviewtune.config import load_params
+from reviewtune.core.config import load_params
 from reviewtune.inference import Request, ask
 base_url, n, more, request = json.loads(sys.argv[1])
 how = terms(load_params(), base_url, **more)

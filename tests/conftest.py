@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.config import Config, load_params
+from reviewtune.core.config import Config, load_params
 
 pytest_plugins = ["tests.serving", "tests.clones", "tests.services"]  # the real ones, over a tiny model
 PROJECT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reviewtune import chat, checks
 from reviewtune.cli import main
-from reviewtune.config import Config, compose_text, load_params
+from reviewtune.core.config import Config, compose_text, load_params
 from reviewtune.dataset import prepare
 from reviewtune.errors import ReviewtuneError
 from reviewtune.labelled_file import read

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.answers import Request
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.inference import Terms, ask
 from reviewtune.prompts import Message

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.chat import check, cost_estimate, count_tokens, lines_of, read_lines, write_lines
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.errors import DataError
 from reviewtune.pricing import Usage, inference_cost, per_thousand, training_cost
 from reviewtune.prompts import Message, Prompt

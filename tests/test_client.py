@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.client import connect
-from reviewtune.config import Config, Provider
+from reviewtune.core.config import Config, Provider
 from reviewtune.errors import ProviderError
 
 SECRET = "sk-very-secret-key"

@@ -17,7 +17,7 @@ from reviewtune import comparison
 from reviewtune.comparison import Arm, compare, load_arm, render, to_json, to_markdown
 from reviewtune.comparison_costs import cost_lines
 from reviewtune.comparison_notes import confidence_lines
-from reviewtune.config import Cascade
+from reviewtune.core.config import Cascade
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.metrics import INVALID, as_json, per_label_table, score

@@ -12,7 +12,7 @@ import pytest
 
 from reviewtune.client import connect
 from reviewtune.completions import completions
-from reviewtune.config import Config, Provider
+from reviewtune.core.config import Config, Provider
 
 Seen = tuple[str, str, dict[str, str], Any]  # method, path, headers, body
 

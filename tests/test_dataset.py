@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.config import Config, Data
+from reviewtune.core.config import Config, Data
 from reviewtune.datareport import describe
 from reviewtune.dataset import Prepared, prepare, read_rows
 from reviewtune.errors import DataError

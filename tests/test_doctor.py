@@ -17,10 +17,10 @@ from reviewtune import checks, doctor_figures, doctor_page, learning_curve, trou
 from reviewtune.chat import lines_of, write_lines
 from reviewtune.checks import Check
 from reviewtune.cli import app
-from reviewtune.config import Config
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Config
 from reviewtune.doctor import Diagnosis, examine
 from reviewtune.errors import DataError
-from reviewtune.files import write_json
 from reviewtune.label_errors import COLUMNS, suspects
 from reviewtune.labelled_file import LabelledFile, read
 from reviewtune.metrics import as_json, per_label_table, score

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from reviewtune.arms import evaluate_checkpoint, evaluate_finetuned
-from reviewtune.config import Config, LabelScoring, MajorityArm, Provider
 from reviewtune.consistency import consistency
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Config, LabelScoring, MajorityArm, Provider
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
-from reviewtune.files import write_json
 from reviewtune.label_scores import LabelScores
 from reviewtune.metrics import INVALID
 from reviewtune.prompts import Prompt

@@ -11,10 +11,10 @@ import pytest
 from reviewtune import evaluation
 from reviewtune.chat import lines_of, write_lines
 from reviewtune.client import connect
-from reviewtune.config import Config, Provider
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import Config, Provider
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
-from reviewtune.files import read_json
 from reviewtune.finetuning import Order, create, finetune
 from reviewtune.following import follow
 from reviewtune.inference import Request, Terms, ask

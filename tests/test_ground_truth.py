@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from reviewtune.cli import main
-from reviewtune.config import Config
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Config
 from reviewtune.dataset import sha256
 from reviewtune.errors import DataError
-from reviewtune.files import write_json
 from reviewtune.ground_truth import read_ground_truth
 from reviewtune.prompts import Prompt
 from tests.recorded import recorded

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reviewtune.answer_store import open_store
 from reviewtune.answer_view import prune_answers, show_stats
 from reviewtune.answers import Answer, busy_seconds, from_json, key_of, to_json
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
 from reviewtune.inference import Answers, ask
 from reviewtune.pricing import Usage

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.errors import DataError
 from reviewtune.injections import injection_score, read_injections
 from reviewtune.metrics import INVALID

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.label_scores import LabelScores, correct_prior, label_scores, normalise
 from reviewtune.prompts import Prompt
 from tests.serving import ServerProcess

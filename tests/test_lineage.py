@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.config import compose_text
+from reviewtune.core.config import compose_text
 from reviewtune.sweep_job import prepare_job
 from reviewtune.sweeping import composed
 from tests.serving import wait_for

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.config import Columns, Config
+from reviewtune.core.config import Columns, Config
 from reviewtune.dataset import prepare
 from reviewtune.personal_data import KINDS, MASKS, cleaner, count, find, mask
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.config import Config
+from reviewtune.core.config import Config
 from reviewtune.economics import economics
 from reviewtune.errors import BudgetError
 from reviewtune.pricing import Usage, amortised, break_even, estimate, inference_cost

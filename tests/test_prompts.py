@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.config import Config
-from reviewtune.config import Prompt as Settings
+from reviewtune.core.config import Config
+from reviewtune.core.config import Prompt as Settings
 from reviewtune.errors import DataError
 from reviewtune.prompts import Prompt, draw_examples
 

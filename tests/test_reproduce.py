@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reviewtune import lineage, reproducing, tracking
-from reviewtune.config import Tracking
+from reviewtune.core.config import Tracking
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.lineage_view import picture, to_text, trace
 from reviewtune.reproducing import to_text as report

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from reviewtune.arms import evaluate_arm
-from reviewtune.config import Config, PromptArm
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.config import Config, PromptArm
 from reviewtune.errors import LeakError
 from reviewtune.evaluation import Subject
-from reviewtune.files import write_json
 from reviewtune.retrieval import nearest_examples
 
 POOL = pd.DataFrame(

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.cluster import refuse_what_others_cannot_reach
-from reviewtune.config import Config, changed
+from reviewtune.core.config import Config, changed
 from reviewtune.errors import ConfigError
 from tests.scale import Hosted, hosted, power_off, ray_cluster, workers_of
 from tests.services import mlflow_server

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.config import Config, Split
+from reviewtune.core.config import Config, Split
 from reviewtune.dataset import prepare
 from reviewtune.errors import DataError, LeakError
 from reviewtune.leaks import refuse_leak

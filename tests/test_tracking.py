@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from reviewtune import mlruns, tracking
-from reviewtune.config import Tracking
+from reviewtune.core.config import Tracking
 from reviewtune.errors import TrackingError
 
 SETTINGS = Tracking(experiment="reviews", uri=None)

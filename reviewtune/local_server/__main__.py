@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import one_line_errors
-from reviewtune.folders import account_folder, cache_folder
 from reviewtune.local_server.logs import LogFormat
 from reviewtune.local_server.settings import Settings, share_the_cores
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reviewtune.folders import cache_folder
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.local_server.engine import weights
 from reviewtune.local_server.engine.types import ChatMessage
 

@@ -12,7 +12,7 @@ import openai
 import psutil
 import pytest
 
-from reviewtune.folders import account_folder, cache_folder
+from reviewtune.core.user_dirs import account_folder, cache_folder
 from tests.serving import ServerProcess, example, running, upload, wait_for
 
 # Ids follow from content, on every machine; they may change only with a new release, as they key users' caches.
