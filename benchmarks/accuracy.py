@@ -20,8 +20,8 @@ from reviews import accuracy, split_reviews, write_chat_files
 
 from reviewtune.core.config import Config, load_config
 from reviewtune.core.user_dirs import cache_folder
+from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import share_the_cores
-from reviewtune.prompts import Prompt
 
 STEPS = 100  # between two words on the progress
 

@@ -19,6 +19,8 @@ from reviews import request_for, split_reviews, write_chat_files
 
 from reviewtune.core.config import Config, PromptArm, load_params
 from reviewtune.core.user_dirs import cache_folder
+from reviewtune.data.prompts import Prompt, draw_examples
+from reviewtune.data.splits import Splits
 from reviewtune.local_server.engine import generation, training, weights
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
@@ -27,8 +29,6 @@ from reviewtune.local_server.engine.types import (
     StepMetrics,
     TrainingSpec,
 )
-from reviewtune.prompts import Prompt, draw_examples
-from reviewtune.splits import Splits
 
 PROJECT = Path(__file__).parent.parent
 BATCHES = (16, 1, 64)  # the first is the one that is timed in full

@@ -20,8 +20,8 @@ from reviews import request_for, split_reviews
 
 from reviewtune.core.config import Config, PromptArm, load_params
 from reviewtune.core.user_dirs import cache_folder
+from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores
-from reviewtune.prompts import Message, Prompt, draw_examples
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.opening import OpenModel

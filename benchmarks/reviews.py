@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.core.config import Config
-from reviewtune.dataset import prepare
+from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import prepare
+from reviewtune.data.splits import Splits, split
 from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest
-from reviewtune.prompts import Prompt
-from reviewtune.splits import Splits, split
 from reviewtune.statistics import Interval, proportion
 
 LONGEST_ANSWER = 128  # tokens

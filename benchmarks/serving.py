@@ -23,10 +23,10 @@ from reviews import request_for
 from reviewtune.client import connect
 from reviewtune.core.config import Config, PromptArm, Provider, load_params
 from reviewtune.core.user_dirs import cache_folder
+from reviewtune.data.prompts import Prompt
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.local_server.engine.weights import ensure
 from reviewtune.local_server.settings import share_the_cores
-from reviewtune.prompts import Prompt
 
 PROJECT = Path(__file__).parent.parent
 IN_PROCESS, BY_SIXTEEN, SIXTEEN_CLIENTS = "in process", "in process, 16 at a time", "16 clients at once"

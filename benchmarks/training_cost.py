@@ -25,8 +25,8 @@ from reviews import split_reviews, write_chat_files
 
 from reviewtune.core.config import load_params
 from reviewtune.core.user_dirs import cache_folder
+from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import share_the_cores
-from reviewtune.prompts import Prompt
 
 share_the_cores()
 

@@ -23,7 +23,7 @@ from reviews import accuracy, split_reviews, write_chat_files
 
 from reviewtune.core.config import load_params
 from reviewtune.core.user_dirs import cache_folder
-from reviewtune.prompts import Prompt
+from reviewtune.data.prompts import Prompt
 
 PROJECT = Path(__file__).parent.parent
 LORA_RATE = {"gemma-3-270m": 5e-4, "smollm2-135m-instruct": 1e-3}  # the best of a search on these reviews

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from reviewtune.core.config import Config, PromptArm, load_params, project_root
-from reviewtune.dataset import normalise
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import normalise
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Subject, ask_all, why_unusable
-from reviewtune.prompts import Prompt
 from reviewtune.record import read_record
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from openai.types.chat import ChatCompletionTokenLogprob
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from reviewtune.data.prompts import Message
 from reviewtune.pricing import Mode, Usage
-from reviewtune.prompts import Message
 
 
 @dataclass(frozen=True)

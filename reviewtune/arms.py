@@ -8,11 +8,11 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, Arm, Config, PromptArm
+from reviewtune.data.leakage import refuse_leak
+from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, samples, unusable
 from reviewtune.injections import injection_score, read_injections
-from reviewtune.leaks import refuse_leak
 from reviewtune.metrics import INVALID
-from reviewtune.prompts import Prompt
 
 if TYPE_CHECKING:
     from reviewtune.record import ModelRecord

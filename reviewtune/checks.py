@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from reviewtune import languages, personal_data
-from reviewtune.datareport import FOREIGN_SHARE, IMBALANCE, agreement, length_outliers
-from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
+from reviewtune.data import language_detection, personal_data
+from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
+from reviewtune.data.splits import METHOD, near_duplicates
+from reviewtune.data.summary import FOREIGN_SHARE, IMBALANCE, agreement, length_outliers
 from reviewtune.labelled_file import LabelledFile, garbled
-from reviewtune.splits import METHOD, near_duplicates
 
 Level = Literal["fine", "notice", "problem", "unknown"]
 KAPPA = ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"), (-1.0, "slight"))
@@ -171,14 +171,14 @@ def annotators(file: LabelledFile, seed: int) -> Check:
 
 
 def language_mix(file: LabelledFile) -> Check:
-    guesses = languages.detect(file.table["text"].tolist())
+    guesses = language_detection.detect(file.table["text"].tolist())
     counts = dict(Counter(guess.language for guess in guesses).most_common())
-    told = [name for name in counts if name != languages.UNSURE]
+    told = [name for name in counts if name != language_detection.UNSURE]
     main = file.language.split("+")[0] or next(iter(told), "")
     foreign = [
         {"line": int(line), "language": guess.language, "text": text}
         for line, text, guess in zip(file.table["line"], file.table["text"], guesses, strict=True)
-        if guess.language not in (main, languages.UNSURE)
+        if guess.language not in (main, language_detection.UNSURE)
     ]
     facts = {"counts": counts, "main": main, "declared": file.declared, "foreign": foreign}
     says = ", ".join(f"{name} {n}" for name, n in counts.items())

@@ -13,7 +13,7 @@ from reviewtune import doctor_page
 from reviewtune.checks import Level
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config import Data, load_params, project_root
-from reviewtune.dataset import sha256
+from reviewtune.data.reviews import sha256
 from reviewtune.doctor import SIMILARITY, Diagnosis, examine, write_masked
 from reviewtune.errors import DataError
 from reviewtune.label_errors import COLUMNS

@@ -62,7 +62,7 @@ def classify(
     and the reason are told.
     """
     from reviewtune.analyzer import ReviewAnalyzer
-    from reviewtune.dataset import read_rows
+    from reviewtune.data.reviews import read_rows
 
     rows = read_rows(file, [text_column])
     if "issue" in rows[0].cells:

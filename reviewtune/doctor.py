@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune import checks, label_errors, learning_curve, personal_data, troubles
+from reviewtune import checks, label_errors, learning_curve, troubles
 from reviewtune.checks import Check
 from reviewtune.core.progress import progress_bar
-from reviewtune.dataset import read_rows, sha256
+from reviewtune.data import personal_data
+from reviewtune.data.reviews import read_rows, sha256
 from reviewtune.errors import DataError
 from reviewtune.labelled_file import HALF_PAIR, LabelledFile
 from reviewtune.learning_curve import Curve

@@ -6,9 +6,9 @@ from typing import Any
 
 from reviewtune import doctor_figures
 from reviewtune.core.atomic_files import write_text
+from reviewtune.data.personal_data import mask
 from reviewtune.doctor import Diagnosis
 from reviewtune.errors import DataError
-from reviewtune.personal_data import mask
 
 GENERATOR = '<meta name="generator" content="reviewtune check-data">'
 FIRST_BYTES = 2_000

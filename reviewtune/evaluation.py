@@ -17,12 +17,12 @@ from reviewtune.calibration import calibration_error
 from reviewtune.core import config as conf
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
+from reviewtune.data.nearest_examples import nearest_examples
+from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.label_scores import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
-from reviewtune.prompts import Message, Prompt, draw_examples
 from reviewtune.resampling import score_intervals
-from reviewtune.retrieval import nearest_examples
 from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking import Run
 

@@ -20,7 +20,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Provider, Training, project_root
-from reviewtune.dataset import sha256
+from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
 from reviewtune.following import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 

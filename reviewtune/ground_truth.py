@@ -8,10 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from reviewtune.core.config import Config, Data, PromptArm
-from reviewtune.dataset import Row, normalise, read_rows, sha256
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import Row, normalise, read_rows, sha256
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import Evaluation, Subject, evaluate_model
-from reviewtune.prompts import Prompt
 from reviewtune.record import ModelRecord, read_record, refuse_unfit
 
 TEXT_COLUMNS = ("text", "review_text", "review")

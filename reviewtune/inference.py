@@ -10,9 +10,9 @@ from reviewtune.batches import ask_batch
 from reviewtune.budget import Budget, scope
 from reviewtune.client import connect
 from reviewtune.core.progress import progress_bar
+from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
 from reviewtune.online import ask_online
-from reviewtune.prompts import Message
 from reviewtune.terms import Terms
 
 __all__ = ["Answer", "Answers", "Request", "Terms", "ask"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reviewtune.dataset import read_rows
+from reviewtune.data.reviews import read_rows
 from reviewtune.errors import DataError
 from reviewtune.metrics import INVALID
 from reviewtune.statistics import proportion

@@ -246,7 +246,7 @@ def _order(
 
 def _check_files(order: "Order") -> str:
     """Raises: DataError: a line that no provider would take, before anything is sent."""
-    from reviewtune.chat import check
+    from reviewtune.data.chat_files import check
 
     training = check(order.training_file, None)
     validation = check(order.validation_file, None, least=1) if order.validation_file else None

@@ -15,11 +15,11 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from reviewtune.chat import form_fault
 from reviewtune.core.config import Columns, Data, compose_text, from_hydra
-from reviewtune.dataset import decoded, fault, normalise, read_rows
+from reviewtune.data.chat_files import form_fault
+from reviewtune.data.language_detection import UNSURE, detect
+from reviewtune.data.reviews import decoded, fault, normalise, read_rows
 from reviewtune.errors import DataError
-from reviewtune.languages import UNSURE, detect
 
 MAX_CHARACTERS = 8000
 COMMON = 0.02  # a language of fewer texts may be a slip of the detector

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from reviewtune import linear
+from reviewtune.data.splits import duplicate_groups
 from reviewtune.errors import DataError
-from reviewtune.splits import duplicate_groups
 
 FOLDS = 5
 EXACT = 3_000

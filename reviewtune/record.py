@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.chat import read_lines
 from reviewtune.core.atomic_files import read_json, write_json
 from reviewtune.core.config import Prompt as PromptSettings
-from reviewtune.dataset import sha256
+from reviewtune.data.chat_files import read_lines
+from reviewtune.data.leakage import refuse_leak
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
 from reviewtune.figures import training_curve
 from reviewtune.finetuning import Finetuned, Order
-from reviewtune.leaks import refuse_leak
-from reviewtune.prompts import Prompt
 from reviewtune.tracking import Run
 
 RECORD, RUN, CURVE, PICTURE = "finetuned.json", "run.json", "training_curve.csv", "training_curve.png"

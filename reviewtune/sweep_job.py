@@ -25,17 +25,17 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from reviewtune import evaluation, record
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.budget import SWEEP as BUDGET_OF
-from reviewtune.chat import check, lines_of, write_lines
 from reviewtune.client import certificates, connect
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Tracking, from_hydra, project_root
 from reviewtune.core.entry_point import rare_collections
-from reviewtune.dataset import prepare, read_reviews, sha256, write_reviews
+from reviewtune.data.chat_files import check, lines_of, write_lines
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import prepare, read_reviews, sha256, write_reviews
+from reviewtune.data.splits import split, write_splits
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.finetuning import Order, finetune, place, telling_of
 from reviewtune.lineage import circumstances, code_sha256, describe_run
-from reviewtune.prompts import Prompt
-from reviewtune.splits import split, write_splits
 from reviewtune.tracking import Run, RunRecord, find_runs, open_run
 from reviewtune.training_budget import allow_training
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from reviewtune.answer_store import open_store
 from reviewtune.budget import Budget, scope
-from reviewtune.chat import count_tokens, read_lines
 from reviewtune.core.config import Prices, Provider, Training
+from reviewtune.data.chat_files import count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.pricing import COUNT_ERROR, Range, training_cost
 

@@ -13,16 +13,16 @@ import numpy as np
 import openai
 import pandas as pd
 
-from reviewtune import chat
 from reviewtune.client import connect
 from reviewtune.core.config import Config
+from reviewtune.data import chat_files
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.splits import duplicate_groups, split
 from reviewtune.errors import DataError
 from reviewtune.finetuning import Order, finetune
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.learning_curve import SHARES, Curve, judge
 from reviewtune.pricing import COUNT_ERROR, training_cost
-from reviewtune.prompts import Prompt
-from reviewtune.splits import duplicate_groups, split
 from reviewtune.training_budget import allow_training, epochs_of
 
 
@@ -47,18 +47,18 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
     distinct = reviews[~reviews["text"].str.casefold().duplicated()].reset_index(drop=True)
     whole = split(distinct, config.split, train_size="all")
     sizes = tuple(round(share * len(whole.train)) for share in SHARES)
-    if sizes[0] < chat.MIN_EXAMPLES:
+    if sizes[0] < chat_files.MIN_EXAMPLES:
         raise DataError(
-            f"a quarter of the training split is {sizes[0]} reviews, a job takes at least {chat.MIN_EXAMPLES}; "
+            f"a quarter of the training split is {sizes[0]} reviews, a job takes at least {chat_files.MIN_EXAMPLES}; "
             "label more reviews or leave out --finetune"
         )
     orders, tokens = [], []
     for size in sizes:
         part = split(distinct, config.split, train_size=size)
         training, validation = (folder / str(size) / f"{name}_data.jsonl" for name in ("training", "validation"))
-        chat.write_lines(training, chat.lines_of(part.train, prompt))
-        chat.write_lines(validation, chat.lines_of(part.valid, prompt))
-        tokens.append(chat.check(training, prompt).tokens * epochs_of(config.training, size))
+        chat_files.write_lines(training, chat_files.lines_of(part.train, prompt))
+        chat_files.write_lines(validation, chat_files.lines_of(part.valid, prompt))
+        tokens.append(chat_files.check(training, prompt).tokens * epochs_of(config.training, size))
         rules = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
         allow = partial(allow_training, training, *rules)
         orders.append(Order(training, validation, config.provider, config.training, allow))

@@ -5,7 +5,7 @@ from pathlib import Path
 from reviewtune import evaluation
 from reviewtune.arms import evaluate_arm
 from reviewtune.core.config import load_params
-from reviewtune.dataset import read_reviews
+from reviewtune.data.reviews import read_reviews
 from reviewtune.lineage import evaluation_run
 from reviewtune.stage import run_stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from reviewtune import evaluation
 from reviewtune.arms import evaluate_checkpoint
 from reviewtune.core.config import CHECKPOINT, load_params
-from reviewtune.dataset import read_reviews
+from reviewtune.data.reviews import read_reviews
 from reviewtune.lineage import evaluation_run
 from reviewtune.record import read_record
 from reviewtune.stage import run_stage

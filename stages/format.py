@@ -5,11 +5,11 @@ Run: dvc repro format
 
 from pathlib import Path
 
-from reviewtune.chat import check, cost_estimate, lines_of, write_lines
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import load_params
-from reviewtune.dataset import read_reviews
-from reviewtune.prompts import Prompt
+from reviewtune.data.chat_files import check, cost_estimate, lines_of, write_lines
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import read_reviews
 from reviewtune.stage import run_stage
 
 SPLITS, CHAT = Path("data/splits"), Path("data/chat")

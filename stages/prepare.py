@@ -4,9 +4,9 @@ from pathlib import Path
 
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config import load_params
-from reviewtune.datareport import describe, to_markdown
-from reviewtune.dataset import prepare, write_reviews
-from reviewtune.personal_data import cleaner
+from reviewtune.data.personal_data import cleaner
+from reviewtune.data.reviews import prepare, write_reviews
+from reviewtune.data.summary import describe, to_markdown
 from reviewtune.stage import run_stage
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from reviewtune.core.config import load_params
-from reviewtune.dataset import read_reviews
-from reviewtune.splits import split, write_splits
+from reviewtune.data.reviews import read_reviews
+from reviewtune.data.splits import split, write_splits
 from reviewtune.stage import run_stage
 
 

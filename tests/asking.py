@@ -8,8 +8,8 @@ from pathlib import Path
 
 from reviewtune.answers import Request
 from reviewtune.core.config import Config
+from reviewtune.data.prompts import Message
 from reviewtune.inference import Terms
-from reviewtune.prompts import Message
 
 REQUEST = Request("loopback", None, temperature=0, max_tokens=8, seed=1)
 

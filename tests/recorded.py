@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.chat import lines_of, write_lines
-from reviewtune.dataset import sha256
-from reviewtune.prompts import Prompt
+from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import sha256
 from reviewtune.record import ModelRecord
 
 

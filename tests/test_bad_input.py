@@ -16,13 +16,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewtune import chat, checks
+from reviewtune import checks
 from reviewtune.cli import main
 from reviewtune.core.config import Config, compose_text, load_params
-from reviewtune.dataset import prepare
+from reviewtune.data import chat_files
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import prepare
 from reviewtune.errors import ReviewtuneError
 from reviewtune.labelled_file import read
-from reviewtune.prompts import Prompt
 
 QUICK = settings(
     max_examples=400,
@@ -68,7 +69,11 @@ def refusal(attempt: Callable[[], object]) -> str:
 def tried(path: Path, config: Config) -> None:
     """What reads a stranger's file ends well or with one line."""
     prompt = Prompt(config.prompt, config.data.labels)
-    for attempt in (lambda: prepare(path, config.data), lambda: chat.check(path, prompt), lambda: looked_at(path)):
+    for attempt in (
+        lambda: prepare(path, config.data),
+        lambda: chat_files.check(path, prompt),
+        lambda: looked_at(path),
+    ):
         assert "\n" not in refusal(attempt)
 
 

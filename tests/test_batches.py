@@ -9,9 +9,9 @@ import pytest
 
 from reviewtune.answers import Request
 from reviewtune.core.config import Config
+from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.inference import Terms, ask
-from reviewtune.prompts import Message
 from tests.asking import asking_process
 from tests.faulty_proxy import Fault, faulty
 from tests.loopback import loopback

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.config import Config, Data
-from reviewtune.datareport import describe
-from reviewtune.dataset import Prepared, prepare, read_rows
+from reviewtune.data.reviews import Prepared, prepare, read_rows
+from reviewtune.data.summary import describe
 from reviewtune.errors import DataError
 
 LABELS = ("late", "broken")

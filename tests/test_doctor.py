@@ -14,18 +14,18 @@ from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner, Result
 
 from reviewtune import checks, doctor_figures, doctor_page, learning_curve, troubles, tuned_curve
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.checks import Check
 from reviewtune.cli import app
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
+from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.prompts import Prompt
 from reviewtune.doctor import Diagnosis, examine
 from reviewtune.errors import DataError
 from reviewtune.label_errors import COLUMNS, suspects
 from reviewtune.labelled_file import LabelledFile, read
 from reviewtune.metrics import as_json, per_label_table, score
 from reviewtune.out_of_fold import embed, fit, material
-from reviewtune.prompts import Prompt
 from tests.serving import ServerProcess
 
 WORDS = {

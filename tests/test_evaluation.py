@@ -11,11 +11,11 @@ from reviewtune.arms import evaluate_checkpoint, evaluate_finetuned
 from reviewtune.consistency import consistency
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, LabelScoring, MajorityArm, Provider
+from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
 from reviewtune.label_scores import LabelScores
 from reviewtune.metrics import INVALID
-from reviewtune.prompts import Prompt
 from tests.recorded import recorded
 from tests.serving import ServerProcess
 

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 
 from reviewtune import evaluation
-from reviewtune.chat import lines_of, write_lines
 from reviewtune.client import connect
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, Provider
+from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
 from reviewtune.finetuning import Order, create, finetune
 from reviewtune.following import follow
 from reviewtune.inference import Request, Terms, ask
 from reviewtune.metrics import INVALID
-from reviewtune.prompts import Prompt
 from tests.faulty_proxy import Fault, FaultyProxy, faulty
 from tests.serving import ServerProcess
 

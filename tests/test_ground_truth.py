@@ -14,10 +14,10 @@ import yaml
 from reviewtune.cli import main
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
-from reviewtune.dataset import sha256
+from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
 from reviewtune.ground_truth import read_ground_truth
-from reviewtune.prompts import Prompt
 from tests.recorded import recorded
 from tests.serving import ServerProcess
 

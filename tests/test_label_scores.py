@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from reviewtune.core.config import Config
+from reviewtune.data.prompts import Prompt
 from reviewtune.label_scores import LabelScores, correct_prior, label_scores, normalise
-from reviewtune.prompts import Prompt
 from tests.serving import ServerProcess
 
 LABELS = ("late", "lost", "fine")

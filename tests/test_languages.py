@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune.languages import UNSURE, detect
+from reviewtune.data.language_detection import UNSURE, detect
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.core.config import Columns, Config
-from reviewtune.dataset import prepare
-from reviewtune.personal_data import KINDS, MASKS, cleaner, count, find, mask
+from reviewtune.data.personal_data import KINDS, MASKS, cleaner, count, find, mask
+from reviewtune.data.reviews import prepare
 
 PLANTED = [
     ("en", "Write to jane.doe+shop@mail.example.co.uk, please!", "Write to [EMAIL], please!"),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from reviewtune.core.config import Config
 from reviewtune.core.config import Prompt as Settings
+from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.errors import DataError
-from reviewtune.prompts import Prompt, draw_examples
 
 LABELS = {"late": "came late", "broken": 'came "broken"', "fine": "nothing wrong"}
 JSON = Settings(name="j", system="Sort:\n{labels}", user="Review: {text}", answer="json")

@@ -8,9 +8,9 @@ import pytest
 from reviewtune.arms import evaluate_arm
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, PromptArm
+from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation import Subject
-from reviewtune.retrieval import nearest_examples
 
 POOL = pd.DataFrame(
     {

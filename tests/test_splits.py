@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.core.config import Config, Split
-from reviewtune.dataset import prepare
+from reviewtune.data.leakage import refuse_leak
+from reviewtune.data.reviews import prepare
+from reviewtune.data.splits import Splits, alike, near_duplicates, split
 from reviewtune.errors import DataError, LeakError
-from reviewtune.leaks import refuse_leak
-from reviewtune.splits import Splits, alike, near_duplicates, split
 
 WORDS = ["parcel", "late", "broken", "button", "colour", "refund", "seller", "photo", "seam", "charger", "glass", "lid"]
 

@@ -16,10 +16,10 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Prices
-from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
+from reviewtune.data.prompts import Line, Message, Prompt
+from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
 from reviewtune.pricing import training_cost
-from reviewtune.prompts import Line, Message, Prompt
 
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from reviewtune.data.splits import METHOD, alike
 from reviewtune.errors import LeakError
-from reviewtune.splits import METHOD, alike
 
 SHOWN = 5
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reviewtune import languages, personal_data
 from reviewtune.core.config import Data
-from reviewtune.dataset import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
-from reviewtune.splits import METHOD, near_duplicates
+from reviewtune.data import language_detection, personal_data
+from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
+from reviewtune.data.splits import METHOD, near_duplicates
 
 SHOWN = 20
 IMBALANCE = 10  # the commonest label this many times as frequent as the rarest is worth a warning
@@ -102,7 +102,7 @@ def length_outliers(lengths: Sequence[int] | pd.Series) -> list[int]:
 
 def language_counts(texts: Sequence[str]) -> dict[str, int]:
     """ISO 639-1 code (or "unsure") -> number of texts, commonest first."""
-    counts = Counter(guess.language for guess in languages.detect(texts))
+    counts = Counter(guess.language for guess in language_detection.detect(texts))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -124,7 +124,11 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
     found = facts["personal_data"]
     if not found["masked"] and any(found[kind] for kind in personal_data.KINDS):
         warnings.append(f"personal data in the reviews: {_personal(found)}; data.mask_personal=true masks it")
-    foreign = {k: v for k, v in facts["languages_detected"].items() if k not in (*facts["languages"], languages.UNSURE)}
+    foreign = {
+        k: v
+        for k, v in facts["languages_detected"].items()
+        if k not in (*facts["languages"], language_detection.UNSURE)
+    }
     if sum(foreign.values()) > FOREIGN_SHARE * facts["reviews"]:
         listed = ", ".join(f"{k} {v}" for k, v in foreign.items())
         warnings.append(f"reviews in other languages than {', '.join(facts['languages'])}: {listed}")

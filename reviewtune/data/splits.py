@@ -10,7 +10,7 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Split
-from reviewtune.dataset import sha256, write_reviews
+from reviewtune.data.reviews import sha256, write_reviews
 from reviewtune.errors import DataError
 
 if TYPE_CHECKING:
