@@ -31,7 +31,7 @@ import json, sys, psutil
 from dataclasses import replace
 from pathlib import Path
 from reviewtune.core.config import load_params
-from reviewtune.inference import Request, Terms, ask
+from reviewtune.providers.inference import Request, Terms, ask
 url, n, concurrency, project = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 config = load_params(project / "params.yaml")
 changes = {"kind": "compatible", "base_url": url, "api_key_env": None, "concurrency": concurrency, "priced_as": None}

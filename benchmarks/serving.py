@@ -20,13 +20,13 @@ from statistics import median
 import pandas as pd
 from reviews import request_for
 
-from reviewtune.client import connect
 from reviewtune.core.config import Config, PromptArm, Provider, load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.inference import Request, Terms, ask
 from reviewtune.local_server.engine.weights import ensure
 from reviewtune.local_server.settings import share_the_cores
+from reviewtune.providers.client import connect
+from reviewtune.providers.inference import Request, Terms, ask
 
 PROJECT = Path(__file__).parent.parent
 IN_PROCESS, BY_SIXTEEN, SIXTEEN_CLIENTS = "in process", "in process, 16 at a time", "16 clients at once"

@@ -3,8 +3,8 @@
 import time
 from datetime import datetime
 
-from reviewtune.answer_store import AnswerStore, open_store
 from reviewtune.errors import CacheError
+from reviewtune.providers.answer_cache import AnswerStore, open_store
 
 DAY = 24 * 3600
 

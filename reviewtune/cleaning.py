@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewtune import budget, past_jobs
-from reviewtune.answer_store import NAME as ANSWERS
-from reviewtune.answer_store import open_store
+from reviewtune import past_jobs
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
+from reviewtune.providers import budget
+from reviewtune.providers.answer_cache import NAME as ANSWERS
+from reviewtune.providers.answer_cache import open_store
 from reviewtune.ranking_view import SWEEPS, reports_of
 from reviewtune.tracking import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from reviewtune.core.config import Evaluation, Prices
 from reviewtune.evaluation import Subject
-from reviewtune.inference import Request, Terms, ask
+from reviewtune.providers.inference import Request, Terms, ask
 from reviewtune.statistics import proportion
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reviewtune.pricing import amortised, break_even
+from reviewtune.providers.pricing import amortised, break_even
 
 VOLUMES = (1_000, 10_000, 100_000, 1_000_000)  # reviews
 BOOKS = {"at_provider": "", "at_gpt_4o_mini": "_at_gpt_4o_mini"}  # what is paid, and what OpenAI would have charged

@@ -21,13 +21,13 @@ from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.label_scores import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
-from reviewtune.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
+from reviewtune.providers.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
 from reviewtune.resampling import score_intervals
 from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking import Run
 
 if TYPE_CHECKING:
-    from reviewtune.inference import Answer, Answers, Request
+    from reviewtune.providers.inference import Answer, Answers, Request
 
 Kind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
 
@@ -88,7 +88,7 @@ class Subject:
     @property
     def request(self) -> "Request":
         """How each review is asked for."""
-        from reviewtune.inference import Request
+        from reviewtune.providers.inference import Request
 
         assert self.prompt is not None
         assert self.provider is not None
@@ -135,7 +135,7 @@ def evaluate_model(
 
 def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: conf.Evaluation, *, title: str) -> "Answers":
     """The subject's answer to each text, unread; `title` stands beside the progress."""
-    from reviewtune.inference import Terms, ask  # the openai client: 0.8 s that the linear arm does without
+    from reviewtune.providers.inference import Terms, ask  # the openai client: 0.8 s that the linear arm does without
 
     assert subject.provider is not None
     terms = Terms.of(subject.provider, settings, prices, subject.priced)
@@ -324,7 +324,7 @@ def _timings(asked: "Answers") -> dict[str, float | int | str | None]:
 
     Answers that were kept from before bring their times of then; `times` says so.
     """
-    from reviewtune.answers import busy_seconds
+    from reviewtune.providers.completion import busy_seconds
 
     first, *rest = sorted(asked.answers, key=lambda answer: answer.began)
     latencies = [answer.latency for answer in rest if answer.latency is not None]  # a line of a batch has none

@@ -188,7 +188,7 @@ def _asking(provider: "Provider") -> Iterator["openai.OpenAI"]:
     """A client; an id that the provider doesn't know is an error of its own, as no base model is to blame."""
     import openai
 
-    from reviewtune.client import connect
+    from reviewtune.providers.client import connect
 
     with connect(provider) as client:
         try:

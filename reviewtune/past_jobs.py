@@ -15,11 +15,11 @@ from pathlib import Path
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.client import connect
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Provider, project_root
 from reviewtune.finetuning import NOTES, note_of
 from reviewtune.following import ENDED, ENDED_BADLY
+from reviewtune.providers.client import connect
 from reviewtune.tracking import RunRecord
 
 

@@ -24,8 +24,6 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune import evaluation, record
 from reviewtune.arms import evaluate_finetuned
-from reviewtune.budget import SWEEP as BUDGET_OF
-from reviewtune.client import certificates, connect
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Tracking, from_hydra, project_root
 from reviewtune.core.entry_point import rare_collections
@@ -36,6 +34,8 @@ from reviewtune.data.splits import split, write_splits
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.finetuning import Order, finetune, place, telling_of
 from reviewtune.lineage import circumstances, code_sha256, describe_run
+from reviewtune.providers.budget import SWEEP as BUDGET_OF
+from reviewtune.providers.client import certificates, connect
 from reviewtune.tracking import Run, RunRecord, find_runs, open_run
 from reviewtune.training_budget import allow_training
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 IMPORTED_LATE = (  # by what a job calls; git by MLflow, to describe data
-    "aiohttp", "git", "openai.resources.files", "openai.resources.fine_tuning.fine_tuning", "reviewtune.inference",
-    "scipy.stats", "sklearn.feature_extraction.text", "sklearn.metrics",
+    "aiohttp", "git", "openai.resources.files", "openai.resources.fine_tuning.fine_tuning",
+    "reviewtune.providers.inference", "scipy.stats", "sklearn.feature_extraction.text", "sklearn.metrics",
 )  # fmt: skip
 DESCRIBED_AFTER_SECONDS = 0.7  # of training; until then the cores are left to other jobs, which are placed or end
 CHECKED = "checked"  # stands beside chat files that hold to the rules

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune import ranking_view, ui_views
-from reviewtune.client import connect
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.job_pictures import draw_missing
+from reviewtune.providers.client import connect
 from reviewtune.ranking import Result, Row, rank
 from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_line
 from reviewtune.statistics import Interval

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from reviewtune.answer_store import open_store
-from reviewtune.budget import Budget, scope
 from reviewtune.core.config import Prices, Provider, Training
 from reviewtune.data.chat_files import count_tokens, read_lines
 from reviewtune.errors import ConfigError
-from reviewtune.pricing import COUNT_ERROR, Range, training_cost
+from reviewtune.providers.answer_cache import open_store
+from reviewtune.providers.budget import Budget, scope
+from reviewtune.providers.pricing import COUNT_ERROR, Range, training_cost
 
 USUAL_EPOCHS, FEWEST_EXAMPLES, MOST_EXAMPLES, MOST_EPOCHS = 3, 100, 25_000, 25
 

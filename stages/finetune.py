@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from reviewtune import record
-from reviewtune.client import connect
 from reviewtune.core.config import load_params
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning import Order, finetune
 from reviewtune.lineage import describe_run
+from reviewtune.providers.client import connect
 from reviewtune.stage import run_stage
 from reviewtune.tracking import open_run
 from reviewtune.training_budget import allow_training

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reviewtune.answers import Request
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Message
-from reviewtune.inference import Terms
+from reviewtune.providers.completion import Request
+from reviewtune.providers.inference import Terms
 
 REQUEST = Request("loopback", None, temperature=0, max_tokens=8, seed=1)
 
@@ -33,7 +33,7 @@ SCRIPT = """
 import json, sys
 from tests.asking import REQUEST, chats, terms
 from reviewtune.core.config import load_params
-from reviewtune.inference import Request, ask
+from reviewtune.providers.inference import Request, ask
 base_url, n, more, request = json.loads(sys.argv[1])
 how = terms(load_params(), base_url, **more)
 asked = ask(how, Request(**request) if request else REQUEST, chats(n), title="x")

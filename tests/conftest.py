@@ -32,7 +32,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of answers of its own for each test; this is its file."""
     path = tmp_path / "answers" / "answers.db"
-    monkeypatch.setattr("reviewtune.answer_store.default_path", lambda: path)
+    monkeypatch.setattr("reviewtune.providers.answer_cache.default_path", lambda: path)
     return path
 
 

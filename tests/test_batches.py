@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.answers import Request
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, ProviderError
-from reviewtune.inference import Terms, ask
+from reviewtune.providers.completion import Request
+from reviewtune.providers.inference import Terms, ask
 from tests.asking import asking_process
 from tests.faulty_proxy import Fault, faulty
 from tests.loopback import loopback

@@ -11,11 +11,11 @@ import openai
 import pytest
 
 from reviewtune import cleaning, tracking
-from reviewtune.answer_store import open_store
-from reviewtune.budget import Budget
 from reviewtune.core.config import Config
 from reviewtune.finetuning import Order, create, finetune, note_of
 from reviewtune.past_jobs import Leftovers
+from reviewtune.providers.answer_cache import open_store
+from reviewtune.providers.budget import Budget
 from tests.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.client import connect
 from reviewtune.core.config import Config, Provider
 from reviewtune.errors import ProviderError
+from reviewtune.providers.client import connect
 
 SECRET = "sk-very-secret-key"
 

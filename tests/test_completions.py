@@ -10,9 +10,9 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune.client import connect
-from reviewtune.completions import completions
 from reviewtune.core.config import Config, Provider
+from reviewtune.providers.client import connect
+from reviewtune.providers.transport import completions
 
 Seen = tuple[str, str, dict[str, str], Any]  # method, path, headers, body
 

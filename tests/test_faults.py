@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from reviewtune import evaluation
-from reviewtune.client import connect
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, Provider
 from reviewtune.data.chat_files import lines_of, write_lines
@@ -18,8 +17,9 @@ from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
 from reviewtune.finetuning import Order, create, finetune
 from reviewtune.following import follow
-from reviewtune.inference import Request, Terms, ask
 from reviewtune.metrics import INVALID
+from reviewtune.providers.client import connect
+from reviewtune.providers.inference import Request, Terms, ask
 from tests.faulty_proxy import Fault, FaultyProxy, faulty
 from tests.serving import ServerProcess
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.answer_store import open_store
 from reviewtune.answer_view import prune_answers, show_stats
-from reviewtune.answers import Answer, busy_seconds, from_json, key_of, to_json
 from reviewtune.core.config import Config
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
-from reviewtune.inference import Answers, ask
-from reviewtune.pricing import Usage
+from reviewtune.providers.answer_cache import open_store
+from reviewtune.providers.completion import Answer, busy_seconds, from_json, key_of, to_json
+from reviewtune.providers.inference import Answers, ask
+from reviewtune.providers.pricing import Usage
 from tests.asking import REQUEST, asking_process, chats, terms
 from tests.faulty_proxy import Fault, faulty
 from tests.loopback import Loopback, loopback
@@ -126,7 +126,7 @@ def test_retry_after_holds_everybody(config: Config, server: Loopback) -> None:
 
 
 def test_an_address_where_nobody_answers_is_told_soon(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reviewtune.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("reviewtune.providers.retry_policy.FIRST_PAUSE", 0.01)
     with pytest.raises(ProviderError, match="cannot be reached"):
         ask(terms(config, "http://127.0.0.1:9/v1", max_retries=20), REQUEST, chats(3), title="x")
 

@@ -19,7 +19,7 @@ from reviewtune.core.config import Prices
 from reviewtune.data.prompts import Line, Message, Prompt
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
-from reviewtune.pricing import training_cost
+from reviewtune.providers.pricing import training_cost
 
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536

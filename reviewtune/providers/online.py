@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 import openai
 from pydantic import ValidationError
 
-from reviewtune.answers import Answer, Question, Request, read_completion, timed
-from reviewtune.budget import Budget
-from reviewtune.completions import Completions, completions
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
-from reviewtune.pace import Pace
-from reviewtune.refused import refused
-from reviewtune.retries import asked_pause, is_passing, pause
-from reviewtune.terms import Terms
+from reviewtune.providers.budget import Budget
+from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.completion import Answer, Question, Request, read_completion, timed
+from reviewtune.providers.rate_limit import Pace
+from reviewtune.providers.rejections import refused
+from reviewtune.providers.retry_policy import asked_pause, is_passing, pause
+from reviewtune.providers.transport import Completions, completions
 
 Keep = Callable[[Question, Answer], None]
 FRUITLESS = 4  # retries while nothing answers at the address: a wrong base_url is to be told soon

@@ -17,13 +17,13 @@ from filelock import FileLock
 from openai.types import Batch
 from pydantic import ValidationError
 
-from reviewtune.answer_store import AnswerStore
-from reviewtune.answers import Answer, Question, Request, read_completion, timed
-from reviewtune.budget import Budget
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
-from reviewtune.refused import refused_line
-from reviewtune.terms import Terms
+from reviewtune.providers.answer_cache import AnswerStore
+from reviewtune.providers.budget import Budget
+from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.completion import Answer, Question, Request, read_completion, timed
+from reviewtune.providers.rejections import refused_line
 
 MOST_REQUESTS = 50_000  # in one file, by OpenAI's rules
 MOST_BYTES = 190 * 2**20  # of 200 MB

@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 
-from reviewtune.answers import Answer
-from reviewtune.pricing import Usage
+from reviewtune.providers.completion import Answer
+from reviewtune.providers.pricing import Usage
 
 CODES = {
     "context_length_exceeded",  # OpenAI, and the local provider

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from reviewtune.answer_store import AnswerStore
 from reviewtune.errors import BudgetError
+from reviewtune.providers.answer_cache import AnswerStore
 
 SWEEP = "REVIEWTUNE_SWEEP_PARENT"  # the sweep's run id, which sweeping.py hands to each job
 ROUNDING = 1e-9  # USD

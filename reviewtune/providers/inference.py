@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from reviewtune.answer_store import AnswerStore, open_store
-from reviewtune.answers import Answer, Question, Request, busy_seconds, key_of
-from reviewtune.batches import ask_batch
-from reviewtune.budget import Budget, scope
-from reviewtune.client import connect
 from reviewtune.core.progress import progress_bar
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
-from reviewtune.online import ask_online
-from reviewtune.terms import Terms
+from reviewtune.providers.answer_cache import AnswerStore, open_store
+from reviewtune.providers.batch_api import ask_batch
+from reviewtune.providers.budget import Budget, scope
+from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.client import connect
+from reviewtune.providers.completion import Answer, Question, Request, busy_seconds, key_of
+from reviewtune.providers.online import ask_online
 
 __all__ = ["Answer", "Answers", "Request", "Terms", "ask"]
 

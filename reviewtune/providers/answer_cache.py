@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from reviewtune.answers import Answer, from_json, to_json
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import CacheError
+from reviewtune.providers.completion import Answer, from_json, to_json
 
 NAME = "answers.db"
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes

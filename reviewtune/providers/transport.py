@@ -13,8 +13,8 @@ from typing import Any
 import httpx2
 import openai
 
-from reviewtune.client import asynchronous, certificates
 from reviewtune.core.config import Provider
+from reviewtune.providers.client import asynchronous, certificates
 
 OWN = ("content-length", "idempotency-key")  # headers that belong to one request
 

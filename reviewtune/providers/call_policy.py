@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reviewtune.answers import Answer, Question, Request
 from reviewtune.core.config import Evaluation, ModelPrices, Prices, Provider
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ConfigError
-from reviewtune.pricing import Kind, Mode, Range, estimate, highest_cost, inference_cost
+from reviewtune.providers.completion import Answer, Question, Request
+from reviewtune.providers.pricing import Kind, Mode, Range, estimate, highest_cost, inference_cost
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionTokenLogprob
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from reviewtune.data.prompts import Message
-from reviewtune.pricing import Mode, Usage
+from reviewtune.providers.pricing import Mode, Usage
 
 
 @dataclass(frozen=True)
