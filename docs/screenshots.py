@@ -16,13 +16,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from reviewtune import ui_views
 from reviewtune.core.config import load_params
 from reviewtune.core.entry_point import program
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError
 from reviewtune.ranking_view import COMPARED
-from reviewtune.tracking import find_runs, ui_command
+from reviewtune.tracking import ui_pages
+from reviewtune.tracking.runs import find_runs, ui_command
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
@@ -67,9 +67,9 @@ def work_in(place: Path) -> Path:
 def links() -> dict[str, str]:
     """The pages of the one sweep that there is."""
     tracking = load_params(Path("params.yaml")).tracking
-    results, _, sweep = ui_views.links(tracking).values()
+    results, _, sweep = ui_pages.links(tracking).values()
     jobs = sorted(find_runs(tracking, "tags.kind = 'job'"), key=lambda run: run.metrics["rank"])
-    compare = ui_views.compare_link(ui_views.prepare(tracking), [run.id for run in jobs[:COMPARED]])
+    compare = ui_pages.compare_link(ui_pages.prepare(tracking), [run.id for run in jobs[:COMPARED]])
     return {"runs": results, "sweep": sweep, "compare": compare}
 
 

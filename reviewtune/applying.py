@@ -6,7 +6,7 @@ import sys
 
 from reviewtune.core.config import Tracking, compose_text, project_root
 from reviewtune.errors import ConfigError, DataError
-from reviewtune.tracking import RunRecord, artifact_of
+from reviewtune.tracking.runs import RunRecord, artifact_of
 
 
 def apply(run: RunRecord, tracking: Tracking) -> None:

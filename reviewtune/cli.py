@@ -165,14 +165,14 @@ def check_data(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
     """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
-    from reviewtune import ui_views
     from reviewtune.core.config import load_params, project_root
-    from reviewtune.tracking import ui_command
+    from reviewtune.tracking import ui_pages
+    from reviewtune.tracking.runs import ui_command
 
     tracking = load_params(project_root() / "params.yaml").tracking
     command = ui_command(tracking, port)
     print("MLflow UI, ready in some seconds; Ctrl-C ends it", file=sys.stderr)
-    for title, link in ui_views.links(tracking).items():
+    for title, link in ui_pages.links(tracking).items():
         print(f"  {title}: http://127.0.0.1:{port}/{link}", file=sys.stderr)
     os.execv(command[0], command)
 

@@ -29,7 +29,7 @@ def reproduce(
     """
     from reviewtune.reproducing import reproduce as run_again
     from reviewtune.reproducing import to_text
-    from reviewtune.tracking import find_run
+    from reviewtune.tracking.runs import find_run
 
     tracking = _config().tracking
     found = run_again(find_run(tracking, run_id), tracking, tolerance=tolerance, retrain=retrain)
@@ -44,7 +44,7 @@ def lineage(
 ) -> None:
     """Where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
     from reviewtune import lineage_view
-    from reviewtune.tracking import find_run, find_runs
+    from reviewtune.tracking.runs import find_run, find_runs
 
     tracking = _config().tracking
     descent = lineage_view.trace(find_run(tracking, run_id), find_runs(tracking))
@@ -57,7 +57,7 @@ def lineage(
 def apply(run_id: RunId) -> None:
     """Bring a sweep's winner, or a DVC experiment, into the workspace; `dvc repro` then has nothing to train."""
     from reviewtune.applying import apply as bring
-    from reviewtune.tracking import find_run
+    from reviewtune.tracking.runs import find_run
 
     tracking = _config().tracking
     bring(find_run(tracking, run_id), tracking)

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from reviewtune.core.config import Config, Section, project_root, section_of
 from reviewtune.errors import ConfigError, JobError
-from reviewtune.lineage import code_sha256
+from reviewtune.tracking.provenance import code_sha256
 
 Answer = TypeVar("Answer")
 Words = tuple[str, ...]  # the overrides of a job

@@ -24,7 +24,7 @@ from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.providers.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
 from reviewtune.resampling import score_intervals
 from reviewtune.statistics import percentile, proportion
-from reviewtune.tracking import Run
+from reviewtune.tracking.runs import Run
 
 if TYPE_CHECKING:
     from reviewtune.providers.inference import Answer, Answers, Request

@@ -12,7 +12,7 @@ from reviewtune.evaluation import CONFUSION
 from reviewtune.figures import confusion_matrix
 from reviewtune.metrics import score
 from reviewtune.record import CURVE, PICTURE, picture_of
-from reviewtune.tracking import RunRecord, artifact_of, artifacts_of, stored_run
+from reviewtune.tracking.runs import RunRecord, artifact_of, artifacts_of, stored_run
 
 ALL = {CONFUSION, PICTURE}
 

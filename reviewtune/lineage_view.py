@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reviewtune.errors import DataError
 from reviewtune.figures import BLUE, GREY, new_figure, png_of
-from reviewtune.tracking import RunRecord
+from reviewtune.tracking.runs import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

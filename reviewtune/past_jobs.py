@@ -20,7 +20,7 @@ from reviewtune.core.config import Provider, project_root
 from reviewtune.finetuning import NOTES, note_of
 from reviewtune.following import ENDED, ENDED_BADLY
 from reviewtune.providers.client import connect
-from reviewtune.tracking import RunRecord
+from reviewtune.tracking.runs import RunRecord
 
 
 @dataclass(frozen=True)

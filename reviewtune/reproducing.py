@@ -23,9 +23,9 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, Tracking, load_params, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
-from reviewtune.lineage import circumstances
 from reviewtune.providers.answer_cache import NAME
-from reviewtune.tracking import RunRecord, artifact_of, stored_run
+from reviewtune.tracking.provenance import circumstances
+from reviewtune.tracking.runs import RunRecord, artifact_of, stored_run
 
 Outcome = Literal["identical", "within tolerance", "different"]
 

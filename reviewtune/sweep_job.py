@@ -33,10 +33,10 @@ from reviewtune.data.reviews import prepare, read_reviews, sha256, write_reviews
 from reviewtune.data.splits import split, write_splits
 from reviewtune.errors import DataError, JobError, ReviewtuneError
 from reviewtune.finetuning import Order, finetune, place, telling_of
-from reviewtune.lineage import circumstances, code_sha256, describe_run
 from reviewtune.providers.budget import SWEEP as BUDGET_OF
 from reviewtune.providers.client import certificates, connect
-from reviewtune.tracking import Run, RunRecord, find_runs, open_run
+from reviewtune.tracking.provenance import circumstances, code_sha256, describe_run
+from reviewtune.tracking.runs import Run, RunRecord, find_runs, open_run
 from reviewtune.training_budget import allow_training
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reviewtune import ranking_view, ui_views
+from reviewtune import ranking_view
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
@@ -23,7 +23,8 @@ from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_l
 from reviewtune.statistics import Interval
 from reviewtune.sweep_figures import pictures
 from reviewtune.sweep_job import Job, Sweep, prepare_job, short_names
-from reviewtune.tracking import Run, RunRecord, artifact_of, find_runs, open_run, stored_run
+from reviewtune.tracking import ui_pages
+from reviewtune.tracking.runs import Run, RunRecord, artifact_of, find_runs, open_run, stored_run
 
 
 def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:
@@ -160,7 +161,7 @@ def _annotate(
     for path in sorted(folder.iterdir()):
         run.artifact(path)
     best_runs = [result.run_id for row in rows[: ranking_view.COMPARED] for result in row.results[:1]]
-    link = ui_views.compare_link(ui_views.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
+    link = ui_pages.compare_link(ui_pages.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
     run.tags({"mlflow.note.content": to_markdown(rows, failed, link)})
     if not rows:
         return

@@ -6,8 +6,8 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_arm
 from reviewtune.core.config import load_params
 from reviewtune.data.reviews import read_reviews
-from reviewtune.lineage import evaluation_run
 from reviewtune.stage import run_stage
+from reviewtune.tracking.provenance import evaluation_run
 
 SPLITS = Path("data/splits")
 

@@ -9,9 +9,9 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_checkpoint
 from reviewtune.core.config import CHECKPOINT, load_params
 from reviewtune.data.reviews import read_reviews
-from reviewtune.lineage import evaluation_run
 from reviewtune.record import read_record
 from reviewtune.stage import run_stage
+from reviewtune.tracking.provenance import evaluation_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SPLITS, CHAT = Path("data/splits"), Path("data/chat")

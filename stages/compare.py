@@ -7,8 +7,8 @@ from pathlib import Path
 
 from reviewtune.comparison import compare, load_arm, write
 from reviewtune.core.config import load_params
-from reviewtune.lineage import log_pass
 from reviewtune.stage import run_stage
+from reviewtune.tracking.provenance import log_pass
 
 REPORTS, MODELS = Path("reports"), Path("models")
 

@@ -6,9 +6,9 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.core.config import load_params
 from reviewtune.data.reviews import read_reviews
-from reviewtune.lineage import evaluation_run
 from reviewtune.record import read_record
 from reviewtune.stage import run_stage
+from reviewtune.tracking.provenance import evaluation_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
 SPLITS, CHAT, FOLDER = Path("data/splits"), Path("data/chat"), Path("reports/arms/finetuned")

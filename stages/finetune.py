@@ -11,10 +11,10 @@ from reviewtune.core.config import load_params
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning import Order, finetune
-from reviewtune.lineage import describe_run
 from reviewtune.providers.client import connect
 from reviewtune.stage import run_stage
-from reviewtune.tracking import open_run
+from reviewtune.tracking.provenance import describe_run
+from reviewtune.tracking.runs import open_run
 from reviewtune.training_budget import allow_training
 
 SECTIONS = ("data", "split", "provider", "prompt", "training")

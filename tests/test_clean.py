@@ -10,12 +10,13 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune import cleaning, tracking
+from reviewtune import cleaning
 from reviewtune.core.config import Config
 from reviewtune.finetuning import Order, create, finetune, note_of
 from reviewtune.past_jobs import Leftovers
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
+from reviewtune.tracking import runs as tracking_runs
 from tests.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
 
@@ -36,7 +37,7 @@ def settings(config: Config, base: str) -> Config:
 
 def make(config: Config, kind: Any, *, ok: bool = True, parent: str | None = None, **tags: str) -> str:
     try:
-        with tracking.open_run(config.tracking, name=kind, kind=kind, tags=tags, parent=parent) as run:
+        with tracking_runs.open_run(config.tracking, name=kind, kind=kind, tags=tags, parent=parent) as run:
             run.text("x" * 1000, "big.txt")
             if not ok:
                 raise ValueError("no")
@@ -66,7 +67,15 @@ def test_what_files_tags_and_sweeps_refer_to_is_kept(place: Path, settings: Conf
     plan = cleaning.plan(settings)
     assert {run.id for run in plan.runs} == {forgotten, failed}
     assert plan.size >= 2000  # a kilobyte each
-    assert {run.id for run in tracking.find_runs(settings.tracking)} >= {past, now, tuned, tagged, sweep, child, failed}
+    assert {run.id for run in tracking_runs.find_runs(settings.tracking)} >= {
+        past,
+        now,
+        tuned,
+        tagged,
+        sweep,
+        child,
+        failed,
+    }
     assert {run.id for run in cleaning.plan(settings, sweeps=0).runs} == {forgotten, failed, sweep, child}
 
 
@@ -77,7 +86,7 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
         (place / name / "file").write_text("content")
     plan = cleaning.plan(settings)
     cleaning.execute(plan, settings)
-    assert [run.id for run in tracking.find_runs(settings.tracking)] == [kept]
+    assert [run.id for run in tracking_runs.find_runs(settings.tracking)] == [kept]
     assert not list((place / "mlruns").rglob(gone))
     assert sorted(path.parent.name for path in place.glob(".*/*/**/file")) == ["files", "finetune"]
     assert cleaning.plan(settings).size == 0
@@ -86,7 +95,7 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
 def test_a_sweeps_tables_and_budget_go_with_it_and_what_is_committed_stays(place: Path, settings: Config) -> None:
     sweeps = []
     for letter in "abc":
-        with tracking.open_run(
+        with tracking_runs.open_run(
             settings.tracking, name="x", kind="sweep", tags={}, run_key=f"sweep:{letter * 64}"
         ) as run:
             sweeps.append(run.id)
@@ -125,7 +134,7 @@ def test_everything_that_takes_space_is_shown_once(place: Path, settings: Config
 
 def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:
     (place / ".work/sweep/abc").mkdir(parents=True)
-    with tracking.open_run(settings.tracking, name="sweep", kind="sweep", tags={}):
+    with tracking_runs.open_run(settings.tracking, name="sweep", kind="sweep", tags={}):
         plan = cleaning.plan(settings)
     assert plan.folders == ()
     assert plan.runs == ()
@@ -149,7 +158,7 @@ def make_sweep(settings: Config, *trained: tuple[str, str]) -> None:
     """One job a model; the first one wins."""
     sweep = make(settings, "sweep")
     jobs = [make(settings, "job", parent=sweep, provider="local", model=model, job_id=job) for model, job in trained]
-    tracking.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
+    tracking_runs.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
 
 
 def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
@@ -183,7 +192,7 @@ def fine_tunes(client: openai.OpenAI) -> set[str]:
 def left(server: ServerProcess, settings: Config) -> dict[str, int]:
     """How much there is of what a sweep makes."""
     counts = {name: len(list((server.data_dir / name).iterdir())) for name in ("models", "jobs", "files")}
-    return {**counts, "runs": len(tracking.find_runs(settings.tracking))}
+    return {**counts, "runs": len(tracking_runs.find_runs(settings.tracking))}
 
 
 def order(index: int, settings: Config, folder: Path) -> Order:
@@ -233,7 +242,7 @@ def test_an_order_with_one_kept_job_keeps_them_all(
     second = finetune(client, twice)
     run = make(settings, "job", provider="local", model=second.model, job_id=second.job.id, keep="yes")
     assert cleaning.plan(settings).leftovers == Leftovers()
-    tracking.delete_runs(settings.tracking, [run])
+    tracking_runs.delete_runs(settings.tracking, [run])
     client.models.delete(second.model)
     plan = cleaning.plan(settings)
     assert {job.id for job in plan.leftovers.jobs} == {first.id, second.job.id}
@@ -252,7 +261,7 @@ def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings
     assert {run.id for run in cleaning.plan(shared).runs} == {mine}
     assert {run.id for run in cleaning.plan(shared, sweeps=1).runs} == {mine}
     cleaning.execute(cleaning.plan(shared, sweeps=0), shared)
-    assert {run.id for run in tracking.find_runs(shared.tracking)} == {theirs, newer, child}
+    assert {run.id for run in tracking_runs.find_runs(shared.tracking)} == {theirs, newer, child}
 
 
 def test_a_paid_providers_models_are_left_alone(place: Path, settings: Config) -> None:

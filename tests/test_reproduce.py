@@ -7,12 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune import lineage, reproducing, tracking
+from reviewtune import reproducing
 from reviewtune.core.config import Tracking
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.lineage_view import picture, to_text, trace
 from reviewtune.reproducing import to_text as report
-from reviewtune.tracking import RunRecord
+from reviewtune.tracking import provenance
+from reviewtune.tracking import runs as tracking_runs
+from reviewtune.tracking.runs import RunRecord
 
 SETTINGS = Tracking(experiment="reviews", uri=None)
 DATA = {"data": "reviews_en", "data_sha256": "d" * 64, "test_sha256": "e" * 64}
@@ -104,15 +106,15 @@ def files_of(folder: Path, predicted: list[str], model: str = "m", key: str = "k
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     """A job's run in a real store, of ten reviews with nine right."""
-    stages = ", ".join(f"{stage}: {{deps: []}}" for stage in lineage.STAGES)
+    stages = ", ".join(f"{stage}: {{deps: []}}" for stage in provenance.STAGES)
     (tmp_path / "dvc.yaml").write_text(f"stages: {{{stages}}}")
     monkeypatch.chdir(tmp_path)
     then = files_of(tmp_path / "then", ["a"] * 9 + ["b"])
     tags = {"git_revision": "9" * 40, "training_sha256": "c", "prompt_fingerprint": "f", "model": "m"}
-    with tracking.open_run(SETTINGS, name="job", kind="job", tags={**tags, "arm": "finetuned"}) as open_run:
+    with tracking_runs.open_run(SETTINGS, name="job", kind="job", tags={**tags, "arm": "finetuned"}) as open_run:
         for path in sorted(then.rglob("*.*")):
             open_run.artifact(path)
-    return tracking.find_run(SETTINGS, open_run.id[:8])
+    return tracking_runs.find_run(SETTINGS, open_run.id[:8])
 
 
 def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> reproducing.Reproduction:
@@ -151,4 +153,4 @@ def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
 
 def test_an_unknown_run_is_one_line(stored: RunRecord) -> None:
     with pytest.raises(TrackingError, match="run 'zzz': no run"):
-        tracking.find_run(SETTINGS, "zzz")
+        tracking_runs.find_run(SETTINGS, "zzz")

@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune import sweep_job, tracking, ui_views
+from reviewtune import sweep_job
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.figures import confusion_matrix
 from reviewtune.metrics import score
 from reviewtune.sweep_job import Job, Sweep, run_job
 from reviewtune.sweeping import check_all, parent_run
+from reviewtune.tracking import runs as tracking_runs
+from reviewtune.tracking import ui_pages
 from tests.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
@@ -103,7 +105,7 @@ def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> No
     experiment = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_experiment("1")
     view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
     assert "metrics.`accuracy`" in json.loads(view["state"])["selectedColumns"]
-    assert ui_views.links(config.tracking) == {
+    assert ui_pages.links(config.tracking) == {
         "Results, best first": "#/experiments/1/runs?viewStateShareKey=results&workflowType=machine_learning",
         "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
         "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",
@@ -209,4 +211,4 @@ def test_what_a_job_knows_of_its_sweep_survives_the_way_to_another_process(monke
 def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:
     sweep()
     (parent,) = runs("sweep")
-    assert tracking.find_run(config.tracking, parent.info.run_id[:10]).id == parent.info.run_id
+    assert tracking_runs.find_run(config.tracking, parent.info.run_id[:10]).id == parent.info.run_id

@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune import mlruns, tracking
 from reviewtune.core.config import Tracking
 from reviewtune.errors import TrackingError
+from reviewtune.tracking import runs as tracking_runs
+from reviewtune.tracking import store as tracking_store
 
 SETTINGS = Tracking(experiment="reviews", uri=None)
 FORK = multiprocessing.get_context("fork")
@@ -35,7 +36,7 @@ def in_child(task: Callable[..., None], *args: object) -> int:
 
 
 def make_run(name: str) -> None:
-    with tracking.open_run(SETTINGS, name=name, kind="evaluation", tags={}) as run:
+    with tracking_runs.open_run(SETTINGS, name=name, kind="evaluation", tags={}) as run:
         run.metrics({"accuracy": 0.5})
         run.text(name, "name.txt")
 
@@ -86,11 +87,11 @@ def stored() -> Any:
     """MLflow's own client on the store of the working directory."""
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=mlruns.uri(mlruns.folder() / "mlflow.db"))
+    return MlflowClient(tracking_uri=tracking_store.uri(tracking_store.folder() / "mlflow.db"))
 
 
 def open_run(**options: Any) -> Any:
-    return tracking.open_run(SETTINGS, **{"name": "a run", "kind": "evaluation", "tags": {}, **options})
+    return tracking_runs.open_run(SETTINGS, **{"name": "a run", "kind": "evaluation", "tags": {}, **options})
 
 
 def test_four_processes_on_a_fresh_store_all_succeed(made: Path) -> None:
@@ -188,7 +189,7 @@ def killed(key: str) -> None:
 def test_a_killed_run_is_continued(project: Path) -> None:
     key = "sweep prompt='a b' \"c\" `d`"  # what a filter could not hold
     assert in_child(killed, key) == -signal.SIGKILL
-    (left,) = tracking.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
+    (left,) = tracking_runs.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
     with open_run(run_key=key) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.0, 0.5]}), "step")
@@ -260,7 +261,7 @@ def test_another_value_for_a_param_is_refused_in_one_line(project: Path) -> None
 
 def test_a_moved_store_is_whole(project: Path) -> None:
     """`project` is a copy in another place, opened here for the first time."""
-    runs = tracking.find_runs(SETTINGS)
+    runs = tracking_runs.find_runs(SETTINGS)
     assert {run.name for run in runs} == {f"child {number}" for number in range(4)}
     client = stored()
     for run in runs:
@@ -270,13 +271,13 @@ def test_a_moved_store_is_whole(project: Path) -> None:
     with open_run() as new:
         new.text("new", "new.txt")
     assert (project / "mlruns" / "1" / new.id / "artifacts" / "new.txt").exists()
-    assert mlruns.relocate(project / "mlruns") == 0
+    assert tracking_store.relocate(project / "mlruns") == 0
 
 
 def test_relocating_leaves_other_addresses_alone(project: Path) -> None:
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database, database:
         database.execute("UPDATE experiments SET artifact_location = 's3://bucket/mlruns/1' WHERE experiment_id = 1")
-    assert mlruns.relocate(project / "mlruns") == 1 + 4  # experiment 0 and the runs
+    assert tracking_store.relocate(project / "mlruns") == 1 + 4  # experiment 0 and the runs
     assert stored().get_experiment("1").artifact_location == "s3://bucket/mlruns/1"
 
 
@@ -289,7 +290,7 @@ def test_a_temporary_workspace_writes_to_the_repository(
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("DVC_ROOT", str(project))
     other = Tracking(experiment="new experiment", uri=None)
-    with tracking.open_run(other, name="one", kind="finetune", tags={}) as run:
+    with tracking_runs.open_run(other, name="one", kind="finetune", tags={}) as run:
         run.text("text", "a.txt")
     assert not (workspace / "mlruns").exists()
     assert list((project / "mlruns").glob(f"*/{run.id}/artifacts/a.txt"))
@@ -298,7 +299,7 @@ def test_a_temporary_workspace_writes_to_the_repository(
 def test_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError, match=r"no dvc.yaml in .* or above: run this in the project's folder"):
-        tracking.find_runs(SETTINGS)
+        tracking_runs.find_runs(SETTINGS)
 
 
 def test_a_deleted_experiment_comes_back(project: Path) -> None:
@@ -309,34 +310,34 @@ def test_a_deleted_experiment_comes_back(project: Path) -> None:
 
 
 def test_runs_of_a_pass(project: Path) -> None:
-    first, second = (run.id for run in tracking.find_runs(SETTINGS)[:2])
-    stored().delete_run(tracking.find_runs(SETTINGS)[3].id)
-    assert tracking.add_to_pass(SETTINGS, [first, second, "no-such-run", "f" * 32], "aa11") == [first, second]
-    assert tracking.add_to_pass(SETTINGS, [first], "bb22") == [first]
-    assert tracking.add_to_pass(SETTINGS, [first], "bb22") == [first]
-    assert {run.id for run in tracking.find_runs(SETTINGS, "tags.passes LIKE '%aa11%'")} == {first, second}
-    (run,) = tracking.find_runs(SETTINGS, "tags.passes LIKE '%bb22%'")
+    first, second = (run.id for run in tracking_runs.find_runs(SETTINGS)[:2])
+    stored().delete_run(tracking_runs.find_runs(SETTINGS)[3].id)
+    assert tracking_runs.add_to_pass(SETTINGS, [first, second, "no-such-run", "f" * 32], "aa11") == [first, second]
+    assert tracking_runs.add_to_pass(SETTINGS, [first], "bb22") == [first]
+    assert tracking_runs.add_to_pass(SETTINGS, [first], "bb22") == [first]
+    assert {run.id for run in tracking_runs.find_runs(SETTINGS, "tags.passes LIKE '%aa11%'")} == {first, second}
+    (run,) = tracking_runs.find_runs(SETTINGS, "tags.passes LIKE '%bb22%'")
     assert run.tags["passes"] == "aa11,bb22"
     for number in range(3):
-        tracking.add_to_pass(SETTINGS, [first], str(number) * 3000)
+        tracking_runs.add_to_pass(SETTINGS, [first], str(number) * 3000)
     passes = stored().get_run(first).data.tags["passes"].split(",")
     assert [len(one) for one in passes] == [3000, 3000]
 
 
 def test_a_bad_filter_is_one_line(project: Path) -> None:
     with pytest.raises(TrackingError, match=r"MLflow store .*mlflow.db: Invalid") as caught:
-        tracking.find_runs(SETTINGS, "this is no filter")
+        tracking_runs.find_runs(SETTINGS, "this is no filter")
     assert "\n" not in str(caught.value)
 
 
 def test_the_ui_is_loopback_and_on_this_store(project: Path) -> None:
-    command = tracking.ui_command(SETTINGS, port=5005)
+    command = tracking_runs.ui_command(SETTINGS, port=5005)
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5005"
-    assert command[command.index("--backend-store-uri") + 1] == mlruns.uri(project / "mlruns" / "mlflow.db")
+    assert command[command.index("--backend-store-uri") + 1] == tracking_store.uri(project / "mlruns" / "mlflow.db")
     with pytest.raises(TrackingError, match=r"the runs are on http://\*\*\*@host:1: open"):
-        tracking.ui_command(Tracking(experiment="x", uri="http://me:secret@host:1"))
+        tracking_runs.ui_command(Tracking(experiment="x", uri="http://me:secret@host:1"))
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +347,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         r"MLflow store http://\*\*\*@127.0.0.1:9: the server does not answer: start that server or mend tracking.uri"
     )
     with pytest.raises(TrackingError, match=message) as caught:
-        tracking.find_runs(nobody)
+        tracking_runs.find_runs(nobody)
     assert "secret" not in str(caught.value)
 
 
@@ -356,7 +357,7 @@ def test_a_damaged_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "mlruns" / "mlflow.db").write_text("no database at all" * 100)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError, match=r"mlruns: file is not a database: move mlflow.db away") as caught:
-        tracking.find_runs(SETTINGS)
+        tracking_runs.find_runs(SETTINGS)
     assert "\n" not in str(caught.value)
 
 
@@ -373,7 +374,7 @@ def test_a_full_disk(made: Path, tiny_disk: Path) -> None:
 def test_a_full_disk_before_there_is_a_store(tiny_disk: Path) -> None:
     (tiny_disk / "fill").write_bytes(b"x" * 2_900_000)
     with pytest.raises(TrackingError, match="database or disk is full: free space"):
-        tracking.find_runs(SETTINGS)
+        tracking_runs.find_runs(SETTINGS)
     assert not (tiny_disk / "mlruns" / "mlflow.db").exists()
 
 
@@ -381,4 +382,4 @@ def test_a_read_only_disk(made: Path, tiny_disk: Path) -> None:
     shutil.copytree(made / "mlruns", tiny_disk / "mlruns")
     subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
     with pytest.raises(TrackingError, match=r"Read-only file system.*: make it writable"):
-        tracking.find_runs(SETTINGS)
+        tracking_runs.find_runs(SETTINGS)

@@ -16,7 +16,7 @@ import yaml
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, Tracking, project_root
 from reviewtune.data.reviews import read_reviews, sha256
-from reviewtune.tracking import Run, add_to_pass, open_run, workspace
+from reviewtune.tracking.runs import Run, add_to_pass, open_run, workspace
 
 SPLITS = Path("data/splits")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score

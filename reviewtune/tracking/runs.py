@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import psutil
 
-from reviewtune import mlruns
 from reviewtune.errors import TrackingError
+from reviewtune.tracking import store as tracking_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ class _Batch:
 class Run:
     """An open run. Every method writes at once, unless inside `together`; a store that refuses is a TrackingError."""
 
-    def __init__(self, store: mlruns.Store, run: "StoredRun") -> None:
+    def __init__(self, store: tracking_store.Store, run: "StoredRun") -> None:
         self.id: str = run.info.run_id
         self._store = store
         self._started: int = run.info.start_time
@@ -225,7 +225,7 @@ def open_run(
     `reopen` also one that ended, in whatever way (such a key must be without quotes); with `is_new` the caller knows
     that the key has no run yet. `parent` is the id of the run that this one belongs to.
     """
-    store = mlruns.open_store(settings)
+    store = tracking_store.open_store(settings)
     run = _earlier(store, run_key, reopen) if run_key and not is_new else None
     known = {**_standard_tags(kind), "run_key": run_key, "mlflow.parentRunId": parent, **tags}
     if run:
@@ -246,7 +246,7 @@ def open_run(
 
 def find_runs(settings: "Tracking", filter_string: str = "") -> list[RunRecord]:
     """The experiment's runs that fit MLflow's filter, such as "tags.kind = 'evaluation'", newest first."""
-    store, found, token = mlruns.open_store(settings), [], None
+    store, found, token = tracking_store.open_store(settings), [], None
     while token != "":
         page = store.search_runs([store.experiment], filter_string, page_token=token)
         found += [_record(run) for run in page]
@@ -260,7 +260,7 @@ def stored_run(settings: "Tracking", run_id: str) -> Run:
     Raises:
         TrackingError: no such run.
     """
-    store = mlruns.open_store(settings)
+    store = tracking_store.open_store(settings)
     return Run(store, store.get_run(run_id))
 
 
@@ -283,22 +283,22 @@ def artifact_of(settings: "Tracking", run_id: str, name: str) -> Path:
     Raises:
         TrackingError: the run has no such artifact.
     """
-    return Path(mlruns.open_store(settings).download_artifacts(run_id, name))
+    return Path(tracking_store.open_store(settings).download_artifacts(run_id, name))
 
 
 def artifacts_of(settings: "Tracking", run_id: str) -> set[str]:
     """Names of a run's artifacts."""
-    return {found.path for found in mlruns.open_store(settings).list_artifacts(run_id)}
+    return {found.path for found in tracking_store.open_store(settings).list_artifacts(run_id)}
 
 
 def artifacts_folder(settings: "Tracking", run_id: str) -> Path:
     """Where a run's artifacts lie, when that is on this machine; else a path that does not exist."""
-    return Path(str(mlruns.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
+    return Path(str(tracking_store.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
 
 
 def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
     """Remove runs and their artifacts for good. A store on a server only marks them: its owner runs `mlflow gc`."""
-    store = mlruns.open_store(settings)
+    store = tracking_store.open_store(settings)
     folders = [artifacts_folder(settings, run_id).parent for run_id in run_ids]
     for run_id in run_ids:
         store.delete_run(run_id)
@@ -321,7 +321,7 @@ def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> l
     Returns the ids that were noted: the store does not know one when DVC restored a stage that ran on another machine.
     All runs of a pass: "tags.passes LIKE '%PASS%'". A run keeps its newest passes, as many as fit into a tag.
     """
-    store = mlruns.open_store(settings)
+    store = tracking_store.open_store(settings)
     known = {run.info.run_id: run for run in map(store.get_run_or_none, run_ids) if run}
     for run_id, run in known.items():
         passes = [one for one in run.data.tags.get("passes", "").split(",") if one not in ("", pass_id)]
@@ -332,7 +332,7 @@ def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> l
 
 def tag_experiment(settings: "Tracking", tags: Mapping[str, str]) -> str:
     """Give the experiment those tags that it has not yet; returns its id."""
-    store = mlruns.open_store(settings)
+    store = tracking_store.open_store(settings)
     known = store.get_experiment(store.experiment).tags
     for key, value in tags.items():
         if key not in known:
@@ -343,13 +343,13 @@ def tag_experiment(settings: "Tracking", tags: Mapping[str, str]) -> str:
 def ui_command(settings: "Tracking", port: int = 5000) -> list[str]:
     """The command that shows the project's own store at http://127.0.0.1:PORT; it prepares the store first."""
     if settings.uri:
-        raise TrackingError(f"the runs are on {mlruns.readable(settings.uri)}: open that address in a browser")
-    store = mlruns.open_store(settings)
+        raise TrackingError(f"the runs are on {tracking_store.readable(settings.uri)}: open that address in a browser")
+    store = tracking_store.open_store(settings)
     options = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 
-def _earlier(store: mlruns.Store, run_key: str, ended_too: bool) -> Run | None:
+def _earlier(store: tracking_store.Store, run_key: str, ended_too: bool) -> Run | None:
     """The newest run of that key that its process left open, or any that ended; a live process keeps its own."""
     wanted = f"tags.run_key = '{run_key}'" if ended_too else "attributes.status = 'RUNNING'"
     for run in store.search_runs([store.experiment], wanted):
@@ -367,7 +367,7 @@ def _earlier(store: mlruns.Store, run_key: str, ended_too: bool) -> Run | None:
 def workspace() -> str | None:
     """This project's folder as a name among colleagues on one MLflow server; None outside of any project."""
     with suppress(TrackingError):
-        return f"{socket.gethostname()}:{mlruns.folder().parent}"
+        return f"{socket.gethostname()}:{tracking_store.folder().parent}"
     return None
 
 
