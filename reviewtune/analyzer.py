@@ -10,7 +10,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import normalise
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import Subject, ask_all, why_unusable
-from reviewtune.record import read_record
+from reviewtune.finetuning.model_record import read_record
 
 
 class Sorted(NamedTuple):

@@ -15,7 +15,7 @@ from reviewtune.injections import injection_score, read_injections
 from reviewtune.metrics import INVALID
 
 if TYPE_CHECKING:
-    from reviewtune.record import ModelRecord
+    from reviewtune.finetuning.model_record import ModelRecord
 
 SHOWN = 3
 
@@ -52,7 +52,9 @@ def evaluate_finetuned(
         LeakError: a test review stands in the chat files.
         ProviderError: the model could not be asked.
     """
-    from reviewtune.record import refuse_unfit  # with it the openai client: 0.8 s that the baselines do without
+    from reviewtune.finetuning.model_record import (
+        refuse_unfit,  # with it the openai client: 0.8 s that the baselines do without
+    )
 
     refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
     subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
@@ -70,7 +72,7 @@ def evaluate_checkpoint(
     Raises:
         ConfigError: the provider kept no model of this epoch; else as `evaluate_finetuned`.
     """
-    from reviewtune.record import refuse_unfit
+    from reviewtune.finetuning.model_record import refuse_unfit
 
     point = record.checkpoint(epoch)
     refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)

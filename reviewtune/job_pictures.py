@@ -10,8 +10,8 @@ from reviewtune.core.config import Tracking
 from reviewtune.core.progress import progress_bar
 from reviewtune.evaluation import CONFUSION
 from reviewtune.figures import confusion_matrix
+from reviewtune.finetuning.model_record import CURVE, PICTURE, picture_of
 from reviewtune.metrics import score
-from reviewtune.record import CURVE, PICTURE, picture_of
 from reviewtune.tracking.runs import RunRecord, artifact_of, artifacts_of, stored_run
 
 ALL = {CONFUSION, PICTURE}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
     from reviewtune.core.config import Config, Provider, Training
-    from reviewtune.finetuning import Order
+    from reviewtune.finetuning.jobs import Order
 
 HELP = """Fine-tuning jobs at any provider: create, follow, stop them.
 
@@ -57,7 +57,7 @@ def create(
     """
     from reviewtune import jobs_view
     from reviewtune.core.config import changed
-    from reviewtune.finetuning import place
+    from reviewtune.finetuning.jobs import place
 
     config = _config(provider, set_)
     asked = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier}
@@ -163,7 +163,7 @@ def curve(
 ) -> None:
     """Draw a job's losses by step, also of one that still runs."""
     from reviewtune.figures import training_curve
-    from reviewtune.following import Following, loss_table
+    from reviewtune.finetuning.follow import Following, loss_table
 
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the picture is a PNG; name a file that ends in .png")
@@ -235,8 +235,8 @@ def _order(
     config: "Config", training: Path, validation: Path | None, *, provider: "Provider", settings: "Training"
 ) -> "Order":
     """What is to be trained; refused before it is created where it may cost more than evaluation.budget_usd."""
-    from reviewtune.finetuning import Order
-    from reviewtune.training_budget import allow_training
+    from reviewtune.finetuning.cost import allow_training
+    from reviewtune.finetuning.jobs import Order
 
     prices = (config.prices, config.evaluation.budget_usd)
     return Order(

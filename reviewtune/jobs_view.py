@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.following import Following, checkpoints, follow, looks, numbers, say_advice
+from reviewtune.finetuning.follow import Following, checkpoints, follow, looks, numbers, say_advice
 
 if TYPE_CHECKING:
     import openai

@@ -17,8 +17,8 @@ from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Provider, project_root
-from reviewtune.finetuning import NOTES, note_of
-from reviewtune.following import ENDED, ENDED_BADLY
+from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
+from reviewtune.finetuning.jobs import NOTES, note_of
 from reviewtune.providers.client import connect
 from reviewtune.tracking.runs import RunRecord
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from reviewtune import evaluation, record
+from reviewtune import evaluation
 from reviewtune.arms import evaluate_finetuned
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Tracking, from_hydra, project_root
@@ -32,12 +32,13 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare, read_reviews, sha256, write_reviews
 from reviewtune.data.splits import split, write_splits
 from reviewtune.errors import DataError, JobError, ReviewtuneError
-from reviewtune.finetuning import Order, finetune, place, telling_of
+from reviewtune.finetuning import model_record
+from reviewtune.finetuning.cost import allow_training
+from reviewtune.finetuning.jobs import Order, finetune, place, telling_of
 from reviewtune.providers.budget import SWEEP as BUDGET_OF
 from reviewtune.providers.client import certificates, connect
 from reviewtune.tracking.provenance import circumstances, code_sha256, describe_run
 from reviewtune.tracking.runs import Run, RunRecord, find_runs, open_run
-from reviewtune.training_budget import allow_training
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -172,7 +173,7 @@ def _write_chat(job: Job) -> None:
 
 def _refuse_leak(job: Job) -> None:
     test = read_reviews(job.splits / "test.csv")
-    record.refuse_seen(test, _chat_files(job), job.config.prompt, similarity=job.config.split.similarity)
+    model_record.refuse_seen(test, _chat_files(job), job.config.prompt, similarity=job.config.split.similarity)
 
 
 def run_job(job: Job) -> float:
@@ -284,17 +285,17 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
             describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
         test, examples = read_reviews(splits / "test.csv"), len(read_reviews(splits / "train.csv"))
         finetuned = finetune(client, order, placed=placed)
-    made = record.record_of(
+    made = model_record.record_of(
         finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
     )
-    record.write_record(made, finetuned, models=folder, reports=folder)
-    record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
+    model_record.write_record(made, finetuned, models=folder, reports=folder)
+    model_record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
     arm = folder / "finetuned"
     result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
     evaluation.write_tables(result, arm)
     with run.together():
         evaluation.log(run, result, arm)
-        record.log_curve(run, made, finetuned)
+        model_record.log_curve(run, made, finetuned)
         run.metrics({"training_reviews": examples, "job_seconds": time.monotonic() - started})
     return float(result.metrics["accuracy"]["value"])
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.advice import advise
 from reviewtune.checks import Check, Level
 from reviewtune.comparison import Arm, load_arm
 from reviewtune.errors import DataError
+from reviewtune.finetuning.loss_advice import advise
 from reviewtune.learning_curve import DOUBLE, Curve
 from reviewtune.statistics import Interval, accuracy_difference, mcnemar, verdict
 

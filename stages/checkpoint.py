@@ -9,7 +9,7 @@ from reviewtune import evaluation
 from reviewtune.arms import evaluate_checkpoint
 from reviewtune.core.config import CHECKPOINT, load_params
 from reviewtune.data.reviews import read_reviews
-from reviewtune.record import read_record
+from reviewtune.finetuning.model_record import read_record
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
 

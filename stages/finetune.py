@@ -6,16 +6,16 @@ Run: dvc repro finetune        Killed half-way? The same command finds the job a
 from functools import partial
 from pathlib import Path
 
-from reviewtune import record
 from reviewtune.core.config import load_params
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
-from reviewtune.finetuning import Order, finetune
+from reviewtune.finetuning import model_record
+from reviewtune.finetuning.cost import allow_training
+from reviewtune.finetuning.jobs import Order, finetune
 from reviewtune.providers.client import connect
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import describe_run
 from reviewtune.tracking.runs import open_run
-from reviewtune.training_budget import allow_training
 
 SECTIONS = ("data", "split", "provider", "prompt", "training")
 CHAT, MODELS, REPORTS = Path("data/chat"), Path("models"), Path("reports")
@@ -31,13 +31,15 @@ def main() -> None:
         describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
         with connect(config.provider) as client:
             finetuned = finetune(client, order)
-        made = record.record_of(finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(TEST))
-        record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
-        (REPORTS / record.PICTURE).write_bytes(record.picture_of(REPORTS / record.CURVE))
-        record.write_run(finetuned, MODELS, run.id)
-        record.log(run, made, models=MODELS, reports=REPORTS)
-        record.log_curve(run, made, finetuned)
-        run.artifact(REPORTS / record.PICTURE)
+        made = model_record.record_of(
+            finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(TEST)
+        )
+        model_record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
+        (REPORTS / model_record.PICTURE).write_bytes(model_record.picture_of(REPORTS / model_record.CURVE))
+        model_record.write_run(finetuned, MODELS, run.id)
+        model_record.log(run, made, models=MODELS, reports=REPORTS)
+        model_record.log_curve(run, made, finetuned)
+        run.artifact(REPORTS / model_record.PICTURE)
 
 
 if __name__ == "__main__":

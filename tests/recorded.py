@@ -8,7 +8,7 @@ import pandas as pd
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
-from reviewtune.record import ModelRecord
+from reviewtune.finetuning.model_record import ModelRecord
 
 
 def recorded(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.advice import advise, epoch_ends
+from reviewtune.finetuning.loss_advice import advise, epoch_ends
 
 EPOCH = 10  # steps
 

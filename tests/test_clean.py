@@ -12,7 +12,7 @@ import pytest
 
 from reviewtune import cleaning
 from reviewtune.core.config import Config
-from reviewtune.finetuning import Order, create, finetune, note_of
+from reviewtune.finetuning.jobs import Order, create, finetune, note_of
 from reviewtune.past_jobs import Leftovers
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget

@@ -15,8 +15,8 @@ from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import Subject, evaluate_model, unusable
-from reviewtune.finetuning import Order, create, finetune
-from reviewtune.following import follow
+from reviewtune.finetuning.follow import follow
+from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.metrics import INVALID
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask

@@ -13,8 +13,8 @@ import pytest
 from reviewtune import figures
 from reviewtune.errors import DataError
 from reviewtune.figures import ArmPoint
+from reviewtune.finetuning.model_record import picture_of
 from reviewtune.metrics import INVALID, Scores, per_label_table, score
-from reviewtune.record import picture_of
 from reviewtune.statistics import proportion
 
 LABELS = [f"label_{number}" for number in range(11)]

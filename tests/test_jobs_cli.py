@@ -17,7 +17,7 @@ import yaml
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.cli import main
-from reviewtune.finetuning import telling_of
+from reviewtune.finetuning.jobs import telling_of
 from tests.serving import ServerProcess, example, finished, jsonl, wait_for
 
 DOWN = ("--set", "provider.base_url=http://127.0.0.1:9/v1", "--set", "provider.max_retries=0")
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_one_line(run: Run, workspace: Path, words: tuple[str, 
 
 
 def test_a_status_that_nobody_knows_is_shown(tuned: FineTuningJob) -> None:
-    from reviewtune.following import Following
+    from reviewtune.finetuning.follow import Following
 
     odd = tuned.model_copy(update={"status": "pondering", "finished_at": None})
     assert not Following(odd).ended
@@ -171,7 +171,7 @@ def test_a_status_that_nobody_knows_is_shown(tuned: FineTuningJob) -> None:
 
 def test_the_time_left_of_several_jobs_counts_those_to_come(tuned: FineTuningJob) -> None:
     """100 s from creation to the end that is estimated, 60 of them to come; the other two as long."""
-    from reviewtune.following import Following
+    from reviewtune.finetuning.follow import Following
 
     now = int(time.time())
     job = Following(tuned.model_copy(update={"created_at": now - 40, "estimated_finish": now + 60}))

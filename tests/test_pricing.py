@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reviewtune.core.config import Config
 from reviewtune.economics import economics
 from reviewtune.errors import BudgetError
+from reviewtune.finetuning.cost import allow_training, epochs_of
 from reviewtune.providers.pricing import Usage, amortised, break_even, estimate, inference_cost
-from reviewtune.training_budget import allow_training, epochs_of
 
 MINI = "gpt-4o-mini-2024-07-18"
 USD = st.floats(0, 100).map(lambda usd: round(usd, 4))

@@ -16,7 +16,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
 from reviewtune.figures import training_curve
-from reviewtune.finetuning import Finetuned, Order
+from reviewtune.finetuning.jobs import Finetuned, Order
 from reviewtune.tracking.runs import Run
 
 RECORD, RUN, CURVE, PICTURE = "finetuned.json", "run.json", "training_curve.csv", "training_curve.png"

@@ -22,7 +22,7 @@ from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Provider, Training, project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
-from reviewtune.following import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
+from reviewtune.finetuning.follow import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 
 NOTES = Path(".work/finetune")  # which job an order became
 HAVE_MODEL_LIST = ("local", "openai")  # elsewhere "no such model" may only mean "no such route": no reason to pay twice

@@ -13,8 +13,8 @@ import openai
 import pandas as pd
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from reviewtune.advice import Finding, advise
 from reviewtune.core.progress import Step, progress_bar
+from reviewtune.finetuning.loss_advice import Finding, advise
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
