@@ -9,7 +9,7 @@ from reviewtune.core.config import Config, PromptArm, load_params, project_root
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import normalise
 from reviewtune.errors import ConfigError
-from reviewtune.evaluation import Subject, ask_all, why_unusable
+from reviewtune.evaluation.evaluate import Subject, ask_all, why_unusable
 from reviewtune.finetuning.model_record import read_record
 
 

@@ -92,13 +92,18 @@ def evaluate(
 
     reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
-    from reviewtune import evaluation, past
     from reviewtune.core.config import load_params, project_root
-    from reviewtune.evaluation_view import show
-    from reviewtune.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
+    from reviewtune.evaluation import earlier_metrics
+    from reviewtune.evaluation import evaluate as evaluation_evaluate
+    from reviewtune.evaluation.console_report import show
+    from reviewtune.evaluation.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
 
     root = project_root()
-    config, earlier, notes = load_params(root / "params.yaml"), past.read_past(compare) if compare else None, []
+    config, earlier, notes = (
+        load_params(root / "params.yaml"),
+        earlier_metrics.read_past(compare) if compare else None,
+        [],
+    )
     truth = read_ground_truth(ground_truth, config.data, by or ())
     if earlier and other_test_set:
         notes.append(
@@ -106,15 +111,15 @@ def evaluate(
         )
     elif earlier:  # before anything is paid
         size, digest = len(truth.reviews), truth.sha256
-        if note := past.refuse_other_test_set(earlier, n=size, test_sha256=digest, file=ground_truth):
+        if note := earlier_metrics.refuse_other_test_set(earlier, n=size, test_sha256=digest, file=ground_truth):
             notes.append(note)
     if training_is_unknown(model, root):
         notes.append(f"what {model} was trained with is not on record here: it may have seen these reviews")
     result = evaluate_file(model, truth, config, root)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        evaluation.write(result, out)
-    show(result, past.table(earlier, result.metrics) if earlier else [], notes)
+        evaluation_evaluate.write(result, out)
+    show(result, earlier_metrics.table(earlier, result.metrics) if earlier else [], notes)
 
 
 @app.command()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reviewtune import figures
 from reviewtune.comparison_view import render, to_markdown
 from reviewtune.confidence import cascade_report, confidence_report, coverage_table
 from reviewtune.core.atomic_files import write_json, write_text
@@ -18,6 +17,7 @@ from reviewtune.core.config import Cascade
 from reviewtune.duels import Duel, duels
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
+from reviewtune.evaluation import plots
 from reviewtune.statistics import Interval
 
 if TYPE_CHECKING:
@@ -184,16 +184,16 @@ def pictures(comparison: Comparison) -> dict[str, bytes]:
     free = not any(arm.metrics.get("cost_per_1k") for arm in comparison.arms)
     price = "cost_per_1k_at_gpt_4o_mini" if free else "cost_per_1k"
     points = [
-        figures.ArmPoint(arm.name, arm.kind, arm.accuracy, arm.metrics.get(price) if arm.kind != "linear" else None)
+        plots.ArmPoint(arm.name, arm.kind, arm.accuracy, arm.metrics.get(price) if arm.kind != "linear" else None)
         for arm in comparison.arms
     ]
     where = "gpt-4o-mini's prices" if free else None
     coverage = coverage_table({arm.name: arm.predictions for arm in comparison.arms})
     return {
-        "accuracy.png": figures.accuracy_bars(points),
-        "calibration.png": figures.calibration(comparison.confidence, coverage),
-        "accuracy_against_cost.png": figures.accuracy_against_cost(points, prices=where),
-        "f1_per_label.png": figures.per_label_f1({arm.name: arm.per_label for arm in comparison.arms}),
+        "accuracy.png": plots.accuracy_bars(points),
+        "calibration.png": plots.calibration(comparison.confidence, coverage),
+        "accuracy_against_cost.png": plots.accuracy_against_cost(points, prices=where),
+        "f1_per_label.png": plots.per_label_f1({arm.name: arm.per_label for arm in comparison.arms}),
     }
 
 

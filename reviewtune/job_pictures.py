@@ -8,8 +8,8 @@ import pandas as pd
 
 from reviewtune.core.config import Tracking
 from reviewtune.core.progress import progress_bar
-from reviewtune.evaluation import CONFUSION
-from reviewtune.figures import confusion_matrix
+from reviewtune.evaluation.evaluate import CONFUSION
+from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.finetuning.model_record import CURVE, PICTURE, picture_of
 from reviewtune.metrics import score
 from reviewtune.tracking.runs import RunRecord, artifact_of, artifacts_of, stored_run

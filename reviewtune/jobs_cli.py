@@ -162,7 +162,7 @@ def curve(
     set_: Set = None,
 ) -> None:
     """Draw a job's losses by step, also of one that still runs."""
-    from reviewtune.figures import training_curve
+    from reviewtune.evaluation.plots import training_curve
     from reviewtune.finetuning.follow import Following, loss_table
 
     if out.suffix.lower() != ".png":

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from reviewtune import linear
 from reviewtune.data.splits import duplicate_groups
 from reviewtune.errors import DataError
+from reviewtune.evaluation import linear_baseline
 
 FOLDS = 5
 EXACT = 3_000
@@ -55,7 +55,7 @@ def material(texts: Sequence[str], labels: Sequence[str], *, similarity: float, 
 
 def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse matrix
     """Features [n, d] of the linear baseline, or for few texts the exact [n, n] stand-in."""
-    sparse = linear.classifier(0)[0].fit_transform(list(texts))
+    sparse = linear_baseline.classifier(0)[0].fit_transform(list(texts))
     if len(texts) > EXACT:
         return sparse
     values, vectors = np.linalg.eigh((sparse @ sparse.T).toarray())
@@ -65,7 +65,7 @@ def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse ma
 
 def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
     """The baseline's classifier on ready features."""
-    return linear.classifier(seed)[1].fit(features, labels)
+    return linear_baseline.classifier(seed)[1].fit(features, labels)
 
 
 def probabilities(of: Material, *, seed: int) -> np.ndarray:

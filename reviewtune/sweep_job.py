@@ -22,8 +22,6 @@ from filelock import FileLock
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from reviewtune import evaluation
-from reviewtune.arms import evaluate_finetuned
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Tracking, from_hydra, project_root
 from reviewtune.core.entry_point import rare_collections
@@ -32,6 +30,8 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare, read_reviews, sha256, write_reviews
 from reviewtune.data.splits import split, write_splits
 from reviewtune.errors import DataError, JobError, ReviewtuneError
+from reviewtune.evaluation import evaluate
+from reviewtune.evaluation.arms import evaluate_finetuned
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.cost import allow_training
 from reviewtune.finetuning.jobs import Order, finetune, place, telling_of
@@ -292,9 +292,9 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
     model_record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
     arm = folder / "finetuned"
     result = evaluate_finetuned(made, config, test, chat=_chat(job), manifest=splits / "manifest.json")
-    evaluation.write_tables(result, arm)
+    evaluate.write_tables(result, arm)
     with run.together():
-        evaluation.log(run, result, arm)
+        evaluate.log(run, result, arm)
         model_record.log_curve(run, made, finetuned)
         run.metrics({"training_reviews": examples, "job_seconds": time.monotonic() - started})
     return float(result.metrics["accuracy"]["value"])

@@ -5,10 +5,10 @@ Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 
 from pathlib import Path
 
-from reviewtune import evaluation
-from reviewtune.arms import evaluate_checkpoint
 from reviewtune.core.config import CHECKPOINT, load_params
 from reviewtune.data.reviews import read_reviews
+from reviewtune.evaluation import evaluate
+from reviewtune.evaluation.arms import evaluate_checkpoint
 from reviewtune.finetuning.model_record import read_record
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
@@ -24,9 +24,9 @@ def main(epoch: int) -> None:
     with evaluation_run(config, name, sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         result = evaluate_checkpoint(epoch, record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
         folder = Path("reports/arms") / name
-        evaluation.write(result, folder)
-        evaluation.log(run, result, folder)
-        evaluation.write_run(result, folder, run.id)
+        evaluate.write(result, folder)
+        evaluate.log(run, result, folder)
+        evaluate.write_run(result, folder, run.id)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from reviewtune import evaluation
-from reviewtune.arms import evaluate_finetuned
 from reviewtune.core.config import load_params
 from reviewtune.data.reviews import read_reviews
+from reviewtune.evaluation import evaluate
+from reviewtune.evaluation.arms import evaluate_finetuned
 from reviewtune.finetuning.model_record import read_record
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
@@ -22,10 +22,10 @@ def main() -> None:
     with evaluation_run(config, "finetuned", sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         manifest = SPLITS / "manifest.json"
         result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=manifest, hostile=HOSTILE)
-        evaluation.write(result, FOLDER)
-        evaluation.log(run, result, FOLDER)
+        evaluate.write(result, FOLDER)
+        evaluate.log(run, result, FOLDER)
         run.text(record.model + "\n", "model_id.txt")
-        evaluation.write_run(result, FOLDER, run.id)
+        evaluate.write_run(result, FOLDER, run.id)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_suspects_are_those_of_confident_learning_worked_by_hand() -> None:
 
 def test_the_short_features_give_the_answers_of_the_long_ones() -> None:
     """The kernel form of the linear baseline is the linear baseline."""
-    from reviewtune.linear import classifier
+    from reviewtune.evaluation.linear_baseline import classifier
 
     table = invented(20)
     train, test = np.arange(0, 60, 2), np.arange(1, 60, 2)

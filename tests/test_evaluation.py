@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune.arms import evaluate_checkpoint, evaluate_finetuned
-from reviewtune.consistency import consistency
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, LabelScoring, MajorityArm, Provider
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
-from reviewtune.evaluation import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
-from reviewtune.label_scores import LabelScores
+from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned
+from reviewtune.evaluation.consistency import consistency
+from reviewtune.evaluation.evaluate import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
+from reviewtune.evaluation.label_logprobs import LabelScores
 from reviewtune.metrics import INVALID
 from tests.recorded import recorded
 from tests.serving import ServerProcess

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reviewtune import figures
 from reviewtune.errors import DataError
-from reviewtune.figures import ArmPoint
+from reviewtune.evaluation import plots as evaluation_plots
+from reviewtune.evaluation.plots import ArmPoint
 from reviewtune.finetuning.model_record import picture_of
 from reviewtune.metrics import INVALID, Scores, per_label_table, score
 from reviewtune.statistics import proportion
@@ -40,16 +40,18 @@ def curve() -> pd.DataFrame:
 
 
 PICTURES: dict[str, Callable[[], bytes]] = {
-    "confusion": lambda: figures.confusion_matrix(scores_of(LABELS), "finetuned"),
-    "confusion without unusable": lambda: figures.confusion_matrix(scores_of(LABELS, unusable=False), "finetuned"),
-    "confusion of two": lambda: figures.confusion_matrix(scores_of(["no", "yes"]), "finetuned"),
-    "curve": lambda: figures.training_curve(curve(), 100),
-    "curve of training alone": lambda: figures.training_curve(curve()[["step", "train_loss"]]),
-    "curve of nothing": lambda: figures.training_curve(pd.DataFrame()),
-    "bars": lambda: figures.accuracy_bars(POINTS),
-    "cost": lambda: figures.accuracy_against_cost(POINTS),
-    "cost where nothing is priced": lambda: figures.accuracy_against_cost(POINTS[:1]),
-    "labels": lambda: figures.per_label_f1({"finetuned": per_label_table(scores_of(LABELS))}),
+    "confusion": lambda: evaluation_plots.confusion_matrix(scores_of(LABELS), "finetuned"),
+    "confusion without unusable": lambda: evaluation_plots.confusion_matrix(
+        scores_of(LABELS, unusable=False), "finetuned"
+    ),
+    "confusion of two": lambda: evaluation_plots.confusion_matrix(scores_of(["no", "yes"]), "finetuned"),
+    "curve": lambda: evaluation_plots.training_curve(curve(), 100),
+    "curve of training alone": lambda: evaluation_plots.training_curve(curve()[["step", "train_loss"]]),
+    "curve of nothing": lambda: evaluation_plots.training_curve(pd.DataFrame()),
+    "bars": lambda: evaluation_plots.accuracy_bars(POINTS),
+    "cost": lambda: evaluation_plots.accuracy_against_cost(POINTS),
+    "cost where nothing is priced": lambda: evaluation_plots.accuracy_against_cost(POINTS[:1]),
+    "labels": lambda: evaluation_plots.per_label_f1({"finetuned": per_label_table(scores_of(LABELS))}),
 }
 
 
@@ -75,7 +77,7 @@ def test_a_picture_is_the_same_bytes_again(name: str) -> None:
 def test_many_labels_stay_readable() -> None:
     """At least 30 pixels a label, of which the text needs 12."""
     labels = [f"a_rather_long_label_{number}" for number in range(77)]
-    width, height = size(figures.confusion_matrix(scores_of(labels), "banking"))
+    width, height = size(evaluation_plots.confusion_matrix(scores_of(labels), "banking"))
     assert min(width, height) > 77 * 30
 
 
@@ -85,20 +87,20 @@ def test_the_unusable_column_is_there_only_when_needed() -> None:
 
 
 def test_other_input_is_another_picture() -> None:
-    assert figures.training_curve(curve(), 50) != figures.training_curve(curve(), 100)
+    assert evaluation_plots.training_curve(curve(), 50) != evaluation_plots.training_curve(curve(), 100)
 
 
 def test_a_curve_drawn_from_its_file_is_the_same_picture(tmp_path: Path) -> None:
     curve().to_csv(tmp_path / "curve.csv", index=False)
-    assert picture_of(tmp_path / "curve.csv") == figures.training_curve(curve(), int(curve()["step"].max()))
+    assert picture_of(tmp_path / "curve.csv") == evaluation_plots.training_curve(curve(), int(curve()["step"].max()))
 
 
 def test_no_arm_is_no_picture() -> None:
-    for draw in (figures.accuracy_bars, figures.accuracy_against_cost):
+    for draw in (evaluation_plots.accuracy_bars, evaluation_plots.accuracy_against_cost):
         with pytest.raises(DataError, match="no arm"):
             draw([])
     with pytest.raises(DataError, match="no arm"):
-        figures.per_label_f1({})
+        evaluation_plots.per_label_f1({})
 
 
 def test_no_window_and_no_global_state() -> None:

@@ -17,7 +17,7 @@ from reviewtune.core.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
-from reviewtune.ground_truth import read_ground_truth
+from reviewtune.evaluation.ground_truth import read_ground_truth
 from tests.recorded import recorded
 from tests.serving import ServerProcess
 

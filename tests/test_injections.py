@@ -7,7 +7,7 @@ import pytest
 
 from reviewtune.core.config import Config
 from reviewtune.errors import DataError
-from reviewtune.injections import injection_score, read_injections
+from reviewtune.evaluation.prompt_injections import injection_score, read_injections
 from reviewtune.metrics import INVALID
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reviewtune.errors import DataError
-from reviewtune.past import Row, read_past, refuse_other_test_set, table
+from reviewtune.evaluation.earlier_metrics import Row, read_past, refuse_other_test_set, table
 
 OURS = {"n": 193, "accuracy": {"value": 0.8, "low": 0.7, "high": 0.9}, "precision": 0.81, "recall": 0.8, "f1": 0.79}
 PLAIN = {"accuracy": 0.8, "precision": 0.81, "recall": 0.8, "f1": 0.79}

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune.arms import evaluate_arm
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, PromptArm
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
-from reviewtune.evaluation import Subject
+from reviewtune.evaluation.arms import evaluate_arm
+from reviewtune.evaluation.evaluate import Subject
 
 POOL = pd.DataFrame(
     {

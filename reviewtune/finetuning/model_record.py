@@ -15,7 +15,7 @@ from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
-from reviewtune.figures import training_curve
+from reviewtune.evaluation.plots import training_curve
 from reviewtune.finetuning.jobs import Finetuned, Order
 from reviewtune.tracking.runs import Run
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reviewtune.evaluation import Evaluation, samples, unusable
-from reviewtune.past import Row
+from reviewtune.evaluation.earlier_metrics import Row
+from reviewtune.evaluation.evaluate import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from reviewtune import figures, linear
 from reviewtune.calibration import calibration_error
 from reviewtune.core import config as conf
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
-from reviewtune.label_scores import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
+from reviewtune.evaluation import linear_baseline, plots
+from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
 from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
 from reviewtune.providers.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
 from reviewtune.resampling import score_intervals
@@ -147,11 +147,11 @@ def evaluate_linear(
 ) -> Evaluation:
     """Fit a baseline on the training split and label the test split."""
     columns = (train["text"].tolist(), train["label"].tolist(), test["text"].tolist())
-    answers = linear.fit_predict(*columns, kind=how.kind, seed=how.seed)
+    answers = linear_baseline.fit_predict(*columns, kind=how.kind, seed=how.seed)
     rows = pd.DataFrame({"predicted": answers.labels, "answer": answers.labels, "error": ""})
     rows["confidence"] = pd.Series(answers.confidence).round(CONFIDENCE_DIGITS)
     result = _evaluation(
-        Subject(arm, how.kind, linear.MODELS[how.kind]), _predictions(test, rows, data), data, test_sha256
+        Subject(arm, how.kind, linear_baseline.MODELS[how.kind]), _predictions(test, rows, data), data, test_sha256
     )
     result.metrics.update(_money([], result.subject, None))
     speed = len(test) / answers.seconds
@@ -162,7 +162,7 @@ def evaluate_linear(
 def write(evaluation: Evaluation, folder: Path) -> None:
     """The tables and confusion_matrix.png; run.json comes with the run's id."""
     write_tables(evaluation, folder)
-    (folder / CONFUSION).write_bytes(figures.confusion_matrix(evaluation.scores, evaluation.subject.title))
+    (folder / CONFUSION).write_bytes(plots.confusion_matrix(evaluation.scores, evaluation.subject.title))
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:

@@ -10,8 +10,16 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, Arm, Config, PromptArm
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation import Evaluation, Subject, ask_all, evaluate_linear, evaluate_model, samples, unusable
-from reviewtune.injections import injection_score, read_injections
+from reviewtune.evaluation.evaluate import (
+    Evaluation,
+    Subject,
+    ask_all,
+    evaluate_linear,
+    evaluate_model,
+    samples,
+    unusable,
+)
+from reviewtune.evaluation.prompt_injections import injection_score, read_injections
 from reviewtune.metrics import INVALID
 
 if TYPE_CHECKING:
@@ -86,7 +94,7 @@ def evaluate_checkpoint(
 def _repeated(result: Evaluation, config: Config, test: pd.DataFrame) -> Evaluation:
     """The evaluation, with how stable its labels are if the arm is to be asked again."""
     if result.subject.repeats:
-        from reviewtune.consistency import consistency
+        from reviewtune.evaluation.consistency import consistency
 
         found = consistency(result.subject, test["text"].tolist(), config.prices, config.evaluation)
         result.metrics["consistency"] = found

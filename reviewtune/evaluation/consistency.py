@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from reviewtune.core.config import Evaluation, Prices
-from reviewtune.evaluation import Subject
+from reviewtune.evaluation.evaluate import Subject
 from reviewtune.providers.inference import Request, Terms, ask
 from reviewtune.statistics import proportion
 
