@@ -10,9 +10,9 @@ from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, split
+from reviewtune.evaluation.metrics.significance import Interval, proportion
 from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest
-from reviewtune.statistics import Interval, proportion
 
 LONGEST_ANSWER = 128  # tokens
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.calibration import Abstention, abstain
 from reviewtune.errors import DataError
-from reviewtune.statistics import Interval, proportion
+from reviewtune.evaluation.metrics.calibration import Abstention, abstain
+from reviewtune.evaluation.metrics.significance import Interval, proportion
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from reviewtune.duels import Duel, duels
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.evaluation import plots
-from reviewtune.statistics import Interval
+from reviewtune.evaluation.metrics.significance import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

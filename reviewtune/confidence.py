@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.calibration import abstain, calibration_error, coverage_curve, reliability
 from reviewtune.cascade import PERSON, cascade
 from reviewtune.core.config import Cascade as CascadeSettings
 from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics.calibration import abstain, calibration_error, coverage_curve, reliability
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reviewtune.errors import DataError
-from reviewtune.resampling import score_differences
-from reviewtune.statistics import (
+from reviewtune.evaluation.metrics.bootstrap import score_differences
+from reviewtune.evaluation.metrics.significance import (
     ALPHA,
     Interval,
     McNemar,

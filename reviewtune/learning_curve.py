@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reviewtune.evaluation.metrics.significance import DIGITS, Interval
 from reviewtune.out_of_fold import Material, fit
-from reviewtune.statistics import DIGITS, Interval
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 REPEATS = 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reviewtune.statistics import Interval, Verdict, accuracy_difference, mcnemar, verdict
+from reviewtune.evaluation.metrics.significance import Interval, Verdict, accuracy_difference, mcnemar, verdict
 
 RESAMPLES = 10_000
 

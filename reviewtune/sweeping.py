@@ -16,11 +16,11 @@ from reviewtune import ranking_view
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
+from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.job_pictures import draw_missing
 from reviewtune.providers.client import connect
 from reviewtune.ranking import Result, Row, rank
 from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_line
-from reviewtune.statistics import Interval
 from reviewtune.sweep_figures import pictures
 from reviewtune.sweep_job import Job, Sweep, prepare_job, short_names
 from reviewtune.tracking import ui_pages

@@ -13,9 +13,9 @@ import pandas as pd
 from reviewtune.checks import Check, Level
 from reviewtune.comparison import Arm, load_arm
 from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics.significance import Interval, accuracy_difference, mcnemar, verdict
 from reviewtune.finetuning.loss_advice import advise
 from reviewtune.learning_curve import DOUBLE, Curve
-from reviewtune.statistics import Interval, accuracy_difference, mcnemar, verdict
 
 MORE = "Too little data?"
 LOSS = "Does the validation loss fall?"

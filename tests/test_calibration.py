@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from reviewtune.calibration import (
+from reviewtune.cascade import cascade
+from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics.calibration import (
     NEVER,
     abstain,
     calibration_error,
@@ -15,8 +17,6 @@ from reviewtune.calibration import (
     reliability,
     threshold_for,
 )
-from reviewtune.cascade import cascade
-from reviewtune.errors import DataError
 
 few = settings(max_examples=30, deadline=None)
 answers = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60)

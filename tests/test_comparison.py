@@ -20,8 +20,8 @@ from reviewtune.comparison_notes import confidence_lines
 from reviewtune.core.config import Cascade
 from reviewtune.economics import economics
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID, as_json, per_label_table, score
-from reviewtune.statistics import mcnemar, proportion
+from reviewtune.evaluation.metrics.classification import INVALID, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.significance import mcnemar, proportion
 
 LABELS = ["delivery", "quality"]
 N = 200

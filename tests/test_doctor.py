@@ -22,9 +22,9 @@ from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.doctor import Diagnosis, examine
 from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics.classification import as_json, per_label_table, score
 from reviewtune.label_errors import COLUMNS, suspects
 from reviewtune.labelled_file import LabelledFile, read
-from reviewtune.metrics import as_json, per_label_table, score
 from reviewtune.out_of_fold import embed, fit, material
 from tests.serving import ServerProcess
 

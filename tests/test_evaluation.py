@@ -15,7 +15,7 @@ from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned
 from reviewtune.evaluation.consistency import consistency
 from reviewtune.evaluation.evaluate import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
 from reviewtune.evaluation.label_logprobs import LabelScores
-from reviewtune.metrics import INVALID
+from reviewtune.evaluation.metrics.classification import INVALID
 from tests.recorded import recorded
 from tests.serving import ServerProcess
 

@@ -15,9 +15,9 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import evaluate as evaluation_evaluate
 from reviewtune.evaluation.evaluate import Subject, evaluate_model, unusable
+from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
-from reviewtune.metrics import INVALID
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
 from tests.faulty_proxy import Fault, FaultyProxy, faulty

@@ -12,10 +12,10 @@ import pytest
 
 from reviewtune.errors import DataError
 from reviewtune.evaluation import plots as evaluation_plots
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table, score
+from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.evaluation.plots import ArmPoint
 from reviewtune.finetuning.model_record import picture_of
-from reviewtune.metrics import INVALID, Scores, per_label_table, score
-from reviewtune.statistics import proportion
 
 LABELS = [f"label_{number}" for number in range(11)]
 POINTS = [

@@ -7,8 +7,8 @@ import pytest
 
 from reviewtune.core.config import Config
 from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.prompt_injections import injection_score, read_injections
-from reviewtune.metrics import INVALID
 
 
 @pytest.fixture(scope="module")

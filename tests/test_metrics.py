@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, classification_report
 
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, as_json, per_label_table, score
 
 LABELS = ["delivery", "quality", "refund", "other"]
 

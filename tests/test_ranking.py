@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.ranking import Result, Row, rank
 from reviewtune.ranking_view import run_name, table_of, to_markdown, verdict_line
-from reviewtune.statistics import proportion
 from reviewtune.sweep_figures import pictures
 from reviewtune.sweep_job import label_of, short_names
 

@@ -8,8 +8,8 @@ from scipy.stats import bootstrap
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID, score
-from reviewtune.resampling import score_differences, score_intervals
+from reviewtune.evaluation.metrics.bootstrap import score_differences, score_intervals
+from reviewtune.evaluation.metrics.classification import INVALID, score
 
 LABELS = ["late", "broken", "fine"]
 few = settings(max_examples=12, deadline=None)

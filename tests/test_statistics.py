@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, chisquare, permutation_test
 
 from reviewtune.errors import DataError
-from reviewtune.statistics import (
+from reviewtune.evaluation.metrics.significance import (
     ALPHA,
     Interval,
     accuracy_difference,

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from reviewtune import sweep_job
 from reviewtune.errors import JobError, ProviderError
+from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
-from reviewtune.metrics import score
 from reviewtune.sweep_job import Job, Sweep, run_job
 from reviewtune.sweeping import check_all, parent_run
 from reviewtune.tracking import runs as tracking_runs

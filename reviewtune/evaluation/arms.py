@@ -19,8 +19,8 @@ from reviewtune.evaluation.evaluate import (
     samples,
     unusable,
 )
+from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.prompt_injections import injection_score, read_injections
-from reviewtune.metrics import INVALID
 
 if TYPE_CHECKING:
     from reviewtune.finetuning.model_record import ModelRecord

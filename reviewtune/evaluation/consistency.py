@@ -5,8 +5,8 @@ from typing import Any
 
 from reviewtune.core.config import Evaluation, Prices
 from reviewtune.evaluation.evaluate import Subject
+from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.providers.inference import Request, Terms, ask
-from reviewtune.statistics import proportion
 
 
 def consistency(subject: Subject, texts: list[str], prices: Prices, settings: Evaluation) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from reviewtune.calibration import calibration_error
 from reviewtune.core import config as conf
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
@@ -20,10 +19,11 @@ from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.evaluation import linear_baseline, plots
 from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
-from reviewtune.metrics import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.bootstrap import score_intervals
+from reviewtune.evaluation.metrics.calibration import calibration_error
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.significance import percentile, proportion
 from reviewtune.providers.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
-from reviewtune.resampling import score_intervals
-from reviewtune.statistics import percentile, proportion
 from reviewtune.tracking.runs import Run
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID, Scores
-from reviewtune.statistics import Interval
+from reviewtune.evaluation.metrics.classification import INVALID, Scores
+from reviewtune.evaluation.metrics.significance import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

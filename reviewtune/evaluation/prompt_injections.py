@@ -16,8 +16,8 @@ import pandas as pd
 
 from reviewtune.data.reviews import read_rows
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID
-from reviewtune.statistics import proportion
+from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.metrics.significance import proportion
 
 COLUMNS = ("id", "language", "kind", "label", "text")
 NOISE = re.compile(r"\{noise:(\d+)\}")

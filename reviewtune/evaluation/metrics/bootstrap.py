@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reviewtune.errors import DataError
-from reviewtune.metrics import INVALID, Scores
-from reviewtune.statistics import ALPHA, Interval
+from reviewtune.evaluation.metrics.classification import INVALID, Scores
+from reviewtune.evaluation.metrics.significance import ALPHA, Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reviewtune.errors import DataError
-from reviewtune.statistics import ALPHA, Interval, proportion
+from reviewtune.evaluation.metrics.significance import ALPHA, Interval, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reviewtune.errors import DataError
-from reviewtune.statistics import proportion
+from reviewtune.evaluation.metrics.significance import proportion
 
 if TYPE_CHECKING:
     import pandas as pd
