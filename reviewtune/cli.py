@@ -127,8 +127,8 @@ def compare(
     reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
 ) -> None:
     """Print the comparison of the last `dvc repro`."""
-    from reviewtune.comparison import render
     from reviewtune.core.atomic_files import read_json
+    from reviewtune.evaluation.comparison.compare import render
 
     path = reports / "comparison.json"
     try:

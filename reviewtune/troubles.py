@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from reviewtune.checks import Check, Level
-from reviewtune.comparison import Arm, load_arm
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison.compare import Arm, load_arm
 from reviewtune.evaluation.metrics.significance import Interval, accuracy_difference, mcnemar, verdict
 from reviewtune.finetuning.loss_advice import advise
 from reviewtune.learning_curve import DOUBLE, Curve

@@ -5,8 +5,8 @@ Run: dvc repro compare
 
 from pathlib import Path
 
-from reviewtune.comparison import compare, load_arm, write
 from reviewtune.core.config import load_params
+from reviewtune.evaluation.comparison.compare import compare, load_arm, write
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import log_pass
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from reviewtune.cascade import cascade
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison.cascade import cascade
 from reviewtune.evaluation.metrics.calibration import (
     NEVER,
     abstain,

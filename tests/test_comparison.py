@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from reviewtune import comparison
-from reviewtune.comparison import Arm, compare, load_arm, render, to_json, to_markdown
-from reviewtune.comparison_costs import cost_lines
-from reviewtune.comparison_notes import confidence_lines
 from reviewtune.core.config import Cascade
-from reviewtune.economics import economics
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison import compare as comparison_compare
+from reviewtune.evaluation.comparison.break_even import economics
+from reviewtune.evaluation.comparison.compare import Arm, compare, load_arm, render, to_json, to_markdown
+from reviewtune.evaluation.comparison.cost_findings import cost_lines
+from reviewtune.evaluation.comparison.findings import confidence_lines
 from reviewtune.evaluation.metrics.classification import INVALID, as_json, per_label_table, score
 from reviewtune.evaluation.metrics.significance import mcnemar, proportion
 
@@ -227,24 +227,24 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_cut_figure(report: dict[str
 
 def test_tables_for_plots(arms: list[Arm]) -> None:
     made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
-    table = comparison.arm_table(made)
+    table = comparison_compare.arm_table(made)
     assert table["arm"].tolist() == ["linear", "zero_shot", "finetuned"]
     assert table["accuracy"].tolist() == [0.74, 0.5, 0.75]
     assert (table["low"] < table["accuracy"]).all()
-    assert list(comparison.label_table(made).columns[:2]) == ["arm", "label"]
-    assert len(comparison.label_table(made)) == 3 * len(LABELS)
+    assert list(comparison_compare.label_table(made).columns[:2]) == ["arm", "label"]
+    assert len(comparison_compare.label_table(made)) == 3 * len(LABELS)
 
 
 def test_pictures(arms: list[Arm]) -> None:
     made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
-    found = comparison.pictures(made)
+    found = comparison_compare.pictures(made)
     assert set(found) == {"accuracy.png", "accuracy_against_cost.png", "calibration.png", "f1_per_label.png"}
     assert all(png.startswith(b"\x89PNG") for png in found.values())
 
 
 def test_written_twice_is_the_same_bytes(arms: list[Arm], tmp_path: Path) -> None:
     made = compare(arms, reference="zero_shot", seed=1, resamples=100, cascade=CASCADE)
-    first, second = (comparison.write(made, folder) for folder in (tmp_path / "one", tmp_path / "two"))
+    first, second = (comparison_compare.write(made, folder) for folder in (tmp_path / "one", tmp_path / "two"))
     assert [path.name for path in first] == [path.name for path in second]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert json.loads(first[0].read_text(encoding="utf-8")) == json.loads(json.dumps(to_json(made)))

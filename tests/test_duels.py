@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from reviewtune.duels import Duel, duels
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison.pairwise_tests import Duel, duels
 
 LABELS = ("late", "broken")
 N = 120

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewtune.core.config import Config
-from reviewtune.economics import economics
 from reviewtune.errors import BudgetError
+from reviewtune.evaluation.comparison.break_even import economics
 from reviewtune.finetuning.cost import allow_training, epochs_of
 from reviewtune.providers.pricing import Usage, amortised, break_even, estimate, inference_cost
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reviewtune.comparison_notes import finetuned_of
 from reviewtune.core.formatting import money, rate, seconds
+from reviewtune.evaluation.comparison.findings import finetuned_of
 
 Report = Mapping[str, Any]
 BOOKS = {"at_provider": "", "at_gpt_4o_mini": " at gpt-4o-mini's prices"}

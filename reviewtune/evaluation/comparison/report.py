@@ -6,9 +6,15 @@ Words are as honest as the numbers: "better" and "worse" only where the test and
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reviewtune.comparison_costs import cost_lines, latency_rows
-from reviewtune.comparison_notes import confidence_lines, correction_lines, extra_lines, finetuned_of, sections
 from reviewtune.core.formatting import change, money, p_value, percent, points, rate, times, with_interval
+from reviewtune.evaluation.comparison.cost_findings import cost_lines, latency_rows
+from reviewtune.evaluation.comparison.findings import (
+    confidence_lines,
+    correction_lines,
+    extra_lines,
+    finetuned_of,
+    sections,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console

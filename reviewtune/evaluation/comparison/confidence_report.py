@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.cascade import PERSON, cascade
 from reviewtune.core.config import Cascade as CascadeSettings
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison.cascade import PERSON, cascade
 from reviewtune.evaluation.metrics.calibration import abstain, calibration_error, coverage_curve, reliability
 
 if TYPE_CHECKING:

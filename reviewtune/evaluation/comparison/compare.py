@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.comparison_view import render, to_markdown
-from reviewtune.confidence import cascade_report, confidence_report, coverage_table
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config import Cascade
-from reviewtune.duels import Duel, duels
-from reviewtune.economics import economics
 from reviewtune.errors import DataError
 from reviewtune.evaluation import plots
+from reviewtune.evaluation.comparison.break_even import economics
+from reviewtune.evaluation.comparison.confidence_report import cascade_report, confidence_report, coverage_table
+from reviewtune.evaluation.comparison.pairwise_tests import Duel, duels
+from reviewtune.evaluation.comparison.report import render, to_markdown
 from reviewtune.evaluation.metrics.significance import Interval
 
 if TYPE_CHECKING:
