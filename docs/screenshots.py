@@ -20,7 +20,7 @@ from reviewtune.core.config import load_params
 from reviewtune.core.entry_point import program
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError
-from reviewtune.ranking_view import COMPARED
+from reviewtune.sweeps.ranking_report import COMPARED
 from reviewtune.tracking import ui_pages
 from reviewtune.tracking.runs import find_runs, ui_command
 

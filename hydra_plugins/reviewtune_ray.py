@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reviewtune.sweep_job import Job
+    from reviewtune.sweeps.job import Job
 
 OUTPUT = "output.txt"
 
@@ -44,32 +44,32 @@ class RayLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from reviewtune import cluster
-        from reviewtune.sweep_job import ENVIRONMENT
-        from reviewtune.sweeping import composed
+        from reviewtune.sweeps import ray_cluster
+        from reviewtune.sweeps.job import ENVIRONMENT
+        from reviewtune.sweeps.sweep import composed
 
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         shared = Shared(environment, Path.cwd(), Path(self.config.hydra.sweep.dir))
         print(f"what a job prints: {shared.sweep}/NUMBER/{OUTPUT}, on its node", flush=True)
         combinations = [tuple(words) for words in job_overrides]
         calls = {words: (composed(words), initial_job_idx + place) for place, words in enumerate(combinations)}
-        answers = cluster.current().run_all(run_one, shared, calls, prepare=get_ready)
+        answers = ray_cluster.current().run_all(run_one, shared, calls, prepare=get_ready)
         return [_returned(calls[words][0], answers[words]) for words in combinations]
 
 
 def get_ready(shared: Shared, job: "Job", _: int) -> None:
     """What the first job of a worker's process would wait for."""
-    from reviewtune import sweep_job
+    from reviewtune.sweeps import job as sweeps_job
 
     os.chdir(shared.folder)
-    sweep_job.get_ready(job)
+    sweeps_job.get_ready(job)
     gc.freeze()  # what is there stays: to look for garbage in it takes 0.2 s, and that between two jobs
 
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:
     """One job in a worker's process."""
     from reviewtune.core.entry_point import rare_collections
-    from reviewtune.sweep_job import run_job
+    from reviewtune.sweeps.job import run_job
 
     os.chdir(shared.folder)
     os.environ.update(shared.environment)
@@ -82,7 +82,7 @@ def run_one(shared: Shared, job: "Job", number: int) -> float:
 def _returned(job: "Job", answer: float | Exception) -> JobReturn:
     """What Hydra is told of a job; of one that ended without a word what `run_job` says of a failed one."""
     from reviewtune.errors import JobError
-    from reviewtune.sweep_job import give_up
+    from reviewtune.sweeps.job import give_up
 
     told = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
     told.return_value = give_up(job, answer) if isinstance(answer, JobError) else answer

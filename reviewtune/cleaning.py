@@ -23,7 +23,7 @@ from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.providers import budget
 from reviewtune.providers.answer_cache import NAME as ANSWERS
 from reviewtune.providers.answer_cache import open_store
-from reviewtune.ranking_view import SWEEPS, reports_of
+from reviewtune.sweeps.ranking_report import SWEEPS, reports_of
 from reviewtune.tracking.runs import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')

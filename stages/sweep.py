@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from reviewtune.core.entry_point import program
 from reviewtune.errors import ConfigError
-from reviewtune.sweep_job import Job, run_job
+from reviewtune.sweeps.job import Job, run_job
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="config")

@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.core.config import compose_text
-from reviewtune.sweep_job import prepare_job
-from reviewtune.sweeping import composed
+from reviewtune.sweeps.job import prepare_job
+from reviewtune.sweeps.sweep import composed
 from tests.serving import wait_for
 from tests.sweep_project import edit, environment, make_project
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from reviewtune.evaluation.metrics.significance import proportion
-from reviewtune.ranking import Result, Row, rank
-from reviewtune.ranking_view import run_name, table_of, to_markdown, verdict_line
-from reviewtune.sweep_figures import pictures
-from reviewtune.sweep_job import label_of, short_names
+from reviewtune.sweeps.job import label_of, short_names
+from reviewtune.sweeps.plots import pictures
+from reviewtune.sweeps.ranking import Result, Row, rank
+from reviewtune.sweeps.ranking_report import run_name, table_of, to_markdown, verdict_line
 
 N = 100
 

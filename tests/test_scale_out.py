@@ -15,9 +15,9 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.cluster import refuse_what_others_cannot_reach
 from reviewtune.core.config import Config, changed
 from reviewtune.errors import ConfigError
+from reviewtune.sweeps.ray_cluster import refuse_what_others_cannot_reach
 from tests.scale import Hosted, hosted, power_off, ray_cluster, workers_of
 from tests.services import mlflow_server
 from tests.serving import ServerProcess, wait_for

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune import sweep_job
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
-from reviewtune.sweep_job import Job, Sweep, run_job
-from reviewtune.sweeping import check_all, parent_run
+from reviewtune.sweeps import job as sweeps_job
+from reviewtune.sweeps.job import Job, Sweep, run_job
+from reviewtune.sweeps.sweep import check_all, parent_run
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import ui_pages
 from tests.sweep_project import make_project
@@ -29,9 +29,9 @@ PICTURES = ("confusion_matrix.png", "training_curve.png")
 def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = make_project(project, tmp_path / "project", "some-model")
     monkeypatch.chdir(folder)
-    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+    monkeypatch.delenv(sweeps_job.SWEEP, raising=False)
     yield folder
-    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+    monkeypatch.delenv(sweeps_job.SWEEP, raising=False)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run.tags({"model": f"ft:{right}", "arm": "finetuned", "test_sha256": "e"})
         return right / 50
 
-    monkeypatch.setattr(sweep_job, "_fine_tune_and_evaluate", done)
+    monkeypatch.setattr(sweeps_job, "_fine_tune_and_evaluate", done)
     return ran
 
 
@@ -200,12 +200,12 @@ def test_another_sweep_is_another_parent(place: Path, work: list[str]) -> None:
 
 
 def test_what_a_job_knows_of_its_sweep_survives_the_way_to_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(sweep_job.SWEEP, raising=False)
+    monkeypatch.delenv(sweeps_job.SWEEP, raising=False)
     assert Sweep.current() is None
     sweep = Sweep("id", ("prompt", "training.seed"), 4, 1.5, 2)
     sweep.announce()
     assert Sweep.current() == sweep
-    monkeypatch.delenv(sweep_job.SWEEP)
+    monkeypatch.delenv(sweeps_job.SWEEP)
 
 
 def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:

@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.errors import ConfigError
-from reviewtune.sweep_job import Job
-from reviewtune.sweeping import check_all, composed
+from reviewtune.sweeps.job import Job
+from reviewtune.sweeps.sweep import check_all, composed
 from tests.serving import ServerProcess, wait_for
 from tests.sweep_project import environment, make_project, sweep
 

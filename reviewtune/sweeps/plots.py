@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reviewtune.evaluation.plots import BLUE, GREY, PERCENT, SERIES, new_figure, open_axes, png_of
-from reviewtune.ranking import Row
+from reviewtune.sweeps.ranking import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from threading import Event, Thread
 from reviewtune.core.config import Tracking
 from reviewtune.core.progress import Step, progress_bar
 from reviewtune.errors import TrackingError
-from reviewtune.sweep_job import Sweep, ended
+from reviewtune.sweeps.job import Sweep, ended
 
 LOOK_EVERY_SECONDS = 2.0
 

@@ -12,17 +12,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reviewtune import ranking_view
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
-from reviewtune.job_pictures import draw_missing
 from reviewtune.providers.client import connect
-from reviewtune.ranking import Result, Row, rank
-from reviewtune.ranking_view import reports_of, run_name, to_markdown, verdict_line
-from reviewtune.sweep_figures import pictures
-from reviewtune.sweep_job import Job, Sweep, prepare_job, short_names
+from reviewtune.sweeps import ranking_report as sweeps_ranking_report
+from reviewtune.sweeps.job import Job, Sweep, prepare_job, short_names
+from reviewtune.sweeps.job_plots import draw_missing
+from reviewtune.sweeps.plots import pictures
+from reviewtune.sweeps.ranking import Result, Row, rank
+from reviewtune.sweeps.ranking_report import reports_of, run_name, to_markdown, verdict_line
 from reviewtune.tracking import ui_pages
 from reviewtune.tracking.runs import Run, RunRecord, artifact_of, find_runs, open_run, stored_run
 
@@ -105,7 +105,7 @@ def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> N
     failed = [(child.tags["combination"], child.tags.get("error", child.status)) for child in _failed(children)]
     rows = rank(results, seed=config.evaluation.seed, resamples=config.evaluation.resamples) if results else []
     _write(rows, failed, folder)
-    ranking_view.show(rows, failed)
+    sweeps_ranking_report.show(rows, failed)
     print(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {run.id}")
     _annotate(run, config.tracking, rows, failed, folder)
     draw_missing(config.tracking, [child for child in children if child.status == "FINISHED"])
@@ -149,7 +149,7 @@ def _result(tracking: Tracking, child: RunRecord, names: Sequence[str]) -> Resul
 def _write(rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path) -> None:
     write_text(to_markdown(rows, failed), folder / "ranked.md")
     if rows:
-        write_text(ranking_view.table_of(rows).to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
+        write_text(sweeps_ranking_report.table_of(rows).to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
     for name, picture in pictures(rows).items():
         (folder / name).write_bytes(picture)
 
@@ -160,16 +160,16 @@ def _annotate(
     """The runs' names, descriptions and numbers, so that the UI's list and its compare page say who won."""
     for path in sorted(folder.iterdir()):
         run.artifact(path)
-    best_runs = [result.run_id for row in rows[: ranking_view.COMPARED] for result in row.results[:1]]
+    best_runs = [result.run_id for row in rows[: sweeps_ranking_report.COMPARED] for result in row.results[:1]]
     link = ui_pages.compare_link(ui_pages.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
     run.tags({"mlflow.note.content": to_markdown(rows, failed, link)})
     if not rows:
         return
-    run.table(ranking_view.table_of(rows), "ranked.json")
+    run.table(sweeps_ranking_report.table_of(rows), "ranked.json")
     best = rows[0]
     run.metrics({"best_accuracy": best.accuracy.value, "variants": len(rows), "failed_jobs": len(failed)})
     won = {
-        "best": ranking_view.name_of(best.variant),
+        "best": sweeps_ranking_report.name_of(best.variant),
         "best_run": best.results[0].run_id,
         "verdict": verdict_line(rows),
     }
@@ -182,6 +182,6 @@ def _annotate(
 def _place(run: Run, row: Row, result: Result, variants: int) -> None:
     run.rename(run_name(row, result.variant))
     said = {"verdict": row.verdict or ("best" if row.rank == 1 else None)}
-    run.tags({"rank": row.rank, **said, "mlflow.note.content": ranking_view.in_words(row, variants)})
+    run.tags({"rank": row.rank, **said, "mlflow.note.content": sweeps_ranking_report.in_words(row, variants)})
     behind: dict[str, Any] = {"behind_best": row.behind.value if row.behind else 0.0 if row.rank == 1 else None}
     run.metrics({"rank": row.rank, **behind, "mean_accuracy": row.accuracy.value, "seed_spread": row.spread})

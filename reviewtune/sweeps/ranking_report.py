@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reviewtune.ranking import Row
+from reviewtune.sweeps.ranking import Row
 
 if TYPE_CHECKING:
     import pandas as pd

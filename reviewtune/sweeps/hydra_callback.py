@@ -13,13 +13,13 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from reviewtune import cluster
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
-from reviewtune.sweep_job import Sweep
-from reviewtune.sweep_watch import watched
-from reviewtune.sweeping import check_all, parent_run
+from reviewtune.sweeps import ray_cluster
+from reviewtune.sweeps.job import Sweep
+from reviewtune.sweeps.progress_watcher import watched
+from reviewtune.sweeps.sweep import check_all, parent_run
 
-ELSEWHERE = (cluster.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
+ELSEWHERE = (ray_cluster.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -55,8 +55,8 @@ class GuardSweep(Callback):
                 print(f"checked: {what}", flush=True)
                 launcher = dict(config.hydra.launcher)
                 target = launcher.pop("_target_")
-                if target == cluster.PLUGIN:
-                    print(cluster.start(launcher, [job.config for job in jobs]), flush=True)
+                if target == ray_cluster.PLUGIN:
+                    print(ray_cluster.start(launcher, [job.config for job in jobs]), flush=True)
                 elsewhere = target.startswith(ELSEWHERE)
                 parent = parent_run(plan.title, plan.varied, jobs, planned, plan.space, watched=elsewhere)
                 self._open.enter_context(parent)
