@@ -9,17 +9,17 @@ from pathlib import Path
 
 import typer
 
-from reviewtune import doctor_page
-from reviewtune.checks import Level
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config import Data, load_params, project_root
 from reviewtune.data.reviews import sha256
-from reviewtune.doctor import SIMILARITY, Diagnosis, examine, write_masked
+from reviewtune.data_check import html_report
+from reviewtune.data_check.checks import Level
+from reviewtune.data_check.examine import SIMILARITY, Diagnosis, examine, write_masked
+from reviewtune.data_check.label_errors import COLUMNS
+from reviewtune.data_check.labelled_file import LabelledFile, data_for, read
+from reviewtune.data_check.learning_curve import Curve
+from reviewtune.data_check.training_checks import AUTO_EPOCHS
 from reviewtune.errors import DataError
-from reviewtune.label_errors import COLUMNS
-from reviewtune.labelled_file import LabelledFile, data_for, read
-from reviewtune.learning_curve import Curve
-from reviewtune.troubles import AUTO_EPOCHS
 
 REFUSED = ("format", "labels", "conflicts")  # checks whose problems stop the pipeline
 SIGNS: dict[Level, tuple[str, str]] = {
@@ -69,19 +69,19 @@ def check_data(path: Path, name: str | None, wishes: Wishes) -> None:
 
 def _tuned(file: LabelledFile, data: Data | None, root: Path, *, agreed: bool) -> Curve | None:
     """The fine-tune's learning curve, after the user has seen what it takes; None when that was too much."""
-    from reviewtune import tuned_curve
+    from reviewtune.data_check import finetuned_curve
 
     config = load_params(root / "params.yaml")
     labels = data.labels if data else dict.fromkeys(file.labels, "-")
     config = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
-    planned = tuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
-    print(tuned_curve.estimate(planned, config), file=sys.stderr)
+    planned = finetuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
+    print(finetuned_curve.estimate(planned, config), file=sys.stderr)
     if not agreed and not sys.stdin.isatty():
         raise DataError("--finetune wants --yes where nobody can be asked; nothing was started")
     if not agreed and not typer.confirm("Start them?", err=True):
         return None
     with redirect_stdout(sys.stderr):  # what the jobs say on their way: standard output is the report's, or --json's
-        return tuned_curve.measure(planned, config)
+        return finetuned_curve.measure(planned, config)
 
 
 def _epochs(root: Path) -> int:
@@ -100,9 +100,9 @@ def _refuse_bad_targets(path: Path, wishes: Wishes) -> None:
     if len({target.resolve() for target in targets}) < len(targets):
         raise DataError(f"{targets[0]}: --out, --label-errors and --mask want different files")
     if wishes.out:
-        doctor_page.refuse_foreign(wishes.out, doctor_page.GENERATOR)
+        html_report.refuse_foreign(wishes.out, html_report.GENERATOR)
     if wishes.label_errors:
-        doctor_page.refuse_foreign(wishes.label_errors, ",".join(COLUMNS))
+        html_report.refuse_foreign(wishes.label_errors, ",".join(COLUMNS))
     if wishes.mask and wishes.mask.exists():
         raise DataError(f"{wishes.mask}: is there already and is not overwritten; give --mask another name")
 
@@ -110,7 +110,7 @@ def _refuse_bad_targets(path: Path, wishes: Wishes) -> None:
 def _write(diagnosis: Diagnosis, wishes: Wishes) -> list[str]:
     said = []
     if wishes.out:
-        doctor_page.write(diagnosis, wishes.out)
+        html_report.write(diagnosis, wishes.out)
         said.append(f"report: {wishes.out}")
     if wishes.label_errors:
         write_text(diagnosis.suspects.to_csv(index=False, lineterminator="\n"), wishes.label_errors)

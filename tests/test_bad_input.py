@@ -16,14 +16,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewtune import checks
 from reviewtune.cli import main
 from reviewtune.core.config import Config, compose_text, load_params
 from reviewtune.data import chat_files
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
+from reviewtune.data_check import checks
+from reviewtune.data_check.labelled_file import read
 from reviewtune.errors import ReviewtuneError
-from reviewtune.labelled_file import read
 
 QUICK = settings(
     max_examples=400,

@@ -13,19 +13,19 @@ from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner, Result
 
-from reviewtune import checks, doctor_figures, doctor_page, learning_curve, troubles, tuned_curve
-from reviewtune.checks import Check
 from reviewtune.cli import app
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
-from reviewtune.doctor import Diagnosis, examine
+from reviewtune.data_check import checks, finetuned_curve, html_report, learning_curve, plots, training_checks
+from reviewtune.data_check.checks import Check
+from reviewtune.data_check.cross_validation import embed, fit, material
+from reviewtune.data_check.examine import Diagnosis, examine
+from reviewtune.data_check.label_errors import COLUMNS, suspects
+from reviewtune.data_check.labelled_file import LabelledFile, read
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import as_json, per_label_table, score
-from reviewtune.label_errors import COLUMNS, suspects
-from reviewtune.labelled_file import LabelledFile, read
-from reviewtune.out_of_fold import embed, fit, material
 from tests.serving import ServerProcess
 
 WORDS = {
@@ -138,10 +138,10 @@ def test_what_is_not_above_the_commonest_label_has_learned_nothing(always: bool)
     curve = learning_curve.judge("x", [25, 50, 75, 100], right, labels, groups, seed=1)
     assert (curve.verdict, curve.forecast, curve.commonest) == ("learned nothing", (), 0.25)
     assert curve.lead.low <= curve.lead.value == curve.measured[-1].accuracy.value - 0.25
-    check = troubles.too_little_data([curve])
+    check = training_checks.too_little_data([curve])
     assert check.level == "problem"
     assert "25.0% have the commonest label, and it is not above that" in check.says
-    assert doctor_figures.learning_curves(check.facts["curves"]).startswith("<svg")
+    assert plots.learning_curves(check.facts["curves"]).startswith("<svg")
 
 
 def test_kappa_of_cohens_example_and_its_interval(tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def test_a_validation_loss_is_read_from_the_jobs_own_curve(
     path = tmp_path / "curve.csv"
     table = {"step": [1, 2, 3, 4, 5, 6], "train_loss": training, "full_valid_loss": validation}
     pd.DataFrame(table).to_csv(path, index=False)
-    assert troubles.validation_loss(path).level == level
+    assert training_checks.validation_loss(path).level == level
 
 
 def test_another_file_in_the_curves_place_is_no_evidence(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     for text in ("", "no,curve\n\x00\n", "step,train_loss\n", "step,train_loss\nx,y\n"):
         path.write_text(text)
-        assert troubles.validation_loss(path).level == "unknown"
+        assert training_checks.validation_loss(path).level == "unknown"
 
 
 def arm(folder: Path, kind: str, truth: list[str], predicted: list[str]) -> None:
@@ -243,15 +243,15 @@ def arm(folder: Path, kind: str, truth: list[str], predicted: list[str]) -> None
 def test_a_fine_tune_that_lost_is_told_with_its_labels_and_confusions(tmp_path: Path) -> None:
     truth = ["a"] * 20 + ["b"] * 20
     arm(tmp_path / "finetuned", "finetuned", truth, ["a"] * 38 + ["b"] * 2)
-    assert troubles.worse_than_base(tmp_path, seed=1).level == "unknown"  # nothing to compare it with
+    assert training_checks.worse_than_base(tmp_path, seed=1).level == "unknown"  # nothing to compare it with
     arm(tmp_path / "plain", "prompt", truth, ["b"] * 1 + ["a"] * 19 + ["b"] * 20)
     arm(tmp_path / "linear", "linear", truth, truth)
-    check = troubles.worse_than_base(tmp_path, seed=1)
+    check = training_checks.worse_than_base(tmp_path, seed=1)
     assert (check.level, check.facts["base"], check.facts["verdict"]) == ("problem", "plain", "worse")
     assert check.facts["confusions"] == [{"label": "b", "answered": "a", "reviews": 18}]
     assert [row["label"] for row in check.facts["by_label"]] == ["b", "a"]
     assert "-42.5%" in check.says
-    assert troubles.worse_than_base(tmp_path / "none", seed=1).level == "unknown"
+    assert training_checks.worse_than_base(tmp_path / "none", seed=1).level == "unknown"
 
 
 def test_our_own_reviews_through_the_command(tmp_path: Path, project: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_review_cannot_write_into_the_page_and_the_page_is_masked(tmp_path: Pa
     table = invented(6)
     table.loc[[0, 1], "text"] = "<script>alert(1)</script> jane@mail.example"
     table.loc[1, "label"] = "fine"
-    text = doctor_page.page(diagnosed(table, tmp_path))
+    text = html_report.page(diagnosed(table, tmp_path))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "jane@" not in text
@@ -335,19 +335,19 @@ def test_the_fine_tunes_own_curve_through_a_real_server(
             "prompt": config.prompt.model_copy(update={"answer": "label"}),
         }
     )
-    planned = tuned_curve.plan(table, changed, tmp_path / "work")
+    planned = finetuned_curve.plan(table, changed, tmp_path / "work")
     largest = planned.sizes[-1]
     assert planned.sizes == tuple(round(share * largest) for share in (0.25, 0.5, 0.75, 1))
     trained = [set(order.training_file.read_text().splitlines()) for order in planned.orders]
     assert trained[0] < trained[1] < trained[2] < trained[3]  # each is part of the next
-    assert "4 fine-tuning jobs" in tuned_curve.estimate(planned, changed)
+    assert "4 fine-tuning jobs" in finetuned_curve.estimate(planned, changed)
     last = {name: getattr(planned, name)[2:] for name in ("sizes", "orders", "tokens")}
     planned = replace(planned, **last)  # two jobs show what four would
     before = len(list(server.client.fine_tuning.jobs.list()))
-    curve = tuned_curve.measure(planned, changed)
+    curve = finetuned_curve.measure(planned, changed)
     assert [point.n for point in curve.measured] == list(planned.sizes)
     assert all(0 <= point.accuracy.value <= 1 for point in curve.measured)
-    assert tuned_curve.measure(planned, changed) == curve
+    assert finetuned_curve.measure(planned, changed) == curve
     assert len(list(server.client.fine_tuning.jobs.list())) == before + 2  # the second pass found them again
 
 
@@ -359,7 +359,7 @@ CHROMIUM = next(
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 def test_the_page_opens_in_a_browser_and_asks_nobody(tmp_path: Path) -> None:
     page, log = tmp_path / "report.html", tmp_path / "net.json"
-    doctor_page.write(diagnosed(invented(12), tmp_path), page)
+    html_report.write(diagnosed(invented(12), tmp_path), page)
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
         "--disable-background-networking", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",

@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune import checks, label_errors, learning_curve, troubles
-from reviewtune.checks import Check
 from reviewtune.core.progress import progress_bar
 from reviewtune.data import personal_data
 from reviewtune.data.reviews import read_rows, sha256
+from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
+from reviewtune.data_check.checks import Check
+from reviewtune.data_check.cross_validation import Material, material, probabilities
+from reviewtune.data_check.labelled_file import HALF_PAIR, LabelledFile
+from reviewtune.data_check.learning_curve import Curve
 from reviewtune.errors import DataError
-from reviewtune.labelled_file import HALF_PAIR, LabelledFile
-from reviewtune.learning_curve import Curve
-from reviewtune.out_of_fold import Material, material, probabilities
 
 SIMILARITY = 0.9
 SEED = 13
@@ -48,7 +48,7 @@ def examine(
     *,
     reports: Path,
     similarity: float,
-    n_epochs: int = troubles.AUTO_EPOCHS,
+    n_epochs: int = training_checks.AUTO_EPOCHS,
     tuned: Curve | None = None,
 ) -> Diagnosis:
     """Run every check.
@@ -71,9 +71,9 @@ def examine(
         step(1, note="languages and personal data")
         found += [suspected, checks.language_mix(file), checks.personal(file)]
         found += [
-            troubles.too_little_data([*curves, *([tuned] if tuned else [])], reason),
-            troubles.validation_loss(reports / "training_curve.csv", n_epochs),
-            troubles.worse_than_base(reports / "arms", seed=SEED),
+            training_checks.too_little_data([*curves, *([tuned] if tuned else [])], reason),
+            training_checks.validation_loss(reports / "training_curve.csv", n_epochs),
+            training_checks.worse_than_base(reports / "arms", seed=SEED),
         ]
         step(1)
     return Diagnosis(file, tuple(found), suspects)

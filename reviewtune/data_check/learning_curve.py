@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reviewtune.data_check.cross_validation import Material, fit
 from reviewtune.evaluation.metrics.significance import DIGITS, Interval
-from reviewtune.out_of_fold import Material, fit
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 REPEATS = 3

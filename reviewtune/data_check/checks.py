@@ -14,7 +14,7 @@ from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
 from reviewtune.data.splits import METHOD, near_duplicates
 from reviewtune.data.summary import FOREIGN_SHARE, IMBALANCE, agreement, length_outliers
-from reviewtune.labelled_file import LabelledFile, garbled
+from reviewtune.data_check.labelled_file import LabelledFile, garbled
 
 Level = Literal["fine", "notice", "problem", "unknown"]
 KAPPA = ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"), (-1.0, "slight"))

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.checks import Check, Level
+from reviewtune.data_check.checks import Check, Level
+from reviewtune.data_check.learning_curve import DOUBLE, Curve
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.compare import Arm, load_arm
 from reviewtune.evaluation.metrics.significance import Interval, accuracy_difference, mcnemar, verdict
 from reviewtune.finetuning.loss_advice import advise
-from reviewtune.learning_curve import DOUBLE, Curve
 
 MORE = "Too little data?"
 LOSS = "Does the validation loss fall?"

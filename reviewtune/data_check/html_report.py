@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reviewtune import doctor_figures
 from reviewtune.core.atomic_files import write_text
 from reviewtune.data.personal_data import mask
-from reviewtune.doctor import Diagnosis
+from reviewtune.data_check import plots
+from reviewtune.data_check.examine import Diagnosis
 from reviewtune.errors import DataError
 
 GENERATOR = '<meta name="generator" content="reviewtune check-data">'
@@ -59,10 +59,10 @@ def _shown(text: str, size: int, language: str) -> str:
 
 
 def _pictures(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
-    drawn = {"lengths": doctor_figures.lengths(facts["lengths"]["all"])}
+    drawn = {"lengths": plots.lengths(facts["lengths"]["all"])}
     if curves := facts["too_little_data"].get("curves"):
-        drawn["too_little_data"] = doctor_figures.learning_curves(curves)
+        drawn["too_little_data"] = plots.learning_curves(curves)
     if "steps" in facts["validation_loss"]:
         curve = facts["validation_loss"]
-        drawn["validation_loss"] = doctor_figures.loss(curve["steps"], curve["loss"], curve["best_step"])
+        drawn["validation_loss"] = plots.loss(curve["steps"], curve["loss"], curve["best_step"])
     return drawn

@@ -17,10 +17,10 @@ from reviewtune.core.config import Config
 from reviewtune.data import chat_files
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.splits import duplicate_groups, split
+from reviewtune.data_check.learning_curve import SHARES, Curve, judge
 from reviewtune.errors import DataError
 from reviewtune.finetuning.cost import allow_training, epochs_of
 from reviewtune.finetuning.jobs import Order, finetune
-from reviewtune.learning_curve import SHARES, Curve, judge
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
 from reviewtune.providers.pricing import COUNT_ERROR, training_cost
