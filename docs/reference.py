@@ -12,7 +12,7 @@ from typing import Any, cast
 import typer
 import yaml
 
-from reviewtune.cli import app
+from reviewtune.commands.main import app
 from reviewtune.core.config import Config, compose_text
 from reviewtune.errors import ConfigError, one_line_errors
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reviewtune import cli
 from reviewtune.analyzer import ReviewAnalyzer
+from reviewtune.commands import main
 from tests.serving import ServerProcess
 
 LONG = "late " * 20_000  # of the tiny model's 8,192 tokens
@@ -38,7 +38,7 @@ def test_what_cannot_be_sorted_has_a_reason_and_stops_no_other(workspace: Path) 
 def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("new.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "text"], ["a", "Still no\nparcel."], ["b", LONG], ["c", "Broken glass."]])
-    cli.classify(Path("new.csv"), Path("sorted.csv"), base=True)
+    main.classify(Path("new.csv"), Path("sorted.csv"), base=True)
     with Path("sorted.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["a", "b", "c"]

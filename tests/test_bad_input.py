@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewtune.cli import main
+from reviewtune.commands.main import main
 from reviewtune.core.config import Config, compose_text, load_params
 from reviewtune.data import chat_files
 from reviewtune.data.prompts import Prompt

@@ -10,10 +10,10 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune import cleaning
+from reviewtune.commands import clean
+from reviewtune.commands.account_cleanup import Leftovers
 from reviewtune.core.config import Config
 from reviewtune.finetuning.jobs import Order, create, finetune, note_of
-from reviewtune.past_jobs import Leftovers
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
 from reviewtune.tracking import runs as tracking_runs
@@ -64,7 +64,7 @@ def test_what_files_tags_and_sweeps_refer_to_is_kept(place: Path, settings: Conf
     sweep = make(settings, "sweep")
     child, failed = make(settings, "job", parent=sweep), make(settings, "job", parent=sweep, ok=False)
     forgotten = make(settings, "evaluation", model="nobody's")
-    plan = cleaning.plan(settings)
+    plan = clean.plan(settings)
     assert {run.id for run in plan.runs} == {forgotten, failed}
     assert plan.size >= 2000  # a kilobyte each
     assert {run.id for run in tracking_runs.find_runs(settings.tracking)} >= {
@@ -76,7 +76,7 @@ def test_what_files_tags_and_sweeps_refer_to_is_kept(place: Path, settings: Conf
         child,
         failed,
     }
-    assert {run.id for run in cleaning.plan(settings, sweeps=0).runs} == {forgotten, failed, sweep, child}
+    assert {run.id for run in clean.plan(settings, sweeps=0).runs} == {forgotten, failed, sweep, child}
 
 
 def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, settings: Config) -> None:
@@ -84,12 +84,12 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
     for name in (".work/sweep/abc", ".work/hydra/2026", ".work/finetune", ".dvc/cache/files"):
         (place / name).mkdir(parents=True)
         (place / name / "file").write_text("content")
-    plan = cleaning.plan(settings)
-    cleaning.execute(plan, settings)
+    plan = clean.plan(settings)
+    clean.execute(plan, settings)
     assert [run.id for run in tracking_runs.find_runs(settings.tracking)] == [kept]
     assert not list((place / "mlruns").rglob(gone))
     assert sorted(path.parent.name for path in place.glob(".*/*/**/file")) == ["files", "finetune"]
-    assert cleaning.plan(settings).size == 0
+    assert clean.plan(settings).size == 0
 
 
 def test_a_sweeps_tables_and_budget_go_with_it_and_what_is_committed_stays(place: Path, settings: Config) -> None:
@@ -109,7 +109,7 @@ def test_a_sweeps_tables_and_budget_go_with_it_and_what_is_committed_stays(place
             Budget(answers, 1.0, scope).set_aside(0.25)
         with answers.writing() as connection:
             connection.execute("INSERT INTO spending VALUES ('run-of-last-month', 0.5, ?)", (time.time() - 30 * 86400,))
-    cleaning.execute(cleaning.plan(settings, sweeps=1), settings)
+    clean.execute(clean.plan(settings, sweeps=1), settings)
     assert {path.name for path in (place / "reports" / "sweeps").iterdir()} == {"a" * 8, "c" * 8}
     with open_store() as answers:
         left = {row[0] for row in answers.rows("SELECT scope FROM spending")}
@@ -122,7 +122,7 @@ def test_everything_that_takes_space_is_shown_once(place: Path, settings: Config
         (place / name).write_bytes(b"x" * 1_000_000)
     log = server.data_dir / "server.log"
     log.write_bytes(b"x" * 1_000_000)
-    items = cleaning.on_disk(settings)
+    items = clean.on_disk(settings)
     home = server.data_dir.parent
     shared = sum(
         path.stat().st_size for name in ("data", "cache") for path in (home / name).rglob("*") if path.is_file()
@@ -135,7 +135,7 @@ def test_everything_that_takes_space_is_shown_once(place: Path, settings: Config
 def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:
     (place / ".work/sweep/abc").mkdir(parents=True)
     with tracking_runs.open_run(settings.tracking, name="sweep", kind="sweep", tags={}):
-        plan = cleaning.plan(settings)
+        plan = clean.plan(settings)
     assert plan.folders == ()
     assert plan.runs == ()
 
@@ -166,12 +166,12 @@ def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
 ) -> None:
     winner, loser, foreign = train(100), train(200), train(300)
     make_sweep(settings, winner, loser)
-    plan = cleaning.plan(settings)
+    plan = clean.plan(settings)
     assert plan.leftovers.models == (loser[0],)
     assert plan.leftovers.jobs == ()  # the loser's run stays, and tells its job
     assert plan.runs == ()
     assert plan.size > 10_000
-    cleaning.execute(plan, settings)
+    clean.execute(plan, settings)
     assert fine_tunes(client) >= {winner[0], foreign[0]}
     assert loser[0] not in fine_tunes(client)
     assert {"clean-100.jsonl", "clean-300.jsonl"} <= {file.filename for file in client.files.list()}
@@ -179,7 +179,7 @@ def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
 
     second = train(200)
     make_sweep(settings, second, winner)
-    cleaning.execute(cleaning.plan(settings, sweeps=1), settings)
+    clean.execute(clean.plan(settings, sweeps=1), settings)
     assert fine_tunes(client) >= {second[0], foreign[0]}
     assert winner[0] not in fine_tunes(client)
     assert left(server, settings) == first
@@ -214,15 +214,15 @@ def test_jobs_and_notes_go_when_no_kept_run_names_them(
         make_sweep(settings, (one.model, one.job.id))
     before = stored(client)
 
-    plan = cleaning.plan(settings, sweeps=1)
+    plan = clean.plan(settings, sweeps=1)
     assert {job.id for job in plan.leftovers.jobs} == {past.job.id, cancelled.id}
     assert stored(client) == before  # a plan only looks
     wait_for(lambda: server.trainer(cancelled.id) is None)
-    cleaning.execute(plan, settings)
+    clean.execute(plan, settings)
     assert stored(client) == before - {past.job.id, past.model, cancelled.id}
     assert foreign.id in stored(client)  # nothing of this project names it
     assert {path.stem for path in note_of("x").parent.iterdir()} == {newer.key}
-    assert cleaning.plan(settings, sweeps=1).leftovers == Leftovers()
+    assert clean.plan(settings, sweeps=1).leftovers == Leftovers()
     assert finetune(client, newer).job.id == kept.job.id  # found
     assert finetune(client, older).job.id == past.job.id  # made anew, under the same name
 
@@ -241,13 +241,13 @@ def test_an_order_with_one_kept_job_keeps_them_all(
     first = finished(client, client.fine_tuning.jobs.cancel(create(client, twice).id).id)
     second = finetune(client, twice)
     run = make(settings, "job", provider="local", model=second.model, job_id=second.job.id, keep="yes")
-    assert cleaning.plan(settings).leftovers == Leftovers()
+    assert clean.plan(settings).leftovers == Leftovers()
     tracking_runs.delete_runs(settings.tracking, [run])
     client.models.delete(second.model)
-    plan = cleaning.plan(settings)
+    plan = clean.plan(settings)
     assert {job.id for job in plan.leftovers.jobs} == {first.id, second.job.id}
     wait_for(lambda: server.trainer(first.id) is None)
-    cleaning.execute(plan, settings)
+    clean.execute(plan, settings)
     assert not {first.id, second.job.id} & stored(client)
 
 
@@ -258,13 +258,13 @@ def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings
     make(shared, "sweep")
     newer = make(shared, "sweep", workspace="other-machine:/home/b")
     child = make(shared, "job", parent=newer, workspace="other-machine:/home/b", provider="local", model="ft:b")
-    assert {run.id for run in cleaning.plan(shared).runs} == {mine}
-    assert {run.id for run in cleaning.plan(shared, sweeps=1).runs} == {mine}
-    cleaning.execute(cleaning.plan(shared, sweeps=0), shared)
+    assert {run.id for run in clean.plan(shared).runs} == {mine}
+    assert {run.id for run in clean.plan(shared, sweeps=1).runs} == {mine}
+    clean.execute(clean.plan(shared, sweeps=0), shared)
     assert {run.id for run in tracking_runs.find_runs(shared.tracking)} == {theirs, newer, child}
 
 
 def test_a_paid_providers_models_are_left_alone(place: Path, settings: Config) -> None:
     hosted = settings.model_copy(update={"provider": settings.provider.model_copy(update={"kind": "openai"})})
     make(settings, "job", provider="openai", model="ft:gpt:1", job_id="ftjob-1")
-    assert cleaning.plan(hosted).leftovers == Leftovers()
+    assert clean.plan(hosted).leftovers == Leftovers()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from reviewtune.cli import main
+from reviewtune.commands.main import main
 from reviewtune.errors import INTERRUPTED
 
 
@@ -12,7 +12,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reviewtune.answer_view.show_stats", interrupted)
+    monkeypatch.setattr("reviewtune.commands.cache.show_stats", interrupted)
     monkeypatch.setattr(sys, "argv", ["reviewtune", "cache", "stats"])
     with pytest.raises(SystemExit) as ended:
         main()

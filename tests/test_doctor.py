@@ -13,7 +13,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner, Result
 
-from reviewtune.cli import app
+from reviewtune.commands.main import app
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
 from reviewtune.data.chat_files import lines_of, write_lines

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from reviewtune.cli import main
+from reviewtune.commands.main import main
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Prompt

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.answer_view import prune_answers, show_stats
+from reviewtune.commands.cache import prune_answers, show_stats
 from reviewtune.core.config import Config
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
 from reviewtune.providers.answer_cache import open_store

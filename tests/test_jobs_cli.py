@@ -16,7 +16,7 @@ import pytest
 import yaml
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.cli import main
+from reviewtune.commands.main import main
 from reviewtune.finetuning.jobs import telling_of
 from tests.serving import ServerProcess, example, finished, jsonl, wait_for
 
@@ -89,7 +89,7 @@ def test_create_once_then_everything_about_it(run: Run, workspace: Path, client:
 
 
 def test_three_at_once_make_one_job(workspace: Path, client: openai.OpenAI) -> None:
-    program = "from reviewtune.cli import main; main()"
+    program = "from reviewtune.commands.main import main; main()"
     command = [sys.executable, "-c", program, "jobs", "create", "train.jsonl", "--suffix", "at-once"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]

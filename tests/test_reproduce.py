@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune import reproducing
+from reviewtune.commands import reproduce as commands_reproduce
+from reviewtune.commands.lineage import picture, to_text, trace
+from reviewtune.commands.reproduce import to_text as report
 from reviewtune.core.config import Tracking
 from reviewtune.errors import DataError, TrackingError
-from reviewtune.lineage_view import picture, to_text, trace
-from reviewtune.reproducing import to_text as report
 from reviewtune.tracking import provenance
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking.runs import RunRecord
@@ -74,7 +74,7 @@ def test_the_picture_is_a_png_and_equal_for_equal_runs() -> None:
 
 def test_the_model_of_an_epoch_is_reproduced_by_its_own_stage() -> None:
     tags = {"git_revision": "9" * 40, "arm": "checkpoint_2", "arm_kind": "checkpoint"}
-    stage, files = reproducing._what(run(9, "evaluation", tags))
+    stage, files = commands_reproduce._what(run(9, "evaluation", tags))
     assert stage == "checkpoint@2"
     assert "reports/arms/checkpoint_2/predictions.csv" in files.values()
 
@@ -84,7 +84,7 @@ def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
     with pytest.raises(DataError, match="names no data of its own; choose a fine-tune"):
         trace(run(9, kind, {}), RUNS)
     with pytest.raises(DataError, match=f"is a {kind}: choose a fine-tune"):
-        reproducing._what(run(9, kind, {"git_revision": "9" * 40}))
+        commands_reproduce._what(run(9, kind, {"git_revision": "9" * 40}))
 
 
 def files_of(folder: Path, predicted: list[str], model: str = "m", key: str = "k") -> Path:
@@ -117,9 +117,9 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     return tracking_runs.find_run(SETTINGS, open_run.id[:8])
 
 
-def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> reproducing.Reproduction:
+def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> commands_reproduce.Reproduction:
     (tree / "dvc.yaml").write_text(Path("dvc.yaml").read_text())
-    return reproducing._compare(stored, SETTINGS, tree, reproducing._what(stored)[1], tolerance)
+    return commands_reproduce._compare(stored, SETTINGS, tree, commands_reproduce._what(stored)[1], tolerance)
 
 
 def test_equal_files_are_identical_whatever_the_address_of_the_provider(stored: RunRecord, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_more_than_that_is_different_and_the_report_says_why(stored: RunRecord, 
 def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
     with (
         pytest.raises(DataError, match=r"revision 999999999999 of run .* is not in this repository"),
-        reproducing._worktree(stored),
+        commands_reproduce._worktree(stored),
     ):
         pass
 

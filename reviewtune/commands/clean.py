@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewtune import past_jobs
+from reviewtune.commands import account_cleanup
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
@@ -45,7 +45,7 @@ class Plan:
 
     kept: int
     runs: tuple[RunRecord, ...]
-    leftovers: past_jobs.Leftovers
+    leftovers: account_cleanup.Leftovers
     folders: tuple[Path, ...]
     budgets: tuple[str, ...]
     items: tuple[Item, ...]
@@ -61,7 +61,7 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     others = _of_others(runs, config)
     kept = _kept(runs, _named_in_files(project_root()) | others, sweeps, others)
     gone = [run for run in runs if run.id not in kept]
-    leftovers = past_jobs.find(config.provider, runs, kept=kept, others=others)
+    leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others)
     folders = [] if _sweep_is_open(runs) else _cache_folders()
     reports = _reports_of(gone)
     budgets = _budgets(gone)
@@ -77,7 +77,7 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
 
 def execute(plan: Plan, config: Config) -> None:
     """Remove what the plan names. Interrupted, the next call removes the rest."""
-    past_jobs.remove(config.provider, plan.leftovers)
+    account_cleanup.remove(config.provider, plan.leftovers)
     with open_store() as answers:
         for model in plan.leftovers.models:
             answers.prune(model=model)
@@ -168,12 +168,12 @@ def _budgets(gone: Sequence[RunRecord]) -> list[str]:
         return budget.settled(answers, sweeps, unchanged_since=time.time() - QUIET_SECONDS)
 
 
-def _in_words(leftovers: past_jobs.Leftovers) -> str:
+def _in_words(leftovers: account_cleanup.Leftovers) -> str:
     models, jobs, files = (len(one) for one in (leftovers.models, leftovers.jobs, leftovers.files))
     return f"{models} fine-tuned models and checkpoints, {jobs} past jobs and {files} of their files"
 
 
-def _size_in_account(leftovers: past_jobs.Leftovers) -> int:
+def _size_in_account(leftovers: account_cleanup.Leftovers) -> int:
     """Of what can be seen from here: a server elsewhere has its own disk."""
     places = (account_folder() / part / name for part in ("models", "jobs") for name in leftovers.folders)
     return sum(map(_size, places)) + sum(note.stat().st_size for note in leftovers.notes)

@@ -9,7 +9,7 @@ import typer
 from reviewtune.core.config import Config, load_params, project_root
 
 if TYPE_CHECKING:
-    from reviewtune.cleaning import Item
+    from reviewtune.commands.clean import Item
 
 app = typer.Typer()
 RunId = Annotated[str, typer.Argument(help="an MLflow run id, or its first digits")]
@@ -27,8 +27,8 @@ def reproduce(
 
     The revision is checked out into a temporary folder; the workspace and its runs stay as they are.
     """
-    from reviewtune.reproducing import reproduce as run_again
-    from reviewtune.reproducing import to_text
+    from reviewtune.commands.reproduce import reproduce as run_again
+    from reviewtune.commands.reproduce import to_text
     from reviewtune.tracking.runs import find_run
 
     tracking = _config().tracking
@@ -43,20 +43,20 @@ def lineage(
     picture: Annotated[Path | None, typer.Option(help="also draw it: a PNG file to write")] = None,
 ) -> None:
     """Where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
-    from reviewtune import lineage_view
+    from reviewtune.commands import lineage as commands_lineage
     from reviewtune.tracking.runs import find_run, find_runs
 
     tracking = _config().tracking
-    descent = lineage_view.trace(find_run(tracking, run_id), find_runs(tracking))
-    print(lineage_view.to_text(descent))
+    descent = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
+    print(commands_lineage.to_text(descent))
     if picture:
-        picture.write_bytes(lineage_view.picture(descent))
+        picture.write_bytes(commands_lineage.picture(descent))
 
 
 @app.command()
 def apply(run_id: RunId) -> None:
     """Bring a sweep's winner, or a DVC experiment, into the workspace; `dvc repro` then has nothing to train."""
-    from reviewtune.applying import apply as bring
+    from reviewtune.commands.apply import apply as bring
     from reviewtune.tracking.runs import find_run
 
     tracking = _config().tracking
@@ -73,16 +73,16 @@ def clean(
     Kept: runs named by a run.json of the workspace, a commit or a DVC experiment; runs with a tag `keep` (set it in the
     MLflow UI); open runs; sweeps, with the winner's model. DVC's cache is another command: `dvc gc`.
     """
-    from reviewtune import cleaning
+    from reviewtune.commands import clean as commands_clean
 
     config = _config()
     print("on disk:")
-    _print_items(cleaning.on_disk(config))
-    plan = cleaning.plan(config, sweeps=sweeps)
+    _print_items(commands_clean.on_disk(config))
+    plan = commands_clean.plan(config, sweeps=sweeps)
     print(f"{plan.kept} runs are kept; {'removing' if remove else 'would go'}:")
     _print_items(plan.items)
     if remove:
-        cleaning.execute(plan, config)
+        commands_clean.execute(plan, config)
     print(f"{_megabytes(plan.size)} {'freed' if remove else 'to gain: reviewtune clean --apply'}")
 
 

@@ -55,7 +55,7 @@ def create(
     What is not said comes from params.yaml (training, provider.base_model). The same command again finds the same job
     and pays nothing; with the pipeline's files and settings it is the pipeline's job.
     """
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
     from reviewtune.core.config import changed
     from reviewtune.finetuning.jobs import place
 
@@ -75,7 +75,7 @@ def create(
             job, is_new = place(client, order)
         if not is_new:
             _tell(f"this order was created before and is {job.status}: nothing was created now")
-        jobs_view.show_json(job) if as_json else print(job.id)
+        jobs_output.show_json(job) if as_json else print(job.id)
         if follow_it:
             _follow(client, job, as_json)
         else:
@@ -85,21 +85,21 @@ def create(
 @jobs.command("list")
 def list_(limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
     """The newest jobs, newest first."""
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     with _asking(_config(provider, set_).provider) as client:
         found = list(islice(client.fine_tuning.jobs.list(limit=min(limit, 100)), limit))
-    jobs_view.show_json(found) if as_json else jobs_view.show_jobs(found)
+    jobs_output.show_json(found) if as_json else jobs_output.show_jobs(found)
 
 
 @jobs.command()
 def get(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
     """All about one job."""
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     with _asking(_config(provider, set_).provider) as client:
         found = _find(client, job)
-    jobs_view.show_json(found) if as_json else jobs_view.show_job(found)
+    jobs_output.show_json(found) if as_json else jobs_output.show_job(found)
 
 
 @jobs.command()
@@ -136,22 +136,22 @@ def events(
     job: MaybeJob = None, limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False
 ) -> None:
     """What happened to a job, oldest first."""
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     with _asking(_config(provider, set_).provider) as client:
         job_id = _find(client, job).id
         found = list(islice(client.fine_tuning.jobs.list_events(job_id, limit=min(limit, 100)), limit))[::-1]
-    jobs_view.show_json(found) if as_json else jobs_view.show_events(found)
+    jobs_output.show_json(found) if as_json else jobs_output.show_events(found)
 
 
 @jobs.command()
 def checkpoints(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
     """The models that a job left at its epochs' ends; each can be asked like the finished one."""
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     with _asking(_config(provider, set_).provider) as client:
         found = list(client.fine_tuning.jobs.checkpoints.list(_find(client, job).id))[::-1]
-    jobs_view.show_json(found) if as_json else jobs_view.show_checkpoints(found)
+    jobs_output.show_json(found) if as_json else jobs_output.show_checkpoints(found)
 
 
 @jobs.command()
@@ -209,10 +209,10 @@ def _find(client: "openai.OpenAI", job_id: str | None) -> "FineTuningJob":
 
 
 def _follow(client: "openai.OpenAI", job: "FineTuningJob", as_json: bool) -> None:
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     try:
-        ended = jobs_view.stream(client, job) if as_json else jobs_view.watch(client, job)
+        ended = jobs_output.stream(client, job) if as_json else jobs_output.watch(client, job)
     except KeyboardInterrupt:
         _tell(f"\nthe job goes on; follow it again with: reviewtune jobs follow {job.id}")
         raise typer.Exit(INTERRUPTED) from None
@@ -224,11 +224,11 @@ def _follow(client: "openai.OpenAI", job: "FineTuningJob", as_json: bool) -> Non
 def _change(
     job: str, provider: str | None, set_: list[str] | None, as_json: bool, call: "Callable[[Any], FineTuningJob]"
 ) -> None:
-    from reviewtune import jobs_view
+    from reviewtune.commands import jobs_output
 
     with _asking(_config(provider, set_).provider) as client:
         changed = call(client)
-    jobs_view.show_json(changed) if as_json else print(f"{job}: {changed.status}")
+    jobs_output.show_json(changed) if as_json else print(f"{job}: {changed.status}")
 
 
 def _order(

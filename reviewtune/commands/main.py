@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from reviewtune.cli_runs import app as runs
+from reviewtune.commands.jobs import jobs
+from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
 from reviewtune.errors import GO_ON, INTERRUPTED, DataError
-from reviewtune.jobs_cli import jobs
 
 
 class Commands(TyperGroup):
@@ -161,7 +161,7 @@ def check_data(
 
     Example: reviewtune check-data data/raw/reviews_en.csv --out report.html --label-errors doubtful.csv
     """
-    from reviewtune.checkup import Wishes, check_data
+    from reviewtune.commands.check_data import Wishes, check_data
 
     columns = (text_column, label_column, second_label_column)
     check_data(file, data, Wishes(columns, out, label_errors, mask, as_json, finetune, yes))
@@ -202,7 +202,7 @@ def serve(
 @cache.command()
 def stats() -> None:
     """How many answers of which model are kept, and where."""
-    from reviewtune.answer_view import show_stats
+    from reviewtune.commands.cache import show_stats
 
     show_stats()
 
@@ -217,7 +217,7 @@ def prune(
 
     Examples: `reviewtune cache prune --unused-for 30`, `reviewtune cache prune --model gpt-4o-mini-2024-07-18`
     """
-    from reviewtune.answer_view import prune_answers
+    from reviewtune.commands.cache import prune_answers
 
     prune_answers(unused_for, model, everything=everything)
 
