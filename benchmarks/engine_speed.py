@@ -21,7 +21,7 @@ from reviewtune.core.config import Config, PromptArm, load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.data.splits import Splits
-from reviewtune.local_server.engine import generation, training, weights
+from reviewtune.local_server.engine import base_models, generation, training
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     GenerationRequest,
@@ -39,7 +39,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
-    base = weights.ensure(options.base, cache_folder())
+    base = base_models.ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as temporary:
         tuned = options.tuned
         if tuned is None and "fine_tuned" in options.only:

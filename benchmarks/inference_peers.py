@@ -24,7 +24,7 @@ from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores
 
 if TYPE_CHECKING:
-    from reviewtune.local_server.engine.opening import OpenModel
+    from reviewtune.local_server.engine.model_loading import OpenModel
 
 PROJECT = Path(__file__).parent.parent
 PROMPTS = ("zero_shot", "few_shot", "finetuned")
@@ -35,11 +35,11 @@ ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 def main() -> None:
     options = _options()
     share_the_cores()
-    from reviewtune.local_server.engine import generation, weights
+    from reviewtune.local_server.engine import base_models, generation
 
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
-    folder = weights.ensure(options.base, cache_folder())
+    folder = base_models.ensure(options.base, cache_folder())
     generator = generation.load(folder)
     for name in options.prompts:
         prompt = _prompt(name, config, parts.train)

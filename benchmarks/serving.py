@@ -23,7 +23,7 @@ from reviews import request_for
 from reviewtune.core.config import Config, PromptArm, Provider, load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine.weights import ensure
+from reviewtune.local_server.engine.base_models import ensure
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask

@@ -33,7 +33,7 @@ share_the_cores()
 import torch  # noqa: E402 - after its threads were told how to wait
 
 from reviewtune.evaluation.plots import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
-from reviewtune.local_server.engine import training, weights  # noqa: E402
+from reviewtune.local_server.engine import base_models, training  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def main() -> None:
     config = load_params(PROJECT / "params.yaml")
     train = split_reviews(config).train
     prompt = Prompt(config.prompt, config.data.labels)
-    base = weights.ensure(options.base, cache_folder())
+    base = base_models.ensure(options.base, cache_folder())
     _train(base, prompt, train[:ROWS], epochs=1)  # what a process does only once
     found = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
     for name, seconds in found.items():

@@ -125,12 +125,15 @@ class Dispatcher(threading.Thread):
 
     def _load(self, source: Source) -> "Generator":
         if source not in self._loaded:
-            from reviewtune.local_server.engine import generation, weights  # torch: seconds, and only here
+            from reviewtune.local_server.engine import (
+                base_models,  # torch: seconds, and only here
+                generation,
+            )
 
             while len(self._loaded) >= KEPT_MODELS:
                 self._loaded.popitem(last=False)
             log.info("loading model %s", source.name)
-            folder = source.folder or weights.ensure(source.name, self._cache)
+            folder = source.folder or base_models.ensure(source.name, self._cache)
             self._loaded[source] = generation.load(folder)
         self._loaded.move_to_end(source)
         return self._loaded[source]

@@ -83,10 +83,10 @@ def _base(job: JobFolder, written: dict[str, Any]) -> Path:
     """The folder to start from; a base model's weights are fetched the first time."""
     if written["folder"] is not None:
         return Path(written["folder"])
-    from reviewtune.local_server.engine import weights
+    from reviewtune.local_server.engine import base_models
 
     job.report("message", key="weights", text=f"Fetching weights of {written['base']}")
-    return weights.ensure(written["base"], Path(written["cache"]))
+    return base_models.ensure(written["base"], Path(written["cache"]))
 
 
 if __name__ == "__main__":

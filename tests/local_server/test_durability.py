@@ -174,7 +174,7 @@ def test_a_pickle_is_no_base_model(tmp_path: Path, tiny_model: Path) -> None:
     """A folder whose weights are a pickle is refused without opening it."""
     import torch
 
-    from reviewtune.local_server.engine.opening import open_model
+    from reviewtune.local_server.engine.model_loading import open_model
 
     folder = tmp_path / "pickled"
     shutil.copytree(tiny_model, folder)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.examples import Example
-from reviewtune.local_server.engine.layers import Material, UpperLayers
-from reviewtune.local_server.engine.opening import open_model
-from reviewtune.local_server.engine.reading import Reader
+from reviewtune.local_server.engine.forward import Reader
+from reviewtune.local_server.engine.frozen_layers import Material, UpperLayers
+from reviewtune.local_server.engine.model_loading import open_model
+from reviewtune.local_server.engine.packing import Example
 
 from .engine_models import real, tiny
 

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from reviewtune.local_server.engine.chat import Chat
+from reviewtune.local_server.engine.chat_template import Chat
 from reviewtune.local_server.engine.types import ChatMessage
 
 from .engine_models import asked, real

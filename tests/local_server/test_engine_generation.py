@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 
 from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.chat import Chat
-from reviewtune.local_server.engine.constraints import answers_of
+from reviewtune.local_server.engine.chat_template import Chat
+from reviewtune.local_server.engine.constrained_decoding import answers_of
 from reviewtune.local_server.engine.generation import Generator
-from reviewtune.local_server.engine.opening import open_model
+from reviewtune.local_server.engine.model_loading import open_model
 from reviewtune.local_server.engine.types import (
     ChatMessage,
     ContextLengthExceeded,

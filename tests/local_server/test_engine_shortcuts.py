@@ -7,7 +7,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 
-from reviewtune.local_server.engine.shortcuts import take_shortcuts
+from reviewtune.local_server.engine.fused_ops import take_shortcuts
 
 
 class Network(torch.nn.Module):

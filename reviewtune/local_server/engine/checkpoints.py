@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reviewtune.local_server.engine.masters import Masters
+from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.fp32_masters import Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
-from reviewtune.local_server.engine.weights import STAMP
 
 KEPT = 3  # checkpoints
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -17,10 +17,9 @@ from llguidance import LLTokenizer
 from llguidance.hf import from_tokenizer
 from torch import Tensor
 
-from reviewtune.local_server.engine.answers import Answer
 from reviewtune.local_server.engine.attention import ATTENTION, Prefix
-from reviewtune.local_server.engine.chat import Chat, Tokens
-from reviewtune.local_server.engine.constraints import (
+from reviewtune.local_server.engine.chat_template import Chat, Tokens
+from reviewtune.local_server.engine.constrained_decoding import (
     Choice,
     Constraint,
     Free,
@@ -30,10 +29,11 @@ from reviewtune.local_server.engine.constraints import (
     grammar_of,
     tree_of,
 )
-from reviewtune.local_server.engine.narrator import Narrator
-from reviewtune.local_server.engine.opening import OpenModel, device, fast_precision, open_model
-from reviewtune.local_server.engine.reading import Reader
-from reviewtune.local_server.engine.spelling import Spelling
+from reviewtune.local_server.engine.decoding import Answer
+from reviewtune.local_server.engine.forward import Reader
+from reviewtune.local_server.engine.model_loading import OpenModel, device, fast_precision, open_model
+from reviewtune.local_server.engine.text_stream import Narrator
+from reviewtune.local_server.engine.token_bytes import Spelling
 from reviewtune.local_server.engine.types import (
     ContextLengthExceeded,
     GenerationRequest,

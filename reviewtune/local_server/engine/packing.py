@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from reviewtune.errors import DataError
 from reviewtune.local_server.engine.attention import PADDING, SHARED
-from reviewtune.local_server.engine.chat import Chat, Tokens
+from reviewtune.local_server.engine.chat_template import Chat, Tokens
 from reviewtune.local_server.engine.types import ChatMessage
 
 ROLES = ("system", "developer", "user", "assistant")

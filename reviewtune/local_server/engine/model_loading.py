@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.chat import Chat
-from reviewtune.local_server.engine.shortcuts import take_shortcuts
-from reviewtune.local_server.engine.weights import STAMP
+from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.chat_template import Chat
+from reviewtune.local_server.engine.fused_ops import take_shortcuts
 
 KEEP_MEMORY = {
     -4: 0,

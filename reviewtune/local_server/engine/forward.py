@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from reviewtune.local_server.engine.attention import PADDING, SHARED, Layout, Places, Prefix
-from reviewtune.local_server.engine.opening import OpenModel
+from reviewtune.local_server.engine.model_loading import OpenModel
 
 STRIDE = 512  # most tokens of a row that are read at a time: attention scores grow with its square
 
