@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from reviewtune.local_server import batch_routes, chat, files, fine_tuning, models
-from reviewtune.local_server.account import Account
 from reviewtune.local_server.admission import Admission
 from reviewtune.local_server.batches import Batches
 from reviewtune.local_server.description import describe
@@ -20,6 +19,7 @@ from reviewtune.local_server.dispatcher import Dispatcher
 from reviewtune.local_server.envelope import Activity, Envelope
 from reviewtune.local_server.manners import refuse_bad_manners
 from reviewtune.local_server.refusals import Refusal, from_faults
+from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.trainings import Trainings
 
 ENGINE_PATIENCE = 2.0  # seconds that a model at work gets to finish when the server ends

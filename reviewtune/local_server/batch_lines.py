@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from reviewtune.local_server import completions, identity, json_text
+from reviewtune.local_server import completions, json_text
 from reviewtune.local_server.dispatcher import Answer
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files import numbered_lines
 from reviewtune.local_server.pages import dump
 from reviewtune.local_server.refusals import Refusal, from_validation
 from reviewtune.local_server.schemas import BatchLine, ChatRequest
+from reviewtune.local_server.storage import content_ids
 
 MAX_BYTES = 200 * 2**20
 MAX_REQUESTS = 50_000
@@ -140,6 +141,6 @@ def expired(batch_id: str, requests: Sequence[Request]) -> Outcome:
 
 
 def _line(batch_id: str, custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:
-    name = identity.digest(batch_id, custom_id)[:32]
+    name = content_ids.digest(batch_id, custom_id)[:32]
     response = {"status_code": status, "request_id": f"req_{name}", "body": body}
     return {"id": f"batch_req_{name}", "custom_id": custom_id, "response": response, "error": None}

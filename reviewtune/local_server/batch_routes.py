@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query
 from openai.types import Batch as BatchObject
 
 from reviewtune.local_server import batches, files
-from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.batch_folder import BatchFolder
 from reviewtune.local_server.jobs import link
 from reviewtune.local_server.pages import Cursor, dump, listing, read_page
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.schemas import BatchRequest
-from reviewtune.local_server.store import Batch, File, now
+from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.tables import Batch, File, now
 
 WINDOW = 24 * 3600
 TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")

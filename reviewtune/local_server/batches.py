@@ -18,14 +18,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import batch_lines, completions, files, identity
-from reviewtune.local_server.account import Account
+from reviewtune.local_server import batch_lines, completions, files
 from reviewtune.local_server.batch_folder import BatchFolder, Tally
 from reviewtune.local_server.batch_lines import Request
 from reviewtune.local_server.dispatcher import Answer, Dispatcher
 from reviewtune.local_server.models import source_of
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import Batch, now
+from reviewtune.local_server.storage import content_ids
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Batch, now
 
 SLICE = 512  # lines that the engine gets at once
 OUTPUT_LIFETIME = 30 * 24 * 3600
@@ -189,7 +190,7 @@ class Batches(threading.Thread):
         copy = path.with_name(f"{path.name}.copy")  # a crash before the commit must not cost the original
         shutil.copyfile(path, copy)
         lifetime = OUTPUT_LIFETIME if row.output_lifetime is None else row.output_lifetime
-        columns = {"id": f"file-{identity.digest(name)[:24]}", "expires_at": now() + lifetime}
+        columns = {"id": f"file-{content_ids.digest(name)[:24]}", "expires_at": now() + lifetime}
         return files.add(self._account, session, copy, name=name, purpose="batch_output", **columns).id
 
 

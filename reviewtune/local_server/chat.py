@@ -12,7 +12,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server.account import Open
 from reviewtune.local_server.admission import Admission, tokens_of
 from reviewtune.local_server.chat_stream import Piece, Stream
 from reviewtune.local_server.completions import completion, plan, refusal_of, unavailable
@@ -22,6 +21,7 @@ from reviewtune.local_server.logs import facts
 from reviewtune.local_server.models import Source, source_of
 from reviewtune.local_server.pages import dump
 from reviewtune.local_server.schemas import ChatRequest
+from reviewtune.local_server.storage.account import Open
 
 log = logging.getLogger("reviewtune.chats")
 

@@ -11,7 +11,7 @@ from reviewtune.local_server.completions import logprobs, new_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
 from reviewtune.local_server.refusals import Refusal, server_error
 from reviewtune.local_server.schemas import ChatRequest
-from reviewtune.local_server.store import now
+from reviewtune.local_server.storage.tables import now
 
 
 class Piece(NamedTuple):

@@ -23,7 +23,7 @@ from reviewtune.local_server.engine.types import (
 )
 from reviewtune.local_server.refusals import Refusal, server_error
 from reviewtune.local_server.schemas import ChatRequest, JsonObjectFormat, JsonSchemaFormat
-from reviewtune.local_server.store import now
+from reviewtune.local_server.storage.tables import now
 from reviewtune.local_server.strict_schemas import fault_of
 
 

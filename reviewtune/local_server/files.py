@@ -14,11 +14,11 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server import json_text
-from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.manners import refuse_unknown_fields
 from reviewtune.local_server.pages import Cursor, dump, listing, read_page
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import File, now
+from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.tables import File, now
 
 CHUNK = 1 << 20
 LONGEST_LINE = 16 << 20  # bytes; the longest example that OpenAI takes, 65,536 tokens, has about half a million

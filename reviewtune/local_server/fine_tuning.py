@@ -10,11 +10,11 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 
 from reviewtune.local_server import jobs
-from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.pages import Cursor, dump, listing, read_page
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.schemas import JobRequest
-from reviewtune.local_server.store import Checkpoint, Event, Job
+from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.tables import Checkpoint, Event, Job
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 EventLimit = Annotated[int, Query(ge=1, le=1000)]

@@ -12,13 +12,14 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server import files, identity, models
-from reviewtune.local_server.account import Account
+from reviewtune.local_server import files, models
 from reviewtune.local_server.envelope import ORGANIZATION
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.refusals import Refusal
 from reviewtune.local_server.schemas import JobRequest
-from reviewtune.local_server.store import Checkpoint, Event, File, Job, Model, now
+from reviewtune.local_server.storage import content_ids
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Checkpoint, Event, File, Job, Model, now
 
 ACTIVE = ("validating_files", "queued", "running")
 FINISHED = ("succeeded", "failed", "cancelled")
@@ -60,7 +61,7 @@ def find(session: Session, job_id: str) -> Job:
 
 def create(account: Account, session: Session, request: JobRequest, idempotency_key: str | None) -> Job:
     """A new job, or the one that this very request has made before."""
-    request_sha256 = identity.digest(request.model_dump())
+    request_sha256 = content_ids.digest(request.model_dump())
     if idempotency_key and (earlier := session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))):
         if earlier.request_sha256 != request_sha256:
             message = "This Idempotency-Key has been used with another request."
@@ -94,9 +95,9 @@ def _chat_file(session: Session, file_id: str, param: str) -> File:
 def _new(session: Session, request: JobRequest, training: File, validation: File | None, base: str) -> Job:
     hyperparameters = request.asked.model_dump()
     content = [training.sha256, validation and validation.sha256, request.model, hyperparameters, request.suffix]
-    key = identity.digest(content, request.seed)
+    key = content_ids.digest(content, request.seed)
     taken = session.scalars(select(Job.id).where(Job.content_key == key)).all()
-    names = (identity.job_id(key, ordinal) for ordinal in range(len(taken) + 1))
+    names = (content_ids.job_id(key, ordinal) for ordinal in range(len(taken) + 1))
     job_id = next(name for name in names if name not in taken)  # not simply the next: an earlier one may be gone
     return Job(
         id=job_id,
@@ -104,11 +105,11 @@ def _new(session: Session, request: JobRequest, training: File, validation: File
         status="validating_files",
         content_key=key,
         model=request.model,
-        output_model=identity.model_name(base, request.suffix, job_id),
+        output_model=content_ids.model_name(base, request.suffix, job_id),
         training_file=training.id,
         validation_file=validation.id if validation else None,
         suffix=request.suffix,
-        seed=request.seed if request.seed is not None else identity.seed_of(key),
+        seed=request.seed if request.seed is not None else content_ids.seed_of(key),
         hyperparameters=hyperparameters,
         labels=request.metadata,
         result_files=[],

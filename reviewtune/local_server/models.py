@@ -10,10 +10,10 @@ from openai.types import ModelDeleted
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.account import Account, Open
 from reviewtune.local_server.pages import dump
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import Checkpoint, Event, Job, Model
+from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
 
 OWNER = "reviewtune"
 BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.store import Row
+from reviewtune.local_server.storage.tables import Row
 
 RowT = TypeVar("RowT", bound=Row)
 

@@ -11,12 +11,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server import files, identity, jobs
-from reviewtune.local_server.account import Account
+from reviewtune.local_server import files, jobs
 from reviewtune.local_server.engine.types import RESUME
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.models import find as find_model
-from reviewtune.local_server.store import Checkpoint, Event, Job, Model, now
+from reviewtune.local_server.storage import content_ids
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model, now
 
 KEPT_CHECKPOINTS = 3  # as OpenAI: one an epoch, the last three
 SHOWN_LOSSES = {"train_loss": "training", "valid_loss": "validation", "full_valid_loss": "full validation"}
@@ -80,10 +81,10 @@ class Progress:
     def _take_checkpoint(self, session: Session, job: Job, line: Mapping[str, Any]) -> None:
         """A new checkpoint is a model at once; the oldest beyond the kept ones goes."""
         step = line["metrics"]["step"]
-        name = identity.checkpoint_name(job.output_model, step)
+        name = content_ids.checkpoint_name(job.output_model, step)
         metrics = {key: value for key, value in _numbers(line["metrics"]).items() if key != "total_steps"}
         checkpoint = {
-            "id": f"ftckpt_{identity.digest(job.id, step)[:24]}",
+            "id": f"ftckpt_{content_ids.digest(job.id, step)[:24]}",
             "created_at": now(),
             "job_id": job.id,
             "step": step,
@@ -97,7 +98,7 @@ class Progress:
         jobs.tell(session, job.id, f"checkpoint:{step}", f"Checkpoint created at step {step}: {name}")
         newest = select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
         for old in session.scalars(newest.offset(KEPT_CHECKPOINTS)).all():
-            name = identity.checkpoint_name(job.output_model, old)
+            name = content_ids.checkpoint_name(job.output_model, old)
             self._outdated += session.scalars(select(Model.folder).where(Model.id == name))
             session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == old))
             session.execute(delete(Model).where(Model.id == name))
@@ -125,7 +126,7 @@ class Progress:
         with self._account.store.writing() as session:
             job = jobs.find(session, self._job_id)
             numbers = {"trained_tokens": result["trained_tokens"], "hyperparameters": result["hyperparameters"]}
-            results = f"file-{identity.digest(job.id, 'results')[:24]}"
+            results = f"file-{content_ids.digest(job.id, 'results')[:24]}"
             if not jobs.move(session, job.id, ["running"], "succeeded", result_files=[results], **numbers):
                 return
             self._add_unreported_checkpoints(session, job)

@@ -21,11 +21,11 @@ from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, batches, jobs, logs
-from reviewtune.local_server.account import Account, open_account
 from reviewtune.local_server.envelope import Activity
 from reviewtune.local_server.job_folder import write_json
 from reviewtune.local_server.settings import Settings
-from reviewtune.local_server.store import Batch, Job, now
+from reviewtune.local_server.storage.account import Account, open_account
+from reviewtune.local_server.storage.tables import Batch, Job, now
 
 PATIENCE = 15.0  # seconds to wait for a server that is just starting or just ending
 GRACE = 3  # seconds that requests under way get when the server ends

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from reviewtune.local_server import jobs, models, training_data
-from reviewtune.local_server.account import Account
 from reviewtune.local_server.job_folder import JobFolder
 from reviewtune.local_server.models import Source
 from reviewtune.local_server.progress import Progress, fail
-from reviewtune.local_server.store import Job
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Job
 
 TICK = 0.1  # seconds between two looks at a running trainer
 RETRY = 2.0  # seconds after a look that failed, on a full disk for instance

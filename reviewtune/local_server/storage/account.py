@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from reviewtune.local_server.settings import Settings
-from reviewtune.local_server.store import Store
+from reviewtune.local_server.storage.tables import Store
 
 
 @dataclass(frozen=True, slots=True)
