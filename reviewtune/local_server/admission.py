@@ -8,7 +8,7 @@ import math
 import time
 
 from reviewtune.local_server.engine.types import GenerationRequest
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol.api_errors import Refusal
 
 TOKENS_EACH = 8192  # that a waiting chat may have on average, prompt and answer
 CHARACTERS = 4  # a token, roughly: the tokenizer belongs to the model, which may not be loaded

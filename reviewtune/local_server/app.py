@@ -14,11 +14,11 @@ from starlette.exceptions import HTTPException
 from reviewtune.local_server import batch_routes, chat, files, fine_tuning, models
 from reviewtune.local_server.admission import Admission
 from reviewtune.local_server.batches import Batches
-from reviewtune.local_server.description import describe
 from reviewtune.local_server.dispatcher import Dispatcher
-from reviewtune.local_server.envelope import Activity, Envelope
-from reviewtune.local_server.manners import refuse_bad_manners
-from reviewtune.local_server.refusals import Refusal, from_faults
+from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
+from reviewtune.local_server.protocol.middleware import Activity, Envelope
+from reviewtune.local_server.protocol.openapi_page import describe
+from reviewtune.local_server.protocol.request_checks import refuse_bad_manners
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.trainings import Trainings
 

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from reviewtune.local_server import completions, json_text
+from reviewtune.local_server import completions
 from reviewtune.local_server.dispatcher import Answer
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files import numbered_lines
-from reviewtune.local_server.pages import dump
-from reviewtune.local_server.refusals import Refusal, from_validation
-from reviewtune.local_server.schemas import BatchLine, ChatRequest
+from reviewtune.local_server.protocol import strict_json
+from reviewtune.local_server.protocol.api_errors import Refusal, from_validation
+from reviewtune.local_server.protocol.pagination import dump
+from reviewtune.local_server.protocol.request_schemas import BatchLine, ChatRequest
 from reviewtune.local_server.storage import content_ids
 
 MAX_BYTES = 200 * 2**20
@@ -55,7 +56,7 @@ def check(path: Path, endpoint: str) -> Check:
 
 def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
     try:
-        content = json_text.loads(line)
+        content = strict_json.loads(line)
     except ValueError:
         return _error("invalid_json_line", "This line is not parseable as valid JSON.", line=number)
     try:

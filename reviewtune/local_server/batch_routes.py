@@ -8,9 +8,9 @@ from openai.types import Batch as BatchObject
 from reviewtune.local_server import batches, files
 from reviewtune.local_server.batch_folder import BatchFolder
 from reviewtune.local_server.jobs import link
-from reviewtune.local_server.pages import Cursor, dump, listing, read_page
-from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.schemas import BatchRequest
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
+from reviewtune.local_server.protocol.request_schemas import BatchRequest
 from reviewtune.local_server.storage.account import Account, Open
 from reviewtune.local_server.storage.tables import Batch, File, now
 

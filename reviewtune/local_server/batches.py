@@ -23,7 +23,7 @@ from reviewtune.local_server.batch_folder import BatchFolder, Tally
 from reviewtune.local_server.batch_lines import Request
 from reviewtune.local_server.dispatcher import Answer, Dispatcher
 from reviewtune.local_server.models import source_of
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Batch, now

@@ -19,8 +19,8 @@ from reviewtune.local_server.dispatcher import Dispatcher
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
 from reviewtune.local_server.logs import facts
 from reviewtune.local_server.models import Source, source_of
-from reviewtune.local_server.pages import dump
-from reviewtune.local_server.schemas import ChatRequest
+from reviewtune.local_server.protocol.pagination import dump
+from reviewtune.local_server.protocol.request_schemas import ChatRequest
 from reviewtune.local_server.storage.account import Open
 
 log = logging.getLogger("reviewtune.chats")

@@ -21,10 +21,10 @@ from reviewtune.local_server.engine.types import (
     UnknownToken,
     UnsupportedSchema,
 )
-from reviewtune.local_server.refusals import Refusal, server_error
-from reviewtune.local_server.schemas import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from reviewtune.local_server.protocol.api_errors import Refusal, server_error
+from reviewtune.local_server.protocol.request_schemas import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from reviewtune.local_server.protocol.strict_schemas import fault_of
 from reviewtune.local_server.storage.tables import now
-from reviewtune.local_server.strict_schemas import fault_of
 
 
 def plan(request: ChatRequest) -> GenerationRequest:

@@ -13,10 +13,10 @@ from openai.types import FileDeleted, FileObject
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server import json_text
-from reviewtune.local_server.manners import refuse_unknown_fields
-from reviewtune.local_server.pages import Cursor, dump, listing, read_page
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol import strict_json
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
+from reviewtune.local_server.protocol.request_checks import refuse_unknown_fields
 from reviewtune.local_server.storage.account import Account, Open
 from reviewtune.local_server.storage.tables import File, now
 
@@ -142,7 +142,7 @@ def _check_jsonl(path: Path) -> None:
     """Refuse at once what can never be trained on; whether each line is an example is the job's to say."""
     for number, line in numbered_lines(path):
         try:
-            fits = isinstance(json_text.loads(line), dict)
+            fits = isinstance(strict_json.loads(line), dict)
         except ValueError:
             fits = False
         if not fits:

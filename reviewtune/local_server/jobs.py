@@ -13,10 +13,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server import files, models
-from reviewtune.local_server.envelope import ORGANIZATION
 from reviewtune.local_server.job_folder import JobFolder
-from reviewtune.local_server.refusals import Refusal
-from reviewtune.local_server.schemas import JobRequest
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.middleware import ORGANIZATION
+from reviewtune.local_server.protocol.request_schemas import JobRequest
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, File, Job, Model, now

@@ -10,8 +10,8 @@ from openai.types import ModelDeleted
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.pages import dump
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.storage.account import Account, Open
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
 

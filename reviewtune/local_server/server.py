@@ -21,8 +21,8 @@ from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, batches, jobs, logs
-from reviewtune.local_server.envelope import Activity
 from reviewtune.local_server.job_folder import write_json
+from reviewtune.local_server.protocol.middleware import Activity
 from reviewtune.local_server.settings import Settings
 from reviewtune.local_server.storage.account import Account, open_account
 from reviewtune.local_server.storage.tables import Batch, Job, now

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from reviewtune.local_server import json_text
 from reviewtune.local_server.files import numbered_lines
-from reviewtune.local_server.refusals import from_validation
-from reviewtune.local_server.schemas import Strict
+from reviewtune.local_server.protocol import strict_json
+from reviewtune.local_server.protocol.api_errors import from_validation
+from reviewtune.local_server.protocol.request_schemas import Strict
 
 MIN_EXAMPLES = 10
 
@@ -60,7 +60,7 @@ def _check_file(path: Path, param: str, least: int) -> Fault | None:
 
 def _check_line(line: bytes) -> str | None:
     try:
-        content = json_text.loads(line)
+        content = strict_json.loads(line)
     except ValueError:
         return "it is not valid JSON."
     try:

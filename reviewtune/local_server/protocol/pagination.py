@@ -8,7 +8,7 @@ from openai import BaseModel
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.storage.tables import Row
 
 RowT = TypeVar("RowT", bound=Row)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.refusals import Refusal, server_error
+from reviewtune.local_server.protocol.api_errors import Refusal, server_error
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as OpenAI
 BODY_LIMIT = 32 * 2**20  # bytes of any other request

@@ -4,8 +4,8 @@ import re
 
 from fastapi import Request
 
-from reviewtune.local_server import json_text
-from reviewtune.local_server.refusals import Refusal
+from reviewtune.local_server.protocol import strict_json
+from reviewtune.local_server.protocol.api_errors import Refusal
 
 
 async def refuse_bad_manners(request: Request) -> None:
@@ -25,7 +25,7 @@ def _unknown(name: str) -> Refusal:
 
 def _check_json(body: bytes) -> None:
     try:
-        json_text.loads(body)
+        strict_json.loads(body)
     except ValueError as error:
         raise Refusal(400, f"We could not parse the JSON body of your request: {error}.") from error
 
