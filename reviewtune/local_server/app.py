@@ -11,10 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server import batch_routes, chat, files, fine_tuning, models
-from reviewtune.local_server.admission import Admission
+from reviewtune.local_server import batch_routes, files, fine_tuning, models
 from reviewtune.local_server.batches import Batches
-from reviewtune.local_server.dispatcher import Dispatcher
+from reviewtune.local_server.chat import routes
+from reviewtune.local_server.chat.admission import Admission
+from reviewtune.local_server.chat.model_thread import Dispatcher
 from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
 from reviewtune.local_server.protocol.middleware import Activity, Envelope
 from reviewtune.local_server.protocol.openapi_page import describe
@@ -38,7 +39,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
-    for noun in (files, fine_tuning, models, chat, batch_routes):
+    for noun in (files, fine_tuning, models, routes, batch_routes):
         app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
     app.get("/healthz", tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own
@@ -50,7 +51,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     dispatcher = Dispatcher(account.settings.cache_dir)
     trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
-    app.state.desk = chat.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
+    app.state.desk = routes.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
     files.forget_expired(account)
     for thread in (dispatcher, trainings, batches):
         thread.start()

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from reviewtune.local_server import completions
-from reviewtune.local_server.dispatcher import Answer
+from reviewtune.local_server.chat import translation
+from reviewtune.local_server.chat.model_thread import Answer
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files import numbered_lines
 from reviewtune.local_server.protocol import strict_json
@@ -104,7 +104,7 @@ def _read_request(line: bytes) -> Request:
         body = ChatRequest.model_validate(entry.body)
         if body.stream:
             raise Refusal(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return Request(entry.custom_id, body, completions.plan(body), None)
+        return Request(entry.custom_id, body, translation.plan(body), None)
     except ValidationError as error:
         return Request(entry.custom_id, None, None, from_validation(error, entry.body))
     except Refusal as refusal:
@@ -125,10 +125,10 @@ def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer
         if request.body is not None:
             answer = next(waiting)
             if not isinstance(answer, Exception):
-                body = dump(completions.completion(request.body, answer))
+                body = dump(translation.completion(request.body, answer))
                 output.append(_line(batch_id, request.custom_id, 200, body))
                 continue
-            refusal = completions.refusal_of(answer)
+            refusal = translation.refusal_of(answer)
         assert refusal is not None
         errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
     return Outcome(output, errors)

@@ -18,10 +18,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import batch_lines, completions, files
+from reviewtune.local_server import batch_lines, files
 from reviewtune.local_server.batch_folder import BatchFolder, Tally
 from reviewtune.local_server.batch_lines import Request
-from reviewtune.local_server.dispatcher import Answer, Dispatcher
+from reviewtune.local_server.chat import translation
+from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
 from reviewtune.local_server.models import source_of
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.storage import content_ids
@@ -169,7 +170,7 @@ class Batches(threading.Thread):
         except CancelledError:  # the server ends
             raise
         except ReviewtuneError as error:
-            return [completions.unavailable(error)] * len(planned)
+            return [translation.unavailable(error)] * len(planned)
         except Exception as error:  # the model was deleted meanwhile, or is broken
             return [error] * len(planned)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reviewtune.local_server import dispatcher
-from reviewtune.local_server.dispatcher import Dispatcher
+from reviewtune.local_server.chat import model_thread as chat_model_thread
+from reviewtune.local_server.chat.model_thread import Dispatcher
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
 from reviewtune.local_server.models import Source
 
@@ -22,13 +22,13 @@ HELLO = GenerationRequest((ChatMessage("user", "Hello"),), temperature=0, max_to
 
 @pytest.fixture
 def opened(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, logger=dispatcher.__name__)
+    caplog.set_level(logging.INFO, logger=chat_model_thread.__name__)
     return lambda: [record.getMessage() for record in caplog.records if "loading" in record.getMessage()]
 
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dispatcher]:
-    monkeypatch.setattr(dispatcher, "LULL", 0.2)
+    monkeypatch.setattr(chat_model_thread, "LULL", 0.2)
     thread = Dispatcher(tmp_path)
     thread.start()
     yield thread
@@ -55,7 +55,7 @@ def test_an_expected_model_that_is_gone_harms_nobody(running: Dispatcher, tmp_pa
 
 
 def test_who_asks_alone_waits_for_nobody(running: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "GATHER", 60)
+    monkeypatch.setattr(chat_model_thread, "GATHER", 60)
     source = Source("here", "tiny", tiny())
     for _ in range(3):
         (answer,) = running.submit(source, [HELLO]).result(30)
@@ -65,14 +65,14 @@ def test_who_asks_alone_waits_for_nobody(running: Dispatcher, monkeypatch: pytes
 def test_clients_that_ask_again_and_again_are_answered_together(
     running: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "GATHER", 20)
-    sizes, answer_each = [], dispatcher.answer_each
+    monkeypatch.setattr(chat_model_thread, "GATHER", 20)
+    sizes, answer_each = [], chat_model_thread.answer_each
 
-    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[dispatcher.Answer]:
+    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[chat_model_thread.Answer]:
         sizes.append(len(requests))
         return answer_each(generator, requests)
 
-    monkeypatch.setattr(dispatcher, "answer_each", noted)
+    monkeypatch.setattr(chat_model_thread, "answer_each", noted)
     source = Source("here", "tiny", tiny())
     first = running.submit(source, [HELLO])
     while not first.running():  # the model is being opened for it: the others come meanwhile

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fastapi import HTTPException
 
-from reviewtune.local_server.completions import logprobs, new_id, usage
+from reviewtune.local_server.chat.translation import logprobs, new_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
 from reviewtune.local_server.protocol.api_errors import Refusal, server_error
 from reviewtune.local_server.protocol.request_schemas import ChatRequest

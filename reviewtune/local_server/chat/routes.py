@@ -12,10 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server.admission import Admission, tokens_of
-from reviewtune.local_server.chat_stream import Piece, Stream
-from reviewtune.local_server.completions import completion, plan, refusal_of, unavailable
-from reviewtune.local_server.dispatcher import Dispatcher
+from reviewtune.local_server.chat.admission import Admission, tokens_of
+from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.streaming import Piece, Stream
+from reviewtune.local_server.chat.translation import completion, plan, refusal_of, unavailable
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
 from reviewtune.local_server.logs import facts
 from reviewtune.local_server.models import Source, source_of
