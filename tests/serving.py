@@ -65,7 +65,7 @@ class ServerProcess:
         """The process that trains a job, if there is one."""
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
-            if "reviewtune.local_server.trainer" in command and command[-1].endswith(job_id):
+            if "reviewtune.local_server.fine_tuning.trainer" in command and command[-1].endswith(job_id):
                 return process
         return None
 

@@ -11,17 +11,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server import batch_routes, files, fine_tuning, models
+from reviewtune.local_server import batch_routes, files, models
 from reviewtune.local_server.batches import Batches
 from reviewtune.local_server.chat import routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
+from reviewtune.local_server.fine_tuning.scheduler import Trainings
 from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
 from reviewtune.local_server.protocol.middleware import Activity, Envelope
 from reviewtune.local_server.protocol.openapi_page import describe
 from reviewtune.local_server.protocol.request_checks import refuse_bad_manners
 from reviewtune.local_server.storage.account import Account
-from reviewtune.local_server.trainings import Trainings
 
 ENGINE_PATIENCE = 2.0  # seconds that a model at work gets to finish when the server ends
 
@@ -39,7 +40,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
-    for noun in (files, fine_tuning, models, routes, batch_routes):
+    for noun in (files, fine_tuning_routes, models, routes, batch_routes):
         app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
     app.get("/healthz", tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own

@@ -7,7 +7,7 @@ from openai.types import Batch as BatchObject
 
 from reviewtune.local_server import batches, files
 from reviewtune.local_server.batch_folder import BatchFolder
-from reviewtune.local_server.jobs import link
+from reviewtune.local_server.fine_tuning.jobs import link
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
 from reviewtune.local_server.protocol.request_schemas import BatchRequest

@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server import app, batches, jobs, logs
-from reviewtune.local_server.job_folder import write_json
+from reviewtune.local_server import app, batches, logs
+from reviewtune.local_server.fine_tuning import jobs
+from reviewtune.local_server.fine_tuning.job_folder import write_json
 from reviewtune.local_server.protocol.middleware import Activity
 from reviewtune.local_server.settings import Settings
 from reviewtune.local_server.storage.account import Account, open_account

@@ -34,5 +34,5 @@ def _arm(plan: Path) -> None:
     sys.addaudithook(hook)
 
 
-if "CRASH_PLAN" in os.environ and "reviewtune.local_server.trainer" in sys.orig_argv:
+if "CRASH_PLAN" in os.environ and "reviewtune.local_server.fine_tuning.trainer" in sys.orig_argv:
     _arm(Path(os.environ["CRASH_PLAN"]))

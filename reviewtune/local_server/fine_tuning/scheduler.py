@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from reviewtune.local_server import jobs, models, training_data
-from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server import models
+from reviewtune.local_server.fine_tuning import file_validation, jobs
+from reviewtune.local_server.fine_tuning.job_folder import JobFolder
+from reviewtune.local_server.fine_tuning.progress_reader import Progress, fail
 from reviewtune.local_server.models import Source
-from reviewtune.local_server.progress import Progress, fail
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Job
 
@@ -128,7 +129,7 @@ class Trainings(threading.Thread):
             names = f"training file: {job.training_file}"
             names += f" and validation file: {job.validation_file}" if job.validation_file else ""
             jobs.tell(session, job_id, "validating", f"Validating {names}")
-        fault = training_data.check(folder.training, validation)
+        fault = file_validation.check(folder.training, validation)
         with self._account.store.writing() as session:
             if fault is not None:
                 fail(session, job_id, fault.as_error(), "validating_files")
@@ -141,7 +142,7 @@ class Trainings(threading.Thread):
                 return
             jobs.tell(session, job_id, "started", "Fine-tuning job started")
         self._current = training = self._training(job_id)
-        command = [sys.executable, "-m", "reviewtune.local_server.trainer", str(training.folder.path)]
+        command = [sys.executable, "-m", "reviewtune.local_server.fine_tuning.trainer", str(training.folder.path)]
         with training.folder.log.open("ab") as output:
             training.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -1,6 +1,6 @@
 """One training in a process of its own, so that neither a crash nor a cancel touches the server.
 
-python -m reviewtune.local_server.trainer JOB_DIR
+python -m reviewtune.local_server.fine_tuning.trainer JOB_DIR
 """
 
 import gc
@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from reviewtune.errors import DataError, ReviewtuneError
 from reviewtune.local_server.engine.types import CheckpointSaved, StepMetrics, TrainingSpec
-from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import share_the_cores
 
 PATIENCE = 10.0  # seconds to wait for a predecessor that is just ending

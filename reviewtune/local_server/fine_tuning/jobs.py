@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server import files, models
-from reviewtune.local_server.job_folder import JobFolder
+from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
 from reviewtune.local_server.protocol.request_schemas import JobRequest
