@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server import batch_routes, files, models
-from reviewtune.local_server.batches import Batches
+from reviewtune.local_server import files, models
+from reviewtune.local_server.batches import routes as batches_routes
+from reviewtune.local_server.batches.runner import Batches
 from reviewtune.local_server.chat import routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import Dispatcher
@@ -40,7 +41,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
-    for noun in (files, fine_tuning_routes, models, routes, batch_routes):
+    for noun in (files, fine_tuning_routes, models, routes, batches_routes):
         app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
     app.get("/healthz", tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own

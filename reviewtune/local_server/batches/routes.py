@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from openai.types import Batch as BatchObject
 
-from reviewtune.local_server import batches, files
-from reviewtune.local_server.batch_folder import BatchFolder
+from reviewtune.local_server import files
+from reviewtune.local_server.batches import runner
+from reviewtune.local_server.batches.folder import BatchFolder
 from reviewtune.local_server.fine_tuning.jobs import link
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
@@ -59,7 +60,7 @@ def create(account: Open, body: BatchRequest) -> dict[str, Any]:
 
 def _new(body: BatchRequest) -> Batch:
     return Batch(
-        id=batches.new_id(),
+        id=runner.new_id(),
         created_at=now(),
         status="validating",
         endpoint=body.endpoint,
@@ -87,18 +88,18 @@ def list_(account: Open, after: str | None = None, limit: Annotated[int, Query(g
 @router.get("/{batch_id}")
 def retrieve(account: Open, batch_id: str) -> dict[str, Any]:
     with account.store.reading() as session:
-        return dump(batch_object(batches.find(session, batch_id)))
+        return dump(batch_object(runner.find(session, batch_id)))
 
 
 @router.post("/{batch_id}/cancel")
 def cancel(account: Open, batch_id: str) -> dict[str, Any]:
     """Ask for the end; what has been answered by then stays available."""
     with account.store.writing() as session:
-        row = batches.find(session, batch_id)
-        if row.status not in batches.ACTIVE:
+        row = runner.find(session, batch_id)
+        if row.status not in runner.ACTIVE:
             message = f"Batch {batch_id} is {row.status}; only a batch under way can be cancelled."
             raise Refusal(400, message, param="batch_id", code="invalid_batch_status")
         if row.status != "cancelling":
-            batches.enter(row, "cancelling")
+            runner.enter(row, "cancelling")
     account.batches_changed.set()
     return dump(batch_object(row))

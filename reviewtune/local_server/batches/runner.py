@@ -18,9 +18,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import batch_lines, files
-from reviewtune.local_server.batch_folder import BatchFolder, Tally
-from reviewtune.local_server.batch_lines import Request
+from reviewtune.local_server import files
+from reviewtune.local_server.batches import lines as batches_lines
+from reviewtune.local_server.batches.folder import BatchFolder, Tally
+from reviewtune.local_server.batches.lines import Request
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
 from reviewtune.local_server.models import source_of
@@ -116,7 +117,7 @@ class Batches(threading.Thread):
         return True
 
     def _validate(self, row: Batch, folder: BatchFolder) -> None:
-        checked = batch_lines.check(folder.input, row.endpoint)
+        checked = batches_lines.check(folder.input, row.endpoint)
         errors = checked.errors
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
@@ -144,13 +145,13 @@ class Batches(threading.Thread):
     def _run_slice(self, row: Batch, folder: BatchFolder) -> None:
         if self._run is None or self._run.batch_id != row.id:
             tally = folder.tally()
-            self._run = Run(row.id, tally, batch_lines.read_requests(folder.input, frozenset(tally.done)))
+            self._run = Run(row.id, tally, batches_lines.read_requests(folder.input, frozenset(tally.done)))
         requests = list(islice(self._run.requests, SLICE))
         if requests and now() > row.created_at + WINDOW:
             requests += self._run.requests
-            outcome = batch_lines.expired(row.id, requests)
+            outcome = batches_lines.expired(row.id, requests)
         else:
-            outcome = batch_lines.outcome(row.id, requests, self._answers(row, requests))
+            outcome = batches_lines.outcome(row.id, requests, self._answers(row, requests))
         folder.append(outcome.output, outcome.errors)
         self._run.tally.add(outcome.output, outcome.errors)
         with self._account.store.writing() as session:
