@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 from reviews import request_for, split_reviews, write_chat_files
 
-from reviewtune.core.config import Config, PromptArm, load_params
+from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.data.splits import Splits

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from reviews import request_for, split_reviews
 
-from reviewtune.core.config import Config, PromptArm, load_params
+from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores

@@ -20,7 +20,8 @@ from statistics import median
 import pandas as pd
 from reviews import request_for
 
-from reviewtune.core.config import Config, PromptArm, Provider, load_params
+from reviewtune.core.config import Config, PromptArm, Provider
+from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models import ensure

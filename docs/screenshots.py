@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import program
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError

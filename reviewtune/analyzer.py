@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from reviewtune.core.config import Config, PromptArm, load_params, project_root
+from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config_loading import load_params
+from reviewtune.core.project import project_root
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import normalise
 from reviewtune.errors import ConfigError

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import evaluate
 from reviewtune.evaluation.arms import evaluate_arm

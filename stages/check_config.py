@@ -6,7 +6,8 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 import os
 from pathlib import Path
 
-from reviewtune.core.config import Data, compose_text, load_params
+from reviewtune.core.config import Data
+from reviewtune.core.config_loading import compose_text, load_params
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.stage import run_stage
 

@@ -5,7 +5,8 @@ Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 
 from pathlib import Path
 
-from reviewtune.core.config import CHECKPOINT, load_params
+from reviewtune.core.config import CHECKPOINT
+from reviewtune.core.config_loading import load_params
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import evaluate
 from reviewtune.evaluation.arms import evaluate_checkpoint

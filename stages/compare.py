@@ -5,7 +5,7 @@ Run: dvc repro compare
 
 from pathlib import Path
 
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.evaluation.comparison.compare import compare, load_arm, write
 from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import log_pass

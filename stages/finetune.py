@@ -6,7 +6,7 @@ Run: dvc repro finetune        Killed half-way? The same command finds the job a
 from functools import partial
 from pathlib import Path
 
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning import model_record

@@ -6,7 +6,7 @@ Run: dvc repro format
 from pathlib import Path
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.data.chat_files import check, cost_estimate, lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import read_reviews

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.data.reviews import read_reviews
 from reviewtune.data.splits import split, write_splits
 from reviewtune.stage import run_stage

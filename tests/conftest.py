@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, load_params
+from reviewtune.core.config import Config
+from reviewtune.core.config_loading import load_params
 
 pytest_plugins = ["tests.serving", "tests.clones", "tests.services"]  # the real ones, over a tiny model
 PROJECT = Path(__file__).parent.parent

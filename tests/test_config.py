@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import compose_text, load_params
+from reviewtune.core.config_loading import compose_text, load_params
 from reviewtune.errors import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config import compose_text
+from reviewtune.core.config_loading import compose_text
 from reviewtune.sweeps.job import prepare_job
 from reviewtune.sweeps.sweep import composed
 from tests.serving import wait_for

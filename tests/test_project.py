@@ -15,7 +15,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from reviewtune.core.config import compose_text
+from reviewtune.core.config_loading import compose_text
 
 PROJECT = Path(__file__).parent.parent
 STAGES = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if path.stem != "sweep")

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config import Config, changed
+from reviewtune.core.config import Config
+from reviewtune.core.config_loading import changed
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.ray_cluster import refuse_what_others_cannot_reach
 from tests.scale import Hosted, hosted, power_off, ray_cluster, workers_of

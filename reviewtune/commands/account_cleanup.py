@@ -16,7 +16,8 @@ import openai
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Provider, project_root
+from reviewtune.core.config import Provider
+from reviewtune.core.project import project_root
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
 from reviewtune.finetuning.jobs import NOTES, note_of
 from reviewtune.providers.client import connect

@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
-from reviewtune.core.config import Tracking, compose_text, project_root
+from reviewtune.core.config import Tracking
+from reviewtune.core.config_loading import compose_text
+from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.tracking.runs import RunRecord, artifact_of
 

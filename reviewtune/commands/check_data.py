@@ -10,7 +10,9 @@ from pathlib import Path
 import typer
 
 from reviewtune.core.atomic_files import read_json, write_text
-from reviewtune.core.config import Data, load_params, project_root
+from reviewtune.core.config import Data
+from reviewtune.core.config_loading import load_params
+from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
 from reviewtune.data_check.checks import Level

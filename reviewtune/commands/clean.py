@@ -18,7 +18,8 @@ from pathlib import Path
 
 from reviewtune.commands import account_cleanup
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, project_root
+from reviewtune.core.config import Config
+from reviewtune.core.project import project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.providers import budget
 from reviewtune.providers.answer_cache import NAME as ANSWERS

@@ -56,7 +56,7 @@ def create(
     and pays nothing; with the pipeline's files and settings it is the pipeline's job.
     """
     from reviewtune.commands import jobs_output
-    from reviewtune.core.config import changed
+    from reviewtune.core.config_loading import changed
     from reviewtune.finetuning.jobs import place
 
     config = _config(provider, set_)
@@ -178,7 +178,7 @@ def curve(
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
-    from reviewtune.core.config import load_config
+    from reviewtune.core.config_loading import load_config
 
     return load_config([*([f"provider={provider}"] if provider else []), *(overrides or [])])
 

@@ -92,7 +92,8 @@ def evaluate(
 
     reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
-    from reviewtune.core.config import load_params, project_root
+    from reviewtune.core.config_loading import load_params
+    from reviewtune.core.project import project_root
     from reviewtune.evaluation import earlier_metrics
     from reviewtune.evaluation import evaluate as evaluation_evaluate
     from reviewtune.evaluation.console_report import show
@@ -170,7 +171,8 @@ def check_data(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
     """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
-    from reviewtune.core.config import load_params, project_root
+    from reviewtune.core.config_loading import load_params
+    from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
     from reviewtune.tracking.runs import ui_command
 

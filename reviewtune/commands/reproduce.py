@@ -20,7 +20,9 @@ import pandas as pd
 import psutil
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, Tracking, load_params, project_root
+from reviewtune.core.config import CHECKPOINT, Tracking
+from reviewtune.core.config_loading import load_params
+from reviewtune.core.project import project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
 from reviewtune.providers.answer_cache import NAME

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reviewtune.core.config import Config, load_params, project_root
+from reviewtune.core.config import Config
+from reviewtune.core.config_loading import load_params
+from reviewtune.core.project import project_root
 
 if TYPE_CHECKING:
     from reviewtune.commands.clean import Item

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from reviewtune.core.config import Columns, Data, compose_text, from_hydra
+from reviewtune.core.config import Columns, Data
+from reviewtune.core.config_loading import compose_text, from_hydra
 from reviewtune.data.chat_files import form_fault
 from reviewtune.data.language_detection import UNSURE, detect
 from reviewtune.data.reviews import decoded, fault, normalise, read_rows

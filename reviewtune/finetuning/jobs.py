@@ -19,7 +19,8 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Provider, Training, project_root
+from reviewtune.core.config import Provider, Training
+from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
 from reviewtune.finetuning.follow import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice

@@ -23,8 +23,10 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import Config, Tracking, from_hydra, project_root
+from reviewtune.core.config import Config, Tracking
+from reviewtune.core.config_loading import from_hydra
 from reviewtune.core.entry_point import rare_collections
+from reviewtune.core.project import project_root
 from reviewtune.data.chat_files import check, lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare, read_reviews, sha256, write_reviews

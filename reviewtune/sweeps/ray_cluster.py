@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from reviewtune.core.config import Config, Section, project_root, section_of
+from reviewtune.core.config import Config, Section
+from reviewtune.core.config_loading import section_of
+from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError
 from reviewtune.tracking.provenance import code_sha256
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import Config, Provider, Tracking, compose_text, from_hydra, project_root
+from reviewtune.core.config import Config, Provider, Tracking
+from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.providers.client import connect

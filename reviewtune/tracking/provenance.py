@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, Tracking, project_root
+from reviewtune.core.config import Config, Tracking
+from reviewtune.core.project import project_root
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.tracking.runs import Run, add_to_pass, open_run, workspace
 
