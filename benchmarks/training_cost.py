@@ -32,7 +32,7 @@ share_the_cores()
 
 import torch  # noqa: E402 - after its threads were told how to wait
 
-from reviewtune.evaluation.plots import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
+from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
 from reviewtune.local_server.engine import base_models, training  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 

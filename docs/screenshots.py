@@ -22,7 +22,7 @@ from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError
 from reviewtune.sweeps.ranking_report import COMPARED
 from reviewtune.tracking import ui_pages
-from reviewtune.tracking.runs import find_runs, ui_command
+from reviewtune.tracking.queries import find_runs, ui_command
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"

@@ -59,17 +59,17 @@ class RayLauncher(Launcher):
 
 def get_ready(shared: Shared, job: "Job", _: int) -> None:
     """What the first job of a worker's process would wait for."""
-    from reviewtune.sweeps import job as sweeps_job
+    from reviewtune.sweeps import run_job as warm
 
     os.chdir(shared.folder)
-    sweeps_job.get_ready(job)
+    warm.get_ready(job)
     gc.freeze()  # what is there stays: to look for garbage in it takes 0.2 s, and that between two jobs
 
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:
     """One job in a worker's process."""
     from reviewtune.core.entry_point import rare_collections
-    from reviewtune.sweeps.job import run_job
+    from reviewtune.sweeps.run_job import run_job
 
     os.chdir(shared.folder)
     os.environ.update(shared.environment)
@@ -82,7 +82,7 @@ def run_one(shared: Shared, job: "Job", number: int) -> float:
 def _returned(job: "Job", answer: float | Exception) -> JobReturn:
     """What Hydra is told of a job; of one that ended without a word what `run_job` says of a failed one."""
     from reviewtune.errors import JobError
-    from reviewtune.sweeps.job import give_up
+    from reviewtune.sweeps.run_job import give_up
 
     told = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
     told.return_value = give_up(job, answer) if isinstance(answer, JobError) else answer

@@ -11,7 +11,8 @@ from reviewtune.core.project import project_root
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import normalise
 from reviewtune.errors import ConfigError
-from reviewtune.evaluation.evaluate import Subject, ask_all, why_unusable
+from reviewtune.evaluation.evaluate import ask_all, why_unusable
+from reviewtune.evaluation.subject import Subject
 from reviewtune.finetuning.model_record import read_record
 
 

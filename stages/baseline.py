@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.reviews import read_reviews
-from reviewtune.evaluation import evaluate
+from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_arm
-from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
 
 SPLITS = Path("data/splits")
@@ -19,9 +19,9 @@ def main(arm: str) -> None:
     sections, inputs = ("data", "split", f"arms.{arm}"), {"train": "training", "test": "evaluation"}
     with evaluation_run(config, arm, sections=sections, inputs=inputs) as run:
         result = evaluate_arm(arm, config, train, test, manifest=SPLITS / "manifest.json")
-        evaluate.write(result, folder)
-        evaluate.log(run, result, folder)
-        evaluate.write_run(result, folder, run.id)
+        results.write(result, folder)
+        results.log(run, result, folder)
+        results.write_run(result, folder, run.id)
 
 
 if __name__ == "__main__":

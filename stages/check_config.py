@@ -8,8 +8,8 @@ from pathlib import Path
 
 from reviewtune.core.config import Data
 from reviewtune.core.config_loading import compose_text, load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.errors import ConfigError, DataError
-from reviewtune.stage import run_stage
 
 PARAMS, OK = Path("params.yaml"), Path("reports/config_ok.txt")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from reviewtune.core.config import CHECKPOINT
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.reviews import read_reviews
-from reviewtune.evaluation import evaluate
+from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_checkpoint
 from reviewtune.finetuning.model_record import read_record
-from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
@@ -25,9 +25,9 @@ def main(epoch: int) -> None:
     with evaluation_run(config, name, sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         result = evaluate_checkpoint(epoch, record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
         folder = Path("reports/arms") / name
-        evaluate.write(result, folder)
-        evaluate.log(run, result, folder)
-        evaluate.write_run(result, folder, run.id)
+        results.write(result, folder)
+        results.log(run, result, folder)
+        results.write_run(result, folder, run.id)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Run: dvc repro compare
 from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.evaluation.comparison.compare import compare, load_arm, write
-from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import log_pass
 
 REPORTS, MODELS = Path("reports"), Path("models")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.reviews import read_reviews
-from reviewtune.evaluation import evaluate
+from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_finetuned
 from reviewtune.finetuning.model_record import read_record
-from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import evaluation_run
 
 SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
@@ -22,10 +22,10 @@ def main() -> None:
     with evaluation_run(config, "finetuned", sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
         manifest = SPLITS / "manifest.json"
         result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=manifest, hostile=HOSTILE)
-        evaluate.write(result, FOLDER)
-        evaluate.log(run, result, FOLDER)
+        results.write(result, FOLDER)
+        results.log(run, result, FOLDER)
         run.text(record.model + "\n", "model_id.txt")
-        evaluate.write_run(result, FOLDER, run.id)
+        results.write_run(result, FOLDER, run.id)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.cost import allow_training
 from reviewtune.finetuning.jobs import Order, finetune
 from reviewtune.providers.client import connect
-from reviewtune.stage import run_stage
 from reviewtune.tracking.provenance import describe_run
 from reviewtune.tracking.runs import open_run
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config_loading import load_params
-from reviewtune.data.chat_files import check, cost_estimate, lines_of, write_lines
+from reviewtune.core.entry_point import run_stage
+from reviewtune.data.chat_files import check, lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import read_reviews
-from reviewtune.stage import run_stage
+from reviewtune.finetuning.cost import cost_estimate
 
 SPLITS, CHAT = Path("data/splits"), Path("data/chat")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.personal_data import cleaner
 from reviewtune.data.reviews import prepare, write_reviews
 from reviewtune.data.summary import describe, to_markdown
-from reviewtune.stage import run_stage
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.entry_point import run_stage
 from reviewtune.data.reviews import read_reviews
 from reviewtune.data.splits import split, write_splits
-from reviewtune.stage import run_stage
 
 
 def main() -> None:

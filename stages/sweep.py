@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from reviewtune.core.entry_point import program
 from reviewtune.errors import ConfigError
-from reviewtune.sweeps.job import Job, run_job
+from reviewtune.sweeps.job import Job
+from reviewtune.sweeps.run_job import run_job
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="config")

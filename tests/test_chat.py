@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.config import Config
-from reviewtune.data.chat_files import check, cost_estimate, count_tokens, lines_of, read_lines, write_lines
+from reviewtune.data.chat_files import check, count_tokens, lines_of, read_lines, write_lines
 from reviewtune.data.prompts import Message, Prompt
 from reviewtune.errors import DataError
+from reviewtune.finetuning.cost import cost_estimate
 from reviewtune.providers.pricing import Usage, inference_cost, per_thousand, training_cost
 
 Change = Callable[[list[dict[str, Any]]], object]

@@ -16,6 +16,7 @@ from reviewtune.core.config import Config
 from reviewtune.finetuning.jobs import Order, create, finetune, note_of
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
+from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
 from tests.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
@@ -67,7 +68,7 @@ def test_what_files_tags_and_sweeps_refer_to_is_kept(place: Path, settings: Conf
     plan = clean.plan(settings)
     assert {run.id for run in plan.runs} == {forgotten, failed}
     assert plan.size >= 2000  # a kilobyte each
-    assert {run.id for run in tracking_runs.find_runs(settings.tracking)} >= {
+    assert {run.id for run in queries.find_runs(settings.tracking)} >= {
         past,
         now,
         tuned,
@@ -86,7 +87,7 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
         (place / name / "file").write_text("content")
     plan = clean.plan(settings)
     clean.execute(plan, settings)
-    assert [run.id for run in tracking_runs.find_runs(settings.tracking)] == [kept]
+    assert [run.id for run in queries.find_runs(settings.tracking)] == [kept]
     assert not list((place / "mlruns").rglob(gone))
     assert sorted(path.parent.name for path in place.glob(".*/*/**/file")) == ["files", "finetune"]
     assert clean.plan(settings).size == 0
@@ -158,7 +159,7 @@ def make_sweep(settings: Config, *trained: tuple[str, str]) -> None:
     """One job a model; the first one wins."""
     sweep = make(settings, "sweep")
     jobs = [make(settings, "job", parent=sweep, provider="local", model=model, job_id=job) for model, job in trained]
-    tracking_runs.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
+    queries.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
 
 
 def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
@@ -192,7 +193,7 @@ def fine_tunes(client: openai.OpenAI) -> set[str]:
 def left(server: ServerProcess, settings: Config) -> dict[str, int]:
     """How much there is of what a sweep makes."""
     counts = {name: len(list((server.data_dir / name).iterdir())) for name in ("models", "jobs", "files")}
-    return {**counts, "runs": len(tracking_runs.find_runs(settings.tracking))}
+    return {**counts, "runs": len(queries.find_runs(settings.tracking))}
 
 
 def order(index: int, settings: Config, folder: Path) -> Order:
@@ -242,7 +243,7 @@ def test_an_order_with_one_kept_job_keeps_them_all(
     second = finetune(client, twice)
     run = make(settings, "job", provider="local", model=second.model, job_id=second.job.id, keep="yes")
     assert clean.plan(settings).leftovers == Leftovers()
-    tracking_runs.delete_runs(settings.tracking, [run])
+    queries.delete_runs(settings.tracking, [run])
     client.models.delete(second.model)
     plan = clean.plan(settings)
     assert {job.id for job in plan.leftovers.jobs} == {first.id, second.job.id}
@@ -261,7 +262,7 @@ def test_on_a_shared_server_runs_and_models_of_others_stay(place: Path, settings
     assert {run.id for run in clean.plan(shared).runs} == {mine}
     assert {run.id for run in clean.plan(shared, sweeps=1).runs} == {mine}
     clean.execute(clean.plan(shared, sweeps=0), shared)
-    assert {run.id for run in tracking_runs.find_runs(shared.tracking)} == {theirs, newer, child}
+    assert {run.id for run in queries.find_runs(shared.tracking)} == {theirs, newer, child}
 
 
 def test_a_paid_providers_models_are_left_alone(place: Path, settings: Config) -> None:

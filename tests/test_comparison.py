@@ -18,8 +18,7 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison import compare as comparison_compare
 from reviewtune.evaluation.comparison.break_even import economics
 from reviewtune.evaluation.comparison.compare import Arm, compare, load_arm, render, to_json, to_markdown
-from reviewtune.evaluation.comparison.cost_findings import cost_lines
-from reviewtune.evaluation.comparison.findings import confidence_lines
+from reviewtune.evaluation.comparison.findings import confidence_lines, cost_lines
 from reviewtune.evaluation.metrics.classification import INVALID, as_json, per_label_table, score
 from reviewtune.evaluation.metrics.significance import mcnemar, proportion
 

@@ -13,9 +13,11 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned
 from reviewtune.evaluation.consistency import consistency
-from reviewtune.evaluation.evaluate import Evaluation, Subject, evaluate_linear, evaluate_model, write, write_run
+from reviewtune.evaluation.evaluate import evaluate_linear, evaluate_model
 from reviewtune.evaluation.label_logprobs import LabelScores
 from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.results import Evaluation, write, write_run
+from reviewtune.evaluation.subject import Subject
 from tests.recorded import recorded
 from tests.serving import ServerProcess
 

@@ -13,9 +13,11 @@ from reviewtune.core.config import Config, Provider
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
-from reviewtune.evaluation import evaluate as evaluation_evaluate
-from reviewtune.evaluation.evaluate import Subject, evaluate_model, unusable
+from reviewtune.evaluation import results
+from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.results import unusable
+from reviewtune.evaluation.subject import Subject
 from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.client import connect
@@ -115,8 +117,8 @@ def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
     subject, test = Subject("x", "finetuned", base, prompt, provider, trained_tokens=1000), reviews(config, 22)
     for name in ("cold", "warm"):
         result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256="-")
-        evaluation_evaluate.write(result, tmp_path / name)
-        evaluation_evaluate.write_run(result, tmp_path / name, "run")
+        results.write(result, tmp_path / name)
+        results.write_run(result, tmp_path / name, "run")
     assert proxy.arrived[CHAT] == 22
     for name in ("metrics.json", "predictions.csv", "per_label.csv"):
         assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "cold" / name).read_bytes()
@@ -143,7 +145,7 @@ def test_unusable_answers_count_as_errors_and_are_listed(
     result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="-")
     assert len(unusable(result)) == len(result.predictions) == result.metrics["invalid"] == 22
     assert result.metrics["accuracy"]["value"] == 0
-    evaluation_evaluate.write(result, tmp_path)
+    results.write(result, tmp_path)
     listed = pd.read_csv(tmp_path / "predictions.csv")
     assert (listed["predicted"] == INVALID).all()
     assert listed["error"].str.contains("finish reason: length").all()

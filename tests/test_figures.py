@@ -15,6 +15,7 @@ from reviewtune.evaluation import plots as evaluation_plots
 from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table, score
 from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.evaluation.plots import ArmPoint
+from reviewtune.finetuning.loss_plot import training_curve
 from reviewtune.finetuning.model_record import picture_of
 
 LABELS = [f"label_{number}" for number in range(11)]
@@ -45,9 +46,9 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         scores_of(LABELS, unusable=False), "finetuned"
     ),
     "confusion of two": lambda: evaluation_plots.confusion_matrix(scores_of(["no", "yes"]), "finetuned"),
-    "curve": lambda: evaluation_plots.training_curve(curve(), 100),
-    "curve of training alone": lambda: evaluation_plots.training_curve(curve()[["step", "train_loss"]]),
-    "curve of nothing": lambda: evaluation_plots.training_curve(pd.DataFrame()),
+    "curve": lambda: training_curve(curve(), 100),
+    "curve of training alone": lambda: training_curve(curve()[["step", "train_loss"]]),
+    "curve of nothing": lambda: training_curve(pd.DataFrame()),
     "bars": lambda: evaluation_plots.accuracy_bars(POINTS),
     "cost": lambda: evaluation_plots.accuracy_against_cost(POINTS),
     "cost where nothing is priced": lambda: evaluation_plots.accuracy_against_cost(POINTS[:1]),
@@ -87,12 +88,12 @@ def test_the_unusable_column_is_there_only_when_needed() -> None:
 
 
 def test_other_input_is_another_picture() -> None:
-    assert evaluation_plots.training_curve(curve(), 50) != evaluation_plots.training_curve(curve(), 100)
+    assert training_curve(curve(), 50) != training_curve(curve(), 100)
 
 
 def test_a_curve_drawn_from_its_file_is_the_same_picture(tmp_path: Path) -> None:
     curve().to_csv(tmp_path / "curve.csv", index=False)
-    assert picture_of(tmp_path / "curve.csv") == evaluation_plots.training_curve(curve(), int(curve()["step"].max()))
+    assert picture_of(tmp_path / "curve.csv") == training_curve(curve(), int(curve()["step"].max()))
 
 
 def test_no_arm_is_no_picture() -> None:

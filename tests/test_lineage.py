@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.core.config_loading import compose_text
-from reviewtune.sweeps.job import prepare_job
+from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.sweeps.sweep import composed
 from tests.serving import wait_for
 from tests.sweep_project import edit, environment, make_project

@@ -31,16 +31,19 @@ def imports() -> grimp.ImportGraph:
     return grimp.build_graph("reviewtune", cache_dir=None)
 
 
-def needed_modules(stage: Path) -> set[str]:
-    """Files of the package that a stage imports, directly or through others."""
-    graph, found = imports(), set()
+def needed_packages(stage: Path) -> set[str]:
+    """Packages of the library, and modules outside of any, that a stage imports directly or through others."""
+    graph, modules = imports(), set[str]()
     for node in ast.walk(ast.parse(stage.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reviewtune"):
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            direct = {name if name in graph.modules else node.module for name in names}
-            found |= direct.union(*(graph.find_upstream_modules(module) for module in direct))
-    files = {module.replace(".", "/") + ".py" for module in found}
-    return {file for file in files if (PROJECT / file).is_file()}  # a package's own file is empty
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reviewtune."):
+            modules |= {node.module, *graph.find_upstream_modules(node.module)}
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & graph.modules
+            modules = modules.union(names, *(graph.find_upstream_modules(name) for name in names))
+    return {_path(module.split(".")[1]) for module in modules if "." in module}
+
+
+def _path(name: str) -> str:
+    return f"reviewtune/{name}" if (PROJECT / "reviewtune" / name).is_dir() else f"reviewtune/{name}.py"
 
 
 def test_params_yaml_is_what_conf_says() -> None:
@@ -63,9 +66,9 @@ def test_every_stage_file_is_a_stage_and_the_reverse() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_are_exactly_the_modules_that_a_stage_imports(stage: str) -> None:
-    deps = {dep for dep in pipeline()[stage]["deps"] if dep.endswith(".py")}
-    assert deps == needed_modules(PROJECT / "stages" / f"{stage}.py") | {f"stages/{stage}.py"}
+def test_deps_are_exactly_the_packages_that_a_stage_imports(stage: str) -> None:
+    deps = {dep for dep in pipeline()[stage]["deps"] if dep.startswith(("reviewtune/", "stages/"))}
+    assert deps == needed_packages(PROJECT / "stages" / f"{stage}.py") | {f"stages/{stage}.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -12,7 +12,7 @@ from reviewtune.commands.lineage import picture, to_text, trace
 from reviewtune.commands.reproduce import to_text as report
 from reviewtune.core.config import Tracking
 from reviewtune.errors import DataError, TrackingError
-from reviewtune.tracking import provenance
+from reviewtune.tracking import provenance, queries
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking.runs import RunRecord
 
@@ -114,7 +114,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
     with tracking_runs.open_run(SETTINGS, name="job", kind="job", tags={**tags, "arm": "finetuned"}) as open_run:
         for path in sorted(then.rglob("*.*")):
             open_run.artifact(path)
-    return tracking_runs.find_run(SETTINGS, open_run.id[:8])
+    return queries.find_run(SETTINGS, open_run.id[:8])
 
 
 def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> commands_reproduce.Reproduction:
@@ -153,4 +153,4 @@ def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
 
 def test_an_unknown_run_is_one_line(stored: RunRecord) -> None:
     with pytest.raises(TrackingError, match="run 'zzz': no run"):
-        tracking_runs.find_run(SETTINGS, "zzz")
+        queries.find_run(SETTINGS, "zzz")

@@ -10,7 +10,7 @@ from reviewtune.core.config import Config, PromptArm
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation.arms import evaluate_arm
-from reviewtune.evaluation.evaluate import Subject
+from reviewtune.evaluation.subject import Subject
 
 POOL = pd.DataFrame(
     {

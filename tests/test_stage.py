@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.stage import run_stage
+from reviewtune.core.entry_point import run_stage
 
 
 @pytest.fixture

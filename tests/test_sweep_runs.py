@@ -14,10 +14,10 @@ from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.sweeps import job as sweeps_job
-from reviewtune.sweeps.job import Job, Sweep, run_job
+from reviewtune.sweeps.job import Job, Sweep
+from reviewtune.sweeps.run_job import run_job
 from reviewtune.sweeps.sweep import check_all, parent_run
-from reviewtune.tracking import runs as tracking_runs
-from reviewtune.tracking import ui_pages
+from reviewtune.tracking import queries, ui_pages
 from tests.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
@@ -59,7 +59,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run.tags({"model": f"ft:{right}", "arm": "finetuned", "test_sha256": "e"})
         return right / 50
 
-    monkeypatch.setattr(sweeps_job, "_fine_tune_and_evaluate", done)
+    monkeypatch.setattr(run_job, "_fine_tune_and_evaluate", done)
     return ran
 
 
@@ -211,4 +211,4 @@ def test_what_a_job_knows_of_its_sweep_survives_the_way_to_another_process(monke
 def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:
     sweep()
     (parent,) = runs("sweep")
-    assert tracking_runs.find_run(config.tracking, parent.info.run_id[:10]).id == parent.info.run_id
+    assert queries.find_run(config.tracking, parent.info.run_id[:10]).id == parent.info.run_id

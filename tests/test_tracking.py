@@ -18,6 +18,7 @@ import pytest
 
 from reviewtune.core.config import Tracking
 from reviewtune.errors import TrackingError
+from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import store as tracking_store
 
@@ -189,7 +190,7 @@ def killed(key: str) -> None:
 def test_a_killed_run_is_continued(project: Path) -> None:
     key = "sweep prompt='a b' \"c\" `d`"  # what a filter could not hold
     assert in_child(killed, key) == -signal.SIGKILL
-    (left,) = tracking_runs.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
+    (left,) = queries.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
     with open_run(run_key=key) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.0, 0.5]}), "step")
@@ -261,7 +262,7 @@ def test_another_value_for_a_param_is_refused_in_one_line(project: Path) -> None
 
 def test_a_moved_store_is_whole(project: Path) -> None:
     """`project` is a copy in another place, opened here for the first time."""
-    runs = tracking_runs.find_runs(SETTINGS)
+    runs = queries.find_runs(SETTINGS)
     assert {run.name for run in runs} == {f"child {number}" for number in range(4)}
     client = stored()
     for run in runs:
@@ -299,7 +300,7 @@ def test_a_temporary_workspace_writes_to_the_repository(
 def test_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError, match=r"no dvc.yaml in .* or above: run this in the project's folder"):
-        tracking_runs.find_runs(SETTINGS)
+        queries.find_runs(SETTINGS)
 
 
 def test_a_deleted_experiment_comes_back(project: Path) -> None:
@@ -310,34 +311,34 @@ def test_a_deleted_experiment_comes_back(project: Path) -> None:
 
 
 def test_runs_of_a_pass(project: Path) -> None:
-    first, second = (run.id for run in tracking_runs.find_runs(SETTINGS)[:2])
-    stored().delete_run(tracking_runs.find_runs(SETTINGS)[3].id)
-    assert tracking_runs.add_to_pass(SETTINGS, [first, second, "no-such-run", "f" * 32], "aa11") == [first, second]
-    assert tracking_runs.add_to_pass(SETTINGS, [first], "bb22") == [first]
-    assert tracking_runs.add_to_pass(SETTINGS, [first], "bb22") == [first]
-    assert {run.id for run in tracking_runs.find_runs(SETTINGS, "tags.passes LIKE '%aa11%'")} == {first, second}
-    (run,) = tracking_runs.find_runs(SETTINGS, "tags.passes LIKE '%bb22%'")
+    first, second = (run.id for run in queries.find_runs(SETTINGS)[:2])
+    stored().delete_run(queries.find_runs(SETTINGS)[3].id)
+    assert queries.add_to_pass(SETTINGS, [first, second, "no-such-run", "f" * 32], "aa11") == [first, second]
+    assert queries.add_to_pass(SETTINGS, [first], "bb22") == [first]
+    assert queries.add_to_pass(SETTINGS, [first], "bb22") == [first]
+    assert {run.id for run in queries.find_runs(SETTINGS, "tags.passes LIKE '%aa11%'")} == {first, second}
+    (run,) = queries.find_runs(SETTINGS, "tags.passes LIKE '%bb22%'")
     assert run.tags["passes"] == "aa11,bb22"
     for number in range(3):
-        tracking_runs.add_to_pass(SETTINGS, [first], str(number) * 3000)
+        queries.add_to_pass(SETTINGS, [first], str(number) * 3000)
     passes = stored().get_run(first).data.tags["passes"].split(",")
     assert [len(one) for one in passes] == [3000, 3000]
 
 
 def test_a_bad_filter_is_one_line(project: Path) -> None:
     with pytest.raises(TrackingError, match=r"MLflow store .*mlflow.db: Invalid") as caught:
-        tracking_runs.find_runs(SETTINGS, "this is no filter")
+        queries.find_runs(SETTINGS, "this is no filter")
     assert "\n" not in str(caught.value)
 
 
 def test_the_ui_is_loopback_and_on_this_store(project: Path) -> None:
-    command = tracking_runs.ui_command(SETTINGS, port=5005)
+    command = queries.ui_command(SETTINGS, port=5005)
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5005"
     assert command[command.index("--backend-store-uri") + 1] == tracking_store.uri(project / "mlruns" / "mlflow.db")
     with pytest.raises(TrackingError, match=r"the runs are on http://\*\*\*@host:1: open"):
-        tracking_runs.ui_command(Tracking(experiment="x", uri="http://me:secret@host:1"))
+        queries.ui_command(Tracking(experiment="x", uri="http://me:secret@host:1"))
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +348,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         r"MLflow store http://\*\*\*@127.0.0.1:9: the server does not answer: start that server or mend tracking.uri"
     )
     with pytest.raises(TrackingError, match=message) as caught:
-        tracking_runs.find_runs(nobody)
+        queries.find_runs(nobody)
     assert "secret" not in str(caught.value)
 
 
@@ -357,7 +358,7 @@ def test_a_damaged_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "mlruns" / "mlflow.db").write_text("no database at all" * 100)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError, match=r"mlruns: file is not a database: move mlflow.db away") as caught:
-        tracking_runs.find_runs(SETTINGS)
+        queries.find_runs(SETTINGS)
     assert "\n" not in str(caught.value)
 
 
@@ -374,7 +375,7 @@ def test_a_full_disk(made: Path, tiny_disk: Path) -> None:
 def test_a_full_disk_before_there_is_a_store(tiny_disk: Path) -> None:
     (tiny_disk / "fill").write_bytes(b"x" * 2_900_000)
     with pytest.raises(TrackingError, match="database or disk is full: free space"):
-        tracking_runs.find_runs(SETTINGS)
+        queries.find_runs(SETTINGS)
     assert not (tiny_disk / "mlruns" / "mlflow.db").exists()
 
 
@@ -382,4 +383,4 @@ def test_a_read_only_disk(made: Path, tiny_disk: Path) -> None:
     shutil.copytree(made / "mlruns", tiny_disk / "mlruns")
     subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
     with pytest.raises(TrackingError, match=r"Read-only file system.*: make it writable"):
-        tracking_runs.find_runs(SETTINGS)
+        queries.find_runs(SETTINGS)

@@ -8,7 +8,8 @@ from reviewtune.core.config import Tracking
 from reviewtune.core.config_loading import compose_text
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
-from reviewtune.tracking.runs import RunRecord, artifact_of
+from reviewtune.tracking.queries import artifact_of
+from reviewtune.tracking.runs import RunRecord
 
 
 def apply(run: RunRecord, tracking: Tracking) -> None:

@@ -25,7 +25,8 @@ from reviewtune.providers import budget
 from reviewtune.providers.answer_cache import NAME as ANSWERS
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.sweeps.ranking_report import SWEEPS, reports_of
-from reviewtune.tracking.runs import RunRecord, artifacts_folder, delete_runs, find_runs, workspace
+from reviewtune.tracking.queries import artifacts_folder, delete_runs, find_runs
+from reviewtune.tracking.runs import RunRecord, workspace
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
 CACHES = ("sweep", "hydra", "check-data")  # below .work/: made anew when needed

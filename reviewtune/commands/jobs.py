@@ -162,8 +162,8 @@ def curve(
     set_: Set = None,
 ) -> None:
     """Draw a job's losses by step, also of one that still runs."""
-    from reviewtune.evaluation.plots import training_curve
     from reviewtune.finetuning.follow import Following, loss_table
+    from reviewtune.finetuning.loss_plot import training_curve
 
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the picture is a PNG; name a file that ends in .png")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reviewtune.core.plotting import BLUE, GREY, new_figure, png_of
 from reviewtune.errors import DataError
-from reviewtune.evaluation.plots import BLUE, GREY, new_figure, png_of
 from reviewtune.tracking.runs import RunRecord
 
 if TYPE_CHECKING:

@@ -94,8 +94,7 @@ def evaluate(
     """
     from reviewtune.core.config_loading import load_params
     from reviewtune.core.project import project_root
-    from reviewtune.evaluation import earlier_metrics
-    from reviewtune.evaluation import evaluate as evaluation_evaluate
+    from reviewtune.evaluation import earlier_metrics, results
     from reviewtune.evaluation.console_report import show
     from reviewtune.evaluation.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
 
@@ -119,7 +118,7 @@ def evaluate(
     result = evaluate_file(model, truth, config, root)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        evaluation_evaluate.write(result, out)
+        results.write(result, out)
     show(result, earlier_metrics.table(earlier, result.metrics) if earlier else [], notes)
 
 
@@ -174,7 +173,7 @@ def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5
     from reviewtune.core.config_loading import load_params
     from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
-    from reviewtune.tracking.runs import ui_command
+    from reviewtune.tracking.queries import ui_command
 
     tracking = load_params(project_root() / "params.yaml").tracking
     command = ui_command(tracking, port)

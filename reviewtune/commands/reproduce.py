@@ -27,7 +27,8 @@ from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
 from reviewtune.providers.answer_cache import NAME
 from reviewtune.tracking.provenance import circumstances
-from reviewtune.tracking.runs import RunRecord, artifact_of, stored_run
+from reviewtune.tracking.queries import artifact_of, stored_run
+from reviewtune.tracking.runs import RunRecord
 
 Outcome = Literal["identical", "within tolerance", "different"]
 

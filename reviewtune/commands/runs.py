@@ -31,7 +31,7 @@ def reproduce(
     """
     from reviewtune.commands.reproduce import reproduce as run_again
     from reviewtune.commands.reproduce import to_text
-    from reviewtune.tracking.runs import find_run
+    from reviewtune.tracking.queries import find_run
 
     tracking = _config().tracking
     found = run_again(find_run(tracking, run_id), tracking, tolerance=tolerance, retrain=retrain)
@@ -46,7 +46,7 @@ def lineage(
 ) -> None:
     """Where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
     from reviewtune.commands import lineage as commands_lineage
-    from reviewtune.tracking.runs import find_run, find_runs
+    from reviewtune.tracking.queries import find_run, find_runs
 
     tracking = _config().tracking
     descent = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
@@ -59,7 +59,7 @@ def lineage(
 def apply(run_id: RunId) -> None:
     """Bring a sweep's winner, or a DVC experiment, into the workspace; `dvc repro` then has nothing to train."""
     from reviewtune.commands.apply import apply as bring
-    from reviewtune.tracking.runs import find_run
+    from reviewtune.tracking.queries import find_run
 
     tracking = _config().tracking
     bring(find_run(tracking, run_id), tracking)

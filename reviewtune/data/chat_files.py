@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import Prices
 from reviewtune.data.prompts import Line, Message, Prompt
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
-from reviewtune.providers.pricing import training_cost
 
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536
@@ -91,21 +89,6 @@ def count_tokens(messages: Sequence[Message]) -> int:
     return TOKENS_PER_EXAMPLE + sum(
         TOKENS_PER_MESSAGE + len(encode(message["role"])) + len(encode(message["content"])) for message in messages
     )
-
-
-def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dict[str, Any]:
-    """Tokens and money of one epoch, for every model of the price book, before anything is paid."""
-    return {
-        "tokens_per_epoch": training.tokens,
-        "validation_tokens": validation.tokens,
-        "counted_as": "o200k_base, 3 tokens a message; the provider's own count is what is billed",
-        "price_date": book.date,
-        "usd_per_epoch": {name: round(training_cost(training.tokens, row), 6) for name, row in book.models.items()},
-        "training_examples": training.examples,
-        "validation_examples": validation.examples,
-        "longest_example_tokens": max(training.longest, validation.longest),
-        "warnings": [*training.warnings, *validation.warnings],
-    }
 
 
 @lru_cache(maxsize=1)

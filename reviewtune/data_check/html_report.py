@@ -18,13 +18,13 @@ def page(diagnosis: Diagnosis) -> str:
     """The same bytes for the same diagnosis. Texts of reviews are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("reviewtune", "templates")
+    loader = PackageLoader("reviewtune.data_check", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = partial(_shown, language=diagnosis.file.language)
     report = diagnosis.as_json()
-    return environment.get_template("doctor.html").render(
+    return environment.get_template("report.html").render(
         report=report,
         checks={check["name"]: check for check in report["checks"]},
         pictures=_pictures({check.name: check.facts for check in diagnosis.checks}),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.evaluation.plots import BLUE, GREY, ORANGE, PERCENT, RED
+from reviewtune.core.plotting import BLUE, GREY, ORANGE, PERCENT, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,17 +10,11 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, Arm, Config, PromptArm
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation.evaluate import (
-    Evaluation,
-    Subject,
-    ask_all,
-    evaluate_linear,
-    evaluate_model,
-    samples,
-    unusable,
-)
+from reviewtune.evaluation.evaluate import ask_all, evaluate_linear, evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.prompt_injections import injection_score, read_injections
+from reviewtune.evaluation.results import Evaluation, samples, unusable
+from reviewtune.evaluation.subject import Subject
 
 if TYPE_CHECKING:
     from reviewtune.finetuning.model_record import ModelRecord

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from reviewtune.core.config import Evaluation, Prices
-from reviewtune.evaluation.evaluate import Subject
 from reviewtune.evaluation.metrics.significance import proportion
+from reviewtune.evaluation.subject import Subject
 from reviewtune.providers.inference import Request, Terms, ask
 
 

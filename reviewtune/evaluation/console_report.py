@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reviewtune.evaluation.earlier_metrics import Row
-from reviewtune.evaluation.evaluate import Evaluation, samples, unusable
+from reviewtune.evaluation.results import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,115 +6,34 @@ Results (metrics.json, predictions.csv, per_label.csv) are equal for equal input
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reviewtune.core import config as conf
-from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, Data, LabelScoring, LinearArm, MajorityArm, Prices, PromptArm, Provider
-from reviewtune.data.nearest_examples import nearest_examples
-from reviewtune.data.prompts import Message, Prompt, draw_examples
-from reviewtune.evaluation import linear_baseline, plots
-from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS, LabelScores, correct_prior, label_scores
+from reviewtune.core.config import Data, LinearArm, MajorityArm, Prices
+from reviewtune.data.prompts import Prompt
+from reviewtune.evaluation import linear_baseline
+from reviewtune.evaluation.label_logprobs import LabelScores, correct_prior, label_scores
 from reviewtune.evaluation.metrics.bootstrap import score_intervals
 from reviewtune.evaluation.metrics.calibration import calibration_error
-from reviewtune.evaluation.metrics.classification import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.classification import INVALID, as_json, score
 from reviewtune.evaluation.metrics.significance import percentile, proportion
+from reviewtune.evaluation.results import Evaluation
+from reviewtune.evaluation.subject import Subject
 from reviewtune.providers.pricing import YARDSTICK, Mode, Usage, per_thousand, training_cost
-from reviewtune.tracking.runs import Run
 
 if TYPE_CHECKING:
-    from reviewtune.providers.inference import Answer, Answers, Request
+    from reviewtune.providers.inference import Answer, Answers
 
-Kind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
 
-CONFUSION = "confusion_matrix.png"
 CONFIDENCE_DIGITS = 4
 CALIBRATION_RESAMPLES = 500
 SLICES = ("language", "length")  # beside the columns of conf/data
 LENGTHS = (100, 200)  # characters
 LENGTH_NAMES = ["up to 100", "101 to 200", "over 200"]
 RESAMPLES, BOOTSTRAP_SEED = 2000, 0  # enough for the third decimal of an interval; one seed, so arms share it
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: a model, how it is asked, and who is paid for it."""
-
-    arm: str
-    kind: Kind
-    model: str
-    prompt: Prompt | None = None
-    provider: Provider | None = None
-    temperature: float = 0
-    max_tokens: int = 64
-    seed: int = 0
-    trained_tokens: int = 0
-    label_scores: LabelScoring = "none"
-    repeats: int = 0  # that each review is asked again
-    pool: pd.DataFrame | None = None  # from which each review gets its own examples
-    nearest: int = 0  # how many
-
-    @classmethod
-    def of_arm(cls, name: str, arm: PromptArm, labels: dict[str, str], pool: pd.DataFrame) -> Self:
-        """A prompt arm; its examples are drawn from the pool of training reviews, here or for each review."""
-        nearest = arm.shots if arm.examples == "nearest" else 0
-        examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)
-        prompt = Prompt(arm.prompt, labels, arm.reasoning, examples)
-        how = (arm.temperature, arm.max_tokens, arm.seed, 0, arm.label_scores, arm.repeats)
-        return cls(
-            name, "prompt", arm.provider.base_model, prompt, arm.provider, *how, pool if nearest else None, nearest
-        )
-
-    @classmethod
-    def of_finetuned(cls, model: str, config: Config, trained_tokens: int = 0) -> Self:
-        prompt, how = Prompt(config.prompt, config.data.labels), config.evaluation
-        asked = (config.provider, how.temperature, how.max_tokens, how.seed)
-        scoring = "none" if config.provider.label_scores == "none" else how.label_scores  # none: it gives no logprobs
-        return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens, scoring, how.repeats)
-
-    def chats(self, texts: Sequence[str]) -> list[list[Message]]:
-        """What is sent for each review."""
-        assert self.prompt is not None
-        if self.pool is None:
-            return [self.prompt.messages(text) for text in texts]
-        found = nearest_examples(self.pool, texts, self.nearest)
-        prompts = [replace(self.prompt, examples=examples) for examples in found]
-        return [prompt.messages(text) for prompt, text in zip(prompts, texts, strict=True)]
-
-    @property
-    def request(self) -> "Request":
-        """How each review is asked for."""
-        from reviewtune.providers.inference import Request
-
-        assert self.prompt is not None
-        assert self.provider is not None
-        schema = self.prompt.response_format if self.provider.structured_output else None
-        scored = self.label_scores != "none"
-        top = TOP_LOGPROBS if scored else None
-        return Request(self.model, schema, self.temperature, self.max_tokens, self.seed, scored, top)
-
-    @property
-    def title(self) -> str:
-        return f"{self.arm}: {self.model}"
-
-    @property
-    def priced(self) -> Literal["base", "finetuned"]:
-        return "finetuned" if self.kind in ("finetuned", "checkpoint") else "base"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an arm achieved."""
-
-    subject: Subject
-    predictions: pd.DataFrame
-    scores: Scores
-    metrics: dict[str, Any]
-    timings: dict[str, float | int | str | None]
 
 
 def evaluate_model(
@@ -159,51 +78,6 @@ def evaluate_linear(
     return replace(result, timings={**timings, **_calibration(result.predictions)})
 
 
-def write(evaluation: Evaluation, folder: Path) -> None:
-    """The tables and confusion_matrix.png; run.json comes with the run's id."""
-    write_tables(evaluation, folder)
-    (folder / CONFUSION).write_bytes(plots.confusion_matrix(evaluation.scores, evaluation.subject.title))
-
-
-def write_tables(evaluation: Evaluation, folder: Path) -> None:
-    """metrics.json, predictions.csv and per_label.csv."""
-    write_json(evaluation.metrics, folder / "metrics.json")
-    labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
-    labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
-    per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
-
-
-def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
-    table = evaluation.predictions
-    sure = table["confidence"].tolist() if "confidence" in table else []
-    write_json({"mlflow_run_id": run_id, **evaluation.timings}, folder / "run.json")
-    write_json({"confidence": sure}, folder / "confidence.run.json")
-
-
-def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
-    """Metrics, tags, the predictions as a table and every file of the arm's folder."""
-    with run.together():
-        _note(run, evaluation)
-    for path in sorted(folder.iterdir()):
-        if not path.name.endswith("run.json"):
-            run.artifact(path)
-
-
-def _note(run: Run, evaluation: Evaluation) -> None:
-    metrics, subject = evaluation.metrics, evaluation.subject
-    run.tags({"arm": subject.arm, "arm_kind": subject.kind, "model": subject.model, **_prompt_tags(subject)})
-    numbers = {"accuracy": metrics["accuracy"]["value"]}  # first: MLflow's compare page plots what was logged first
-    numbers |= {name: metrics[name] for name in ("precision", "recall", "f1", "invalid", "n")}
-    numbers |= {"macro_f1": metrics["macro"]["f1"]}
-    numbers |= {f"accuracy_{end}": metrics["accuracy"][end] for end in ("low", "high")}
-    numbers |= {name: value for name, value in metrics.items() if name.endswith(("_tokens", "_accuracy"))}
-    numbers |= {name: value for name, value in metrics.items() if name.startswith("cost_")}
-    everything = {**numbers, **evaluation.timings}
-    run.metrics({name: value for name, value in everything.items() if isinstance(value, int | float)})
-    run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
-    run.table(evaluation.predictions, "predictions.json")
-
-
 def decide(rows: pd.DataFrame, scores: LabelScores, *, corrected: bool) -> pd.DataFrame:
     """Let the labels' scores decide, and say what each way of reading them gives.
 
@@ -217,19 +91,6 @@ def decide(rows: pd.DataFrame, scores: LabelScores, *, corrected: bool) -> pd.Da
     confidence = pd.Series(counted.confidence(), index=rows.index).where(usable, 0.0).round(CONFIDENCE_DIGITS)
     decided = best if corrected else rows["predicted"]
     return rows.assign(predicted=decided, as_answered=rows["predicted"], prior_corrected=best, confidence=confidence)
-
-
-def unusable(evaluation: Evaluation) -> pd.DataFrame:
-    """The rows whose answer named no label of the list."""
-    return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
-
-
-def samples(rows: pd.DataFrame, *, shown: int, characters: int | None = None) -> list[str]:
-    """A line for each of the first unusable rows: what was answered, or why nothing was."""
-    return [
-        f"  {row.review_id}: {repr(str(row.answer)[:characters]) if row.answer else str(row.error)}"
-        for row in rows.head(shown).itertuples()
-    ]
 
 
 def why_unusable(answer: "Answer") -> str:
@@ -347,14 +208,3 @@ def _calibration(predictions: pd.DataFrame) -> dict[str, float]:
     sure, right = predictions["confidence"].tolist(), (predictions["correct"] == 1).tolist()
     error = calibration_error(sure, right, seed=BOOTSTRAP_SEED, resamples=CALIBRATION_RESAMPLES)
     return {"calibration_error": round(error.value, CONFIDENCE_DIGITS)}
-
-
-def _prompt_tags(subject: Subject) -> dict[str, str]:
-    if subject.prompt is None or subject.provider is None:
-        return {}
-    return {
-        "prompt_fingerprint": subject.prompt.fingerprint,
-        "prompt": subject.prompt.settings.name,
-        "provider": subject.provider.kind,
-        "base_model": subject.provider.base_model,
-    }

@@ -11,7 +11,9 @@ from reviewtune.core.config import Config, Data, PromptArm
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Row, normalise, read_rows, sha256
 from reviewtune.errors import ConfigError, DataError
-from reviewtune.evaluation.evaluate import Evaluation, Subject, evaluate_model
+from reviewtune.evaluation.evaluate import evaluate_model
+from reviewtune.evaluation.results import Evaluation
+from reviewtune.evaluation.subject import Subject
 from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_unfit
 
 TEXT_COLUMNS = ("text", "review_text", "review")

@@ -6,12 +6,24 @@ which people with any colour vision can tell apart, and a shape or a name always
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reviewtune.core.plotting import (
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    ORANGE,
+    PERCENT,
+    RED,
+    SERIES,
+    SKY,
+    new_figure,
+    open_axes,
+    png_of,
+)
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import INVALID, Scores
 from reviewtune.evaluation.metrics.significance import Interval
@@ -19,20 +31,8 @@ from reviewtune.evaluation.metrics.significance import Interval
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 150
-MARGIN = 0.1  # inches
-PERCENT = "{x:.0%}"
-DECADE = 10
-BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
-)  # fmt: skip
 KIND_COLOURS = {"finetuned": BLUE, "checkpoint": SKY, "prompt": ORANGE, "linear": GREEN}
-SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
-
-# Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
-WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
 
 @dataclass(frozen=True)
@@ -69,63 +69,6 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=25, format=PERCENT, use_gridspec=False)
     bar.set_label("share of the label's reviews")
     return png_of(figure)
-
-
-def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title: str = "Loss by step") -> bytes:
-    """Columns step, train_loss and, where measured, valid_loss (one batch) and full_valid_loss (all of them).
-
-    The chosen checkpoint is ringed; the axis is logarithmic where the losses span more than a factor of ten.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = new_figure(8, 4.5)
-    if table.empty:  # a paid job must not fail for want of a picture
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "the provider gave no loss curve", ha="center")
-        return png_of(figure)
-    steps, train = table["step"], table["train_loss"]
-    window = max(1, len(table) // 20)
-    axes.plot(steps, train, color=GREY, alpha=0.3, linewidth=0.8)
-    smooth = train.rolling(window, min_periods=1, center=True).mean()
-    axes.plot(steps, smooth, color=GREY, linewidth=2, label=f"training, mean of {window}" if window > 1 else "training")
-    shown = [smooth]
-    if "valid_loss" in table and table["valid_loss"].notna().any():
-        axes.plot(steps, table["valid_loss"], "o", color=SKY, markersize=3.5, alpha=0.7, label="validation, one batch")
-    if "full_valid_loss" in table and table["full_valid_loss"].notna().any():
-        whole = table[["step", "full_valid_loss"]].dropna()
-        axes.plot(whole["step"], whole["full_valid_loss"], "s-", color=BLUE, linewidth=2, label="validation, all")
-        shown.append(whole["full_valid_loss"])
-    if chosen_step is not None:
-        _mark_chosen(axes, chosen_step, float(shown[-1][steps[shown[-1].index] == chosen_step].sum()))
-    axes.set(xlabel="step", ylabel="loss", title=title)
-    _loss_axis(axes, np.concatenate([series.to_numpy(dtype=float) for series in shown]))
-    open_axes(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
-    return png_of(figure)
-
-
-def _mark_chosen(axes: "Axes", step: int, loss: float) -> None:
-    """A line down from the chosen checkpoint, and a ring where its loss is known."""
-    axes.axvline(step, color=RED, linestyle="--", linewidth=1)
-    at = ([step], [loss]) if loss else ([], [])
-    look: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2}
-    axes.plot(*at, "--", color=RED, linewidth=1, label=f"chosen: step {step}", **look)
-
-
-def _loss_axis(axes: "Axes", losses: "np.ndarray") -> None:
-    """From zero, or logarithmic with plain numbers at the ticks where a straight axis would hide the lower part."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    positive = losses[np.isfinite(losses) & (losses > 0)]
-    if len(positive) and positive.max() > DECADE * positive.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("loss (logarithmic)")
-    else:
-        axes.set_ylim(bottom=0)
 
 
 def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
@@ -244,35 +187,6 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
     return png_of(figure)
 
 
-def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    return figure, figure.subplots()
-
-
-def png_of(figure: "Figure") -> bytes:
-    """Laid out once and drawn once: left to itself, `savefig` draws a figure with a layout twice."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.text import Text
-
-    fonts = ["DejaVu Sans", *_wide_fonts()]
-    for text in figure.findobj(Text):
-        text.set_fontfamily(fonts)
-    buffer = BytesIO()
-    ConstrainedLayoutEngine().execute(figure)
-    box = figure.get_tightbbox().padded(MARGIN)
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-@lru_cache
-def _wide_fonts() -> list[str]:
-    from matplotlib.font_manager import get_font_names
-
-    return [name for name in WIDE_FONTS if name in get_font_names()]
-
-
 def _slant(names: Sequence[str], room: float) -> dict[str, Any]:
     """Few names lie flat, more lean, and where a column is narrow they stand."""
     if len(names) < 5:
@@ -286,12 +200,6 @@ def error_bar(axes: "Axes", interval: Interval, at: float, *, horizontal: bool) 
         axes.errorbar(interval.value, at, xerr=lengths, color="black", capsize=4, linewidth=1.2)
     else:
         axes.errorbar(at, interval.value, yerr=lengths, color=GREY, capsize=4, linewidth=1.2)
-
-
-def open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _colour(arm: ArmPoint) -> str:

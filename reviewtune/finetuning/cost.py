@@ -1,9 +1,10 @@
 """What a fine-tuning job will cost, told before it is created, and refused where evaluation.budget_usd forbids it."""
 
 from pathlib import Path
+from typing import Any
 
 from reviewtune.core.config import Prices, Provider, Training
-from reviewtune.data.chat_files import count_tokens, read_lines
+from reviewtune.data.chat_files import ChatFile, count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget, scope
@@ -45,3 +46,18 @@ def epochs_of(training: Training, examples: int) -> int:
     if examples * USUAL_EPOCHS > MOST_EXAMPLES:
         return max(1, MOST_EXAMPLES // examples)
     return USUAL_EPOCHS
+
+
+def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dict[str, Any]:
+    """Tokens and money of one epoch, for every model of the price book, before anything is paid."""
+    return {
+        "tokens_per_epoch": training.tokens,
+        "validation_tokens": validation.tokens,
+        "counted_as": "o200k_base, 3 tokens a message; the provider's own count is what is billed",
+        "price_date": book.date,
+        "usd_per_epoch": {name: round(training_cost(training.tokens, row), 6) for name, row in book.models.items()},
+        "training_examples": training.examples,
+        "validation_examples": validation.examples,
+        "longest_example_tokens": max(training.longest, validation.longest),
+        "warnings": [*training.warnings, *validation.warnings],
+    }

@@ -15,8 +15,8 @@ from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
-from reviewtune.evaluation.plots import training_curve
 from reviewtune.finetuning.jobs import Finetuned, Order
+from reviewtune.finetuning.loss_plot import training_curve
 from reviewtune.tracking.runs import Run
 
 RECORD, RUN, CURVE, PICTURE = "finetuned.json", "run.json", "training_curve.csv", "training_curve.png"

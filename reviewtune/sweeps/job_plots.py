@@ -8,11 +8,12 @@ import pandas as pd
 
 from reviewtune.core.config import Tracking
 from reviewtune.core.progress import progress_bar
-from reviewtune.evaluation.evaluate import CONFUSION
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
+from reviewtune.evaluation.results import CONFUSION
 from reviewtune.finetuning.model_record import CURVE, PICTURE, picture_of
-from reviewtune.tracking.runs import RunRecord, artifact_of, artifacts_of, stored_run
+from reviewtune.tracking.queries import artifact_of, artifacts_of, stored_run
+from reviewtune.tracking.runs import RunRecord
 
 ALL = {CONFUSION, PICTURE}
 

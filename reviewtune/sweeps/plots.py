@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reviewtune.evaluation.plots import BLUE, GREY, PERCENT, SERIES, new_figure, open_axes, png_of
+from reviewtune.core.plotting import BLUE, GREY, PERCENT, SERIES, new_figure, open_axes, png_of
 from reviewtune.sweeps.ranking import Row
 
 if TYPE_CHECKING:

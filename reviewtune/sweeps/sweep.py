@@ -20,13 +20,15 @@ from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.providers.client import connect
 from reviewtune.sweeps import ranking_report as sweeps_ranking_report
-from reviewtune.sweeps.job import Job, Sweep, prepare_job, short_names
+from reviewtune.sweeps.job import Job, Sweep, short_names
 from reviewtune.sweeps.job_plots import draw_missing
 from reviewtune.sweeps.plots import pictures
 from reviewtune.sweeps.ranking import Result, Row, rank
 from reviewtune.sweeps.ranking_report import reports_of, run_name, to_markdown, verdict_line
+from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.tracking import ui_pages
-from reviewtune.tracking.runs import Run, RunRecord, artifact_of, find_runs, open_run, stored_run
+from reviewtune.tracking.queries import artifact_of, find_runs, stored_run
+from reviewtune.tracking.runs import Run, RunRecord, open_run
 
 
 def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:

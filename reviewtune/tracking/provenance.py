@@ -17,7 +17,8 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, Tracking
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import read_reviews, sha256
-from reviewtune.tracking.runs import Run, add_to_pass, open_run, workspace
+from reviewtune.tracking.queries import add_to_pass
+from reviewtune.tracking.runs import Run, open_run, workspace
 
 SPLITS = Path("data/splits")
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
@@ -81,11 +82,24 @@ def circumstances(root: Path) -> Mapping[str, str]:
 
 @cache
 def code_sha256(root: Path, stages: tuple[str, ...] = STAGES) -> str:
-    """Hash of the source files of these stages: those whose change makes DVC run them again. Read once a process, which
-    runs the code that it started with; `root` is absolute."""
+    """Hash of the source files of these stages: those whose change makes DVC run them again.
+
+    Read once per process, which runs the code that it started with.
+
+    Args:
+        root: absolute path of the folder with dvc.yaml.
+        stages: names of stages in dvc.yaml.
+    """
     pipeline = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    files = sorted({dep for stage in stages for dep in pipeline[stage]["deps"] if dep.endswith(".py")})
+    files = sorted({file for stage in stages for dep in pipeline[stage]["deps"] for file in _sources(root, dep)})
     return hashlib.sha256("".join(f"{file} {sha256(root / file)}\n" for file in files).encode()).hexdigest()
+
+
+def _sources(root: Path, dep: str) -> list[str]:
+    """Python files of a stage's dependency, relative to `root`: itself, or those of a package."""
+    path = root / dep
+    files = path.rglob("*.py") if dep.startswith("reviewtune/") and path.is_dir() else [path]
+    return [file.relative_to(root).as_posix() for file in files if file.suffix == ".py"]
 
 
 def log_pass(

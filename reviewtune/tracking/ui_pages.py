@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from reviewtune.tracking.runs import find_runs, tag_experiment
+from reviewtune.tracking.queries import find_runs, tag_experiment
 
 if TYPE_CHECKING:
     from reviewtune.core.config import Tracking

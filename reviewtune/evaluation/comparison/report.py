@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reviewtune.core.formatting import change, money, p_value, percent, points, rate, times, with_interval
-from reviewtune.evaluation.comparison.cost_findings import cost_lines, latency_rows
 from reviewtune.evaluation.comparison.findings import (
     confidence_lines,
     correction_lines,
+    cost_lines,
     extra_lines,
     finetuned_of,
+    latency_rows,
     sections,
 )
 

@@ -1,0 +1,58 @@
+"""The style of every picture: colours, fonts, a figure as PNG bytes, equal for equal input.
+
+DVC's own plots load their drawing library from the network; these work anywhere. Colours are those of Okabe and Ito,
+which people with any colour vision can tell apart.
+"""
+
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+MARGIN = 0.1  # inches
+PERCENT = "{x:.0%}"
+BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
+)  # fmt: skip
+SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
+# Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
+WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
+
+
+def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    return figure, figure.subplots()
+
+
+def png_of(figure: "Figure") -> bytes:
+    """Laid out once and drawn once: left to itself, `savefig` draws a figure with a layout twice."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.text import Text
+
+    fonts = ["DejaVu Sans", *_wide_fonts()]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(fonts)
+    buffer = BytesIO()
+    ConstrainedLayoutEngine().execute(figure)
+    box = figure.get_tightbbox().padded(MARGIN)
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@lru_cache
+def _wide_fonts() -> list[str]:
+    from matplotlib.font_manager import get_font_names
+
+    return [name for name in WIDE_FONTS if name in get_font_names()]
+
+
+def open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
