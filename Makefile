@@ -72,4 +72,4 @@ test-services: setup  ## docs/team.md for real: PostgreSQL, S3, MLflow server, t
 
 test-scale: setup  ## sweeps on Ray, joblib, submitit and Optuna; installs them first
 	python -m pip install --quiet -c requirements.lock --editable '.[ray,slurm,parallel,search]'
-	pytest tests/test_scale_out.py
+	pytest tests/sweeps/test_scale_out.py

@@ -26,8 +26,8 @@ from mlflow import MlflowClient
 PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT))  # tests/ are no package of the installation
 
-from tests.scale import hosted  # noqa: E402
-from tests.sweep_project import environment, make_project  # noqa: E402
+from tests.support.scale import hosted  # noqa: E402
+from tests.support.sweep_project import environment, make_project  # noqa: E402
 
 
 def main() -> None:

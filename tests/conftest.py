@@ -9,7 +9,11 @@ import pytest
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
 
-pytest_plugins = ["tests.serving", "tests.clones", "tests.services"]  # the real ones, over a tiny model
+pytest_plugins = [
+    "tests.support.serving",
+    "tests.support.clones",
+    "tests.support.services",
+]  # the real ones, over a tiny model
 PROJECT = Path(__file__).parent.parent
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from reviewtune.analyzer import ReviewAnalyzer
 from reviewtune.commands import main
-from tests.serving import ServerProcess
+from tests.support.serving import ServerProcess
 
 LONG = "late " * 20_000  # of the tiny model's 8,192 tokens
 

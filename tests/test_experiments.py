@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.clones import Clone, stages_run
+from tests.support.clones import Clone, stages_run
 
 pytestmark = pytest.mark.pipeline
 

@@ -22,8 +22,8 @@ from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
-from tests.faulty_proxy import Fault, FaultyProxy, faulty
-from tests.serving import ServerProcess
+from tests.support.faulty_proxy import Fault, FaultyProxy, faulty
+from tests.support.serving import ServerProcess
 
 CHAT, JOBS = "POST /v1/chat/completions", "POST /v1/fine_tuning/jobs"
 

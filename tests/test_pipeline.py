@@ -17,7 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.clones import Clone, FirstPass, stages_run
+from tests.support.clones import Clone, FirstPass, stages_run
 
 pytestmark = pytest.mark.pipeline
 ARMS = ["majority", "linear", "zero_shot", "few_shot", "few_shot_cot", "finetuned"]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.clones import WHO, Clone
-from tests.services import BUCKET, KEYS, PROVIDER_KEY, Services
+from tests.support.clones import WHO, Clone
+from tests.support.services import BUCKET, KEYS, PROVIDER_KEY, Services
 
 pytestmark = pytest.mark.services
 ARMS = ("majority", "linear", "zero_shot", "finetuned")

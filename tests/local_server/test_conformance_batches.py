@@ -11,7 +11,7 @@ from openai.types import Batch
 from openai.types.chat import ChatCompletion
 
 from tests.local_server.wire import checked, listed, refusal
-from tests.serving import ServerProcess, upload, wait_for
+from tests.support.serving import ServerProcess, upload, wait_for
 
 URL: Final = "/v1/chat/completions"
 

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.local_server.wire import refusal
-from tests.serving import ServerProcess
+from tests.support.serving import ServerProcess
 
 ASK = [{"role": "user", "content": "x"}]
 

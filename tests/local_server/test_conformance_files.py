@@ -15,7 +15,7 @@ import pytest
 from openai.types import FileDeleted, FileObject
 
 from tests.local_server.wire import checked, listed, refusal
-from tests.serving import ServerProcess, example, jsonl, upload
+from tests.support.serving import ServerProcess, example, jsonl, upload
 
 MONTH = 30 * 24 * 3600
 

@@ -26,7 +26,7 @@ from openai.types import Batch
 from safetensors import safe_open
 
 from reviewtune.errors import ProviderError
-from tests.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
+from tests.support.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
 
 EXAMPLES, EPOCHS, SEED = 12, 4, 5
 STEPS = EXAMPLES * EPOCHS

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.local_server.test_conformance_batches import URL, line
-from tests.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
+from tests.support.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
 
 EXAMPLES, EPOCHS = 15, 5
 

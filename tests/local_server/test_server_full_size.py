@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.serving import ServerProcess, finished, running, upload
+from tests.support.serving import ServerProcess, finished, running, upload
 
 REVIEWS = {
     "billing": ["charged twice", "wrong invoice", "refund missing", "card debited again", "the bill is too high"],

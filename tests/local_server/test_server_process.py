@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from reviewtune.core.user_dirs import account_folder, cache_folder
-from tests.serving import ServerProcess, example, running, upload, wait_for
+from tests.support.serving import ServerProcess, example, running, upload, wait_for
 
 # Ids follow from content, on every machine; they may change only with a new release, as they key users' caches.
 JOB_OF_ONE_EXAMPLE = ("ftjob-e4809d1e0ca1e49794698909", 1307883965)

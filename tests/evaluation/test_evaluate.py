@@ -18,8 +18,8 @@ from reviewtune.evaluation.label_logprobs import LabelScores
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.results import Evaluation, write, write_run
 from reviewtune.evaluation.subject import Subject
-from tests.recorded import recorded
-from tests.serving import ServerProcess
+from tests.support.recorded import recorded
+from tests.support.serving import ServerProcess
 
 WAYS = ["as_answered", "prior_corrected"]
 

@@ -18,7 +18,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.commands.main import main
 from reviewtune.finetuning.jobs import telling_of
-from tests.serving import ServerProcess, example, finished, jsonl, wait_for
+from tests.support.serving import ServerProcess, example, finished, jsonl, wait_for
 
 DOWN = ("--set", "provider.base_url=http://127.0.0.1:9/v1", "--set", "provider.max_retries=0")
 
@@ -91,7 +91,7 @@ def test_create_once_then_everything_about_it(run: Run, workspace: Path, client:
 def test_three_at_once_make_one_job(workspace: Path, client: openai.OpenAI) -> None:
     program = "from reviewtune.commands.main import main; main()"
     command = [sys.executable, "-c", program, "jobs", "create", "train.jsonl", "--suffix", "at-once"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
     ids = {process.communicate(timeout=60)[0].strip() for process in started}
     assert [process.returncode for process in started] == [0] * 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from tests.loopback import served
+from tests.support.loopback import served
 
 # Ray notices a dead node after 15 s of silence, here after three; its workers yield to all else, here to nothing.
 IMPATIENT = {"health_check_period_ms": 1000, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}

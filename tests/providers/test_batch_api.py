@@ -12,10 +12,10 @@ from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.providers.completion import Request
 from reviewtune.providers.inference import Terms, ask
-from tests.asking import asking_process
-from tests.faulty_proxy import Fault, faulty
-from tests.loopback import loopback
-from tests.serving import ServerProcess, wait_for
+from tests.support.asking import asking_process
+from tests.support.faulty_proxy import Fault, faulty
+from tests.support.loopback import loopback
+from tests.support.serving import ServerProcess, wait_for
 
 LABELS = {"type": "object", "properties": {"label": {"enum": ["late", "fine"]}}, "required": ["label"]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "issue", "schema": LABELS | {"additionalProperties": False}}}

@@ -18,7 +18,7 @@ from reviewtune.sweeps.job import Job, Sweep
 from reviewtune.sweeps.run_job import run_job
 from reviewtune.sweeps.sweep import check_all, parent_run
 from reviewtune.tracking import queries, ui_pages
-from tests.sweep_project import make_project
+from tests.support.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
 TABLES = ("predictions.csv", "per_label.csv", "training_curve.csv")

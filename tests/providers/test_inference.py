@@ -18,10 +18,10 @@ from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.completion import Answer, busy_seconds, from_json, key_of, to_json
 from reviewtune.providers.inference import Answers, ask
 from reviewtune.providers.pricing import Usage
-from tests.asking import REQUEST, asking_process, chats, terms
-from tests.faulty_proxy import Fault, faulty
-from tests.loopback import Loopback, loopback
-from tests.serving import wait_for
+from tests.support.asking import REQUEST, asking_process, chats, terms
+from tests.support.faulty_proxy import Fault, faulty
+from tests.support.loopback import Loopback, loopback
+from tests.support.serving import wait_for
 
 CHAT = "POST /v1/chat/completions"
 

@@ -18,8 +18,8 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
 from reviewtune.evaluation.ground_truth import read_ground_truth
-from tests.recorded import recorded
-from tests.serving import ServerProcess
+from tests.support.recorded import recorded
+from tests.support.serving import ServerProcess
 
 
 def labelled(config: Config, n: int, word: str) -> pd.DataFrame:

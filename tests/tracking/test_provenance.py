@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from reviewtune.core.config_loading import compose_text
 from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.sweeps.sweep import composed
-from tests.serving import wait_for
-from tests.sweep_project import edit, environment, make_project
+from tests.support.serving import wait_for
+from tests.support.sweep_project import edit, environment, make_project
 
 BASELINE = [sys.executable, "stages/baseline.py", "majority"]
 

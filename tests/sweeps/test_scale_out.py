@@ -19,10 +19,10 @@ from reviewtune.core.config import Config
 from reviewtune.core.config_loading import changed
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.ray_cluster import refuse_what_others_cannot_reach
-from tests.scale import Hosted, hosted, power_off, ray_cluster, workers_of
-from tests.services import mlflow_server
-from tests.serving import ServerProcess, wait_for
-from tests.sweep_project import environment, make_project, sweep
+from tests.support.scale import Hosted, hosted, power_off, ray_cluster, workers_of
+from tests.support.services import mlflow_server
+from tests.support.serving import ServerProcess, wait_for
+from tests.support.sweep_project import environment, make_project, sweep
 
 HOW = "comes with `make test-scale`"
 SEEDS = "training.seed=1,2,3,4,5,6"

@@ -18,7 +18,7 @@ from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
-from tests.serving import ServerProcess, example, finished, jsonl, upload, wait_for
+from tests.support.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def terms(config: Config, base_url: str, **changes: object) -> Terms:
 
 SCRIPT = """
 import json, sys
-from tests.asking import REQUEST, chats, terms
+from tests.support.asking import REQUEST, chats, terms
 from reviewtune.core.config import load_params
 from reviewtune.providers.inference import Request, ask
 base_url, n, more, request = json.loads(sys.argv[1])

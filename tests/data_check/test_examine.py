@@ -26,7 +26,7 @@ from reviewtune.data_check.label_errors import COLUMNS, suspects
 from reviewtune.data_check.labelled_file import LabelledFile, read
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import as_json, per_label_table, score
-from tests.serving import ServerProcess
+from tests.support.serving import ServerProcess
 
 WORDS = {
     "late": "parcel weeks waiting courier tracking delayed arrived post slow",

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.label_logprobs import LabelScores, correct_prior, label_scores, normalise
-from tests.serving import ServerProcess
+from tests.support.serving import ServerProcess
 
 LABELS = ("late", "lost", "fine")
 batches = arrays(float, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-30, 0))

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.job import Job
 from reviewtune.sweeps.sweep import check_all, composed
-from tests.serving import ServerProcess, wait_for
-from tests.sweep_project import environment, make_project, sweep
+from tests.support.serving import ServerProcess, wait_for
+from tests.support.sweep_project import environment, make_project, sweep
 
 KILLED = ("training.n_epochs=1,2", "training.seed=1,2")
 
