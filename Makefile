@@ -46,10 +46,10 @@ params: setup  ## conf/ -> params.yaml, after every change of conf/
 	@python stages/check_config.py --write
 
 docs: setup  ## docs/commands.md and docs/configuration.md, after every change of a command or a setting
-	@python docs/reference.py
+	@python tools/reference.py
 
 screenshots: setup  ## docs/images/ of the MLflow UI and of a data report, of a real small sweep; needs chromium
-	@python docs/screenshots.py
+	@python tools/screenshots.py
 
 check: setup  ## lint, types, import directions, configuration in step
 	ruff check .

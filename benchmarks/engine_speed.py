@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from reviews import request_for, split_reviews, write_chat_files
 
-from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config import Config, PromptArmConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
@@ -66,7 +66,7 @@ def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
     yield "fine_tuned", Prompt(config.prompt, config.data.labels)
     for name in ("zero_shot", "few_shot", "few_shot_cot"):
         arm = config.arms[name]
-        assert isinstance(arm, PromptArm)
+        assert isinstance(arm, PromptArmConfig)
         examples = draw_examples(train, list(config.data.labels), arm.shots, arm.seed)
         yield name, Prompt(arm.prompt, config.data.labels, arm.reasoning, examples)
 

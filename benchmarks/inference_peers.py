@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from reviews import request_for, split_reviews
 
-from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config import Config, PromptArmConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Message, Prompt, draw_examples
@@ -72,7 +72,7 @@ def _prompt(name: str, config: Config, train: pd.DataFrame) -> Prompt:
     if name == "finetuned":
         return Prompt(config.prompt, config.data.labels)
     arm = config.arms[name]
-    assert isinstance(arm, PromptArm)
+    assert isinstance(arm, PromptArmConfig)
     examples = draw_examples(train, list(config.data.labels), arm.shots, arm.seed)
     return Prompt(arm.prompt, config.data.labels, False, examples)
 

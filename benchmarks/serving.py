@@ -20,7 +20,7 @@ from statistics import median
 import pandas as pd
 from reviews import request_for
 
-from reviewtune.core.config import Config, PromptArm, Provider
+from reviewtune.core.config import Config, PromptArmConfig, ProviderConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
@@ -43,7 +43,7 @@ def main() -> None:
     options = _options()
     config = load_params(PROJECT / "params.yaml")
     arm = config.arms["zero_shot"]
-    assert isinstance(arm, PromptArm)
+    assert isinstance(arm, PromptArmConfig)
     prompt = Prompt(arm.prompt, config.data.labels)
     texts = pd.read_csv(PROJECT / config.data.path)[config.data.columns.text].tolist()[: options.reviews]
     provider = config.provider.model_copy(update={"base_model": options.base})
@@ -69,7 +69,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rates(config: Config, provider: Provider, prompt: Prompt, texts: list[str], rounds: int) -> dict[str, list[float]]:
+def _rates(
+    config: Config, provider: ProviderConfig, prompt: Prompt, texts: list[str], rounds: int
+) -> dict[str, list[float]]:
     """Reviews a second, a list of rounds a way. Each asks a few first, so that no one pays for what is opened once."""
     engine = _engine(provider.base_model, prompt)
     ways: dict[str, Callable[[list[str]], object]] = {IN_PROCESS: engine}

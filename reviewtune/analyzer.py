@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config import Config, PromptArmConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.project import project_root
 from reviewtune.data.prompts import Prompt
@@ -86,6 +86,6 @@ class ReviewAnalyzer:
 def _base_prompt(config: Config) -> Prompt:
     """The zero-shot arm's prompt, which names the labels: an untaught model has to be told them."""
     for arm in config.arms.values():
-        if isinstance(arm, PromptArm) and arm.shots == 0 and not arm.reasoning:
+        if isinstance(arm, PromptArmConfig) and arm.shots == 0 and not arm.reasoning:
             return Prompt(arm.prompt, config.data.labels)
     raise ConfigError("arms: no prompt arm without examples, whose prompt the base model needs; add conf/arm/zero_shot")

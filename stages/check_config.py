@@ -6,7 +6,7 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 import os
 from pathlib import Path
 
-from reviewtune.core.config import Data
+from reviewtune.core.config import DataConfig
 from reviewtune.core.config_loading import compose_text, load_params
 from reviewtune.core.entry_point import run_stage
 from reviewtune.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ def main(*, write: bool) -> None:
     OK.write_text("conf/ and params.yaml are valid\n")
 
 
-def _refuse_missing_reviews(data: Data) -> None:
+def _refuse_missing_reviews(data: DataConfig) -> None:
     """DVC itself would name the file, and not say what to do. One that DVC keeps may not be there yet."""
     kept = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
     if not data.path.is_file() and not kept:

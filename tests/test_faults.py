@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, Provider
+from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
@@ -41,7 +41,7 @@ def proxy(server: ServerProcess) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture
-def provider(config: Config, proxy: FaultyProxy, base: str) -> Provider:
+def provider(config: Config, proxy: FaultyProxy, base: str) -> ProviderConfig:
     changes = {"base_url": proxy.base_url, "base_model": base, "timeout": 180.0}  # a busy machine may take a minute
     return config.provider.model_copy(update=changes)
 
@@ -61,7 +61,7 @@ def request_for(base: str, prompt: Prompt) -> Request:
     return Request(base, prompt.response_format, temperature=0, max_tokens=40, seed=1)
 
 
-def order(config: Config, provider: Provider, prompt: Prompt, folder: Path, suffix: str) -> Order:
+def order(config: Config, provider: ProviderConfig, prompt: Prompt, folder: Path, suffix: str) -> Order:
     for name, n in (("training", 22), ("validation", 11)):
         write_lines(folder / f"{name}.jsonl", lines_of(reviews(config, n, suffix), prompt))
     training = config.training.model_copy(update={"n_epochs": 1, "suffix": suffix})
@@ -73,7 +73,7 @@ def jobs_of(client: openai.OpenAI, order: Order) -> list[str]:
 
 
 def test_faults_that_pass_are_retried_and_change_no_answer(
-    provider: Provider, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
+    provider: ProviderConfig, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
 ) -> None:
     """A tenth each of 429 with Retry-After, 500, cut connection, time-out and garbage."""
     chats = [prompt.messages(text) for text in reviews(config, 100)["text"]]
@@ -88,7 +88,7 @@ def test_faults_that_pass_are_retried_and_change_no_answer(
     assert not proxy.faults[CHAT]
 
 
-def test_logprobs_are_given_when_asked_for(provider: Provider, config: Config, prompt: Prompt, base: str) -> None:
+def test_logprobs_are_given_when_asked_for(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:
     request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
     terms = Terms.of(provider, config.evaluation, config.prices)
     (answer,) = ask(terms, request, [prompt.messages("late")], title="x").answers
@@ -100,7 +100,7 @@ def test_logprobs_are_given_when_asked_for(provider: Provider, config: Config, p
 
 
 def test_faults_that_stay_end_in_one_line_and_no_result(
-    provider: Provider, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str
 ) -> None:
     always: list[Fault] = ["500"] * 500
     proxy.plan(CHAT, *always)
@@ -112,7 +112,7 @@ def test_faults_that_stay_end_in_one_line_and_no_result(
 
 
 def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
-    provider: Provider, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str, tmp_path: Path
 ) -> None:
     subject, test = Subject("x", "finetuned", base, prompt, provider, trained_tokens=1000), reviews(config, 22)
     for name in ("cold", "warm"):
@@ -130,14 +130,14 @@ def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
     assert read_json(tmp_path / "warm" / "metrics.json")["training_usd_at_gpt_4o_mini"] == 0.003
 
 
-def test_an_unknown_model_is_one_line(provider: Provider, config: Config, prompt: Prompt) -> None:
+def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, prompt: Prompt) -> None:
     terms = Terms.of(provider, config.evaluation, config.prices)
     with pytest.raises(ProviderError, match=r"HTTP 404: .*provider.base_model"):
         ask(terms, request_for("no-such-model", prompt), [prompt.messages("x")], title="x")
 
 
 def test_unusable_answers_count_as_errors_and_are_listed(
-    provider: Provider, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, config: Config, prompt: Prompt, base: str, tmp_path: Path
 ) -> None:
     """Without a schema the untrained model babbles: no answer is a label, none is dropped."""
     subject = Subject("babble", "prompt", base, prompt, provider.model_copy(update={"structured_output": False}))
@@ -152,7 +152,7 @@ def test_unusable_answers_count_as_errors_and_are_listed(
 
 
 def test_a_lost_answer_to_create_makes_no_second_job(
-    provider: Provider,
+    provider: ProviderConfig,
     proxy: FaultyProxy,
     config: Config,
     prompt: Prompt,
@@ -172,7 +172,7 @@ def test_a_lost_answer_to_create_makes_no_second_job(
 
 
 def test_a_create_that_never_arrived_is_made_by_the_next_run_alone(
-    provider: Provider,
+    provider: ProviderConfig,
     proxy: FaultyProxy,
     config: Config,
     prompt: Prompt,
@@ -191,7 +191,7 @@ def test_a_create_that_never_arrived_is_made_by_the_next_run_alone(
 
 
 def test_trouble_while_following_a_job_is_sat_out(
-    provider: Provider,
+    provider: ProviderConfig,
     proxy: FaultyProxy,
     config: Config,
     prompt: Prompt,
@@ -208,7 +208,7 @@ def test_trouble_while_following_a_job_is_sat_out(
 
 
 def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
-    provider: Provider, config: Config, prompt: Prompt, tmp_path: Path
+    provider: ProviderConfig, config: Config, prompt: Prompt, tmp_path: Path
 ) -> None:
     wanted = order(config, provider, prompt, tmp_path, "cancelled")
     long = wanted.training.model_copy(update={"n_epochs": 5})
@@ -221,7 +221,9 @@ def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
         assert len(jobs_of(client, wanted)) == 2
 
 
-def test_bad_training_data_ends_in_one_line(provider: Provider, config: Config, prompt: Prompt, tmp_path: Path) -> None:
+def test_bad_training_data_ends_in_one_line(
+    provider: ProviderConfig, config: Config, prompt: Prompt, tmp_path: Path
+) -> None:
     wanted = order(config, provider, prompt, tmp_path, "too-few")
     lines = wanted.training_file.read_text().splitlines()[:5]
     wanted.training_file.write_text("\n".join(lines) + "\n")

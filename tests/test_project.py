@@ -53,7 +53,7 @@ def test_params_yaml_is_what_conf_says() -> None:
 
 def test_the_reference_is_what_the_code_says() -> None:
     """Else run `make docs`."""
-    command = [sys.executable, "docs/reference.py", "--check"]
+    command = [sys.executable, "tools/reference.py", "--check"]
     # neither the terminal's width nor its colours may reach the pages
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "40", "FORCE_COLOR": "1"}
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)

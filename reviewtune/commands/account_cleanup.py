@@ -16,7 +16,7 @@ import openai
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Provider
+from reviewtune.core.config import ProviderConfig
 from reviewtune.core.project import project_root
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
 from reviewtune.finetuning.jobs import NOTES, note_of
@@ -39,7 +39,7 @@ class Leftovers:
 
 
 def find(
-    provider: Provider, runs: Sequence[RunRecord], *, kept: AbstractSet[str], others: AbstractSet[str]
+    provider: ProviderConfig, runs: Sequence[RunRecord], *, kept: AbstractSet[str], others: AbstractSet[str]
 ) -> Leftovers:
     """What no kept run refers to. `kept` and `others`, those of other workspaces, are ids of runs."""
     if provider.kind != "local":
@@ -53,7 +53,7 @@ def find(
         return _in_the_account(client, models, jobs - named, named)
 
 
-def remove(provider: Provider, leftovers: Leftovers) -> None:
+def remove(provider: ProviderConfig, leftovers: Leftovers) -> None:
     """Interrupted, the next plan holds the rest."""
     if leftovers == Leftovers():
         return

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from reviewtune.core.config import Tracking
+from reviewtune.core.config import TrackingConfig
 from reviewtune.core.config_loading import compose_text
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
@@ -12,7 +12,7 @@ from reviewtune.tracking.queries import artifact_of
 from reviewtune.tracking.runs import RunRecord
 
 
-def apply(run: RunRecord, tracking: Tracking) -> None:
+def apply(run: RunRecord, tracking: TrackingConfig) -> None:
     """A DVC experiment is applied; a sweep's job goes through the pipeline, which finds its fine-tune and answers.
 
     Raises:
@@ -25,7 +25,7 @@ def apply(run: RunRecord, tracking: Tracking) -> None:
         raise DataError(f"run {run.id} could not be applied; DVC's message stands above, the workspace is as it says")
 
 
-def _words(run: RunRecord, tracking: Tracking) -> list[str]:
+def _words(run: RunRecord, tracking: TrackingConfig) -> list[str]:
     if name := run.tags.get("DVC_EXP_NAME"):
         return ["apply", name]
     if "overrides" not in run.tags:

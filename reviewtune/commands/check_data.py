@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from reviewtune.core.atomic_files import read_json, write_text
-from reviewtune.core.config import Data
+from reviewtune.core.config import DataConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
@@ -69,7 +69,7 @@ def check_data(path: Path, name: str | None, wishes: Wishes) -> None:
     _refuse(diagnosis)
 
 
-def _tuned(file: LabelledFile, data: Data | None, root: Path, *, agreed: bool) -> Curve | None:
+def _tuned(file: LabelledFile, data: DataConfig | None, root: Path, *, agreed: bool) -> Curve | None:
     """The fine-tune's learning curve, after the user has seen what it takes; None when that was too much."""
     from reviewtune.data_check import finetuned_curve
 

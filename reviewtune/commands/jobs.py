@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJob
 
-    from reviewtune.core.config import Config, Provider, Training
+    from reviewtune.core.config import Config, ProviderConfig, TrainingConfig
     from reviewtune.finetuning.jobs import Order
 
 HELP = """Fine-tuning jobs at any provider: create, follow, stop them.
@@ -184,7 +184,7 @@ def _config(provider: str | None, overrides: list[str] | None) -> "Config":
 
 
 @contextmanager
-def _asking(provider: "Provider") -> Iterator["openai.OpenAI"]:
+def _asking(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
     """A client; an id that the provider doesn't know is an error of its own, as no base model is to blame."""
     import openai
 
@@ -232,7 +232,7 @@ def _change(
 
 
 def _order(
-    config: "Config", training: Path, validation: Path | None, *, provider: "Provider", settings: "Training"
+    config: "Config", training: Path, validation: Path | None, *, provider: "ProviderConfig", settings: "TrainingConfig"
 ) -> "Order":
     """What is to be trained; refused before it is created where it may cost more than evaluation.budget_usd."""
     from reviewtune.finetuning.cost import allow_training

@@ -20,7 +20,7 @@ import pandas as pd
 import psutil
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, Tracking
+from reviewtune.core.config import CHECKPOINT, TrackingConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.project import project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
@@ -49,7 +49,9 @@ class Reproduction:
     reasons: tuple[str, ...]
 
 
-def reproduce(run: RunRecord, tracking: Tracking, *, tolerance: float, retrain: bool | None = None) -> Reproduction:
+def reproduce(
+    run: RunRecord, tracking: TrackingConfig, *, tolerance: float, retrain: bool | None = None
+) -> Reproduction:
     """Run it again; `tolerance` is how far the accuracy may move, a share such as 0.01. Its outcome becomes a tag.
 
     `retrain`: train again instead of finding the job; None means where that costs nothing, at the local provider.
@@ -193,7 +195,7 @@ def _end_server(home: Path) -> None:
 
 
 def _compare(
-    run: RunRecord, tracking: Tracking, tree: Path, files: Mapping[str, str], tolerance: float
+    run: RunRecord, tracking: TrackingConfig, tree: Path, files: Mapping[str, str], tolerance: float
 ) -> Reproduction:
     pairs = {name: (artifact_of(tracking, run.id, name), tree / path) for name, path in files.items()}
     equal = {name: _content(then) == _content(now) for name, (then, now) in pairs.items()}

@@ -34,7 +34,7 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-class Columns(Section):
+class ColumnsConfig(Section):
     """Names of the columns in the CSV; `id` and `second_label` may be null."""
 
     text: Text = Field(description="the column that holds the review")
@@ -43,11 +43,11 @@ class Columns(Section):
     second_label: str | None = Field(description="the column of a second annotator's label; null: none")
 
 
-class Data(Section):
+class DataConfig(Section):
     name: Text = Field(description="stands in reports and runs")
     path: Path = Field(description="UTF-8 CSV, relative to the project")
     language: Text = Field(description="of the reviews, such as en")
-    columns: Columns = Field(description="which column is what")
+    columns: ColumnsConfig = Field(description="which column is what")
     slices: tuple[str, ...] = Field(description="columns whose values are scored apart; no model sees them")
     conflicts: Literal["refuse", "majority", "drop"] = Field(
         description="what to do with one text under several labels"
@@ -62,7 +62,7 @@ class Data(Section):
     )
 
 
-class Split(Section):
+class SplitConfig(Section):
     test: Share = Field(description="share of all reviews that no model sees, frozen by hash")
     validation: Share = Field(description="share of the rest that the loss is measured on")
     seed: Seed = Field(description="of the draw")
@@ -71,7 +71,7 @@ class Split(Section):
     )
 
 
-class Provider(Section):
+class ProviderConfig(Section):
     kind: Literal["local", "openai", "azure", "compatible"] = Field(description="who trains and answers")
     base_model: Text = Field(description="the model to fine-tune and to prompt")
     base_url: str | None = Field(description="the server's address, such as https://host/v1; null: the usual one")
@@ -87,13 +87,13 @@ class Provider(Section):
     priced_as: str | None = Field(description="a row of prices.models; null: nothing is paid")
 
     @model_validator(mode="after")
-    def _address(self) -> "Provider":
+    def _address(self) -> "ProviderConfig":
         if self.kind == "compatible" and not self.base_url:
             raise ValueError("base_url is needed for a compatible provider, such as https://host/v1")
         return self
 
 
-class Prompt(Section):
+class PromptConfig(Section):
     """Templates: `{text}` in user is the review; in system, `{labels}` is the list of labels with their meanings and
     `{answer}` the form of the answer."""
 
@@ -105,7 +105,7 @@ class Prompt(Section):
     answer: Literal["json", "label"] = Field(description='{"label": "..."} or the bare label')
 
 
-class Training(Section):
+class TrainingConfig(Section):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = Field(
         description="passes over the training reviews; auto: as the provider sees fit"
     )
@@ -117,17 +117,17 @@ class Training(Section):
     )
 
 
-class LinearArm(Section):
+class LinearArmConfig(Section):
     kind: Literal["linear"] = Field(description="TF-IDF and logistic regression")
     seed: Seed = Field(description="of the regression")
 
 
-class MajorityArm(Section):
+class MajorityArmConfig(Section):
     kind: Literal["majority"] = Field(description="always the most frequent label")
     seed: Seed = Field(description="without effect")
 
 
-class Asking(Section):
+class AskingConfig(Section):
     """How a model is asked for a label, whichever model it is."""
 
     label_scores: LabelScoring = Field(description="use of log-probabilities, as in provider")
@@ -139,10 +139,10 @@ class Asking(Section):
     seed: Seed = Field(description="of sampling and resampling")
 
 
-class PromptArm(Asking):
+class PromptArmConfig(AskingConfig):
     kind: Literal["prompt"] = Field(description="an un-tuned model, asked")
-    prompt: Prompt = Field(description="as the section prompt")
-    provider: Provider = Field(description="as the section provider")
+    prompt: PromptConfig = Field(description="as the section prompt")
+    provider: ProviderConfig = Field(description="as the section provider")
     shots: Annotated[int, Field(ge=0, le=20)] = Field(description="labelled examples in the prompt")
     examples: Literal["balanced", "nearest"] = Field(
         description="so many a label; or so many in all, those most like the review"
@@ -150,10 +150,10 @@ class PromptArm(Asking):
     reasoning: bool = Field(description="a reason before the label")
 
 
-Arm = Annotated[LinearArm | MajorityArm | PromptArm, Field(discriminator="kind")]
+ArmConfig = Annotated[LinearArmConfig | MajorityArmConfig | PromptArmConfig, Field(discriminator="kind")]
 
 
-class Cascade(Section):
+class CascadeConfig(Section):
     """Arm `first` answers where it is sure; `second`, an arm or `person`, the rest."""
 
     first: Text = Field(description="the arm that is asked first")
@@ -162,12 +162,12 @@ class Cascade(Section):
     person_usd: Annotated[float, Field(ge=0)] = Field(description="USD a review that a person sorts")
 
 
-class Evaluation(Asking):
+class EvaluationConfig(AskingConfig):
     injections: bool = Field(description="score hostile reviews too (data/injections)")
     checkpoints: tuple[Annotated[int, Field(ge=1, le=50)], ...] = Field(
         description="epochs such as [1, 2], whose models are arms of their own: checkpoint_1, checkpoint_2"
     )
-    cascade: Cascade = Field(description="a small model first, another for the reviews it is unsure of")
+    cascade: CascadeConfig = Field(description="a small model first, another for the reviews it is unsure of")
     reference: Text = Field(description="the arm that the others are compared with")
     resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(description="of the paired bootstrap")
     mode: Literal["auto", "online", "batch"] = Field(
@@ -214,23 +214,25 @@ class Prices(Section):
     models: dict[str, ModelPrices] = Field(description="a row a model")
 
 
-class Tracking(Section):
+class TrackingConfig(Section):
     experiment: Text = Field(description="the MLflow experiment's name")
     uri: str | None = Field(description="an MLflow server's address; null: mlruns/mlflow.db of this project")
 
 
 class Config(Section):
-    data: Data = Field(description="Which labelled reviews.")
-    split: Split = Field(description="What is trained on and what is tested on.")
-    provider: Provider = Field(description="Who trains and answers.")
-    prompt: Prompt = Field(description="What the fine-tuned model is trained and asked with.")
-    training: Training = Field(description="The fine-tuning job's settings.")
-    arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], Arm] = Field(
+    data: DataConfig = Field(description="Which labelled reviews.")
+    split: SplitConfig = Field(description="What is trained on and what is tested on.")
+    provider: ProviderConfig = Field(description="Who trains and answers.")
+    prompt: PromptConfig = Field(description="What the fine-tuned model is trained and asked with.")
+    training: TrainingConfig = Field(description="The fine-tuning job's settings.")
+    arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], ArmConfig] = Field(
         description="What the fine-tune is compared with."
     )
-    evaluation: Evaluation = Field(description="How the fine-tuned model is asked, and how all arms are compared.")
+    evaluation: EvaluationConfig = Field(
+        description="How the fine-tuned model is asked, and how all arms are compared."
+    )
     prices: Prices = Field(description="USD for a million tokens.")
-    tracking: Tracking = Field(description="Where runs are kept.")
+    tracking: TrackingConfig = Field(description="Where runs are kept.")
 
     @model_validator(mode="after")
     def _names(self) -> "Config":

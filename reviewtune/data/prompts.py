@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from reviewtune.core import config
+from reviewtune.core.config import PromptConfig
 from reviewtune.errors import DataError
 
 MAX_REASON_CHARACTERS = 100
@@ -35,7 +35,7 @@ class Line(TypedDict):
 class Prompt:
     """How a review is put to a model and how its answer is read."""
 
-    settings: config.Prompt
+    settings: PromptConfig
     labels: Mapping[str, str]  # label -> one-line meaning
     reasoning: bool = False  # the answer gives a reason before the label
     examples: tuple[tuple[str, str], ...] = ()  # (text, label), shown before the review

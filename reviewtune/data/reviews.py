@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import Data
+from reviewtune.core.config import DataConfig
 from reviewtune.errors import DataError
 
 MIN_ROWS_PER_LABEL = 4  # fewer, and a label cannot stand in the training, validation and test split
@@ -85,7 +85,7 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
     return rows
 
 
-def prepare(path: Path, data: Data, clean: Callable[[str], str] = str) -> Prepared:
+def prepare(path: Path, data: DataConfig, clean: Callable[[str], str] = str) -> Prepared:
     """Check every row against the data set's configuration, merge exact duplicates, settle conflicts.
 
     `clean` changes each text before duplicates are looked for; personal_data.cleaner makes one that masks.
@@ -143,7 +143,7 @@ def _width(cells: dict[str, str]) -> int:
     return len(present) + len(cells.get(None, []))  # type: ignore[call-overload] # csv's key for a surplus
 
 
-def fault(row: Row, data: Data) -> str | None:
+def fault(row: Row, data: DataConfig) -> str | None:
     """What `prepare` refuses in a row, with its line and the way out; None for a good one."""
     text, label = normalise(row.cells[data.columns.text]), row.cells[data.columns.label].strip()
     if not text:
@@ -172,7 +172,7 @@ def _refuse_first(path: Path, faults: Sequence[str]) -> None:
     raise DataError(f"{path} {faults[0]}{more if lines else ''}")
 
 
-def _record(row: Row, data: Data) -> tuple[str, ...]:
+def _record(row: Row, data: DataConfig) -> tuple[str, ...]:
     cells, columns = row.cells, data.columns
     identity = cells[columns.id].strip() if columns.id else f"line-{row.line}"
     second = cells[columns.second_label].strip() if columns.second_label else ""
@@ -185,7 +185,7 @@ def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
         raise DataError(f"{path}: review id '{repeated[0]}' stands on several rows; ids must differ")
 
 
-def _merge_duplicates(path: Path, table: pd.DataFrame, data: Data) -> tuple[pd.DataFrame, list[str]]:
+def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
     same_text = table.groupby(table["text"].str.casefold(), sort=False)
     clashing = [group for _, group in same_text if group["label"].nunique() > 1]
     conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in clashing]
@@ -202,7 +202,7 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, data: Data) -> tuple[pd.D
     return table[~table["text"].str.casefold().duplicated()].reset_index(drop=True), conflicts
 
 
-def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: Data) -> None:
+def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> None:
     counts = Counter(table["label"])
     if len(counts) == 1:
         raise DataError(f"{path}: every review bears the label '{next(iter(counts))}'; a classifier needs two or more")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Split
+from reviewtune.core.config import SplitConfig
 from reviewtune.data.reviews import sha256, write_reviews
 from reviewtune.errors import DataError
 
@@ -73,7 +73,7 @@ def near_duplicates(texts: list[str], threshold: float) -> list[Pair]:
     return [pair for pair in alike(texts, texts, threshold) if pair.left < pair.right]
 
 
-def split(reviews: pd.DataFrame, settings: Split, *, train_size: int | str) -> Splits:
+def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str) -> Splits:
     """Split by groups of near-duplicates, stratified by label.
 
     `train_size` (a number or "all") cuts the training part only, stratified, so that the test split never moves.
@@ -130,7 +130,7 @@ def _first(train: np.ndarray, labels: pd.Series, size: int, seed: int) -> np.nda
     return shuffled.iloc[np.argsort(turn.to_numpy(), kind="stable")[:size]].to_numpy()
 
 
-def write_splits(splits: Splits, folder: Path, *, source: Path, settings: Split) -> None:
+def write_splits(splits: Splits, folder: Path, *, source: Path, settings: SplitConfig) -> None:
     """train.csv, valid.csv, test.csv and manifest.json, which freezes each by its hash."""
     for name, table in splits._asdict().items():
         write_reviews(table, folder / f"{name}.csv")

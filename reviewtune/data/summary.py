@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reviewtune.core.config import Data
+from reviewtune.core.config import DataConfig
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
 from reviewtune.data.splits import METHOD, near_duplicates
@@ -22,7 +22,7 @@ FAR_OUT = 3.0  # interquartile ranges beyond the quartiles, on the logarithm of 
 FOREIGN_SHARE = 0.02  # this many reviews in another language than the declared one are worth a warning
 
 
-def describe(prepared: Prepared, data: Data, *, similarity: float) -> dict[str, Any]:
+def describe(prepared: Prepared, data: DataConfig, *, similarity: float) -> dict[str, Any]:
     """Facts for reports/data.json, in a stable order."""
     reviews = prepared.reviews
     lengths = reviews["text"].str.len()

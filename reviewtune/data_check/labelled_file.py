@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from reviewtune.core.config import Columns, Data
+from reviewtune.core.config import ColumnsConfig, DataConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
 from reviewtune.data.chat_files import form_fault
 from reviewtune.data.language_detection import UNSURE, detect
@@ -57,7 +57,7 @@ class LabelledFile:
 
 def read(
     path: Path,
-    data: Data | None,
+    data: DataConfig | None,
     *,
     text_column: str | None,
     label_column: str | None,
@@ -78,7 +78,7 @@ def read(
     return found
 
 
-def data_for(path: Path, name: str | None, conf: Path) -> Data | None:
+def data_for(path: Path, name: str | None, conf: Path) -> DataConfig | None:
     """The data set of conf/data that is asked for by name, or else whose path is this file.
 
     Raises:
@@ -102,7 +102,7 @@ def _names(variant: Path, path: Path, conf: Path) -> bool:
     return isinstance(named, str) and (conf.parent / named).resolve() == path.resolve()
 
 
-def _read_csv(path: Path, raw: str, data: Data | None, columns: Columns) -> LabelledFile:
+def _read_csv(path: Path, raw: str, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
     wanted = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label))]
     try:
         rows = read_rows(path, wanted)
@@ -132,16 +132,16 @@ def _read_csv(path: Path, raw: str, data: Data | None, columns: Columns) -> Labe
     return LabelledFile(path, "csv", table, len(rows), clean, labels, declared, language, columns.text, raw)
 
 
-def _columns(data: Data | None, text: str | None, label: str | None, second: str | None) -> Columns:
-    base = data.columns if data else Columns(text="text", label="label", id=None, second_label=None)
+def _columns(data: DataConfig | None, text: str | None, label: str | None, second: str | None) -> ColumnsConfig:
+    base = data.columns if data else ColumnsConfig(text="text", label="label", id=None, second_label=None)
     named = {"text": text, "label": label, "second_label": second}
     return base.model_copy(update={key: name for key, name in named.items() if name})
 
 
-def _undeclared(path: Path) -> Data:
+def _undeclared(path: Path) -> DataConfig:
     """Rules for a file that no conf/data describes: any label goes."""
-    columns = Columns(text="text", label="label", id=None, second_label=None)
-    return Data(
+    columns = ColumnsConfig(text="text", label="label", id=None, second_label=None)
+    return DataConfig(
         name=path.stem,
         path=path,
         language="-",
@@ -155,7 +155,7 @@ def _undeclared(path: Path) -> Data:
     )
 
 
-def _read_chat(path: Path, raw: str, data: Data | None) -> LabelledFile:
+def _read_chat(path: Path, raw: str, data: DataConfig | None) -> LabelledFile:
     faults: list[Fault] = []
     records: list[dict[str, Any]] = []
     lines = raw.removesuffix("\n").split("\n") if raw.strip() else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, Arm, Config, PromptArm
+from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, evaluate_linear, evaluate_model
@@ -31,7 +31,7 @@ def evaluate_arm(name: str, config: Config, train: pd.DataFrame, test: pd.DataFr
     """
     arm, digest = config.arms[name], _test_sha256(manifest)
     refuse_leak(test, {_knowledge(arm): train["text"].tolist()}, similarity=config.split.similarity)
-    if not isinstance(arm, PromptArm):
+    if not isinstance(arm, PromptArmConfig):
         return evaluate_linear(name, arm, train, test, config.data, test_sha256=digest)
     subject = Subject.of_arm(name, arm, config.data.labels, train)
     return _repeated(_ask(subject, config, test, digest), config, test)
@@ -114,9 +114,9 @@ def _injections(subject: Subject, config: Config, folder: Path) -> dict[str, Any
     return {**injection_score(attacks, predicted), "fell_for": list(fell)}
 
 
-def _knowledge(arm: Arm) -> str:
+def _knowledge(arm: ArmConfig) -> str:
     """What the training split is to an arm, in the words of a leak's message."""
-    if not isinstance(arm, PromptArm):
+    if not isinstance(arm, PromptArmConfig):
         return "the training split"
     return "the retrieval index" if arm.examples == "nearest" else "the pool of few-shot examples"
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from reviewtune.core.config import Evaluation, Prices
+from reviewtune.core.config import EvaluationConfig, Prices
 from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.evaluation.subject import Subject
 from reviewtune.providers.inference import Request, Terms, ask
 
 
-def consistency(subject: Subject, texts: list[str], prices: Prices, settings: Evaluation) -> dict[str, Any]:
+def consistency(subject: Subject, texts: list[str], prices: Prices, settings: EvaluationConfig) -> dict[str, Any]:
     """Share of reviews with one answer in all of the subject's repeats, with Wilson's interval, for each temperature.
 
     Every time has a seed of its own: a provider that honours seeds would else repeat itself. Unusable answers count as
@@ -33,7 +33,7 @@ def _again(request: Request, temperature: float, repeat: int) -> Request:
 
 
 def _labels(
-    subject: Subject, request: Request, texts: list[str], prices: Prices, settings: Evaluation
+    subject: Subject, request: Request, texts: list[str], prices: Prices, settings: EvaluationConfig
 ) -> list[str | None]:
     assert subject.prompt is not None
     assert subject.provider is not None

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reviewtune.core import config as conf
-from reviewtune.core.config import Data, LinearArm, MajorityArm, Prices
+from reviewtune.core.config import DataConfig, EvaluationConfig, LinearArmConfig, MajorityArmConfig, Prices
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.label_logprobs import LabelScores, correct_prior, label_scores
@@ -37,7 +36,13 @@ RESAMPLES, BOOTSTRAP_SEED = 2000, 0  # enough for the third decimal of an interv
 
 
 def evaluate_model(
-    subject: Subject, test: pd.DataFrame, data: Data, prices: Prices, settings: conf.Evaluation, *, test_sha256: str
+    subject: Subject,
+    test: pd.DataFrame,
+    data: DataConfig,
+    prices: Prices,
+    settings: EvaluationConfig,
+    *,
+    test_sha256: str,
 ) -> Evaluation:
     """Ask the model for every test review and score its answers."""
     prompt = subject.prompt
@@ -52,7 +57,7 @@ def evaluate_model(
     return replace(result, timings={**_timings(asked), **_calibration(predictions)})
 
 
-def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: conf.Evaluation, *, title: str) -> "Answers":
+def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: EvaluationConfig, *, title: str) -> "Answers":
     """The subject's answer to each text, unread; `title` stands beside the progress."""
     from reviewtune.providers.inference import Terms, ask  # the openai client: 0.8 s that the linear arm does without
 
@@ -62,7 +67,13 @@ def ask_all(subject: Subject, texts: list[str], prices: Prices, settings: conf.E
 
 
 def evaluate_linear(
-    arm: str, how: LinearArm | MajorityArm, train: pd.DataFrame, test: pd.DataFrame, data: Data, *, test_sha256: str
+    arm: str,
+    how: LinearArmConfig | MajorityArmConfig,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    data: DataConfig,
+    *,
+    test_sha256: str,
 ) -> Evaluation:
     """Fit a baseline on the training split and label the test split."""
     columns = (train["text"].tolist(), train["label"].tolist(), test["text"].tolist())
@@ -111,7 +122,7 @@ def _scores(answers: "Sequence[Answer]", prompt: Prompt) -> LabelScores:
     return label_scores(list(prompt.labels), [answer.logprobs for answer in answers], readings)
 
 
-def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: Data) -> pd.DataFrame:
+def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     table = pd.concat([test[["review_id", "label"]], answers], axis=1)
     table.insert(3, "correct", (table["label"] == table["predicted"]).astype(int))
     if "label_second" in test:
@@ -124,7 +135,7 @@ def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: Data) -> pd.Da
     return pd.concat([table, parts], axis=1)
 
 
-def _evaluation(subject: Subject, predictions: pd.DataFrame, data: Data, test_sha256: str) -> Evaluation:
+def _evaluation(subject: Subject, predictions: pd.DataFrame, data: DataConfig, test_sha256: str) -> Evaluation:
     scores = score(predictions["label"].tolist(), predictions["predicted"].tolist(), labels=list(data.labels))
     metrics: dict[str, Any] = {"arm": subject.arm, "kind": subject.kind, "model": subject.model, **as_json(scores)}
     slices: dict[str, Any] = {

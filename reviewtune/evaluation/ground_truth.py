@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import Config, Data, PromptArm
+from reviewtune.core.config import Config, DataConfig, PromptArmConfig
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Row, normalise, read_rows, sha256
 from reviewtune.errors import ConfigError, DataError
@@ -24,11 +24,11 @@ SHOWN = 5
 
 class GroundTruth(NamedTuple):
     reviews: pd.DataFrame  # review_id, text, label and the slice columns that the file has
-    data: Data  # the configuration's, with those slices
+    data: DataConfig  # the configuration's, with those slices
     sha256: str  # of the file
 
 
-def read_ground_truth(path: Path, data: Data, by: Sequence[str] = ()) -> GroundTruth:
+def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> GroundTruth:
     """Labelled reviews; columns are named as in conf/data, or as other tools do (text, review_text; label, ...).
 
     `by` are further columns whose values are scored apart.
@@ -103,7 +103,7 @@ def _subject(model: str, config: Config, truth: GroundTruth, project: Path) -> S
     if model.startswith("ft:"):
         return Subject.of_finetuned(model, config)
     for name, arm in config.arms.items():
-        if isinstance(arm, PromptArm) and arm.shots == 0 and not arm.reasoning:
+        if isinstance(arm, PromptArmConfig) and arm.shots == 0 and not arm.reasoning:
             return replace(Subject.of_arm(name, arm, config.data.labels, truth.reviews.iloc[:0]), model=model)
     raise ConfigError("arms: no prompt arm without examples, whose prompt the base model needs; add conf/arm/zero_shot")
 
@@ -115,7 +115,7 @@ def _column(path: Path, found: Sequence[str], names: Sequence[str]) -> str:
     raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(names))}; it has {', '.join(found)}")
 
 
-def _fault(row: Row, text: str, label: str, data: Data) -> str | None:
+def _fault(row: Row, text: str, label: str, data: DataConfig) -> str | None:
     if not normalise(row.cells[text]):
         return f"line {row.line}: the review is empty"
     if (name := row.cells[label].strip()) not in data.labels:

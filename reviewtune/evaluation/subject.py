@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import pandas as pd
 
-from reviewtune.core.config import Config, LabelScoring, PromptArm, Provider
+from reviewtune.core.config import Config, LabelScoring, PromptArmConfig, ProviderConfig
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS
@@ -25,7 +25,7 @@ class Subject:
     kind: Kind
     model: str
     prompt: Prompt | None = None
-    provider: Provider | None = None
+    provider: ProviderConfig | None = None
     temperature: float = 0
     max_tokens: int = 64
     seed: int = 0
@@ -36,7 +36,7 @@ class Subject:
     nearest: int = 0  # how many
 
     @classmethod
-    def of_arm(cls, name: str, arm: PromptArm, labels: dict[str, str], pool: pd.DataFrame) -> Self:
+    def of_arm(cls, name: str, arm: PromptArmConfig, labels: dict[str, str], pool: pd.DataFrame) -> Self:
         """A prompt arm; its examples are drawn from the pool of training reviews, here or for each review."""
         nearest = arm.shots if arm.examples == "nearest" else 0
         examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from reviewtune.core.config import Prices, Provider, Training
+from reviewtune.core.config import Prices, ProviderConfig, TrainingConfig
 from reviewtune.data.chat_files import ChatFile, count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.providers.answer_cache import open_store
@@ -14,7 +14,7 @@ USUAL_EPOCHS, FEWEST_EXAMPLES, MOST_EXAMPLES, MOST_EPOCHS = 3, 100, 25_000, 25
 
 
 def allow_training(
-    file: Path, provider: Provider, training: Training, prices: Prices, budget_usd: float | None
+    file: Path, provider: ProviderConfig, training: TrainingConfig, prices: Prices, budget_usd: float | None
 ) -> Range | None:
     """Say what the job may cost in USD and set the most of it aside; None where nothing is paid.
 
@@ -37,7 +37,7 @@ def allow_training(
     return expected
 
 
-def epochs_of(training: Training, examples: int) -> int:
+def epochs_of(training: TrainingConfig, examples: int) -> int:
     """Epochs that are asked for; `auto` by the rule of OpenAI's cookbook (chat_finetuning_data_prep)."""
     if training.n_epochs != "auto":
         return training.n_epochs

@@ -19,7 +19,7 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Provider, Training
+from reviewtune.core.config import ProviderConfig, TrainingConfig
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
@@ -35,8 +35,8 @@ class Order:
 
     training_file: Path
     validation_file: Path | None
-    provider: Provider
-    training: Training
+    provider: ProviderConfig
+    training: TrainingConfig
     allow: Callable[[], object] = lambda: None  # called before a job is created; raises where that would cost too much
 
     @property
@@ -142,7 +142,7 @@ def telling_of(job: FineTuningJob) -> Iterator[None]:
         raise
 
 
-def _usable(client: openai.OpenAI, job: FineTuningJob, provider: Provider) -> bool:
+def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
     """Not one that failed, nor one whose model was deleted since, as `reviewtune clean` does."""
     if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in HAVE_MODEL_LIST:
         return job.status not in ENDED_BADLY

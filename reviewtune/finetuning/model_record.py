@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reviewtune.core.atomic_files import read_json, write_json
-from reviewtune.core.config import Prompt as PromptSettings
+from reviewtune.core.config import PromptConfig
 from reviewtune.data.chat_files import read_lines
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
@@ -129,12 +129,12 @@ def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataF
     refuse_seen(test, [chat / name for name in seen], prompt.settings, similarity=similarity)
 
 
-def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptSettings, *, similarity: float) -> None:
+def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float) -> None:
     """Raises: LeakError: a test review stands in one of these chat files."""
     refuse_leak(test, {file.name: texts_of(file, settings) for file in files}, similarity=similarity)
 
 
-def texts_of(path: Path, settings: PromptSettings) -> list[str]:
+def texts_of(path: Path, settings: PromptConfig) -> list[str]:
     """The reviews in a chat file, without what the prompt puts around them."""
     before, _, after = settings.user.partition("{text}")
     users = (line["messages"][-2]["content"] for line in read_lines(path))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reviewtune.core.config import Evaluation, ModelPrices, Prices, Provider
+from reviewtune.core.config import EvaluationConfig, ModelPrices, Prices, ProviderConfig
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ConfigError
@@ -16,13 +16,13 @@ from reviewtune.providers.pricing import Kind, Mode, Range, estimate, highest_co
 class Terms:
     """`prices` None: nothing is paid."""
 
-    provider: Provider
-    settings: Evaluation
+    provider: ProviderConfig
+    settings: EvaluationConfig
     prices: ModelPrices | None
     kind: Kind = "base"
 
     @classmethod
-    def of(cls, provider: Provider, settings: Evaluation, book: Prices, kind: Kind = "base") -> "Terms":
+    def of(cls, provider: ProviderConfig, settings: EvaluationConfig, book: Prices, kind: Kind = "base") -> "Terms":
         """The terms for a model of this provider.
 
         Raises:

@@ -20,7 +20,7 @@ import httpx2
 import openai
 from filelock import FileLock
 
-from reviewtune.core.config import Provider
+from reviewtune.core.config import ProviderConfig
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder
 from reviewtune.errors import ProviderError
 
@@ -37,7 +37,7 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def connect(provider: Provider) -> Iterator[openai.OpenAI]:
+def connect(provider: ProviderConfig) -> Iterator[openai.OpenAI]:
     """An openai client for this provider, ready to use.
 
     Raises:
@@ -47,7 +47,7 @@ def connect(provider: Provider) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def asynchronous(client: openai.OpenAI, provider: Provider, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+def asynchronous(client: openai.OpenAI, provider: ProviderConfig, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
     """The same provider, key and time-out, for many requests at once; what is retried is the caller's business."""
     limits: dict[str, Any] = {"max_retries": 0, "timeout": client.timeout, "http_client": http}
     if isinstance(client, openai.AzureOpenAI):
@@ -62,7 +62,7 @@ def certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _build(provider: Provider) -> openai.OpenAI:
+def _build(provider: ProviderConfig) -> openai.OpenAI:
     limits: dict[str, Any] = {
         "max_retries": provider.max_retries,
         "timeout": openai.Timeout(provider.timeout, connect=10.0),
@@ -76,12 +76,12 @@ def _build(provider: Provider) -> openai.OpenAI:
     return openai.OpenAI(base_url=provider.base_url, api_key=_key(provider), **limits)
 
 
-def _azure(provider: Provider, limits: dict[str, Any]) -> openai.OpenAI:
+def _azure(provider: ProviderConfig, limits: dict[str, Any]) -> openai.OpenAI:
     endpoint, version = _azure_address(provider)
     return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
 
 
-def _azure_address(provider: Provider) -> tuple[str, str]:
+def _azure_address(provider: ProviderConfig) -> tuple[str, str]:
     endpoint = provider.base_url or os.environ.get("AZURE_OPENAI_ENDPOINT")
     version = os.environ.get("OPENAI_API_VERSION")
     for value, name in ((endpoint, "AZURE_OPENAI_ENDPOINT"), (version, "OPENAI_API_VERSION")):
@@ -92,7 +92,7 @@ def _azure_address(provider: Provider) -> tuple[str, str]:
     return endpoint, version
 
 
-def _key(provider: Provider) -> str:
+def _key(provider: ProviderConfig) -> str:
     """The key from the environment; it is never logged, stored or put into a message."""
     if provider.api_key_env is None:
         return LOCAL_KEY
@@ -175,7 +175,7 @@ def _last_line(log: Path) -> str:
 
 
 @contextmanager
-def _one_line(provider: Provider) -> Iterator[None]:
+def _one_line(provider: ProviderConfig) -> Iterator[None]:
     """The openai client's errors as one ProviderError; the most telling type wins."""
     who = f"provider {provider.kind}"
     try:
@@ -197,7 +197,7 @@ def _said(error: openai.APIStatusError) -> str:
     return f"HTTP {error.status_code}: {' '.join(str(body.get('message', error.message)).split())}"
 
 
-def _advice(error: openai.APIStatusError, provider: Provider) -> str:
+def _advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
     if error.code == "training_not_available":
         return "OpenAI has closed fine-tuning for this organisation: choose provider=local"
     if error.status_code == 404 or error.param == "model":

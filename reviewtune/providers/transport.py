@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import openai
 
-from reviewtune.core.config import Provider
+from reviewtune.core.config import ProviderConfig
 from reviewtune.providers.client import asynchronous, certificates
 
 OWN = ("content-length", "idempotency-key")  # headers that belong to one request
@@ -56,7 +56,7 @@ class Completions:
 
 
 @asynccontextmanager
-async def completions(client: openai.OpenAI, provider: Provider) -> AsyncIterator[Completions]:
+async def completions(client: openai.OpenAI, provider: ProviderConfig) -> AsyncIterator[Completions]:
     """aiohttp carries the requests: it spends half the CPU time of the openai client's own transport on each."""
     http = openai.DefaultAioHttpClient(verify=certificates())
     async with asynchronous(client, provider, http) as asking:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from reviewtune.core.config import Config, Tracking
+from reviewtune.core.config import Config, TrackingConfig
 from reviewtune.core.config_loading import from_hydra
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
@@ -119,11 +119,11 @@ def label_of(variant: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in variant.items()) or "as configured"
 
 
-def children_of(tracking: Tracking, sweep: Sweep) -> list[RunRecord]:
+def children_of(tracking: TrackingConfig, sweep: Sweep) -> list[RunRecord]:
     return find_runs(tracking, f"tags.`mlflow.parentRunId` = '{sweep.run_id}'")
 
 
-def ended(tracking: Tracking, sweep: Sweep) -> list[RunRecord]:
+def ended(tracking: TrackingConfig, sweep: Sweep) -> list[RunRecord]:
     """Jobs that are done, and those that failed since this command began; a failed one of an earlier is tried again."""
     runs = children_of(tracking, sweep)
     failed = [run for run in runs if run.status == "FAILED" and (run.ended or 0) >= sweep.started]

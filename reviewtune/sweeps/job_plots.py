@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from reviewtune.core.config import Tracking
+from reviewtune.core.config import TrackingConfig
 from reviewtune.core.progress import progress_bar
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
@@ -18,7 +18,7 @@ from reviewtune.tracking.runs import RunRecord
 ALL = {CONFUSION, PICTURE}
 
 
-def draw_missing(tracking: Tracking, jobs: Sequence[RunRecord]) -> None:
+def draw_missing(tracking: TrackingConfig, jobs: Sequence[RunRecord]) -> None:
     """Draw from its own tables what a finished job has not got yet, and put it into its run."""
     missing = [job for job in jobs if not artifacts_of(tracking, job.id) >= ALL]
     with progress_bar("pictures", len(missing)) as step, TemporaryDirectory() as folder:
@@ -27,14 +27,14 @@ def draw_missing(tracking: Tracking, jobs: Sequence[RunRecord]) -> None:
             step(1)
 
 
-def _draw(tracking: Tracking, job: RunRecord, folder: Path) -> None:
+def _draw(tracking: TrackingConfig, job: RunRecord, folder: Path) -> None:
     (folder / PICTURE).write_bytes(picture_of(artifact_of(tracking, job.id, CURVE)))
     (folder / CONFUSION).write_bytes(_confusion(tracking, job))
     for name in sorted(ALL):
         stored_run(tracking, job.id).artifact(folder / name)
 
 
-def _confusion(tracking: Tracking, job: RunRecord) -> bytes:
+def _confusion(tracking: TrackingConfig, job: RunRecord) -> bytes:
     tables = (artifact_of(tracking, job.id, name) for name in ("predictions.csv", "per_label.csv"))
     answers, labels = (pd.read_csv(table, dtype=str, keep_default_na=False) for table in tables)
     scores = score(answers["label"].tolist(), answers["predicted"].tolist(), labels=labels["label"].tolist())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from reviewtune.core.config import Tracking
+from reviewtune.core.config import TrackingConfig
 from reviewtune.core.progress import Step, progress_bar
 from reviewtune.errors import TrackingError
 from reviewtune.sweeps.job import Sweep, ended
@@ -13,7 +13,7 @@ LOOK_EVERY_SECONDS = 2.0
 
 
 @contextmanager
-def watched(tracking: Tracking, sweep: Sweep) -> Iterator[None]:
+def watched(tracking: TrackingConfig, sweep: Sweep) -> Iterator[None]:
     """Meanwhile a bar, or a line now and then: jobs that ended, the time left; and each failure as it comes."""
     watch, over = _Watch(tracking, sweep), Event()
     with progress_bar("sweep", sweep.jobs) as step:
@@ -27,7 +27,7 @@ def watched(tracking: Tracking, sweep: Sweep) -> Iterator[None]:
 
 
 class _Watch:
-    def __init__(self, tracking: Tracking, sweep: Sweep) -> None:
+    def __init__(self, tracking: TrackingConfig, sweep: Sweep) -> None:
         self._tracking, self._sweep = tracking, sweep
         self._shown: set[str] = set()  # ids of runs that ended
 

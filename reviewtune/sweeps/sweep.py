@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import Config, Provider, Tracking
+from reviewtune.core.config import Config, ProviderConfig, TrackingConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
@@ -95,7 +95,7 @@ def parent_run(
         _conclude(run, config, short_names(varied), project_root() / reports_of(run_key))
 
 
-def _refuse_incomplete(providers: Sequence[Provider]) -> None:
+def _refuse_incomplete(providers: Sequence[ProviderConfig]) -> None:
     """No key, or no endpoint: each job would say it again. A client alone asks nothing; the local one has a server."""
     for provider in dict.fromkeys(providers):
         if provider.kind != "local":
@@ -118,7 +118,7 @@ def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> N
         raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")
 
 
-def _children(tracking: Tracking, parent: str) -> list[RunRecord]:
+def _children(tracking: TrackingConfig, parent: str) -> list[RunRecord]:
     return find_runs(tracking, f"tags.`mlflow.parentRunId` = '{parent}'")
 
 
@@ -126,7 +126,7 @@ def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
     return [child for child in children if child.status != "FINISHED"]
 
 
-def _result(tracking: Tracking, child: RunRecord, names: Sequence[str]) -> Result:
+def _result(tracking: TrackingConfig, child: RunRecord, names: Sequence[str]) -> Result:
     """A finished child, read back from the store, so that it does not matter which process or command did the job."""
     import pandas as pd
 
@@ -159,7 +159,7 @@ def _write(rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path)
 
 
 def _annotate(
-    run: Run, tracking: Tracking, rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path
+    run: Run, tracking: TrackingConfig, rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path
 ) -> None:
     """The runs' names, descriptions and numbers, so that the UI's list and its compare page say who won."""
     for path in sorted(folder.iterdir()):

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, Tracking
+from reviewtune.core.config import Config, TrackingConfig
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.tracking.queries import add_to_pass
@@ -103,7 +103,7 @@ def _sources(root: Path, dep: str) -> list[str]:
 
 
 def log_pass(
-    tracking: Tracking, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path], description: str
+    tracking: TrackingConfig, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path], description: str
 ) -> None:
     """A run for the comparison itself, whose id every run of this pass of the pipeline then bears in its tag `passes`.
 

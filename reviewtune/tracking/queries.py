@@ -12,10 +12,10 @@ from reviewtune.tracking import store as tracking_store
 from reviewtune.tracking.runs import PARAMS_A_BATCH, TAG_LENGTH, Run, RunRecord, _batches, _record
 
 if TYPE_CHECKING:
-    from reviewtune.core.config import Tracking
+    from reviewtune.core.config import TrackingConfig
 
 
-def find_runs(settings: "Tracking", filter_string: str = "") -> list[RunRecord]:
+def find_runs(settings: "TrackingConfig", filter_string: str = "") -> list[RunRecord]:
     """The experiment's runs that fit MLflow's filter, such as "tags.kind = 'evaluation'", newest first."""
     store, found, token = tracking_store.open_store(settings), [], None
     while token != "":
@@ -25,7 +25,7 @@ def find_runs(settings: "Tracking", filter_string: str = "") -> list[RunRecord]:
     return found
 
 
-def stored_run(settings: "Tracking", run_id: str) -> Run:
+def stored_run(settings: "TrackingConfig", run_id: str) -> Run:
     """A run that has ended, to write more into it.
 
     Raises:
@@ -35,7 +35,7 @@ def stored_run(settings: "Tracking", run_id: str) -> Run:
     return Run(store, store.get_run(run_id))
 
 
-def find_run(settings: "Tracking", run_id: str) -> RunRecord:
+def find_run(settings: "TrackingConfig", run_id: str) -> RunRecord:
     """The run of this id, or of the one id that starts so.
 
     Raises:
@@ -48,7 +48,7 @@ def find_run(settings: "Tracking", run_id: str) -> RunRecord:
     raise TrackingError(f"run {run_id!r}: {len(found) or 'no'} run(s) with that id in {settings.experiment!r}; {hint}")
 
 
-def artifact_of(settings: "Tracking", run_id: str, name: str) -> Path:
+def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
     """A run's artifact as a local file.
 
     Raises:
@@ -57,17 +57,17 @@ def artifact_of(settings: "Tracking", run_id: str, name: str) -> Path:
     return Path(tracking_store.open_store(settings).download_artifacts(run_id, name))
 
 
-def artifacts_of(settings: "Tracking", run_id: str) -> set[str]:
+def artifacts_of(settings: "TrackingConfig", run_id: str) -> set[str]:
     """Names of a run's artifacts."""
     return {found.path for found in tracking_store.open_store(settings).list_artifacts(run_id)}
 
 
-def artifacts_folder(settings: "Tracking", run_id: str) -> Path:
+def artifacts_folder(settings: "TrackingConfig", run_id: str) -> Path:
     """Where a run's artifacts lie, when that is on this machine; else a path that does not exist."""
     return Path(str(tracking_store.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
 
 
-def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
+def delete_runs(settings: "TrackingConfig", run_ids: Sequence[str]) -> None:
     """Remove runs and their artifacts for good. A store on a server only marks them: its owner runs `mlflow gc`."""
     store = tracking_store.open_store(settings)
     folders = [artifacts_folder(settings, run_id).parent for run_id in run_ids]
@@ -86,7 +86,7 @@ def delete_runs(settings: "Tracking", run_ids: Sequence[str]) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> list[str]:
+def add_to_pass(settings: "TrackingConfig", run_ids: Iterable[str], pass_id: str) -> list[str]:
     """Note in the tag `passes` that these runs belong to one pass of the pipeline, so an unchanged run can be in many.
 
     Returns the ids that were noted: the store does not know one when DVC restored a stage that ran on another machine.
@@ -101,7 +101,7 @@ def add_to_pass(settings: "Tracking", run_ids: Iterable[str], pass_id: str) -> l
     return list(known)
 
 
-def tag_experiment(settings: "Tracking", tags: Mapping[str, str]) -> str:
+def tag_experiment(settings: "TrackingConfig", tags: Mapping[str, str]) -> str:
     """Give the experiment those tags that it has not yet; returns its id."""
     store = tracking_store.open_store(settings)
     known = store.get_experiment(store.experiment).tags
@@ -111,7 +111,7 @@ def tag_experiment(settings: "Tracking", tags: Mapping[str, str]) -> str:
     return store.experiment
 
 
-def ui_command(settings: "Tracking", port: int = 5000) -> list[str]:
+def ui_command(settings: "TrackingConfig", port: int = 5000) -> list[str]:
     """The command that shows the project's own store at http://127.0.0.1:PORT; it prepares the store first."""
     if settings.uri:
         raise TrackingError(f"the runs are on {tracking_store.readable(settings.uri)}: open that address in a browser")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.core.config import Tracking
+    from reviewtune.core.config import TrackingConfig
 
 Kind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
 Item = TypeVar("Item")
@@ -208,7 +208,7 @@ class Run:
 
 @contextmanager
 def open_run(
-    settings: "Tracking",
+    settings: "TrackingConfig",
     *,
     name: str,
     kind: Kind,

@@ -24,7 +24,7 @@ from reviewtune.errors import TrackingError
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.core.config import Tracking
+    from reviewtune.core.config import TrackingConfig
 
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120
@@ -98,7 +98,7 @@ class Store:
         return str(found.experiment_id)
 
 
-def open_store(settings: "Tracking") -> Store:
+def open_store(settings: "TrackingConfig") -> Store:
     """The store that the settings name, with their experiment; opened once a process."""
     if settings.uri:
         return _remote(settings.uri, settings.experiment)

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from reviewtune.tracking.queries import find_runs, tag_experiment
 
 if TYPE_CHECKING:
-    from reviewtune.core.config import Tracking
+    from reviewtune.core.config import TrackingConfig
 
 NAME = "attributes.`Run Name`"
 NAME_WIDTH = 320  # pixels: "#2 40.4 % (−4.7) prompt=short n_epochs=1"
@@ -36,13 +36,13 @@ VIEWS = {
 }
 
 
-def prepare(tracking: "Tracking") -> str:
+def prepare(tracking: "TrackingConfig") -> str:
     """Give the experiment its views, and the metric that its charts begin with; returns its id. Changed ones stay."""
     views = {f"mlflow.sharedViewState.{key}": _view(*view) for key, view in VIEWS.items()}
     return tag_experiment(tracking, {**views, "mlflow.experiment.primaryMetric.name": "accuracy"})
 
 
-def links(tracking: "Tracking") -> dict[str, str]:
+def links(tracking: "TrackingConfig") -> dict[str, str]:
     """Pages by what they show; relative, so they fit any server."""
     runs = f"experiments/{prepare(tracking)}/runs"
     found = {title: _link(runs, {"viewStateShareKey": key}) for key, (title, *_) in VIEWS.items()}

@@ -10,13 +10,13 @@ import pytest
 from reviewtune.commands import reproduce as commands_reproduce
 from reviewtune.commands.lineage import picture, to_text, trace
 from reviewtune.commands.reproduce import to_text as report
-from reviewtune.core.config import Tracking
+from reviewtune.core.config import TrackingConfig
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.tracking import provenance, queries
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking.runs import RunRecord
 
-SETTINGS = Tracking(experiment="reviews", uri=None)
+SETTINGS = TrackingConfig(experiment="reviews", uri=None)
 DATA = {"data": "reviews_en", "data_sha256": "d" * 64, "test_sha256": "e" * 64}
 TRAIN = {"train_sha256": "a" * 64, "valid_sha256": "7" * 64}
 MODEL = {"model": "ft:tiny:local:reviews:1", "training_sha256": "c" * 64, "prompt_fingerprint": "f" * 16}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, PromptArm
+from reviewtune.core.config import Config, PromptArmConfig
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation.arms import evaluate_arm
@@ -38,7 +38,7 @@ def arms_with_retrieval(config: Config) -> Config:
 
 def test_each_review_gets_its_own_examples(config: Config) -> None:
     arm = arms_with_retrieval(config).arms["retrieved"]
-    assert isinstance(arm, PromptArm)
+    assert isinstance(arm, PromptArmConfig)
     subject = Subject.of_arm("retrieved", arm, {"late": "came late", "broken": "came broken"}, POOL)
     late, broken = subject.chats(["my parcel came late", "a broken glass"])
     assert [message["role"] for message in late] == ["system", "user", "assistant", "user", "assistant", "user"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Columns, Config
+from reviewtune.core.config import ColumnsConfig, Config
 from reviewtune.data.personal_data import KINDS, MASKS, cleaner, count, find, mask
 from reviewtune.data.reviews import prepare
 
@@ -63,7 +63,7 @@ def test_stage_prepare_masks_when_asked(tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.csv"
     rows = [f"parcel {label} {i}, mail me: a{i}@b.example,{label}" for label in ("late", "broken") for i in range(4)]
     path.write_text("text,label\n" + "\n".join(row.replace(", mail", " mail") for row in rows) + "\n")
-    columns = Columns(text="text", label="label", id=None, second_label=None)
+    columns = ColumnsConfig(text="text", label="label", id=None, second_label=None)
     labels = {"late": "came late", "broken": "came broken"}
     data = config.data.model_copy(update={"columns": columns, "labels": labels, "slices": ()})
     assert "a0@b.example" in prepare(path, data).reviews["text"].iloc[0]

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config
-from reviewtune.core.config import Prompt as Settings
+from reviewtune.core.config import Config, PromptConfig
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.errors import DataError
 
 LABELS = {"late": "came late", "broken": 'came "broken"', "fine": "nothing wrong"}
-JSON = Settings(name="j", system="Sort:\n{labels}", user="Review: {text}", answer="json")
-BARE = Settings(name="b", system="Sort.", user="{text}", answer="label")
+JSON = PromptConfig(name="j", system="Sort:\n{labels}", user="Review: {text}", answer="json")
+BARE = PromptConfig(name="b", system="Sort.", user="{text}", answer="label")
 EVERY = [Prompt(JSON, LABELS), Prompt(JSON, LABELS, reasoning=True), Prompt(BARE, LABELS)]
 
 

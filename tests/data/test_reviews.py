@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, Data
+from reviewtune.core.config import Config, DataConfig
 from reviewtune.data.reviews import Prepared, prepare, read_rows
 from reviewtune.data.summary import describe
 from reviewtune.errors import DataError
@@ -12,7 +12,7 @@ from reviewtune.errors import DataError
 LABELS = ("late", "broken")
 
 
-def settings(config: Config, **changes: object) -> Data:
+def settings(config: Config, **changes: object) -> DataConfig:
     base = {
         "name": "own",
         "path": "own.csv",
@@ -25,7 +25,7 @@ def settings(config: Config, **changes: object) -> Data:
         "train_size": "all",
         "labels": {"late": "came late", "broken": "came broken"},
     }
-    return Data.model_validate({**base, **changes}, strict=False)
+    return DataConfig.model_validate({**base, **changes}, strict=False)
 
 
 def write(path: Path, rows: list[tuple[str, str]], header: str = "Comment,Topic") -> Path:

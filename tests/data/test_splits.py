@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config, Split
+from reviewtune.core.config import Config, SplitConfig
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, alike, near_duplicates, split
@@ -41,7 +41,9 @@ def ids(splits: Splits) -> list[set[str]]:
 @given(seed=st.integers(0, 2**31 - 1), test=st.floats(0.1, 0.5), validation=st.floats(0.1, 0.5))
 def test_each_review_stands_on_exactly_one_side(seed: int, test: float, validation: float) -> None:
     reviews = invented(seed % 1000)
-    parts = ids(split(reviews, Split(test=test, validation=validation, seed=seed, similarity=0.9), train_size="all"))
+    parts = ids(
+        split(reviews, SplitConfig(test=test, validation=validation, seed=seed, similarity=0.9), train_size="all")
+    )
     assert sum(len(part) for part in parts) == len(set().union(*parts)) == len(reviews)
 
 
@@ -58,7 +60,7 @@ def test_near_duplicates_stay_together() -> None:
     twins = reviews.assign(review_id="t" + reviews["review_id"], text=reviews["text"] + "!")
     together = pd.concat([reviews, twins], ignore_index=True)
     for seed in range(5):
-        parts = ids(split(together, Split(test=0.3, validation=0.3, seed=seed, similarity=0.9), train_size="all"))
+        parts = ids(split(together, SplitConfig(test=0.3, validation=0.3, seed=seed, similarity=0.9), train_size="all"))
         assert all({f"t{name}" for name in part if name[0] != "t"} <= part for part in parts)
 
 
@@ -80,7 +82,7 @@ def test_too_large_a_training_size_is_refused(config: Config) -> None:
 
 def test_a_share_too_small_for_the_labels_is_refused() -> None:
     with pytest.raises(DataError, match=r"split.test=0.01"):
-        split(invented(0), Split(test=0.01, validation=0.2, seed=1, similarity=0.9), train_size="all")
+        split(invented(0), SplitConfig(test=0.01, validation=0.2, seed=1, similarity=0.9), train_size="all")
 
 
 @settings(max_examples=40, deadline=None)

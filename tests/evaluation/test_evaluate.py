@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, LabelScoring, MajorityArm, Provider
+from reviewtune.core.config import Config, LabelScoring, MajorityArmConfig, ProviderConfig
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned
@@ -25,7 +25,7 @@ WAYS = ["as_answered", "prior_corrected"]
 
 
 @pytest.fixture
-def provider(config: Config, server: ServerProcess, base: str) -> Provider:
+def provider(config: Config, server: ServerProcess, base: str) -> ProviderConfig:
     return config.provider.model_copy(update={"base_url": server.base_url, "base_model": base, "timeout": 60.0})
 
 
@@ -37,7 +37,7 @@ def reviews(config: Config, n: int, word: str = "case") -> pd.DataFrame:
     )
 
 
-def evaluated(config: Config, provider: Provider, scoring: LabelScoring, **changes: Any) -> Evaluation:
+def evaluated(config: Config, provider: ProviderConfig, scoring: LabelScoring, **changes: Any) -> Evaluation:
     prompt = Prompt(config.prompt, config.data.labels)
     subject = Subject("x", "prompt", provider.base_model, prompt, provider, label_scores=scoring, **changes)
     test, settings = reviews(config, 22), config.evaluation
@@ -47,7 +47,7 @@ def evaluated(config: Config, provider: Provider, scoring: LabelScoring, **chang
     return result
 
 
-def test_both_ways_of_deciding_are_reported_whichever_decides(config: Config, provider: Provider) -> None:
+def test_both_ways_of_deciding_are_reported_whichever_decides(config: Config, provider: ProviderConfig) -> None:
     raw, corrected = (evaluated(config, provider, scoring) for scoring in ("raw", "corrected"))
     for result, way in ((raw, "as_answered"), (corrected, "prior_corrected")):
         table = result.predictions
@@ -61,7 +61,7 @@ def test_both_ways_of_deciding_are_reported_whichever_decides(config: Config, pr
     assert 0 <= float(corrected.timings["calibration_error"] or 0) <= 1
 
 
-def test_without_label_scores_no_log_probability_is_asked_for(config: Config, provider: Provider) -> None:
+def test_without_label_scores_no_log_probability_is_asked_for(config: Config, provider: ProviderConfig) -> None:
     plain = evaluated(config, provider, "none")
     assert "confidence" not in plain.predictions
     assert "decided_by" not in plain.metrics
@@ -70,7 +70,9 @@ def test_without_label_scores_no_log_probability_is_asked_for(config: Config, pr
     )
 
 
-def test_how_many_requests_are_under_way_changes_no_byte(tmp_path: Path, config: Config, provider: Provider) -> None:
+def test_how_many_requests_are_under_way_changes_no_byte(
+    tmp_path: Path, config: Config, provider: ProviderConfig
+) -> None:
     """Of the results; the last digits of confidences may differ, so those stand in run.json."""
     many, one = (
         evaluated(config, provider.model_copy(update={"concurrency": count}), "corrected") for count in (16, 1)
@@ -86,7 +88,7 @@ def test_how_many_requests_are_under_way_changes_no_byte(tmp_path: Path, config:
     assert runs[0] == pytest.approx(runs[1], abs=2e-4)
 
 
-def test_an_unusable_answer_stays_an_error_with_its_text(config: Config, provider: Provider) -> None:
+def test_an_unusable_answer_stays_an_error_with_its_text(config: Config, provider: ProviderConfig) -> None:
     babble = evaluated(config, provider.model_copy(update={"structured_output": False}), "corrected", max_tokens=5)
     assert set(babble.predictions["predicted"]) == {INVALID}
     assert babble.predictions["confidence"].eq(0).all()
@@ -94,7 +96,7 @@ def test_an_unusable_answer_stays_an_error_with_its_text(config: Config, provide
     assert babble.metrics["invalid"] == 22
 
 
-def test_every_score_has_its_interval(config: Config, provider: Provider) -> None:
+def test_every_score_has_its_interval(config: Config, provider: ProviderConfig) -> None:
     metrics = evaluated(config, provider, "none").metrics
     for name in ("precision", "recall", "f1", "macro.f1", *(f"label.{label}.f1" for label in config.data.labels)):
         interval = metrics["intervals"][name]
@@ -105,7 +107,7 @@ def test_every_score_has_its_interval(config: Config, provider: Provider) -> Non
 def test_slices_by_column_by_language_and_by_length(config: Config) -> None:
     test = reviews(config, 22).assign(language=["en", "ko"] * 11)
     test["text"] = ["x" * 100] * 10 + ["x" * 101] * 10 + ["x" * 300] * 2
-    arm, train = MajorityArm(kind="majority", seed=1), pd.DataFrame({"text": ["a"], "label": ["no_issue"]})
+    arm, train = MajorityArmConfig(kind="majority", seed=1), pd.DataFrame({"text": ["a"], "label": ["no_issue"]})
     slices = evaluate_linear("m", arm, train, test, config.data, test_sha256="t").metrics["slices"]
     assert {name: part["n"] for name, part in slices.items()} == {
         "hard=0": 22, "language=en": 11, "language=ko": 11,
@@ -113,7 +115,9 @@ def test_slices_by_column_by_language_and_by_length(config: Config) -> None:
     }  # fmt: skip
 
 
-def test_at_temperature_0_a_review_has_one_answer_and_at_2_not_every_one(config: Config, provider: Provider) -> None:
+def test_at_temperature_0_a_review_has_one_answer_and_at_2_not_every_one(
+    config: Config, provider: ProviderConfig
+) -> None:
     metrics = evaluated(config, provider, "none", temperature=2.0, repeats=3).metrics
     assert set(metrics["consistency"]) == {"temperature=0", "temperature=2"}
     assert metrics["consistency"]["temperature=0"]["one_answer"]["value"] == 1
@@ -122,7 +126,7 @@ def test_at_temperature_0_a_review_has_one_answer_and_at_2_not_every_one(config:
 
 def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> None:
     train = pd.DataFrame({"text": ["a", "b", "c"], "label": ["no_issue", "price_value", "price_value"]})
-    arm = MajorityArm(kind="majority", seed=1)
+    arm = MajorityArmConfig(kind="majority", seed=1)
     result = evaluate_linear("majority", arm, train, reviews(config, 22), config.data, test_sha256="t")
     assert set(result.predictions["predicted"]) == {"price_value"}
     assert result.metrics["accuracy"]["value"] == pytest.approx(1 / 11, abs=1e-6)
@@ -130,7 +134,7 @@ def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> Non
 
 
 def test_hostile_reviews_and_an_epoch_are_scored_when_asked_for(
-    tmp_path: Path, project: Path, config: Config, provider: Provider, base: str
+    tmp_path: Path, project: Path, config: Config, provider: ProviderConfig, base: str
 ) -> None:
     prompt, chat = Prompt(config.prompt, config.data.labels), tmp_path / "chat"
     rows, points = reviews(config, 11, "another story"), [{"step": 3, "model": base, "valid_loss": 1.5}]

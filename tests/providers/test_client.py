@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, Provider
+from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 
 SECRET = "sk-very-secret-key"
 
 
-def provider(config: Config, **changes: object) -> Provider:
+def provider(config: Config, **changes: object) -> ProviderConfig:
     return config.provider.model_copy(update={"max_retries": 0, "timeout": 5.0, **changes})
 
 
-def refused(settings: Provider) -> str:
+def refused(settings: ProviderConfig) -> str:
     with pytest.raises(ProviderError) as caught, connect(settings) as client:
         client.models.list()
     message = str(caught.value)

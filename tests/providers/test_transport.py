@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune.core.config import Config, Provider
+from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.providers.client import connect
 from reviewtune.providers.transport import completions
 
@@ -60,7 +60,7 @@ def recorder() -> Iterator[Recorder]:
 @pytest.fixture(params=["compatible", "azure"])
 def provider(
     request: pytest.FixtureRequest, config: Config, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> Provider:
+) -> ProviderConfig:
     monkeypatch.setenv("MY_KEY", "sk-mine")
     monkeypatch.setenv("OPENAI_API_VERSION", "2026-01-01")
     address = recorder.address + ("/v1" if request.param == "compatible" else "")
@@ -68,7 +68,7 @@ def provider(
     return config.provider.model_copy(update=changes)
 
 
-def asked(provider: Provider, *texts: str) -> list[bytes | Exception]:
+def asked(provider: ProviderConfig, *texts: str) -> list[bytes | Exception]:
     """One after the other over one connection: the answer's body, or the error."""
 
     async def ask() -> list[bytes | Exception]:
@@ -85,7 +85,7 @@ def asked(provider: Provider, *texts: str) -> list[bytes | Exception]:
         return asyncio.run(ask())
 
 
-def test_all_requests_are_like_the_first(provider: Provider, recorder: Recorder) -> None:
+def test_all_requests_are_like_the_first(provider: ProviderConfig, recorder: Recorder) -> None:
     recorder.answers = [(200, '{"n": 1}'), (200, '{"n": 2}'), (200, '{"n": 3}')]
     assert asked(provider, "first", "zwölf \ud800 안녕", "third") == [b'{"n": 1}', b'{"n": 2}', b'{"n": 3}']
     bodies = [body for *_, body in recorder.seen]
@@ -98,7 +98,7 @@ def test_all_requests_are_like_the_first(provider: Provider, recorder: Recorder)
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 429, 500, 503])
 @pytest.mark.parametrize("body", ['{"error": {"message": "no", "code": "x", "type": "t", "param": "p"}}', "<html>", ""])
-def test_errors_are_the_openai_clients(provider: Provider, recorder: Recorder, status: int, body: str) -> None:
+def test_errors_are_the_openai_clients(provider: ProviderConfig, recorder: Recorder, status: int, body: str) -> None:
     recorder.answers = [(status, body), (200, "{}"), (status, body)]
     first, _, later = asked(provider, "a", "b", "c")
     assert isinstance(first, openai.APIStatusError)
@@ -108,7 +108,7 @@ def test_errors_are_the_openai_clients(provider: Provider, recorder: Recorder, s
     assert later.response.headers["retry-after"] == "7"
 
 
-def test_a_server_that_goes_away_is_a_connection_error(provider: Provider, recorder: Recorder) -> None:
+def test_a_server_that_goes_away_is_a_connection_error(provider: ProviderConfig, recorder: Recorder) -> None:
     recorder.answers = [(200, "{}")]  # the second request ends its thread without an answer
     recorder.handle_error = lambda *_: None  # type: ignore[method-assign]
     _, lost = asked(provider, "a", "b")

@@ -16,13 +16,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Tracking
+from reviewtune.core.config import TrackingConfig
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import store as tracking_store
 
-SETTINGS = Tracking(experiment="reviews", uri=None)
+SETTINGS = TrackingConfig(experiment="reviews", uri=None)
 FORK = multiprocessing.get_context("fork")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
@@ -290,7 +290,7 @@ def test_a_temporary_workspace_writes_to_the_repository(
     (workspace / "dvc.yaml").touch()
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("DVC_ROOT", str(project))
-    other = Tracking(experiment="new experiment", uri=None)
+    other = TrackingConfig(experiment="new experiment", uri=None)
     with tracking_runs.open_run(other, name="one", kind="finetune", tags={}) as run:
         run.text("text", "a.txt")
     assert not (workspace / "mlruns").exists()
@@ -338,12 +338,12 @@ def test_the_ui_is_loopback_and_on_this_store(project: Path) -> None:
     assert command[command.index("--port") + 1] == "5005"
     assert command[command.index("--backend-store-uri") + 1] == tracking_store.uri(project / "mlruns" / "mlflow.db")
     with pytest.raises(TrackingError, match=r"the runs are on http://\*\*\*@host:1: open"):
-        queries.ui_command(Tracking(experiment="x", uri="http://me:secret@host:1"))
+        queries.ui_command(TrackingConfig(experiment="x", uri="http://me:secret@host:1"))
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nobody = Tracking(experiment="x", uri="http://me:secret@127.0.0.1:9")
+    nobody = TrackingConfig(experiment="x", uri="http://me:secret@127.0.0.1:9")
     message = (
         r"MLflow store http://\*\*\*@127.0.0.1:9: the server does not answer: start that server or mend tracking.uri"
     )

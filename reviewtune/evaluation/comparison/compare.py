@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reviewtune.core.atomic_files import write_json, write_text
-from reviewtune.core.config import Cascade
+from reviewtune.core.config import CascadeConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation import plots
 from reviewtune.evaluation.comparison.break_even import economics
@@ -98,7 +98,7 @@ def load_arm(folder: Path) -> Arm:
     return arm
 
 
-def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, cascade: Cascade) -> Comparison:
+def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, cascade: CascadeConfig) -> Comparison:
     """Judge every arm against the arm named `reference`, and the fine-tuned arm against every other: two tables.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.core.config import Cascade as CascadeSettings
+from reviewtune.core.config import CascadeConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.cascade import PERSON, cascade
 from reviewtune.evaluation.metrics.calibration import abstain, calibration_error, coverage_curve, reliability
@@ -50,7 +50,7 @@ def coverage_table(predictions: "Tables") -> "pd.DataFrame":
 
 
 def cascade_report(
-    predictions: "Tables", costs: Mapping[str, float | None], settings: CascadeSettings, *, seed: int
+    predictions: "Tables", costs: Mapping[str, float | None], settings: CascadeConfig, *, seed: int
 ) -> dict[str, Any] | None:
     """The configured cascade; None where its first arm has no confidence, or nobody labelled a second time.
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from reviewtune.core.config import Cascade
+from reviewtune.core.config import CascadeConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison import compare as comparison_compare
 from reviewtune.evaluation.comparison.break_even import economics
@@ -24,7 +24,7 @@ from reviewtune.evaluation.metrics.significance import mcnemar, proportion
 
 LABELS = ["delivery", "quality"]
 N = 200
-CASCADE = Cascade(first="zero_shot", second="person", wanted_accuracy=0.9, person_usd=0.1)
+CASCADE = CascadeConfig(first="zero_shot", second="person", wanted_accuracy=0.9, person_usd=0.1)
 
 
 def write_arm(root: Path, name: str, right: list[bool], kind: str = "prompt", **changes: Any) -> Arm:

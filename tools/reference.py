@@ -1,6 +1,6 @@
 """docs/commands.md and docs/configuration.md, from the command line's own help and from the typed `Config`.
 
-Run: make docs        `python docs/reference.py --check` fails when one of them is not what the code says.
+Run: make docs        `python tools/reference.py --check` fails when one of them is not what the code says.
 """
 
 import re
