@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
 
 
 def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
-    yield "fine_tuned", Prompt(config.prompt, config.data.labels)
+    yield "fine_tuned", Prompt.of(config)
     for name in ("zero_shot", "few_shot", "few_shot_cot"):
         arm = config.arms[name]
         assert isinstance(arm, PromptArmConfig)
@@ -72,7 +72,7 @@ def _ways(config: Config, train: pd.DataFrame) -> Iterator[tuple[str, Prompt]]:
 
 
 def _train(config: Config, base: Path, parts: Splits, work: Path, epochs: int | None) -> Path:
-    write_chat_files(work, Prompt(config.prompt, config.data.labels), train=parts.train, valid=parts.valid)
+    write_chat_files(work, Prompt.of(config), train=parts.train, valid=parts.valid)
     spec = TrainingSpec(
         base, work / "train.jsonl", work / "valid.jsonl", work / "tuned", config.training.seed, n_epochs=epochs
     )

@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 def _prompt(name: str, config: Config, train: pd.DataFrame) -> Prompt:
     if name == "finetuned":
-        return Prompt(config.prompt, config.data.labels)
+        return Prompt.of(config)
     arm = config.arms[name]
     assert isinstance(arm, PromptArmConfig)
     examples = draw_examples(train, list(config.data.labels), arm.shots, arm.seed)

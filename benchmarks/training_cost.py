@@ -52,7 +52,7 @@ def main() -> None:
     options = _options()
     config = load_params(PROJECT / "params.yaml")
     train = split_reviews(config).train
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     base = base_models.ensure(options.base, cache_folder())
     _train(base, prompt, train[:ROWS], epochs=1)  # what a process does only once
     found = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}

@@ -35,7 +35,7 @@ def main() -> None:
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
     train, test = parts.train.iloc[: options.rows], parts.test
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)

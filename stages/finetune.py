@@ -31,9 +31,7 @@ def main() -> None:
         describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
         with connect(config.provider) as client:
             finetuned = finetune(client, order)
-        made = model_record.record_of(
-            finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(TEST)
-        )
+        made = model_record.record_of(finetuned, order, Prompt.of(config), test_sha256=sha256(TEST))
         model_record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
         (REPORTS / model_record.PICTURE).write_bytes(model_record.picture_of(REPORTS / model_record.CURVE))
         model_record.write_run(finetuned, MODELS, run.id)

@@ -18,7 +18,7 @@ SPLITS, CHAT = Path("data/splits"), Path("data/chat")
 
 def main() -> None:
     config = load_params()
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     write_lines(CHAT / "training_data.jsonl", lines_of(read_reviews(SPLITS / "train.csv"), prompt))
     write_lines(CHAT / "validation_data.jsonl", lines_of(read_reviews(SPLITS / "valid.csv"), prompt))
     training, validation = (check(CHAT / f"{name}_data.jsonl", prompt) for name in ("training", "validation"))

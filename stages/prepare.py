@@ -5,15 +5,13 @@ from pathlib import Path
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
-from reviewtune.data.personal_data import cleaner
 from reviewtune.data.reviews import prepare, write_reviews
 from reviewtune.data.summary import describe, to_markdown
 
 
 def main() -> None:
     config = load_params()
-    clean = cleaner(config.data.language, enabled=config.data.mask_personal)
-    prepared = prepare(config.data.path, config.data, clean)
+    prepared = prepare(config.data.path, config.data)
     facts = describe(prepared, config.data, similarity=config.split.similarity)
     write_reviews(prepared.reviews, Path("data/labeled.csv"))
     write_json(facts, Path("reports/data.json"))

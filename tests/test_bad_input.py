@@ -69,7 +69,7 @@ def refusal(attempt: Callable[[], object]) -> str:
 
 def tried(path: Path, config: Config) -> None:
     """What reads a stranger's file ends well or with one line."""
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     for attempt in (
         lambda: prepare(path, config.data),
         lambda: chat_files.check(path, prompt),

@@ -48,7 +48,7 @@ def provider(config: Config, proxy: FaultyProxy, base: str) -> ProviderConfig:
 
 @pytest.fixture
 def prompt(config: Config) -> Prompt:
-    return Prompt(config.prompt, config.data.labels)
+    return Prompt.of(config)
 
 
 def reviews(config: Config, n: int, word: str = "case") -> pd.DataFrame:

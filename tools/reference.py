@@ -109,8 +109,9 @@ def _tables(name: str, section: Schema, values: Any, models: Schema) -> Iterator
 def _rows(path: str, schema: Schema, value: Any, models: Schema, section: str) -> Iterator[str]:  # noqa: ANN401
     """Rows of a key, or of what is below it."""
     model = schema.get("$ref", "").rpartition("/")[2]
-    if model.lower() in Config.model_fields and model.lower() != section:
-        yield f"| `{path}` | [as `{model.lower()}`](#{model.lower()}) | | {schema['description']} |"
+    same = model.removesuffix("Config").lower()  # the section that is described by this model
+    if same in Config.model_fields and same != section:
+        yield f"| `{path}` | [as `{same}`](#{same}) | | {schema['description']} |"
     elif model:
         for key, below in models[model]["properties"].items():
             yield from _rows(f"{path}.{key}", below, value[key] if isinstance(value, dict) else ..., models, section)

@@ -1,10 +1,15 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then in a log file."""
+"""Progress of long work: messages, and a bar with the time left on a terminal or a line now and then in a log file.
+
+The library reports to a `Progress` that its caller passes. The default, `SILENT`, writes nothing; commands and stages
+pass a `TerminalProgress`.
+"""
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -16,6 +21,48 @@ class Step(Protocol):
     def __call__(
         self, advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None
     ) -> None: ...
+
+
+class Progress(Protocol):
+    """Receives what long work reports while it runs."""
+
+    def message(self, text: str) -> None:
+        """One line for the user."""
+
+    def bar(self, title: str, total: int | None) -> AbstractContextManager[Step]:
+        """Yields a `Step` to call as parts are finished; `total` is the number of parts, None if not known yet."""
+        ...
+
+
+class Silent:
+    """Writes nothing."""
+
+    def message(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def bar(self, title: str, total: int | None) -> Iterator[Step]:
+        yield _no_step
+
+
+class TerminalProgress:
+    """Messages to standard output, or to `stream`; bars to standard error."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def message(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def bar(self, title: str, total: int | None) -> AbstractContextManager[Step]:
+        return progress_bar(title, total)
+
+
+def _no_step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
+    pass
+
+
+SILENT = Silent()
 
 
 @contextmanager
@@ -64,14 +111,13 @@ def _time_left() -> "ProgressColumn":
     class TimeLeft(TimeRemainingColumn):
         def render(self, task: Task) -> Text:
             left = task.fields["left"]
-            return super().render(task) if left is None else Text(_clock(left), style="progress.remaining")
+            return (
+                super().render(task)
+                if left is None
+                else Text(str(timedelta(seconds=round(left))), style="progress.remaining")
+            )
 
     return TimeLeft()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _log_lines(title: str, total: int | None) -> Step:

@@ -1,11 +1,98 @@
-"""Where the project is."""
+"""The project on disk: its root folder and the files that the pipeline reads and writes."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+
+@dataclass(frozen=True)
+class ChatFiles:
+    """The two chat JSONL files of a fine-tuning job, in one folder."""
+
+    folder: Path
+
+    @property
+    def training(self) -> Path:
+        return self.folder / "training_data.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.folder / "validation_data.jsonl"
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The three parts of the labelled reviews, in one folder, with the manifest that freezes them by hash."""
+
+    folder: Path
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.csv"
+
+    @property
+    def valid(self) -> Path:
+        return self.folder / "valid.csv"
+
+    @property
+    def test(self) -> Path:
+        return self.folder / "test.csv"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+
+@dataclass(frozen=True)
+class ProjectPaths:
+    """Where the files of the pipeline are, as dvc.yaml declares them.
+
+    Args:
+        root: the project's folder; the current folder by default, as DVC runs every stage there.
+    """
+
+    root: Path = Path()
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def labeled(self) -> Path:
+        return self.root / "data" / "labeled.csv"
+
+    @property
+    def splits(self) -> SplitFiles:
+        return SplitFiles(self.root / "data" / "splits")
+
+    @property
+    def chat(self) -> ChatFiles:
+        return ChatFiles(self.root / "data" / "chat")
+
+    @property
+    def injections(self) -> Path:
+        return self.root / "data" / "injections"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def model_record(self) -> Path:
+        return self.models / "finetuned.json"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def arm(self, name: str) -> Path:
+        """The folder with the results of one arm."""
+        return self.reports / "arms" / name
+
+    @property
+    def work(self) -> Path:
+        """Notes and intermediate files that git and DVC ignore."""
+        return self.root / ".work"
 
 
 def project_root() -> Path:

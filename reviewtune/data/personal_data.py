@@ -7,8 +7,7 @@ and this must not guess.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 Kind = Literal["email", "order_number", "phone"]
@@ -55,11 +54,6 @@ def mask(text: str, language: str) -> str:
     for one in reversed(find(text, language)):
         text = text[: one.start] + MASKS[one.kind] + text[one.end :]
     return text
-
-
-def cleaner(language: str, *, enabled: bool) -> Callable[[str], str]:
-    """What stage prepare does to each text: mask it, or leave it."""
-    return partial(mask, language=language) if enabled else str
 
 
 def count(texts: Iterable[str], language: str) -> dict[str, int]:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import pandas as pd
 
-from reviewtune.core.config import PromptConfig
+from reviewtune.core.config import Config, PromptConfig
 from reviewtune.errors import DataError
 
 MAX_REASON_CHARACTERS = 100
@@ -39,6 +39,11 @@ class Prompt:
     labels: Mapping[str, str]  # label -> one-line meaning
     reasoning: bool = False  # the answer gives a reason before the label
     examples: tuple[tuple[str, str], ...] = ()  # (text, label), shown before the review
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The prompt of training and of serving, as the section `prompt` and the label list describe it."""
+        return cls(config.prompt, config.data.labels)
 
     def messages(self, text: str) -> list[Message]:
         """System, the examples as turns, and the review as the last user turn."""

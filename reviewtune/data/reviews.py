@@ -11,13 +11,14 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from reviewtune.core.config import DataConfig
+from reviewtune.data.personal_data import mask
 from reviewtune.errors import DataError
 
 MIN_ROWS_PER_LABEL = 4  # fewer, and a label cannot stand in the training, validation and test split
@@ -85,10 +86,10 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
     return rows
 
 
-def prepare(path: Path, data: DataConfig, clean: Callable[[str], str] = str) -> Prepared:
+def prepare(path: Path, data: DataConfig) -> Prepared:
     """Check every row against the data set's configuration, merge exact duplicates, settle conflicts.
 
-    `clean` changes each text before duplicates are looked for; personal_data.cleaner makes one that masks.
+    With `data.mask_personal` personal data is masked before duplicates are looked for, whoever calls.
 
     Raises:
         DataError: as `read_rows`; an unknown label; an empty or over-long review; conflicting labels under the
@@ -100,7 +101,8 @@ def prepare(path: Path, data: DataConfig, clean: Callable[[str], str] = str) -> 
     _refuse_first(path, [found for row in rows if (found := fault(row, data))])
     table = pd.DataFrame([_record(row, data) for row in rows], columns=[*COLUMNS, *data.slices], dtype=str)
     _refuse_repeated_ids(path, table)
-    table["text"] = table["text"].map(clean)
+    if data.mask_personal:
+        table["text"] = [mask(text, data.language) for text in table["text"]]
     kept, conflicts = _merge_duplicates(path, table, data)
     _refuse_rare_labels(path, kept, data)
     return Prepared(kept, len(table) - len(kept), conflicts)

@@ -43,7 +43,7 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
     Raises:
         DataError: too few reviews for a split, or for a quarter of it to be a training file.
     """
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     distinct = reviews[~reviews["text"].str.casefold().duplicated()].reset_index(drop=True)
     whole = split(distinct, config.split, train_size="all")
     sizes = tuple(round(share * len(whole.train)) for share in SHARES)

@@ -58,7 +58,7 @@ def evaluate_finetuned(
         refuse_unfit,  # with it the openai client: 0.8 s that the baselines do without
     )
 
-    refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
+    refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
     result = _repeated(_ask(subject, config, test, _test_sha256(manifest)), config, test)
     if config.evaluation.injections and hostile:
@@ -77,7 +77,7 @@ def evaluate_checkpoint(
     from reviewtune.finetuning.model_record import refuse_unfit
 
     point = record.checkpoint(epoch)
-    refuse_unfit(record, Prompt(config.prompt, config.data.labels), chat, test, similarity=config.split.similarity)
+    refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = Subject.of_finetuned(point["model"], config)
     subject = replace(subject, arm=f"{CHECKPOINT}{epoch}", kind="checkpoint", repeats=0)
     result = _ask(subject, config, test, _test_sha256(manifest))

@@ -77,7 +77,7 @@ def evaluate_file(model: str | None, truth: GroundTruth, config: Config, project
     """
     record = _record(model, project)
     if record is not None:
-        prompt, chat = Prompt(config.prompt, config.data.labels), project / "data" / "chat"
+        prompt, chat = Prompt.of(config), project / "data" / "chat"
         refuse_unfit(record, prompt, chat, truth.reviews, similarity=config.split.similarity)
     subject = _subject(model or (record.model if record else ""), config, truth, project)
     asked = (config.prices, config.evaluation)

@@ -48,7 +48,7 @@ class Subject:
 
     @classmethod
     def of_finetuned(cls, model: str, config: Config, trained_tokens: int = 0) -> Self:
-        prompt, how = Prompt(config.prompt, config.data.labels), config.evaluation
+        prompt, how = Prompt.of(config), config.evaluation
         asked = (config.provider, how.temperature, how.max_tokens, how.seed)
         scoring = "none" if config.provider.label_scores == "none" else how.label_scores  # none: it gives no logprobs
         return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens, scoring, how.repeats)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.config import Prices, ProviderConfig, TrainingConfig
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.chat_files import ChatFile, count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.providers.answer_cache import open_store
@@ -14,7 +15,12 @@ USUAL_EPOCHS, FEWEST_EXAMPLES, MOST_EXAMPLES, MOST_EPOCHS = 3, 100, 25_000, 25
 
 
 def allow_training(
-    file: Path, provider: ProviderConfig, training: TrainingConfig, prices: Prices, budget_usd: float | None
+    file: Path,
+    provider: ProviderConfig,
+    training: TrainingConfig,
+    prices: Prices,
+    budget_usd: float | None,
+    progress: Progress = SILENT,
 ) -> Range | None:
     """Say what the job may cost in USD and set the most of it aside; None where nothing is paid.
 
@@ -32,7 +38,7 @@ def allow_training(
     expected = Range(*(training_cost(round(tokens * (1 + sign * COUNT_ERROR)), price) for sign in (-1, 1)))
     with open_store() as store:
         budget = Budget(store, budget_usd, scope())
-        print(f"fine-tuning: {tokens:,} tokens may cost {expected.low:.4f} to {expected.high:.4f} USD", flush=True)
+        progress.message(f"fine-tuning: {tokens:,} tokens may cost {expected.low:.4f} to {expected.high:.4f} USD")
         budget.set_aside(expected.high)
     return expected
 

@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import openai
 import pandas as pd
@@ -19,10 +20,12 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import ProviderConfig, TrainingConfig
-from reviewtune.core.project import project_root
+from reviewtune.core.config import Config, ProviderConfig, TrainingConfig
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ChatFiles, project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
+from reviewtune.finetuning.cost import allow_training
 from reviewtune.finetuning.follow import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
 
 NOTES = Path(".work/finetune")  # which job an order became
@@ -37,7 +40,14 @@ class Order:
     validation_file: Path | None
     provider: ProviderConfig
     training: TrainingConfig
-    allow: Callable[[], object] = lambda: None  # called before a job is created; raises where that would cost too much
+    allow: Callable[[Progress], object] = lambda _: None  # called before a job is created; raises if it costs too much
+
+    @classmethod
+    def of(cls, config: Config, files: ChatFiles) -> Self:
+        """The order that this configuration places for these chat files, whichever command or stage asks."""
+        paid = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
+        allow = partial(allow_training, files.training, *paid)
+        return cls(files.training, files.validation, config.provider, config.training, allow)
 
     @property
     def key(self) -> str:
@@ -69,6 +79,7 @@ def finetune(
     placed: FineTuningJob | None = None,
     title: str = "fine-tuning",
     jobs: float = 1,
+    progress: Progress = SILENT,
 ) -> Finetuned:
     """Find the job of this order or create it, follow it to its end (`title` and `jobs` as there), fetch what it left.
 
@@ -78,7 +89,7 @@ def finetune(
         JobError: the job failed, was cancelled, or ended without a model.
         openai.APIError: the provider refused or could not be reached.
     """
-    job = placed or place(client, order)[0]
+    job = placed or place(client, order, progress=progress)[0]
     with telling_of(job):
         following = follow(client, job, title=title, jobs=jobs)
     job = following.job
@@ -90,7 +101,7 @@ def finetune(
     return Finetuned(job, job.fine_tuned_model, curve(client, job), epoch_ends(following, kept), kept)
 
 
-def place(client: openai.OpenAI, order: Order) -> tuple[FineTuningJob, bool]:
+def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -> tuple[FineTuningJob, bool]:
     """The job of this order, and whether it was created just now; one that failed or was cancelled is made anew.
 
     Commands that ask at the same time on one machine take turns, so that they end with one job.
@@ -100,14 +111,14 @@ def place(client: openai.OpenAI, order: Order) -> tuple[FineTuningJob, bool]:
     with FileLock(note.with_suffix(".lock")):
         known = list(_candidates(client, order.key))
         found = next((job for job in known if _usable(client, job, order.provider)), None)
-        job = found or create(client, order, len(known))
+        job = found or create(client, order, len(known), progress=progress)
         write_json({"job_id": job.id}, note)
     return job, found is None
 
 
-def create(client: openai.OpenAI, order: Order, attempt: int = 0) -> FineTuningJob:
+def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: Progress = SILENT) -> FineTuningJob:
     """Upload what is not there yet and create the job; `attempt` counts the ones that failed or were cancelled."""
-    order.allow()
+    order.allow(progress)
     training, once = order.training, client.with_options(max_retries=0)  # a repeated create could be paid twice
     there = {(found.filename, found.bytes): found for found in client.files.list(purpose="fine-tune")}
     validation = _upload(client, order.validation_file, there).id if order.validation_file else None

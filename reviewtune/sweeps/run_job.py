@@ -179,9 +179,7 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
             describe_run(run, config, sections=SECTIONS, inputs=inputs, params=folder / "params.yaml", splits=splits)
         test, examples = read_reviews(splits / "test.csv"), len(read_reviews(splits / "train.csv"))
         finetuned = finetune(client, order, placed=placed)
-    made = model_record.record_of(
-        finetuned, order, Prompt(config.prompt, config.data.labels), test_sha256=sha256(splits / "test.csv")
-    )
+    made = model_record.record_of(finetuned, order, Prompt.of(config), test_sha256=sha256(splits / "test.csv"))
     model_record.write_record(made, finetuned, models=folder, reports=folder)
     model_record.log(run, made, models=folder, reports=folder)  # at once: `clean` keeps a model that a run names
     arm = folder / "finetuned"

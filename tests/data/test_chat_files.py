@@ -20,7 +20,7 @@ Change = Callable[[list[dict[str, Any]]], object]
 
 @pytest.fixture
 def prompt(config: Config) -> Prompt:
-    return Prompt(config.prompt, config.data.labels)
+    return Prompt.of(config)
 
 
 def reviews(n: int) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.core.config import ColumnsConfig, Config
-from reviewtune.data.personal_data import KINDS, MASKS, cleaner, count, find, mask
+from reviewtune.data.personal_data import KINDS, MASKS, count, find, mask
 from reviewtune.data.reviews import prepare
 
 PLANTED = [
@@ -67,6 +67,6 @@ def test_stage_prepare_masks_when_asked(tmp_path: Path, config: Config) -> None:
     labels = {"late": "came late", "broken": "came broken"}
     data = config.data.model_copy(update={"columns": columns, "labels": labels, "slices": ()})
     assert "a0@b.example" in prepare(path, data).reviews["text"].iloc[0]
-    masked = prepare(path, data, cleaner("en", enabled=True)).reviews["text"]
+    masked = prepare(path, data.model_copy(update={"mask_personal": True})).reviews["text"]
     assert masked.iloc[0] == "parcel late 0 mail me: [EMAIL]"
     assert count(masked, "en")["email"] == 8

@@ -38,7 +38,7 @@ def reviews(config: Config, n: int, word: str = "case") -> pd.DataFrame:
 
 
 def evaluated(config: Config, provider: ProviderConfig, scoring: LabelScoring, **changes: Any) -> Evaluation:
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     subject = Subject("x", "prompt", provider.base_model, prompt, provider, label_scores=scoring, **changes)
     test, settings = reviews(config, 22), config.evaluation
     result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="t")
@@ -136,7 +136,7 @@ def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> Non
 def test_hostile_reviews_and_an_epoch_are_scored_when_asked_for(
     tmp_path: Path, project: Path, config: Config, provider: ProviderConfig, base: str
 ) -> None:
-    prompt, chat = Prompt(config.prompt, config.data.labels), tmp_path / "chat"
+    prompt, chat = Prompt.of(config), tmp_path / "chat"
     rows, points = reviews(config, 11, "another story"), [{"step": 3, "model": base, "valid_loss": 1.5}]
     record = recorded(base, prompt, rows, chat, checkpoints=points)
     how = config.evaluation.model_copy(update={"injections": True})

@@ -40,7 +40,7 @@ def workspace(tmp_path: Path, project: Path, config: Config, server: ServerProce
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (tmp_path / "dvc.yaml").touch()
     shutil.copytree(project / "conf", tmp_path / "conf")
-    prompt, trained = Prompt(config.prompt, config.data.labels), labelled(config, 22, "trained")
+    prompt, trained = Prompt.of(config), labelled(config, 22, "trained")
     rows = trained.rename(columns={"review_text": "text", "manual_label": "label"})
     record = recorded(base, prompt, rows, tmp_path / "data" / "chat", checkpoints=[])
     write_json(asdict(record), tmp_path / "models" / "finetuned.json")

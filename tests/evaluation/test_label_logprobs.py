@@ -112,7 +112,7 @@ def test_the_label_is_found_behind_what_comes_before_it(config: Config, reasonin
 
 
 def test_an_answer_without_a_place_for_a_label_has_no_reading(config: Config) -> None:
-    assert Prompt(config.prompt, config.data.labels).readings("I do not know") == {}
+    assert Prompt.of(config).readings("I do not know") == {}
 
 
 def test_batch_calibration_by_hand() -> None:
@@ -153,7 +153,7 @@ def test_a_review_without_scores_stays_without_and_changes_no_other() -> None:
 
 def test_the_local_provider_scores_every_label(server: ServerProcess, base: str, config: Config) -> None:
     """However unlikely a label is to an untaught model with random weights, no label is missing."""
-    prompt = Prompt(config.prompt, config.data.labels)
+    prompt = Prompt.of(config)
     how: dict[str, Any] = {"model": base, "response_format": prompt.response_format, "logprobs": True}
     answers = [
         server.client.chat.completions.create(**how, top_logprobs=20, temperature=0, messages=messages).choices[0]

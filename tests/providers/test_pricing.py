@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewtune.core.config import Config
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import BudgetError
 from reviewtune.evaluation.comparison.break_even import economics
 from reviewtune.finetuning.cost import allow_training, epochs_of
@@ -75,7 +76,7 @@ def test_training_is_refused_before_it_is_too_dear(
     path.write_text(f"{line}\n" * 30)
     priced = config.provider.model_copy(update={"kind": "openai", "priced_as": MINI})
     training = config.training.model_copy(update={"n_epochs": 3})
-    expected = allow_training(path, priced, training, config.prices, None)
+    expected = allow_training(path, priced, training, config.prices, None, TerminalProgress())
     assert expected is not None
     tokens = 30 * 3 * (3 + 2 * (3 + 1 + 1))
     assert expected == pytest.approx((0.9 * tokens * 3e-6, 1.1 * tokens * 3e-6), rel=0.01)
