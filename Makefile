@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params docs screenshots check test test-services test-scale
+.PHONY: help setup repro ui sweep params docs screenshots format check test-fast test test-services test-scale
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
@@ -18,7 +18,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo
 	@echo "  own data: a CSV in data/raw/, one file conf/data/NAME.yaml, then: dvc exp run -S data=NAME"
-	@echo "  (for dvc, mlflow and reviewtune by hand: source $(VENV)/bin/activate)"
+	@echo "  (to call dvc, mlflow and reviewtune directly: source $(VENV)/bin/activate)"
 
 setup: $(STAMP)  ## the virtual environment .venv, once
 
@@ -57,6 +57,13 @@ check: setup  ## lint, types, import directions, configuration in step
 	mypy
 	lint-imports --no-cache
 	pytest -q tests/test_project.py
+
+format: setup  ## apply the formatter and the linter's safe fixes
+	ruff check --fix .
+	ruff format .
+
+test-fast: setup  ## tests without the model, the pipeline and the local server: seconds to a few minutes
+	pytest --ignore tests/local_server -m 'not services and not model and not pipeline' --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # Threads of torch that spin at their barriers would take the core from another process's test.
 test: export OMP_WAIT_POLICY := passive
