@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: help setup repro ui sweep params docs screenshots format check test-fast test test-services test-scale
 
 help:  ## this list
-	@echo "reviewtune: fine-tune a small model to sort customer reviews, and prove that it beats a prompt"
+	@echo "reviewtune: fine-tune a small model to classify customer reviews, and prove that it beats a prompt"
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo
@@ -31,7 +31,7 @@ $(STAMP): requirements.lock requirements-local.txt pyproject.toml
 	@touch $@
 
 repro: setup  ## the pipeline on the labelled reviews: fine-tune, evaluate, compare; only what is stale runs
-	@# Killed while writing it, DVC leaves dvc.lock empty and refuses to read it; what was done is found without it too.
+	@# If DVC is killed while writing dvc.lock, it leaves an empty file that it refuses to read; finished work is found without it.
 	@[ -s dvc.lock ] || rm -f dvc.lock
 	@dvc repro
 	@reviewtune compare
@@ -51,7 +51,7 @@ docs: setup  ## docs/commands.md and docs/configuration.md, after every change o
 screenshots: setup  ## docs/images/ of the MLflow UI and of a data report, of a real small sweep; needs chromium
 	@python tools/screenshots.py
 
-check: setup  ## lint, types, import directions, configuration in step
+check: setup  ## lint, types, import directions, configuration in sync
 	ruff check .
 	ruff format --check .
 	mypy
@@ -65,12 +65,12 @@ format: setup  ## apply the formatter and the linter's safe fixes
 test-fast: setup  ## tests without the model, the pipeline and the local server: seconds to a few minutes
 	pytest --ignore tests/local_server -m 'not services and not model and not pipeline' --numprocesses logical --maxprocesses 4 --dist loadfile
 
-# Threads of torch that spin at their barriers would take the core from another process's test.
+# torch threads that spin at barriers would take the core from another process's test.
 test: export OMP_WAIT_POLICY := passive
 test: check  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-services: setup  ## docs/team.md for real: PostgreSQL, S3, MLflow server, two clones; installs them where it may
+test-services: setup  ## docs/team.md with real services: PostgreSQL, S3, an MLflow server; installs them if it can
 	python -m pip install --quiet -c requirements.lock -e '.[team,services]'
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| { test "$$(id -u)" = 0 && timeout 120 apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \

@@ -1,12 +1,12 @@
-"""How well the engine's recipe does on other data: one fine-tune with `auto` settings, its accuracy on other reviews.
+"""Accuracy of the local engine on other data: one fine-tune with `auto` settings, scored on test reviews.
 
     python benchmarks/accuracy.py --data reviews_ko                    # a file of conf/data, split as the pipeline does
     python benchmarks/accuracy.py --data reviews_ko --add reviews_en   # with another language's training reviews too
     python benchmarks/accuracy.py --train train.csv --test test.csv --labels 10 --per-label 40   # Banking77's own split
 
-CSV files of --train and --test have the columns text and label. `--labels N` takes the first N labels of the alphabet,
-`--per-label N` the first N rows of each, for training. Prints accuracy with its interval and the seconds of training;
-for a file of conf/data first the accuracy on the held-out reviews: to choose by the test split would be a leak.
+CSV files of --train and --test have the columns text and label. `--labels N` keeps the first N labels in alphabetical
+order, `--per-label N` the first N training rows of each. Prints accuracy with its interval and the training time. For a
+file of conf/data it also prints the accuracy on the held-out reviews: choosing by the test split would be a leak.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import share_the_cores
 
-STEPS = 100  # between two words on the progress
+STEPS = 100  # between two progress lines
 
 
 class Parts(NamedTuple):
@@ -54,7 +54,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="reviews_en", help="a file of conf/data")
-    parser.add_argument("--add", help="another one, whose training reviews are learned too")
+    parser.add_argument("--add", help="another data set whose training reviews are used too")
     parser.add_argument("--train", type=Path, help="a CSV instead of --data")
     parser.add_argument("--test", type=Path)
     parser.add_argument("--labels", type=int)
@@ -72,9 +72,9 @@ def _config(data: str) -> Config:
 
 def _of_project(options: argparse.Namespace) -> Parts:
     config = _config(options.data)
-    found = split_reviews(config)
+    parts = split_reviews(config)
     added = [split_reviews(_config(options.add)).train] if options.add else []
-    return Parts(pd.concat([found.train, *added]), found.valid, found.test, dict(config.data.labels))
+    return Parts(pd.concat([parts.train, *added]), parts.valid, parts.test, dict(config.data.labels))
 
 
 def _of_files(options: argparse.Namespace) -> Parts:

@@ -1,10 +1,10 @@
-"""Speed, memory and steadiness of the local engine on the project's reviews.
+"""Speed, memory and reproducibility of the local engine on the project's reviews.
 
-    python benchmarks/engine_speed.py                    # fine-tune, then all four ways of asking
+    python benchmarks/engine_speed.py                    # fine-tune, then all four kinds of prompt
     python benchmarks/engine_speed.py --only fine_tuned --rows 64
     python benchmarks/engine_speed.py --base smollm2-135m-instruct --epochs 1
 
-Reads params.yaml and its data set; writes nothing in the project. Times are wall times: nothing else should run.
+Reads params.yaml and its data set; writes nothing in the project. Times are wall times; run it on an idle machine.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from reviewtune.local_server.engine.types import (
 )
 
 PROJECT = Path(__file__).parent.parent
-BATCHES = (16, 1, 64)  # the first is the one that is timed in full
+BATCHES = (16, 1, 64)  # the first is timed with all reviews
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="gemma-3-270m")
-    parser.add_argument("--tuned", type=Path, help="a finished fine-tune to ask, instead of training one")
+    parser.add_argument("--tuned", type=Path, help="ask an existing fine-tune instead of training one")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rows", type=int, help="test reviews to ask about; all without it")
     ways = ("fine_tuned", "zero_shot", "few_shot", "few_shot_cot")
@@ -94,7 +94,7 @@ def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
     generator = generation.load(folder)
     opened = time.perf_counter() - start
     requests = [request_for(prompt, text) for text in test["text"]]
-    generator.complete(requests[:1])  # reads the shared beginning and, for the first time, the vocabulary
+    generator.complete(requests[:1])  # caches the shared prefix and builds the vocabulary's tables once
     answers, seconds = {}, {}
     for size in BATCHES:
         start = time.perf_counter()

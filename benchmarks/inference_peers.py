@@ -4,9 +4,9 @@
     python benchmarks/inference_peers.py --rows 64 --prompts zero_shot finetuned
 
 Same model, precision and prompts: zero_shot lists the labels with their meanings, few_shot shows examples, finetuned is
-the short prompt of a fine-tune, where nearly nothing is shared. `generate` writes the answer greedily, as long as the
-longest label takes; the engine may only write labels, and reads what all prompts begin with once. Prints reviews a
-second, the model being open, and the ratio. Nothing else should run.
+the short prompt of a fine-tune, which shares almost no prefix. `generate` decodes greedily up to the length of the
+longest label; the engine decodes only labels and reads the shared prefix once. Prints reviews per second with the
+model loaded, and the ratio. Run it on an idle machine.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
         prompt = _prompt(name, config, parts.train)
         requests = [request_for(prompt, text) for text in parts.test["text"][: options.rows]]
         chats = [prompt.messages(text) for text in parts.test["text"][: options.rows]]
-        generator.complete(requests[:16])  # the shared beginning, and what a process does only once
+        generator.complete(requests[:16])  # warm up: the shared prefix and one-time work
         ours = _reviews_a_second(lambda: generator.complete(requests), len(requests))  # noqa: B023 - called at once
         shared = generator.complete(requests[:1])[0].cached_tokens
         few = chats[: options.peer_rows]
@@ -88,7 +88,7 @@ def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
     import torch
 
     tokenizer, network = model.chat.tokenizer, model.network
-    tokenizer.padding_side = "left"  # as an argument of the template it is not heeded
+    tokenizer.padding_side = "left"  # the chat template ignores it as an argument
     network.set_attn_implementation("sdpa")
     texts: list[str] = []
     for first in range(0, len(chats), BATCH):

@@ -1,12 +1,12 @@
-"""How fast many short reviews are asked, beside scikit-llm's zero-shot classifier and promptfoo on the same server.
+"""Client throughput for many short reviews, next to scikit-llm's zero-shot classifier and promptfoo, on one server.
 
     python benchmarks/inference_speed.py                          # ours and the peers, then 10,000 reviews
     python benchmarks/inference_speed.py --peers '' --reviews 2000
 
-The server (loopback.py) answers each request after 200 ms, so 64 at once can reach 320 a second and no more. A peer is
-installed into a temporary folder first, from the Python and the npm registry; --scikit-llm and --promptfoo name one
-that is there already. Two times are given: between the first request and the last answer, by the server's clock, and
-of the whole command with its start. Nothing else should run: on two cores the server already takes a part of one.
+The server (loopback.py) answers each request after 200 ms, so 64 concurrent requests reach at most 320 per second. A
+peer is first installed into a temporary folder with pip or npm; --scikit-llm and --promptfoo name an existing
+installation. Two times are printed: from the first request to the last answer, by the server's clock, and of the whole
+command. Run it on an idle machine: on two cores the server already takes part of one.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(name: str, reviews: int, options: argparse.Namespace, command: Sequence[str]) -> Result:
-    """Run a command against a server of its own; `URL` and `N` in it are filled in."""
+    """Run a command against its own server; `URL` and `N` in it are filled in."""
     with _server(options.delay) as url, tempfile.TemporaryDirectory() as home:
         filled = [
             part.replace("URL", url) if part == "URL" else str(reviews) if part == "N" else part for part in command
@@ -198,12 +198,12 @@ def _show(results: Sequence[Result], options: argparse.Namespace) -> None:
 
 
 def _show_large(result: Result, options: argparse.Namespace) -> None:
-    found = json.loads(result.output.splitlines()[-1])
-    ideal, rate = options.concurrency / options.delay, result.reviews / found["seconds"]
+    report = json.loads(result.output.splitlines()[-1])
+    ideal, rate = options.concurrency / options.delay, result.reviews / report["seconds"]
     print(f"{result.reviews:,} reviews: {rate:.1f} a second, {rate / ideal:.3f} of the ideal {ideal:.0f}")
-    print(f"asked again: {found['again']} requests")
-    if len(found["memory"]) == 2:
-        small, large = found["memory"]
+    print(f"asked again: {report['again']} requests")
+    if len(report["memory"]) == 2:
+        small, large = report["memory"]
         print(f"memory: {small:.0f} MiB after 1,000 reviews, {large:.0f} MiB after {result.reviews:,} more")
 
 

@@ -1,9 +1,9 @@
 """A server on loopback that speaks just enough of OpenAI's chat protocol and answers each request after a fixed time.
 
-    python benchmarks/loopback.py --delay 0.2          # prints its base URL, runs until it is ended
+    python benchmarks/loopback.py --delay 0.2          # prints its base URL, runs until it is stopped
 
-The answer is a label found in the request's own text, so that a lost or swapped answer would show. It spends little
-CPU itself: what is measured against it is the client.
+The answer is a label found in the request's own text, so that a lost or swapped answer is noticed. It uses little
+CPU itself: it measures the client.
 """
 
 import argparse
@@ -17,7 +17,7 @@ MODEL = {"id": "loopback", "object": "model", "created": 0, "owned_by": "nobody"
 
 
 class Loopback(asyncio.Protocol):
-    """One connection; requests on it come one after the other, as HTTP/1.1 clients send them."""
+    """One connection; requests on it arrive one at a time, as HTTP/1.1 clients send them."""
 
     delay = 0.2
     served = 0
@@ -35,8 +35,8 @@ class Loopback(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        head, end, rest = self.buffer.partition(b"\r\n\r\n")
+        if not end:
             return
         length = re.search(rb"(?i)content-length: *(\d+)", head)
         if len(rest) >= (size := int(length[1]) if length else 0):
@@ -67,8 +67,8 @@ class Loopback(asyncio.Protocol):
         Loopback.under_way -= 1
         Loopback.served += 1
         Loopback.last_answer = asyncio.get_running_loop().time()
-        found = LABEL.findall(body)
-        self.send(completion(found[-1].decode() if found else "none"))
+        labels = LABEL.findall(body)
+        self.send(completion(labels[-1].decode() if labels else "none"))
 
     def send(self, content: dict[str, Any], status: str = "200 OK") -> None:
         body = json.dumps(content).encode()

@@ -1,7 +1,7 @@
-"""How long the pipeline takes and how much memory it wants, as a whole, on this machine.
+"""Wall time and peak memory of the whole pipeline on this machine.
 
 Run, in the project's folder after `make setup`: .venv/bin/python benchmarks/pipeline.py
-It works on a copy of the project with an account of its own: your results and models are not touched.
+It works on a copy of the project with a separate account: your results and models are not touched.
 Prints wall time and peak memory of a full `dvc repro`, then a no-op `dvc repro` against `dvc status`, five times each.
 """
 
@@ -25,7 +25,7 @@ SAMPLE_SECONDS = 0.25
 
 
 class PeakMemory:
-    """Highest sum of resident memory over a process, all that it started, and the local provider's processes."""
+    """Highest sum of resident memory of a process, its children and the local provider's processes."""
 
     def __init__(self, home: Path) -> None:
         self.bytes, self._home, self._done = 0, home, threading.Event()
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """The weights are shared with the user's cache: fetching them is set-up, not pipeline."""
+    """Share the weights with the user's cache: fetching them is part of set-up, not of the pipeline."""
     home.mkdir()
     cache = cache_folder()
     if cache.exists():

@@ -1,9 +1,9 @@
-"""A hosted provider's stand-in on loopback: files, fine-tuning jobs of a fixed length, chat answers at once.
+"""A stand-in for a hosted provider on loopback: files, fine-tuning jobs of a fixed length, immediate chat answers.
 
-    python benchmarks/remote_provider.py --job-seconds 2          # prints its base URL, runs until it is ended
+    python benchmarks/remote_provider.py --job-seconds 2          # prints its base URL, runs until it is stopped
 
-It counts what is asked of it, at /v1/stats: jobs by their key, questions by their content, so that work done twice
-would show. An answer is one of the labels that the request allows. Like loopback.py it spends little CPU itself.
+It counts its requests at /v1/stats, jobs by key and questions by content, so that repeated work is
+noticed. An answer is one of the labels that the request allows. Like loopback.py it uses little CPU itself.
 """
 
 import argparse
@@ -21,10 +21,10 @@ FILE_NAME = re.compile(rb'filename="([^"]+)"')
 
 
 class Provider(Loopback):
-    """One connection to it; all of them see the same account."""
+    """One connection; all connections share one account."""
 
     job_seconds = 2.0
-    files: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - shared by all connections on purpose, as the next three
+    files: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - shared by all connections on purpose, as are the next three
     jobs: dict[str, dict[str, Any]] = {}  # noqa: RUF012
     keys: Counter[str] = Counter()  # noqa: RUF012
     questions: Counter[str] = Counter()  # noqa: RUF012
@@ -58,13 +58,13 @@ def page(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def upload(body: bytes) -> dict[str, Any]:
-    found = FILE_NAME.search(body)
-    assert found
+    match = FILE_NAME.search(body)
+    assert match
     content = body.split(b"\r\n\r\n")
     longest = max(len(part.rpartition(b"\r\n--")[0]) for part in content)
     name = f"file-{len(Provider.files)}"
     Provider.files[name] = {
-        "id": name, "object": "file", "bytes": longest, "created_at": int(time.time()), "filename": found[1].decode(),
+        "id": name, "object": "file", "bytes": longest, "created_at": int(time.time()), "filename": match[1].decode(),
         "purpose": "fine-tune", "status": "processed",
     }  # fmt: skip
     return Provider.files[name]

@@ -33,12 +33,12 @@ def request_for(prompt: Prompt, text: str) -> GenerationRequest:
 
 
 def accuracy(folder: Path, prompt: Prompt, test: pd.DataFrame) -> Interval:
-    """Of a model folder's answers, with its interval."""
+    """Accuracy of a model folder's answers, with its interval."""
     labels = answers(folder, prompt, test["text"].tolist())
-    return proportion(sum(one == other for one, other in zip(labels, test["label"], strict=True)), len(test))
+    return proportion(sum(label == truth for label, truth in zip(labels, test["label"], strict=True)), len(test))
 
 
 def answers(folder: Path, prompt: Prompt, texts: Sequence[str]) -> list[str | None]:
-    """Labels, None where an answer names none."""
+    """Labels; None for an answer without a known label."""
     results = generation.load(folder).complete([request_for(prompt, text) for text in texts])
     return [prompt.parse(result.choices[0].text) for result in results]

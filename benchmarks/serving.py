@@ -1,11 +1,11 @@
-"""What serving costs: the local provider over HTTP, one request at a time or in a batch, against its engine in process.
+"""The cost of serving: the local provider over HTTP, single requests or batches, against its engine in process.
 
     python benchmarks/serving.py --reviews 193 --rounds 2
 
-First the time from starting a server, whose weights are converted, to its first answer. Then the zero-shot prompt on
-the project's reviews, the ways in turn, round by round, so that a busy machine harms all alike; and each way's rate as
-a share of the engine's own, asked in process for all reviews at once. 16 clients that wait for their answers never give
-the engine more than 16 reviews to choose from, so its rate for 16 at a time stands beside.
+Prints the time from starting a server, with converted weights, to its first answer. Then asks the zero-shot prompt on
+the project's reviews in each way, alternating round by round so that a busy machine affects all alike, and prints each
+rate as a share of the engine's own rate, in process with all reviews at once. 16 clients that wait for their answers
+never give the engine more than 16 reviews, so its rate with batches of 16 is printed too.
 """
 
 import argparse
@@ -49,14 +49,14 @@ def main() -> None:
     provider = config.provider.model_copy(update={"base_model": options.base})
     weights_folder = ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as home:
-        os.environ["REVIEWTUNE_HOME"] = home  # an account and a store of answers of its own
+        os.environ["REVIEWTUNE_HOME"] = home  # its own account and answer cache
         cache_folder().mkdir()
         (cache_folder() / options.base).symlink_to(weights_folder)
         rates = _rates(config, provider, prompt, texts, options.rounds)
     whole = median(rates[IN_PROCESS])
-    for way, found in rates.items():
-        each = ", ".join(f"{rate:.2f}" for rate in found)
-        print(f"{way:24} {median(found):6.2f} reviews/s ({each}), {median(found) / whole:.2f} of the engine's own")
+    for way, rounds in rates.items():
+        each = ", ".join(f"{rate:.2f}" for rate in rounds)
+        print(f"{way:24} {median(rounds):6.2f} reviews/s ({each}), {median(rounds) / whole:.2f} of the engine's own")
     share = median(rates[SIXTEEN_CLIENTS]) / median(rates[BY_SIXTEEN])
     print(f"16 clients: {share:.2f} of the engine's own for 16 at a time")
 
@@ -72,11 +72,11 @@ def _options() -> argparse.Namespace:
 def _rates(
     config: Config, provider: ProviderConfig, prompt: Prompt, texts: list[str], rounds: int
 ) -> dict[str, list[float]]:
-    """Reviews a second, a list of rounds a way. Each asks a few first, so that no one pays for what is opened once."""
+    """Reviews per second: for each way a list of rounds. Each way first asks a few, to exclude one-time work."""
     engine = _engine(provider.base_model, prompt)
     ways: dict[str, Callable[[list[str]], object]] = {IN_PROCESS: engine}
     ways[BY_SIXTEEN] = lambda texts: [engine(texts[at : at + 16]) for at in range(0, len(texts), 16)]
-    found: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
     started = time.perf_counter()
     with connect(provider) as client:
         client.chat.completions.create(
@@ -93,8 +93,8 @@ def _rates(
                 begin = time.perf_counter()
                 work(texts if number >= 0 else texts[:16])
                 if number >= 0:
-                    found[way].append(len(texts) / (time.perf_counter() - begin))
-    return found
+                    rates[way].append(len(texts) / (time.perf_counter() - begin))
+    return rates
 
 
 def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
@@ -106,7 +106,7 @@ def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
 
 
 def _server(terms: Terms, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:
-    repeats = iter(range(first_repeat, first_repeat + 100))  # what was answered before is not asked again
+    repeats = iter(range(first_repeat, first_repeat + 100))  # cached answers would not be asked again
 
     def work(texts: list[str]) -> object:
         request = Request(base, prompt.response_format, 0, LONGEST_ANSWER, 1, repeat=next(repeats))

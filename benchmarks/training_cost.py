@@ -3,13 +3,13 @@
     python benchmarks/training_cost.py                                    # smollm2-135m-instruct: a few minutes
     python benchmarks/training_cost.py --base gemma-3-270m --picture docs/images/training_cost.png
 
-Each of the three grows 1, 4 and 16 times while the others stay; texts of 4 and 16 times the tokens are reviews joined.
-Printed is the power that the seconds grow with (1: in proportion; below 1: something is paid only once).
+Each of the three grows by 1, 4 and 16 while the others stay fixed; longer texts are joined reviews. Prints the exponent
+of the growth in seconds (1: proportional; below 1: part of the cost is paid only once).
 
 The bound is the arithmetic of the recipe on all training reviews, 2 P_low N + 6 P_top N E + 4 P_head L E: the frozen
-lower layers read N tokens once, the upper ones learn from them in each of E epochs, the output matrix is met by the L
-learned tokens. It is turned into seconds by two speeds of this machine: of large products of matrices, and of products
-as large as a training step's, with matrices that no cache holds.
+lower layers read N tokens once, the upper layers train on them in each of E epochs, and the output matrix is applied to
+the L trained tokens. Two measured speeds of this machine turn it into seconds: that of large matrix products, and that
+of products as large as a training step's, with matrices that do not fit into the cache.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from reviewtune.local_server.settings import share_the_cores
 
 share_the_cores()
 
-import torch  # noqa: E402 - after its threads were told how to wait
+import torch  # noqa: E402 - after the threads' wait policy is set
 
 from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
 from reviewtune.local_server.engine import base_models, training  # noqa: E402
@@ -38,7 +38,7 @@ from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
 TIMES = (1, 4, 16)
-ROWS = 28  # of the smallest training; 16 times as many are nearly all reviews
+ROWS = 28  # of the smallest training; 16 times as many are almost all reviews
 COLOURS = {"rows": BLUE, "epochs": ORANGE, "tokens": GREEN}
 SPEED_SECONDS = 2.0
 
@@ -54,15 +54,15 @@ def main() -> None:
     train = split_reviews(config).train
     prompt = Prompt.of(config)
     base = base_models.ensure(options.base, cache_folder())
-    _train(base, prompt, train[:ROWS], epochs=1)  # what a process does only once
-    found = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
-    for name, seconds in found.items():
+    _train(base, prompt, train[:ROWS], epochs=1)  # warm up: one-time work
+    seconds_by_size = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
+    for name, seconds in seconds_by_size.items():
         power = math.log(seconds[-1] / seconds[0]) / math.log(TIMES[-1])
         each = ", ".join(f"{times} x {taken:.1f} s" for times, taken in zip(TIMES, seconds, strict=True))
         print(f"{name:6} {each}: grows with the power {power:.2f}")
     _bound(_train(base, prompt, train, None))
     if options.picture:
-        options.picture.write_bytes(_picture(found, options.base))
+        options.picture.write_bytes(_picture(seconds_by_size, options.base))
 
 
 def _options() -> argparse.Namespace:
@@ -84,7 +84,7 @@ def _sizes(name: str, train: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, int]]
 
 
 def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -> Cost:
-    """Seconds from an open model to a saved one."""
+    """Seconds from a loaded model to a saved one."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_chat_files(work, prompt, train=rows)
@@ -114,7 +114,7 @@ def _bound(cost: Cost) -> None:
 
 
 def _speed(rows: int, width: int, columns: int) -> float:
-    """FLOP/s of a layer's forward product and its two backward ones, over matrices that no cache holds."""
+    """FLOP/s of a layer's forward product and its two backward ones, with matrices that do not fit into the cache."""
     dtype = training.fast_precision(training.device())
     layers = [torch.randn(columns, width).to(dtype) for _ in range(64)]
     state, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, columns).to(dtype)
@@ -126,11 +126,11 @@ def _speed(rows: int, width: int, columns: int) -> float:
     return done * 6 * rows * width * columns / taken
 
 
-def _picture(found: dict[str, list[float]], base: str) -> bytes:
+def _picture(seconds_by_size: dict[str, list[float]], base: str) -> bytes:
     figure, axes = new_figure(6, 4)
-    for name, seconds in found.items():
+    for name, seconds in seconds_by_size.items():
         axes.plot(TIMES, seconds, "o-", color=COLOURS[name], label=name)
-    first = min(seconds[0] for seconds in found.values())
+    first = min(seconds[0] for seconds in seconds_by_size.values())
     axes.plot(TIMES, [first * times for times in TIMES], "--", color=GREY, label="in proportion")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

@@ -4,9 +4,9 @@
     python benchmarks/training_peers.py                               # gemma-3-270m, all training reviews
     python benchmarks/training_peers.py --base smollm2-135m-instruct --rows 160
 
-Same model, prompt, reviews, epochs and batch size; each in a process of its own, one after the other. Both fine-tunes
-are asked by the same engine, with answers constrained to the labels. Prints wall time of the training alone (the model
-opened before), accuracy on the test reviews with its interval, and the ratio. Nothing else should run.
+Same model, prompt, reviews, epochs and batch size; each in its own process, one after the other. The same engine
+asks both fine-tunes, with answers constrained to the labels. Prints the wall time of training alone (with the model
+loaded), accuracy on the test reviews with its interval, and the ratio. Run it on an idle machine.
 """
 
 import argparse
@@ -26,7 +26,10 @@ from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 
 PROJECT = Path(__file__).parent.parent
-LORA_RATE = {"gemma-3-270m": 5e-4, "smollm2-135m-instruct": 1e-3}  # the best of a search on these reviews
+LORA_RATE = {
+    "gemma-3-270m": 5e-4,
+    "smollm2-135m-instruct": 1e-3,
+}  # the best of a search on these reviews, so that the peer is not handicapped
 MODELS = tuple(LORA_RATE)
 
 
@@ -62,7 +65,7 @@ def _options() -> argparse.Namespace:
 
 
 def _in_a_process(trainer: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
-    """Peak memory and thread settings of one must not touch the other."""
+    """A separate process, so that peak memory and thread settings do not affect the other."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(trainer, arguments)
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: the real configuration, and no influence from the user's environment."""
+"""Shared by all tests: the real configuration, isolated from the user's environment."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ pytest_plugins = [
     "tests.support.serving",
     "tests.support.clones",
     "tests.support.services",
-]  # the real ones, over a tiny model
+]  # real services, with a tiny model
 PROJECT = Path(__file__).parent.parent
 
 
@@ -35,7 +35,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of answers of its own for each test; this is its file."""
+    """A separate answer cache for each test; returns its file."""
     path = tmp_path / "answers" / "answers.db"
     monkeypatch.setattr("reviewtune.providers.answer_cache.default_path", lambda: path)
     return path
@@ -43,7 +43,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def _tiny_numbers() -> Iterator[None]:
-    """An engine opened in a test rounds the tiniest numbers to 0 from then on, and hypothesis refuses to work so."""
+    """An engine opened in a test flushes denormal numbers to 0 from then on, which hypothesis refuses."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
@@ -52,11 +52,11 @@ def _tiny_numbers() -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Fast tests first: the library, the server over a tiny model, the real model, the pipeline.
 
-    The other way round where several processes share the tests (`make test`): then the longest must not come last.
+    In reverse if several processes share the tests (`make test`): then the longest must not come last.
     """
 
     def cost(item: pytest.Item) -> tuple[bool, ...]:
         pipeline, model = (item.get_closest_marker(name) is not None for name in ("pipeline", "model"))
         return pipeline, model, "local_server" in item.path.parts
 
-    items.sort(key=cost, reverse=hasattr(config, "workerinput"))  # pytest-xdist's mark of such a process
+    items.sort(key=cost, reverse=hasattr(config, "workerinput"))  # set by pytest-xdist in such a process

@@ -47,12 +47,12 @@ def _path(name: str) -> str:
 
 
 def test_params_yaml_is_what_conf_says() -> None:
-    """Else run `make params`."""
+    """If it fails, run `make params`."""
     assert (PROJECT / "params.yaml").read_text() == compose_text(conf=PROJECT / "conf")
 
 
 def test_the_reference_is_what_the_code_says() -> None:
-    """Else run `make docs`."""
+    """If it fails, run `make docs`."""
     command = [sys.executable, "tools/reference.py", "--check"]
     # neither the terminal's width nor its colours may reach the pages
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "40", "FORCE_COLOR": "1"}

@@ -1,6 +1,6 @@
-"""docs/team.md for real: two people, one history in git, one MLflow server on PostgreSQL and S3, one DVC remote.
+"""docs/team.md with real services: two people, one git history, an MLflow server on PostgreSQL and S3, a DVC remote.
 
-`make test-services` runs it. The tests stand in the order of the team's day: each goes on where the one before stopped.
+`make test-services` runs it. The tests follow the team's day: each continues where the previous one stopped.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ ARMS = ("majority", "linear", "zero_shot", "finetuned")
 
 @pytest.fixture(scope="module")
 def first(project: Path, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, services: Services) -> Clone:
-    """Who sets the team up, runs the pipeline once, commits the results and pushes what DVC keeps."""
+    """Sets the team up, runs the pipeline once, commits the results and pushes DVC's data."""
     clone = Clone.of(project, tmp_path_factory.mktemp("team") / "first", tiny_model)
     _configure(clone, services)
     clone.repro()
@@ -31,7 +31,7 @@ def first(project: Path, tmp_path_factory: pytest.TempPathFactory, tiny_model: P
 
 @pytest.fixture(scope="module")
 def second(first: Clone) -> Clone:
-    """A colleague, on a machine with nothing but git's history and the keys."""
+    """A colleague on a new machine with only the git history and the keys."""
     clone = Clone(first.folder.with_name("second"))
     subprocess.run(["git", "clone", "-q", first.folder, clone.folder], check=True)
     clone.env |= _keys()
@@ -110,7 +110,7 @@ def test_runs_of_the_second_are_the_first_ones_too(first: Clone, second: Clone) 
 
 
 def test_clean_takes_no_run_of_a_colleague(first: Clone, second: Clone, services: Services) -> None:
-    """The first clone knows no commit that names the second's runs."""
+    """The first clone does not have the commit that names the second's runs."""
     model = second.json("models/finetuned.json")["model"]
     first.run("reviewtune", "clean", "--apply")
     assert ("active",) in services.rows(f"select lifecycle_stage from runs where run_uuid = '{run_id(second)}'")

@@ -1,6 +1,6 @@
-"""docs/commands.md and docs/configuration.md, from the command line's own help and from the typed `Config`.
+"""Write docs/commands.md and docs/configuration.md from the command line's help and the typed `Config`.
 
-Run: make docs        `python tools/reference.py --check` fails when one of them is not what the code says.
+Run: make docs        `python tools/reference.py --check` fails if one of them is out of date.
 """
 
 import re
@@ -21,23 +21,27 @@ PROJECT = Path(__file__).parent.parent
 NOTE = "<!-- Written by `make docs`; change the code instead. -->"
 Schema = Mapping[str, Any]
 
-COMMANDS = """How they are used, task by task: [README](../README.md). Each command tells the same with `--help`. An
-error that you can mend is one line on standard error and exit status 1."""
-SETTINGS = """Every key there is. Values stand in `conf/`; `make params` composes them into `params.yaml`, which the
-stages read. For one run: `dvc exp run -S KEY=VALUE`; for many: `python stages/sweep.py --multirun KEY=VALUE,VALUE`;
-another file of a group: `-S GROUP=NAME`. The defaults are those of `conf/` as it stands here. Unknown keys and values
-out of range are refused, all of them at once, before anything runs."""
+COMMANDS = """The [overview](README.md) lists commands by task. Each command prints the same with `--help`. A user error is reported as one line
+on standard error, with exit status 1."""
+SETTINGS = """All keys. Their values are in `conf/`; `make params` composes them into `params.yaml`, which the stages
+read. For one run: `dvc exp run -S KEY=VALUE`; for many: `python stages/sweep.py --multirun KEY=VALUE,VALUE`;
+another file of a group: `-S GROUP=NAME`. The defaults shown are the values in `conf/`. Unknown keys and
+values out of range are all reported together before anything runs."""
 
 
 def main() -> None:
-    """Write the pages, or with `--check` compare them. Raises: ConfigError: a page is out of date."""
+    """Write the pages, or with `--check` compare them.
+
+    Raises:
+        ConfigError: a page is out of date.
+    """
     folder = PROJECT / "docs"
     pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page()}
     for path, text in pages.items():
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"docs/{path.name} is not what the code says; run `make docs`")
+            raise ConfigError(f"docs/{path.name} is out of date; run `make docs`")
 
 
 def commands_page() -> str:
@@ -46,14 +50,17 @@ def commands_page() -> str:
 
     group = typer.main.get_command(app)
     context = typer.Context(group)
-    found = dict(_commands(group, "reviewtune", context))
-    lines = [f"| [`{name}`](#{name.replace(' ', '-')}) | {_first_sentence(one.help)} |" for name, one in found.items()]
+    commands = dict(_commands(group, "reviewtune", context))
+    lines = [
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {_first_sentence(command.help)} |"
+        for name, command in commands.items()
+    ]
     table = "\n".join(["| command | what it does |", "|---|---|", *lines, *_make_targets()])
     texts = [
-        f"## {name}\n\n{one.help}"
-        if _is_group(one)
-        else get_docs_for_click(obj=one, ctx=context, indent=1, title=name, call_prefix=name.rpartition(" ")[0])
-        for name, one in found.items()
+        f"## {name}\n\n{command.help}"
+        if _is_group(command)
+        else get_docs_for_click(obj=command, ctx=context, indent=1, title=name, call_prefix=name.rpartition(" ")[0])
+        for name, command in commands.items()
     ]
     return "\n\n".join([NOTE, "# Commands", COMMANDS, table, *(text.strip() for text in texts)]) + "\n"
 
@@ -98,7 +105,7 @@ def _files_of(section: str) -> str:
 
 
 def _tables(name: str, section: Schema, values: Any, models: Schema) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401
-    """One table, or where a section holds one of several kinds by name, one for each kind."""
+    """One table; if a section holds named entries of several kinds, one table for each kind."""
     kinds: Schema = section.get("additionalProperties") or next(iter(section.get("patternProperties", {}).values()), {})
     if "oneOf" not in kinds:
         yield "", list(_rows(name, section, values, models, name))
@@ -107,7 +114,7 @@ def _tables(name: str, section: Schema, values: Any, models: Schema) -> Iterator
 
 
 def _rows(path: str, schema: Schema, value: Any, models: Schema, section: str) -> Iterator[str]:  # noqa: ANN401
-    """Rows of a key, or of what is below it."""
+    """The row of a key, or the rows of the keys below it."""
     model = schema.get("$ref", "").rpartition("/")[2]
     same = model.removesuffix("Config").lower()  # the section that is described by this model
     if same in Config.model_fields and same != section:
@@ -121,7 +128,7 @@ def _rows(path: str, schema: Schema, value: Any, models: Schema, section: str) -
         meaning = schema["description"].replace("|", "\\|")
         yield f"| `{path}` | {_allowed(schema)} | {_default(value)} | {meaning} |"
     else:
-        raise ConfigError(f"{path}: no meaning is said; write `= Field(description=...)` behind it in config.py")
+        raise ConfigError(f"{path}: no description; write `= Field(description=...)` after it in core/config.py")
 
 
 def _default(value: object) -> str:
@@ -135,7 +142,7 @@ def _default(value: object) -> str:
 
 def _allowed(schema: Schema) -> str:
     if "anyOf" in schema:
-        return " or ".join(_allowed(one) for one in schema["anyOf"])
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = cast(str, schema["type"])
@@ -146,7 +153,7 @@ def _allowed(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> str:
-    """What JSON schema calls minimum, pattern and so on, in words."""
+    """The limits of a JSON schema (minimum, pattern, ...) in words."""
     words = {
         "minimum": "from {}",
         "exclusiveMinimum": "above {}",
@@ -156,8 +163,8 @@ def _bounds(schema: Schema) -> str:
         "pattern": "matching `{}`",
         "minProperties": "at least {} entries",
     }
-    found = [text.format(str(schema[key]).replace("|", "\\|")) for key, text in words.items() if key in schema]
-    return f" {' '.join(found)}" if found else ""
+    limits = [text.format(str(schema[key]).replace("|", "\\|")) for key, text in words.items() if key in schema]
+    return f" {' '.join(limits)}" if limits else ""
 
 
 if __name__ == "__main__":

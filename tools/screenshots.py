@@ -1,4 +1,4 @@
-"""docs/images/*.png of the MLflow UI and of a data report: a real small sweep in a clone, taken by headless Chromium.
+"""Take docs/images/*.png of the MLflow UI and a data report: a small real sweep in a clone, in headless Chromium.
 
 Run: make screenshots        (about 6 minutes; needs Debian's chromium)
 """
@@ -29,7 +29,7 @@ IMAGES = PROJECT / "docs" / "images"
 SWEEP = ("prompt=short,detailed", "training.n_epochs=1,2", "data.train_size=44")
 WIDTH = 1400
 PAGES = {"runs": 490, "sweep": 700, "compare": 980, "data_report": 890}  # name -> height
-# Another name than this machine's: to those who come by localhost the UI shows an assistant beside the page.
+# Not localhost: for requests to localhost the UI shows an assistant next to the page.
 HOST, PORT = "mlflow.test", 5055
 QUIET = [
     "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-quic",
@@ -42,7 +42,7 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise ReviewtuneError("chromium is not installed: apt-get install chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # the provider ends some minutes later
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:  # the provider stops some minutes later
         report = work_in(Path(place))
         with served() as address:
             pages = {**{name: f"{address}/{link}" for name, link in links().items()}, "data_report": report.as_uri()}
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def work_in(place: Path) -> Path:
-    """The sweep and the data report, in a clone with an account of its own; the user's weights are only read."""
+    """The sweep and the data report, in a clone with a separate account; the user's weights are only read."""
     cache, home = cache_folder(), place / "home"
     home.mkdir()
     (home / "cache").symlink_to(cache)
@@ -65,7 +65,7 @@ def work_in(place: Path) -> Path:
 
 
 def links() -> dict[str, str]:
-    """The pages of the one sweep that there is."""
+    """The pages of the clone's only sweep."""
     tracking = load_params(Path("params.yaml")).tracking
     results, _, sweep = ui_pages.links(tracking).values()
     jobs = sorted(find_runs(tracking, "tags.kind = 'job'"), key=lambda run: run.metrics["rank"])
@@ -84,7 +84,7 @@ def served() -> Iterator[str]:
         wait_for(f"http://127.0.0.1:{PORT}/health")
         yield address
     finally:
-        os.killpg(server.pid, 15)  # it has children of its own
+        os.killpg(server.pid, 15)  # it has child processes
         server.wait()
 
 
@@ -101,7 +101,7 @@ def wait_for(address: str) -> None:
 
 
 def take(chromium: str, page: str, picture: Path, height: int) -> None:
-    """A screenshot, with the few colours that such a page has: a third of the bytes."""
+    """A screenshot, with a reduced palette: a third of the bytes."""
     with tempfile.TemporaryDirectory() as profile:
         options = [f"--user-data-dir={profile}", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
         shot = [f"--window-size={WIDTH},{height}", "--virtual-time-budget=20000", f"--screenshot={picture}"]

@@ -1,4 +1,4 @@
-"""Small questions to a provider, and a process of its own that asks them."""
+"""Small questions to a provider, and a separate process that asks them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def chats(n: int) -> list[list[Message]]:
 
 
 def terms(config: Config, base_url: str, **changes: object) -> Terms:
-    """`changes` are of the provider or of evaluation, by name."""
+    """`changes` are settings of the provider or of evaluation, by name."""
     settings = config.evaluation.model_dump()
     provider = config.provider.model_copy(
         update={"kind": "compatible", "base_url": base_url, "api_key_env": None, "timeout": 20.0}
@@ -44,7 +44,7 @@ print(json.dumps([asked.requests, asked.cached, len(asked.answers)]))
 def asking_process(
     base_url: str, n: int, *, home: Path, project: Path, request: dict[str, object] | None = None, **changes: object
 ) -> "subprocess.Popen[str]":
-    """Prints what was sent, what was there before, and how many answers there are, as a JSON list."""
+    """Prints the requests sent, the cached answers and all answers as a JSON list of counts."""
     environment = os.environ | {"REVIEWTUNE_HOME": str(home), "PYTHONPATH": str(project)}
     arguments = json.dumps([base_url, n, changes, request])
     command = [sys.executable, "-c", SCRIPT, arguments]

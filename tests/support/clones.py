@@ -1,5 +1,7 @@
-"""Clones of the project as a user has them, and the first `dvc repro` in two of them: everything in it is real but the
-size of the model. Test files take copies, so that the pass is paid for once, however many processes run the tests."""
+"""Clones of the project as users have them, after a first `dvc repro`: everything is real except the model's size.
+
+Test files take copies, so that the pass runs once, however many processes run the tests.
+"""
 
 import json
 import os
@@ -20,7 +22,7 @@ WHO = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
 class Clone:
-    """A folder with a git repository of the project, and beside it an account of its own."""
+    """A folder with a git repository of the project, and a separate account next to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder.with_name(f"{folder.name}-home")
@@ -29,7 +31,7 @@ class Clone:
 
     @classmethod
     def of(cls, source: Path, folder: Path, base_model: Path) -> Self:
-        """A clone of the working tree at `source`, shrunk; without the results that the developer has there."""
+        """A clone of the working tree at `source`, shrunk; without the developer's own results."""
         clone = cls(folder)
         names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=source, text=True)
         for name in names.splitlines():
@@ -55,12 +57,12 @@ class Clone:
         return other
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """The command under way, in a session of its own."""
+        """The running command, in its own session."""
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=self.env, start_new_session=True, **output)  # type: ignore[call-overload, no-any-return]
 
     def run(self, *command: str, ok: bool = True) -> str:
-        """Output of a command; fails the test when it ends otherwise than expected."""
+        """Output of a command; fails the test if the exit status is unexpected."""
         process = self.start(*command)
         shown, _ = process.communicate()
         assert (process.returncode == 0) == ok, shown
@@ -74,12 +76,12 @@ class Clone:
         self.git("commit", "-qm", message)
 
     def put_back(self) -> None:
-        """Everything as it was committed, the data and the model too."""
+        """Everything as committed, data and model included."""
         self.git("checkout", "-q", ".")
         self.run("dvc", "checkout", "-q")
 
     def repro(self, *options: str) -> list[str]:
-        """The stages that ran."""
+        """Names of the stages that ran."""
         return stages_run(self.run("dvc", "repro", *options))
 
     def edit(self, name: str, pattern: str, replacement: str) -> None:
@@ -120,7 +122,7 @@ class Clone:
 
 
 class FirstPass(NamedTuple):
-    """Two clones in which one `dvc repro` has run, nothing committed since, and what the first one printed."""
+    """Two clones after one `dvc repro`, without a commit since, and the first one's output."""
 
     first: Clone
     second: Clone
@@ -133,7 +135,7 @@ def stages_run(shown: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def first_pass(project: Path, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, worker_id: str) -> FirstPass:
-    """Made by the first test process that wants it; the two clones run side by side."""
+    """Made by the first test process that needs it; the two clones run in parallel."""
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "pass"
     shown = folder / "shown.txt"

@@ -1,4 +1,4 @@
-"""A real HTTP proxy on loopback before a real server, that goes wrong on demand and counts what came through."""
+"""A real HTTP proxy on loopback before a real server, that fails on demand and counts what passed through."""
 
 import http.client
 import random
@@ -18,7 +18,7 @@ HOP = {"transfer-encoding", "connection", "content-length", "host"}
 
 
 class FaultyProxy:
-    """`faults["POST /v1/chat/completions"]` are used up one a request; `arrived` counts what the server saw."""
+    """`faults["POST /v1/chat/completions"]` are used up one per request; `arrived` counts what the server saw."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream)
@@ -53,7 +53,7 @@ class FaultyProxy:
             self.arrived[f"{handler.command} {handler.path.partition('?')[0]}"] += 1
         return answer.status, answer.getheaders(), answer.read()
 
-    def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the handler below has the self
+    def _handler(proxy) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - the nested handler has `self`
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

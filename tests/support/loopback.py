@@ -1,4 +1,4 @@
-"""The benchmark's server as a process of its own: it answers after a fixed time and counts what it served."""
+"""The benchmark's server in its own process: it answers after a fixed time and counts what it served."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def loopback(delay: float) -> Iterator[Loopback]:
 
 @contextmanager
 def served(script: str, *words: str) -> Iterator[str]:
-    """A server of benchmarks/, from when it prints its base URL on."""
+    """A server of benchmarks/; ready once it has printed its base URL."""
     command = [sys.executable, str(BENCHMARKS / script), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

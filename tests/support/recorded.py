@@ -1,4 +1,4 @@
-"""A fine-tune on record that never ran: its chat files, and what models/finetuned.json would say of it."""
+"""The record of a fine-tune that never ran: its chat files and its models/finetuned.json."""
 
 from pathlib import Path
 from typing import Any

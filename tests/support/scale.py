@@ -1,4 +1,4 @@
-"""What a sweep over several machines needs, all on loopback: a hosted provider and a Ray cluster."""
+"""What a sweep over several machines needs, on loopback: a hosted provider and a Ray cluster."""
 
 import json
 import urllib.request
@@ -10,13 +10,13 @@ import psutil
 
 from tests.support.loopback import served
 
-# Ray notices a dead node after 15 s of silence, here after three; its workers yield to all else, here to nothing.
+# Ray notices a dead node after 15 s of silence, here after 3 s; its workers run at low priority, here at normal.
 IMPATIENT = {"health_check_period_ms": 1000, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
 IMPATIENT |= {"worker_niceness": 0}
 
 
 class Hosted:
-    """A hosted provider, and what was asked of it."""
+    """A hosted provider and the requests that it received."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -49,7 +49,7 @@ def ray_cluster(head: dict[str, str]) -> Iterator[Any]:
 
 
 def power_off(node: Any) -> None:
-    """Kill -9 a node and all that runs on it, as a power cut would."""
+    """Kill -9 a node and everything on it, as a power cut would."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     family = [raylet, *raylet.children(recursive=True)]
     for process in family:

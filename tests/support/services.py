@@ -28,7 +28,7 @@ PROVIDER_KEY = "of-the-team"
 
 
 class Services(NamedTuple):
-    """Addresses of everything."""
+    """Addresses of all services."""
 
     database: str  # postgresql://
     s3: str
@@ -40,10 +40,10 @@ class Services(NamedTuple):
         import boto3
 
         pages = boto3.client("s3", endpoint_url=self.s3, **_for_boto()).get_paginator("list_objects_v2")
-        return {found["Key"]: found["Size"] for page in pages.paginate(Bucket=BUCKET) for found in page["Contents"]}
+        return {entry["Key"]: entry["Size"] for page in pages.paginate(Bucket=BUCKET) for entry in page["Contents"]}
 
     def rows(self, query: str) -> list[Any]:
-        """Straight from the database that MLflow writes."""
+        """Read directly from MLflow's database."""
         import psycopg
 
         with psycopg.connect(self.database) as connection:
@@ -67,7 +67,7 @@ def services(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
 
 @contextmanager
 def _postgresql() -> Iterator[str]:
-    """A throwaway cluster with one database, `mlflow`. PostgreSQL refuses to run as root: then it is user postgres."""
+    """A temporary cluster with one database, `mlflow`. PostgreSQL refuses root: then user postgres runs it."""
     programs, owner = _programs(), "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="reviewtune-pg-"))  # pytest's own folders are closed to that user
     if owner:
@@ -92,23 +92,23 @@ def _postgresql() -> Iterator[str]:
         wait_for(lambda: subprocess.run(create, capture_output=True).returncode == 0)
         yield f"postgresql://team@127.0.0.1:{port}/mlflow"
     finally:
-        process.send_signal(signal.SIGINT)  # "fast": whoever is still connected is sent away
+        process.send_signal(signal.SIGINT)  # "fast": open connections are closed
         process.wait(30)
         shutil.rmtree(folder)
 
 
 def _programs() -> Path:
     """The folder of initdb: Debian keeps it off the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     on_path = shutil.which("initdb")
-    if not found and not on_path:
+    if not programs and not on_path:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    return found[-1].parent if found else Path(str(on_path)).resolve().parent
+    return programs[-1].parent if programs else Path(str(on_path)).resolve().parent
 
 
 @contextmanager
 def _s3() -> Iterator[str]:
-    """An S3 server in a process of its own, with an empty bucket."""
+    """An S3 server in its own process, with an empty bucket."""
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: make test-services")
     pytest.importorskip("moto", reason="moto is not installed: make test-services")
     port = free_port()
@@ -120,11 +120,14 @@ def _s3() -> Iterator[str]:
 
 @contextmanager
 def mlflow_server(store: str, artifacts: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The command of docs/team.md; its address."""
+    """Run the command of docs/team.md; returns its address."""
     port = free_port()
     stores = ["--backend-store-uri", store, "--artifacts-destination", artifacts]
     command = [sys.executable, "-m", "mlflow", "server", *stores, "--port", str(port), "--workers", "1"]
-    alone = {**(environment or {}), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else seven processes more
+    alone = {
+        **(environment or {}),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }  # otherwise it starts seven more processes
     address = f"http://127.0.0.1:{port}"
     with _process(command, alone, f"{address}/health", log):
         yield address
@@ -132,7 +135,7 @@ def mlflow_server(store: str, artifacts: str, log: Path, environment: Mapping[st
 
 @contextmanager
 def _process(command: list[str], environment: Mapping[str, str], answers_at: str, log: Path) -> Iterator[None]:
-    """A server, from when its address answers until it and all its children are gone."""
+    """A server that answers; stopped together with its children."""
     with log.open("ab") as stream:
         server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=stream, stderr=stream)
     try:

@@ -1,4 +1,4 @@
-"""A real server process, spoken to by the genuine openai client, over a model small enough to train in a second."""
+"""A real server process and the genuine openai client, with a model small enough to train in a second."""
 
 import json
 import os
@@ -26,7 +26,7 @@ TEMPLATE = (
 
 
 class ServerProcess:
-    """One `python -m reviewtune.local_server`, from its start until its address answers."""
+    """One `python -m reviewtune.local_server`, ready once its address answers."""
 
     def __init__(self, data_dir: Path, *options: str, api_key: str | None = None) -> None:
         self.data_dir = data_dir
@@ -34,7 +34,7 @@ class ServerProcess:
         environment = {key: value for key, value in os.environ.items() if key != "REVIEWTUNE_API_KEY"}
         environment |= {"OMP_NUM_THREADS": "1"}  # more threads only slow down a model this small
         environment |= {"REVIEWTUNE_API_KEY": api_key} if api_key else {}
-        environment["OMP_NUM_THREADS"] = "1"  # more only slow a model of two layers down
+        environment["OMP_NUM_THREADS"] = "1"  # more threads slow down a model of two layers
         command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(data_dir)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stderr=log, env=environment)
@@ -51,7 +51,7 @@ class ServerProcess:
                 return None
             return content if content["pid"] == self.process.pid else None
 
-        return wait_for(announced, 120)  # seconds; as long as that on a machine with more to do
+        return wait_for(announced, 120)  # seconds; a busy machine needs that long
 
     def kill(self) -> None:
         self.process.kill()
@@ -62,7 +62,7 @@ class ServerProcess:
         return self.process.wait(30)
 
     def trainer(self, job_id: str) -> psutil.Process | None:
-        """The process that trains a job, if there is one."""
+        """The process that trains a job, if it is running."""
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
             if "reviewtune.local_server.fine_tuning.trainer" in command and command[-1].endswith(job_id):
@@ -74,8 +74,8 @@ def wait_for(probe: Callable[[], T | Literal[False] | None], seconds: float = 60
     """The first answer of `probe` that is not None or False."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := probe():
-            return found
+        if result := probe():
+            return result
         time.sleep(0.01)
     raise AssertionError(f"nothing within {seconds} s")
 
@@ -128,7 +128,7 @@ def steps_of(client: openai.OpenAI, job_id: str) -> list[int]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chat model of two layers with random weights and a tokenizer of its own."""
+    """A chat model of two layers with random weights and its own tokenizer."""
     import tokenizers
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -164,7 +164,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[ServerProcess]:
-    """One server for all tests that leave it as they found it."""
+    """One server for all tests that do not change it."""
     with running(tmp_path_factory.mktemp("account") / "data", "--base-model", str(tiny_model)) as process:
         yield process
 
@@ -182,7 +182,7 @@ def base(tiny_model: Path) -> str:
 
 @pytest.fixture(scope="session")
 def tuned(client: openai.OpenAI, base: str) -> FineTuningJob:
-    """A job that has run to its end: four epochs of three steps, with validation."""
+    """A finished job: four epochs of three steps, with validation."""
     job = client.fine_tuning.jobs.create(
         model=base,
         training_file=upload(client, [example(index) for index in range(24)]).id,

@@ -1,4 +1,4 @@
-"""A small copy of the project in a folder of its own: real conf/, real data cut down, a real server, a tiny model."""
+"""A small copy of the project in its own folder: real conf/, reduced real data, a real server, a tiny model."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def make_project(source: Path, folder: Path, base_model: str) -> Path:
-    """Files that a sweep needs, shrunk: 12 reviews a label, one epoch."""
+    """The files that a sweep needs, reduced: 12 reviews per label, one epoch."""
     for name in ("conf", "stages"):
         shutil.copytree(source / name, folder / name)
     (folder / "reviewtune").symlink_to(source / "reviewtune")
@@ -32,7 +32,7 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 
 def sweep(folder: Path, home: Path, *overrides: str, ok: bool = True) -> str:
-    """`python stages/sweep.py --multirun ...`: its output, standard error too."""
+    """`python stages/sweep.py --multirun ...`: its output, standard error included."""
     done = subprocess.run(
         [sys.executable, "stages/sweep.py", "--multirun", *overrides],
         cwd=folder, env=environment(folder, home), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
