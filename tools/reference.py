@@ -21,8 +21,8 @@ PROJECT = Path(__file__).parent.parent
 NOTE = "<!-- Written by `make docs`; change the code instead. -->"
 Schema = Mapping[str, Any]
 
-COMMANDS = """The [overview](README.md) lists commands by task. Each command prints the same with `--help`. A user error is reported as one line
-on standard error, with exit status 1."""
+COMMANDS = """The [overview](README.md) lists commands by task. Each command prints the same with `--help`. A user
+error is reported as one line on standard error, with exit status 1."""
 SETTINGS = """All keys. Their values are in `conf/`; `make params` composes them into `params.yaml`, which the stages
 read. For one run: `dvc exp run -S KEY=VALUE`; for many: `python stages/sweep.py --multirun KEY=VALUE,VALUE`;
 another file of a group: `-S GROUP=NAME`. The defaults shown are the values in `conf/`. Unknown keys and
