@@ -56,7 +56,7 @@ check: setup  ## lint, types, import directions, configuration in sync
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
-	pytest -q tests/test_project.py
+	pytest -q tests/test_project.py tests/test_documents.py
 
 format: setup  ## apply the formatter and the linter's safe fixes
 	ruff check --fix .
