@@ -116,3 +116,26 @@ def test_every_dependency_says_why_it_is_there() -> None:
     text = (PROJECT / "pyproject.toml").read_text()
     block = text[text.index("dependencies = [") : text.index("dev = [")]
     assert not [line for line in block.splitlines() if line.startswith('    "') and "#" not in line]
+
+
+HEAVY = (
+    "mlflow",
+    "openai",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "torch",
+    "transformers",
+    "fastapi",
+    "dvc",
+    "ray",
+)
+
+
+@pytest.mark.parametrize("module", ["reviewtune", "reviewtune.commands.main", "reviewtune.core.config"])
+def test_start_up_loads_no_heavy_library(module: str) -> None:
+    """They are imported where they are used, so that `--help` and `import reviewtune` stay fast."""
+    code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
