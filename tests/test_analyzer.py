@@ -35,6 +35,13 @@ def test_what_cannot_be_sorted_has_a_reason_and_stops_no_other(workspace: Path) 
     assert analyzer.categorize_issues([]) == []
 
 
+def test_half_of_an_emoji_stops_no_review(workspace: Path) -> None:
+    r"""As a program leaves it that cuts a text at 140 UTF-16 units: "\ud83d" alone cannot be written as UTF-8."""
+    analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
+    outcomes = analyzer.sort(["Still no parcel \ud83d", "Broken glass \ud83d\ude00 \ude00"])
+    assert [outcome.label in analyzer.labels for outcome in outcomes] == [True, True]
+
+
 def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("new.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "text"], ["a", "Still no\nparcel."], ["b", LONG], ["c", "Broken glass."]])

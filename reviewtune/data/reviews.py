@@ -46,8 +46,13 @@ def sha256(path: Path) -> str:
 
 
 def normalise(text: str) -> str:
-    """Unicode NFC, runs of white space made one space."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+    """Unicode NFC, white space collapsed to single spaces; half of a surrogate pair becomes U+FFFD.
+
+    Such a half is left where a program cuts a text inside an emoji. It cannot be written as UTF-8, so no request can
+    carry it.
+    """
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", whole)).strip()
 
 
 def read_rows(path: Path, required: Iterable[str]) -> list[Row]:

@@ -1,4 +1,9 @@
-"""When the next request may go: allowed requests and tokens a minute, and the pauses that the provider asks for."""
+"""When the next request may go: allowed requests and tokens a minute, and the pauses that the provider asks for.
+
+aiolimiter is not used, for three reasons. With a limit of N per minute it lets N requests go at once, then more as time
+passes, so one minute can hold up to twice the limit. It refuses a request of more tokens than the limit, which must
+only wait here. And it cannot be held while the provider asks for a pause (`Retry-After`).
+"""
 
 import asyncio
 

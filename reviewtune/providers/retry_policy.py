@@ -1,4 +1,10 @@
-"""Which failed requests are worth another try, and after how long."""
+"""Which failed requests are worth another try, and after how long.
+
+The retries of the openai client are not used, because they happen inside one call. Here each try waits for its turn
+(`rate_limit.Pace`) and is counted in the budget first, as it may be paid again, and a pause that the provider asks for
+(`Retry-After`, `retry-after-ms`) holds all workers, not only the one whose request failed. tenacity is not used,
+because it would replace only the short loop in `online`: the rules below would remain, as its callbacks.
+"""
 
 import email.utils
 import random

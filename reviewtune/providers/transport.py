@@ -1,72 +1,59 @@
-"""Many chat completions, each sent just as the openai client sent the first.
+"""Many chat completions at once, each by the openai client's own typed call, over its aiohttp transport.
 
-The typed call checks every body against its types and builds a model of every answer, and even the client's general
-`post` puts address and headers together anew each time: twice the CPU time of sending the request. They are the same
-for all, so those of the first request serve for the others.
+The client builds address and headers, checks the status and raises its own error classes. Only its retries are off:
+`online` decides them, since each one counts against the budget. The raw response spares a model of the whole
+answer: `completion.read_completion` checks the few fields that are used.
 """
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
 import openai
 
 from reviewtune.core.config import ProviderConfig
 from reviewtune.providers.client import asynchronous, certificates
 
-OWN = ("content-length", "idempotency-key")  # headers that belong to one request
-
 
 class Completions:
     """One model of one provider: the address may name the model."""
 
-    def __init__(self, client: openai.AsyncOpenAI, http: httpx2.AsyncClient) -> None:
-        self._client, self._http = client, http
-        self._first: httpx2.Request | None = None
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self._client = client
 
     async def ask(self, body: dict[str, Any]) -> bytes:
-        """POST a chat completion; the body of the answer as it came.
+        """POST a chat completion once, without retries.
+
+        Args:
+            body: of the request, as `completion.Request.body` writes it.
+
+        Returns:
+            The body of the answer, unread.
 
         Raises:
-            openai.APIError: those of the openai client.
+            openai.APITimeoutError: no answer within the provider's time-out.
+            openai.APIConnectionError: no connection, or one that was lost.
+            openai.APIStatusError: the provider refused the request; its subclass for the HTTP status.
         """
         try:
-            if self._first is not None:
-                return (await self._send(_like(self._first, body))).content
-            response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            response = await self._client.chat.completions.with_raw_response.create(**body)
         except openai.APITimeoutError as error:
             if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
                 raise
             raise openai.APIConnectionError(request=error.request) from error  # the transport calls both a time-out
-        self._first = response.request
-        return response.content
-
-    async def _send(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            response = await self._http.send(request)
-        except httpx2.TimeoutException as error:
-            raise openai.APITimeoutError(request=request) from error
-        except httpx2.RequestError as error:
-            raise openai.APIConnectionError(request=request) from error
-        if not response.is_success:
-            raise self._client._make_status_error_from_response(response)  # no public name makes the very same error
-        return response
+        content: bytes = response.content
+        return content
 
 
 @asynccontextmanager
 async def completions(client: openai.OpenAI, provider: ProviderConfig) -> AsyncIterator[Completions]:
-    """aiohttp carries the requests: it spends half the CPU time of the openai client's own transport on each."""
+    """Open a client for many requests at once.
+
+    The aiohttp transport spends half the CPU time of the openai client's own transport on a request.
+    """
     http = openai.DefaultAioHttpClient(verify=certificates())
     async with asynchronous(client, provider, http) as asking:
-        yield Completions(asking, http)
-
-
-def _like(first: httpx2.Request, body: dict[str, Any]) -> httpx2.Request:
-    headers = [(name, value) for name, value in first.headers.raw if name.decode().lower() not in OWN]
-    content = json.dumps(body, separators=(",", ":")).encode()
-    return httpx2.Request(first.method, first.url, headers=headers, content=content, extensions=first.extensions)
+        yield Completions(asking)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -26,9 +26,15 @@ OF_THE_RUN: list[tuple[int, dict[str, Any]]] = [
 
 
 def error(status: int, body: dict[str, Any]) -> openai.APIStatusError:
-    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-    client = openai.OpenAI(api_key="any", base_url="http://127.0.0.1/v1")
-    return client._make_status_error_from_response(httpx2.Response(status, json={"error": body}, request=request))
+    """What the openai client raises when a provider answers so."""
+    answer = httpx2.MockTransport(lambda _: httpx2.Response(status, json={"error": body}))
+    http = openai.DefaultHttpxClient(transport=answer)
+    with (
+        openai.OpenAI(api_key="any", base_url="http://127.0.0.1/v1", max_retries=0, http_client=http) as client,
+        pytest.raises(openai.APIStatusError) as raised,
+    ):
+        client.chat.completions.create(model="m", messages=[])
+    return raised.value
 
 
 @pytest.mark.parametrize(("status", "body"), OF_THE_REVIEW)
