@@ -35,12 +35,13 @@ ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 def main() -> None:
     options = _options()
     share_the_cores()
-    from reviewtune.local_server.engine import base_models, generation
+    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.generation import generate
 
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
     folder = base_models.ensure(options.base, cache_folder())
-    generator = generation.load(folder)
+    generator = generate.load(folder)
     for name in options.prompts:
         prompt = _prompt(name, config, parts.train)
         requests = [request_for(prompt, text) for text in parts.test["text"][: options.rows]]

@@ -5,9 +5,9 @@ import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.forward import Reader
-from reviewtune.local_server.engine.frozen_layers import Material, UpperLayers
 from reviewtune.local_server.engine.model_loading import open_model
-from reviewtune.local_server.engine.packing import Example
+from reviewtune.local_server.engine.training.frozen_layers import Material, UpperLayers
+from reviewtune.local_server.engine.training.packing import Example
 
 from .engine_models import real, tiny
 

@@ -11,11 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoTokenizer
 
-from reviewtune.local_server.engine import generation
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat_template import Chat
-from reviewtune.local_server.engine.constrained_decoding import answers_of
-from reviewtune.local_server.engine.generation import Generator
+from reviewtune.local_server.engine.generation import generate
+from reviewtune.local_server.engine.generation.constrained_decoding import answers_of
+from reviewtune.local_server.engine.generation.generate import Generator
 from reviewtune.local_server.engine.model_loading import open_model
 from reviewtune.local_server.engine.types import (
     ChatMessage,
@@ -49,7 +49,7 @@ class Mixed(BaseModel):
 
 @pytest.fixture(scope="module")
 def small() -> Generator:
-    return generation.load(tiny())
+    return generate.load(tiny())
 
 
 @pytest.fixture(scope="module")

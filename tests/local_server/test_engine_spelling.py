@@ -4,7 +4,7 @@ import pytest
 from llguidance.hf import from_tokenizer
 from transformers import AutoTokenizer
 
-from reviewtune.local_server.engine.token_bytes import Spelling
+from reviewtune.local_server.engine.generation.token_bytes import Spelling
 
 from .engine_models import real
 

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from reviewtune.errors import DataError
-from reviewtune.local_server.engine import generation, recipes, training
-from reviewtune.local_server.engine.losses import token_loss
-from reviewtune.local_server.engine.recipes import Recipe
+from reviewtune.local_server.engine.generation import generate
+from reviewtune.local_server.engine.training import finetune, recipes
+from reviewtune.local_server.engine.training.losses import token_loss
+from reviewtune.local_server.engine.training.recipes import Recipe
 from reviewtune.local_server.engine.types import (
     RESUME,
     ChatMessage,
@@ -47,7 +48,7 @@ def same(one: Path, other: Path) -> bool:
 
 def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
     news: list[StepMetrics | CheckpointSaved] = []
-    result = training.train(spec, news.append)
+    result = finetune.train(spec, news.append)
     steps = [item for item in news if isinstance(item, StepMetrics)]
     saved = [item for item in news if isinstance(item, CheckpointSaved)]
     assert [item.step for item in steps] == list(range(1, 16))
@@ -65,16 +66,16 @@ def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
 
 
 def test_lower_layers_and_embeddings_stay(spec: TrainingSpec) -> None:
-    before, after = weights_of(spec.base), weights_of(training.train(spec, lambda _: None).folder)
+    before, after = weights_of(spec.base), weights_of(finetune.train(spec, lambda _: None).folder)
     changed = {name for name in after if not torch.equal(after[name], before[name].to(torch.bfloat16))}
     assert changed
     assert all(name.startswith(("model.layers.1.", "model.norm.")) for name in changed)
 
 
 def test_equal_inputs_give_equal_weights(spec: TrainingSpec, tmp_path: Path) -> None:
-    first = training.train(spec, lambda _: None).folder
-    assert same(first, training.train(replace(spec, output=tmp_path / "again"), lambda _: None).folder)
-    assert not same(first, training.train(replace(spec, output=tmp_path / "other", seed=2), lambda _: None).folder)
+    first = finetune.train(spec, lambda _: None).folder
+    assert same(first, finetune.train(replace(spec, output=tmp_path / "again"), lambda _: None).folder)
+    assert not same(first, finetune.train(replace(spec, output=tmp_path / "other", seed=2), lambda _: None).folder)
 
 
 def test_a_cut_off_training_ends_the_same(spec: TrainingSpec, tmp_path: Path) -> None:
@@ -86,23 +87,23 @@ def test_a_cut_off_training_ends_the_same(spec: TrainingSpec, tmp_path: Path) ->
             raise Cut
 
     with pytest.raises(Cut):
-        training.train(spec, cut)
+        finetune.train(spec, cut)
     steps: list[int] = []
-    resumed = training.train(spec, lambda news: steps.append(news.step) if isinstance(news, StepMetrics) else None)
+    resumed = finetune.train(spec, lambda news: steps.append(news.step) if isinstance(news, StepMetrics) else None)
     assert steps == [11, 12, 13, 14, 15]
-    assert same(resumed.folder, training.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder)
+    assert same(resumed.folder, finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder)
 
 
 def test_a_fine_tune_can_be_tuned_on(spec: TrainingSpec, tmp_path: Path) -> None:
-    once = training.train(replace(spec, n_epochs=1), lambda _: None)
-    twice = training.train(replace(spec, base=once.folder, output=tmp_path / "more", n_epochs=1), lambda _: None)
+    once = finetune.train(replace(spec, n_epochs=1), lambda _: None)
+    twice = finetune.train(replace(spec, base=once.folder, output=tmp_path / "more", n_epochs=1), lambda _: None)
     assert not same(once.folder, twice.folder)
 
 
 def test_auto_is_the_recipe(spec: TrainingSpec) -> None:
     auto = replace(spec, n_epochs=None, batch_size=None, learning_rate_multiplier=None)
-    assert training.resolve(auto) == Hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=1.0)
-    assert training.resolve(replace(auto, learning_rate_multiplier=0.5)).learning_rate_multiplier == 0.5
+    assert finetune.resolve(auto) == Hyperparameters(n_epochs=3, batch_size=16, learning_rate_multiplier=1.0)
+    assert finetune.resolve(replace(auto, learning_rate_multiplier=0.5)).learning_rate_multiplier == 0.5
 
 
 GOOD = line((*asked("Fine."), ANSWER))
@@ -126,7 +127,7 @@ GOOD = line((*asked("Fine."), ANSWER))
 def test_faults_name_their_line(spec: TrainingSpec, tmp_path: Path, bad: object, message: str) -> None:
     file = write(tmp_path / "bad.jsonl", [GOOD, bad])
     with pytest.raises(DataError, match=message):
-        training.train(replace(spec, training_file=file), lambda _: None)
+        finetune.train(replace(spec, training_file=file), lambda _: None)
 
 
 def test_token_loss_is_cross_entropy() -> None:
@@ -146,13 +147,13 @@ def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:
     file = chat_file(tmp_path / "train.jsonl")
     spec = TrainingSpec(base, file, None, tmp_path / "out", seed=1, n_epochs=6, batch_size=3)
     losses: list[float] = []
-    tuned = training.train(spec, lambda news: losses.append(news.train_loss) if isinstance(news, StepMetrics) else None)
+    tuned = finetune.train(spec, lambda news: losses.append(news.train_loss) if isinstance(news, StepMetrics) else None)
     assert losses[-1] < losses[0] / 5
     requests = [
         GenerationRequest(asked(text), temperature=0, schema=SCHEMA)
         for text in ("Three weeks late.", "The cup came in pieces.", "Lovely, thanks!")
     ]
-    before, after = (generation.load(folder).complete(requests) for folder in (base, tuned.folder))
+    before, after = (generate.load(folder).complete(requests) for folder in (base, tuned.folder))
     assert [result.choices for result in before] != [result.choices for result in after]
     assert [result.choices[0].text for result in after] == [
         f'{{"label": "{label}"}}' for label in ("delivery_delay", "damaged_item", "no_issue")
@@ -162,12 +163,12 @@ def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:
 def test_bf16_learns_the_same(spec: TrainingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of a GPU, and of a CPU with AMX."""
     exact, fast = [], []
-    training.train(spec, lambda news: exact.append(news) if isinstance(news, StepMetrics) else None)
-    for module in (training, generation):
+    finetune.train(spec, lambda news: exact.append(news) if isinstance(news, StepMetrics) else None)
+    for module in (finetune, generate):
         monkeypatch.setattr(module, "fast_precision", lambda _: torch.bfloat16)
     other = replace(spec, output=spec.output.with_name("bf16"))
-    tuned = training.train(other, lambda news: fast.append(news) if isinstance(news, StepMetrics) else None)
+    tuned = finetune.train(other, lambda news: fast.append(news) if isinstance(news, StepMetrics) else None)
     assert fast[0].train_loss == pytest.approx(exact[0].train_loss, rel=0.01)
     assert fast[-1].train_loss == pytest.approx(exact[-1].train_loss, rel=0.05)
     request = GenerationRequest(asked("Three weeks late."), temperature=0, schema=SCHEMA, logprobs=True)
-    assert generation.load(tuned.folder).complete([request])[0].choices[0].finish_reason == "stop"
+    assert generate.load(tuned.folder).complete([request])[0].choices[0].finish_reason == "stop"

@@ -16,7 +16,7 @@ from reviewtune.local_server.engine.types import GenerationRequest, GenerationRe
 from reviewtune.local_server.models import Source
 
 if TYPE_CHECKING:
-    from reviewtune.local_server.engine.generation import Generator
+    from reviewtune.local_server.engine.generation.generate import Generator
 
 KEPT_MODELS = 2  # loaded at a time
 GROUP = 128  # single requests that are answered together
@@ -125,16 +125,14 @@ class Dispatcher(threading.Thread):
 
     def _load(self, source: Source) -> "Generator":
         if source not in self._loaded:
-            from reviewtune.local_server.engine import (
-                base_models,  # torch: seconds, and only here
-                generation,
-            )
+            from reviewtune.local_server.engine import base_models
+            from reviewtune.local_server.engine.generation import generate
 
             while len(self._loaded) >= KEPT_MODELS:
                 self._loaded.popitem(last=False)
             log.info("loading model %s", source.name)
             folder = source.folder or base_models.ensure(source.name, self._cache)
-            self._loaded[source] = generation.load(folder)
+            self._loaded[source] = generate.load(folder)
         self._loaded.move_to_end(source)
         return self._loaded[source]
 

@@ -65,9 +65,9 @@ def _train(job: JobFolder) -> dict[str, Any]:
         seed=written["seed"],
         **{name: None if value == "auto" else value for name, value in written["hyperparameters"].items()},
     )
-    from reviewtune.local_server.engine import training  # torch: seconds, and only here
+    from reviewtune.local_server.engine.training import finetune  # torch: seconds, and only here
 
-    job.report("hyperparameters", **asdict(training.resolve(spec)))
+    job.report("hyperparameters", **asdict(finetune.resolve(spec)))
 
     def report(news: StepMetrics | CheckpointSaved) -> None:
         if isinstance(news, CheckpointSaved):
@@ -75,7 +75,7 @@ def _train(job: JobFolder) -> dict[str, Any]:
         else:
             job.report("step", metrics=asdict(news))
 
-    result = asdict(training.train(spec, report))
+    result = asdict(finetune.train(spec, report))
     return result | {"folder": str(result["folder"])}
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from reviewtune.local_server.engine.attention import ATTENTION, Prefix
 from reviewtune.local_server.engine.chat_template import Chat, Tokens
-from reviewtune.local_server.engine.constrained_decoding import (
+from reviewtune.local_server.engine.forward import Reader
+from reviewtune.local_server.engine.generation.constrained_decoding import (
     Choice,
     Constraint,
     Free,
@@ -29,11 +30,10 @@ from reviewtune.local_server.engine.constrained_decoding import (
     grammar_of,
     tree_of,
 )
-from reviewtune.local_server.engine.decoding import Answer
-from reviewtune.local_server.engine.forward import Reader
+from reviewtune.local_server.engine.generation.decoding import Answer
+from reviewtune.local_server.engine.generation.text_stream import Narrator
+from reviewtune.local_server.engine.generation.token_bytes import Spelling
 from reviewtune.local_server.engine.model_loading import OpenModel, device, fast_precision, open_model
-from reviewtune.local_server.engine.text_stream import Narrator
-from reviewtune.local_server.engine.token_bytes import Spelling
 from reviewtune.local_server.engine.types import (
     ContextLengthExceeded,
     GenerationRequest,

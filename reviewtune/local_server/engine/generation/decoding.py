@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from reviewtune.local_server.engine.constrained_decoding import Constraint
-from reviewtune.local_server.engine.text_stream import Narrator
+from reviewtune.local_server.engine.generation.constrained_decoding import Constraint
+from reviewtune.local_server.engine.generation.text_stream import Narrator
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
 
 COLDEST = 1e-4  # below, a temperature differs from 0 in overflows only

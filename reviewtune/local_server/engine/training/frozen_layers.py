@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reviewtune.local_server.engine.attention import Layout, Places
 from reviewtune.local_server.engine.forward import run
 from reviewtune.local_server.engine.model_loading import OpenModel
-from reviewtune.local_server.engine.packing import Example, Pack, RowSize, common_prefix, packs
+from reviewtune.local_server.engine.training.packing import Example, Pack, RowSize, common_prefix, packs
 
 REMEMBERED = 1 << 30  # bytes of lower hidden states that are kept; beyond, they are computed each time
 SHORTEST_ROW = 192  # tokens: attention scores grow with the square of a row, so rows are short ...

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reviewtune.local_server.engine.base_models import STAMP
-from reviewtune.local_server.engine.fp32_masters import Masters
+from reviewtune.local_server.engine.training.fp32_masters import Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
 KEPT = 3  # checkpoints

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.checkpoints import Checkpoints
-from reviewtune.local_server.engine.fp32_masters import Masters
-from reviewtune.local_server.engine.frozen_layers import Material, UpperLayers, materials
-from reviewtune.local_server.engine.losses import token_loss
 from reviewtune.local_server.engine.model_loading import OpenModel, device, fast_precision, open_model
-from reviewtune.local_server.engine.packing import read_examples
-from reviewtune.local_server.engine.recipes import recipe_for
+from reviewtune.local_server.engine.training.checkpoints import Checkpoints
+from reviewtune.local_server.engine.training.fp32_masters import Masters
+from reviewtune.local_server.engine.training.frozen_layers import Material, UpperLayers, materials
+from reviewtune.local_server.engine.training.losses import token_loss
+from reviewtune.local_server.engine.training.packing import read_examples
+from reviewtune.local_server.engine.training.recipes import recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     Hyperparameters,
