@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
     folder = tmp_path_factory.mktemp("durable")
     plan = folder / "plan.json"
     plan.write_text("[]")
-    hooks = str(Path(__file__).parent / "crashing")
+    hooks = str(Path(__file__).parent.parent / "support" / "crashing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [hooks, os.environ.get("PYTHONPATH")])))
         patch.setenv("CRASH_PLAN", str(plan))

@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.local_server.test_conformance_batches import URL, line
+from tests.local_server.batches.test_conformance import URL, line
 from tests.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
 
 EXAMPLES, EPOCHS = 15, 5

@@ -13,8 +13,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from reviewtune.local_server.logs import LOG_BYTES
-from tests.local_server.wire import refusal
 from tests.serving import ServerProcess, running, wait_for
+from tests.support.wire import refusal
 
 KEY = "sesame-77"
 ASK: Any = [{"role": "user", "content": "the parcel came late"}]

@@ -12,8 +12,7 @@ from reviewtune.local_server.chat import model_thread as chat_model_thread
 from reviewtune.local_server.chat.model_thread import Dispatcher
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
 from reviewtune.local_server.models import Source
-
-from .engine_models import one_thread, tiny
+from tests.support.engine_models import one_thread, tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 __all__ = ["one_thread"]

@@ -7,8 +7,8 @@ import pytest
 from openai.types import Model, ModelDeleted
 from openai.types.fine_tuning import FineTuningJob
 
-from tests.local_server.wire import checked
 from tests.serving import ServerProcess, example, finished, upload
+from tests.support.wire import checked
 
 ASK: Any = [{"role": "user", "content": "x"}]
 

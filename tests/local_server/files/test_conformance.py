@@ -14,8 +14,8 @@ import psutil
 import pytest
 from openai.types import FileDeleted, FileObject
 
-from tests.local_server.wire import checked, listed, refusal
 from tests.serving import ServerProcess, example, jsonl, upload
+from tests.support.wire import checked, listed, refusal
 
 MONTH = 30 * 24 * 3600
 

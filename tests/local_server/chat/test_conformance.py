@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob
 from tokenizers import Tokenizer
 
-from tests.local_server.wire import checked
+from tests.support.wire import checked
 
 ASK: Any = [{"role": "system", "content": "Name the issue."}, {"role": "user", "content": "billing was bad, case 3"}]
 SCHEMA: Any = {

@@ -24,8 +24,7 @@ from reviewtune.local_server.engine.types import (
     GenerationResult,
     UnsupportedSchema,
 )
-
-from .engine_models import LABELS, REVIEWS, SCHEMA, asked, one_thread, real, tiny
+from tests.support.engine_models import LABELS, REVIEWS, SCHEMA, asked, one_thread, real, tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 __all__ = ["one_thread"]

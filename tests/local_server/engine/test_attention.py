@@ -8,8 +8,7 @@ from reviewtune.local_server.engine.forward import Reader
 from reviewtune.local_server.engine.model_loading import open_model
 from reviewtune.local_server.engine.training.frozen_layers import Material, UpperLayers
 from reviewtune.local_server.engine.training.packing import Example
-
-from .engine_models import real, tiny
+from tests.support.engine_models import real, tiny
 
 pytestmark = pytest.mark.model
 WINDOW = 8  # far below the lengths used here

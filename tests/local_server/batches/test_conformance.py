@@ -10,8 +10,8 @@ import pytest
 from openai.types import Batch
 from openai.types.chat import ChatCompletion
 
-from tests.local_server.wire import checked, listed, refusal
 from tests.serving import ServerProcess, upload, wait_for
+from tests.support.wire import checked, listed, refusal
 
 URL: Final = "/v1/chat/completions"
 

@@ -7,8 +7,8 @@ import httpx2
 import openai
 import pytest
 
-from tests.local_server.wire import refusal
 from tests.serving import ServerProcess
+from tests.support.wire import refusal
 
 ASK = [{"role": "user", "content": "x"}]
 

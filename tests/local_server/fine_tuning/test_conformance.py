@@ -12,8 +12,8 @@ from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
-from tests.local_server.wire import checked, listed
 from tests.serving import ServerProcess, example, finished, steps_of, upload, wait_for
+from tests.support.wire import checked, listed
 
 SUFFIX = ("user_provided_suffix",)  # sent by OpenAI, unknown to the package
 STEPS = 12  # of the fixture `tuned`: 24 examples, batches of 8, 4 epochs

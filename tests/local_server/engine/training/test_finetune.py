@@ -22,8 +22,7 @@ from reviewtune.local_server.engine.types import (
     StepMetrics,
     TrainingSpec,
 )
-
-from .engine_models import SCHEMA, asked, chat_file, line, one_thread, real, tiny, write
+from tests.support.engine_models import SCHEMA, asked, chat_file, line, one_thread, real, tiny, write
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 __all__ = ["one_thread"]

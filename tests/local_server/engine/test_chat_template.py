@@ -5,8 +5,7 @@ from transformers import AutoTokenizer
 
 from reviewtune.local_server.engine.chat_template import Chat
 from reviewtune.local_server.engine.types import ChatMessage
-
-from .engine_models import asked, real
+from tests.support.engine_models import asked, real
 
 pytestmark = pytest.mark.model
 TALK = (*asked("Late.", ("Broken.", "damaged_item")), ChatMessage("assistant", '{"label": "delivery_delay"}'))

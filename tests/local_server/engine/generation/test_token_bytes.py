@@ -5,8 +5,7 @@ from llguidance.hf import from_tokenizer
 from transformers import AutoTokenizer
 
 from reviewtune.local_server.engine.generation.token_bytes import Spelling
-
-from .engine_models import real
+from tests.support.engine_models import real
 
 pytestmark = pytest.mark.model
 BYTE_FF = 493  # Gemma's <0xFF>, which no text holds: llguidance uses it as a mark of its own and spells nothing
