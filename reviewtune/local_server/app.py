@@ -11,10 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server import files, models
+from reviewtune.local_server.files import routes as files_routes
+from reviewtune.local_server.files import service as files
+from reviewtune.local_server.models import routes as models_routes
 from reviewtune.local_server.batches import routes as batches_routes
 from reviewtune.local_server.batches.runner import Batches
-from reviewtune.local_server.chat import routes
+from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import Dispatcher
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
@@ -41,7 +43,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
-    for noun in (files, fine_tuning_routes, models, routes, batches_routes):
+    for noun in (files_routes, fine_tuning_routes, models_routes, chat_routes, batches_routes):
         app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
     app.get("/healthz", tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own
@@ -53,7 +55,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     dispatcher = Dispatcher(account.settings.cache_dir)
     trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
-    app.state.desk = routes.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
+    app.state.desk = chat_routes.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
     files.forget_expired(account)
     for thread in (dispatcher, trainings, batches):
         thread.start()

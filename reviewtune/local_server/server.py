@@ -21,8 +21,8 @@ from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, logs
-from reviewtune.local_server.batches import runner
-from reviewtune.local_server.fine_tuning import jobs
+from reviewtune.local_server.batches import service as batches
+from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import write_json
 from reviewtune.local_server.protocol.middleware import Activity
 from reviewtune.local_server.settings import Settings
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
 def _busy(account: Account) -> bool:
     with account.store.reading() as session:
         job = session.scalar(select(Job.id).where(Job.status.in_(jobs.ACTIVE)))
-        return bool(job or session.scalar(select(Batch.id).where(Batch.status.in_(runner.ACTIVE))))
+        return bool(job or session.scalar(select(Batch.id).where(Batch.status.in_(batches.ACTIVE))))
 
 
 def _refuse_open_door(settings: Settings) -> None:

@@ -18,13 +18,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import files
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.batches import lines as batches_lines
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
 from reviewtune.local_server.batches.lines import Request
+from reviewtune.local_server.batches.service import ACTIVE, WINDOW, enter, find
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
-from reviewtune.local_server.models import source_of
+from reviewtune.local_server.models.service import source_of
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
@@ -33,27 +34,14 @@ from reviewtune.local_server.storage.tables import Batch, now
 SLICE = 512  # lines that the engine gets at once
 OUTPUT_LIFETIME = 30 * 24 * 3600
 RETRY = 2.0  # seconds after a step that failed, on a full disk for instance
-WINDOW = 24 * 3600
-ACTIVE = ("cancelling", "finalizing", "in_progress", "validating")  # in the order of their turn
 
 log = logging.getLogger(__name__)
 
 
-def new_id() -> str:
-    return f"batch_{secrets.token_hex(12)}"
 
 
-def find(session: Session, batch_id: str) -> Batch:
-    row = session.scalar(select(Batch).where(Batch.id == batch_id))
-    if row is None:
-        raise Refusal(404, f"No batch found with id '{batch_id}'.", param="batch_id")
-    return row
 
 
-def enter(row: Batch, status: str) -> None:
-    """Move on to a state and note when; a new dict, as the old one would not be seen to change."""
-    row.status = status
-    row.times = row.times | {f"{status}_at": now()}
 
 
 class Run(NamedTuple):

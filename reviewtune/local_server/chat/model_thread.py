@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
-from reviewtune.local_server.models import Source
+from reviewtune.local_server.models.service import Source
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.generation.generate import Generator

@@ -22,7 +22,7 @@ from reviewtune.local_server.engine.types import (
     UnsupportedSchema,
 )
 from reviewtune.local_server.protocol.api_errors import Refusal, server_error
-from reviewtune.local_server.protocol.request_schemas import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from reviewtune.local_server.chat.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from reviewtune.local_server.protocol.strict_schemas import fault_of
 from reviewtune.local_server.storage.tables import now
 

@@ -5,27 +5,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from reviewtune.local_server.files import numbered_lines
+from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import from_validation
-from reviewtune.local_server.protocol.request_schemas import Strict
+from reviewtune.local_server.fine_tuning.requests import Example
 
 MIN_EXAMPLES = 10
 
 
-class TrainingMessage(Strict):
-    role: Literal["developer", "system", "user", "assistant"]
-    content: str
-    weight: Literal[0, 1] | None = None
 
 
-class Example(Strict):
-    messages: Annotated[list[TrainingMessage], Field(min_length=1)]
-
-    @property
-    def teaches(self) -> bool:
-        """Is there an assistant's turn to learn from?"""
-        return any(message.role == "assistant" and message.weight != 0 for message in self.messages)
 
 
 class Fault(NamedTuple):

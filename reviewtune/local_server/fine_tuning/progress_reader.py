@@ -11,11 +11,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server import files
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.engine.types import RESUME
-from reviewtune.local_server.fine_tuning import jobs
+from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.models import find as find_model
+from reviewtune.local_server.models.service import find as find_model
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model, now

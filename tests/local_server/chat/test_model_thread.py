@@ -11,7 +11,7 @@ import pytest
 from reviewtune.local_server.chat import model_thread as chat_model_thread
 from reviewtune.local_server.chat.model_thread import Dispatcher
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
-from reviewtune.local_server.models import Source
+from reviewtune.local_server.models.service import Source
 from tests.support.engine_models import one_thread, tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]

@@ -12,11 +12,12 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server import files, models
+from reviewtune.local_server.files import service as files
+from reviewtune.local_server.models import service as models
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
-from reviewtune.local_server.protocol.request_schemas import JobRequest
+from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, File, Job, Model, now

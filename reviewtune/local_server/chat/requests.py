@@ -1,35 +1,10 @@
-"""What clients may send, as strict types: an unknown parameter is refused by name, never ignored.
-
-A parameter of OpenAI's that this provider lacks is listed all the same: it is accepted where it changes nothing
-(`store: false`) and refused by name where it would (`unsupported_parameter`).
-"""
+"""What a client may send to /v1/chat/completions."""
 
 from typing import Annotated, Any, Literal, Self
-
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
 
-
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def neutral(*allowed: object) -> AfterValidator:
-    """Of a parameter that is not supported, only the values that change nothing."""
-
-    def check(value: object) -> object:
-        if value is None or value in allowed:
-            return value
-        raise PydanticCustomError("unsupported_parameter", "not supported by the local provider")
-
-    return AfterValidator(check)
-
-
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-
-# --- chat ---
 
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 
@@ -122,75 +97,3 @@ class ChatRequest(Strict):
     tools: Annotated[Any, neutral([])] = None
     verbosity: Annotated[Any, neutral()] = None
     web_search_options: Annotated[Any, neutral()] = None
-
-
-# --- fine-tuning jobs ---
-
-
-class Hyperparameters(Strict):
-    """What was asked for; `auto` is left to the engine's recipe."""
-
-    n_epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=50)] = "auto"
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
-    learning_rate_multiplier: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
-
-
-class Supervised(Strict):
-    hyperparameters: Hyperparameters | None = None
-
-
-class Method(Strict):
-    type: Literal["supervised"]
-    supervised: Supervised | None = None
-    dpo: Annotated[Any, neutral()] = None
-    reinforcement: Annotated[Any, neutral()] = None
-
-
-class JobRequest(Strict):
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metadata: Metadata | None = None
-    integrations: Annotated[Any, neutral([])] = None
-    method: Method | None = None
-    hyperparameters: Hyperparameters | None = None  # the older place, still sent by older clients
-
-    @model_validator(mode="after")
-    def _say_it_once(self) -> Self:
-        if self._newer and self.hyperparameters and self._newer != self.hyperparameters:
-            message = "it differs from those in 'method'; give them there only"
-            raise PydanticCustomError("invalid_value", message, {"param": "hyperparameters"})
-        return self
-
-    @property
-    def _newer(self) -> Hyperparameters | None:
-        return self.method.supervised.hyperparameters if self.method and self.method.supervised else None
-
-    @property
-    def asked(self) -> Hyperparameters:
-        return self._newer or self.hyperparameters or Hyperparameters()
-
-
-# --- batches ---
-
-
-class ExpiresAfter(Strict):
-    anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
-
-
-class BatchRequest(Strict):
-    input_file_id: str
-    endpoint: Literal["/v1/chat/completions"]
-    completion_window: Literal["24h"]
-    metadata: Metadata | None = None
-    output_expires_after: ExpiresAfter | None = None
-
-
-class BatchLine(Strict):
-    custom_id: Annotated[str, Field(min_length=1)]
-    method: Literal["POST"]
-    url: str
-    body: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Files: uploaded in pieces to disk, listed, read, deleted, and forgotten once they expire."""
+"""Files: their rows and their contents on disk."""
 
 import hashlib
 import secrets
@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
-
 from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 from openai.types import FileDeleted, FileObject
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
-
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
@@ -20,15 +18,13 @@ from reviewtune.local_server.protocol.request_checks import refuse_unknown_field
 from reviewtune.local_server.storage.account import Account, Open
 from reviewtune.local_server.storage.tables import File, now
 
+
 CHUNK = 1 << 20
 LONGEST_LINE = 16 << 20  # bytes; the longest example that OpenAI takes, 65,536 tokens, has about half a million
 JSONL_PURPOSES = ("fine-tune", "batch")
-Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 BATCH_LIFETIME = 30 * 24 * 3600  # seconds, where an upload for a batch names none
 UPLOADS_A_MINUTE = 1000
 ACCOUNT_BYTES = 2_500_000_000_000  # of all files together
-
-router = APIRouter(prefix="/v1/files", tags=["files"])
 
 
 def file_object(row: File) -> FileObject:
@@ -82,40 +78,6 @@ def _alive() -> ColumnElement[bool]:
     return or_(File.expires_at.is_(None), File.expires_at > now())
 
 
-async def _known_fields(request: Request) -> None:
-    await refuse_unknown_fields(request, "file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
-
-
-@router.post("", dependencies=[Depends(_known_fields)])
-def create(
-    account: Open,
-    file: UploadFile,
-    purpose: Annotated[Purpose, Form()],
-    anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
-    seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=2_592_000)] = None,
-) -> dict[str, Any]:
-    if (anchor is None) != (seconds is None):
-        raise Refusal(
-            400, "'expires_after' needs both anchor and seconds.", param="expires_after", code="invalid_value"
-        )
-    name = Path(file.filename or "upload").name
-    if purpose in JSONL_PURPOSES and not name.endswith(".jsonl"):
-        raise Refusal(400, f"Invalid file format for {purpose}: {name!r}. Must be .jsonl.", param="file")
-    part = account.settings.files / f".{new_id()}.part"
-    try:
-        _save(file.file, part)
-        if purpose == "fine-tune":
-            _check_jsonl(part)
-        with account.store.writing() as session:
-            _refuse_beyond_limits(session, part.stat().st_size)
-            row = add(account, session, part, name=name, purpose=purpose)
-            lifetime = BATCH_LIFETIME if seconds is None and purpose == "batch" else seconds
-            row.expires_at = None if lifetime is None else row.created_at + lifetime
-    finally:
-        part.unlink(missing_ok=True)
-    return dump(file_object(row))
-
-
 def _refuse_beyond_limits(session: Session, size: int) -> None:
     """OpenAI's limits on an account; they keep a program that has run wild from filling the disk."""
     recent = session.scalar(select(func.count()).where(File.created_at > now() - 60)) or 0
@@ -165,42 +127,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 rest = stream.readline(LONGEST_LINE)
             if stripped := line.strip():
                 yield number, stripped
-
-
-@router.get("")
-def list_(
-    account: Open,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Literal["asc", "desc"] = "desc",
-    purpose: str | None = None,
-) -> dict[str, Any]:
-    wanted = [File.purpose == purpose] if purpose else []
-    with account.store.reading() as session:
-        rows, more = read_page(session, File, Cursor(after, limit, order == "asc"), _alive(), *wanted)
-    return listing([file_object(row) for row in rows], more)
-
-
-@router.get("/{file_id}")
-def retrieve(account: Open, file_id: str) -> dict[str, Any]:
-    with account.store.reading() as session:
-        return dump(file_object(_existing(session, file_id)))
-
-
-@router.get("/{file_id}/content")
-def content(account: Open, file_id: str) -> FileResponse:
-    with account.store.reading() as session:
-        file = _existing(session, file_id)
-    return FileResponse(path_of(account, file), media_type="application/octet-stream", filename=file.filename)
-
-
-@router.delete("/{file_id}")
-def remove(account: Open, file_id: str) -> dict[str, Any]:
-    with account.store.writing() as session:
-        file = _existing(session, file_id)
-        session.delete(file)
-    path_of(account, file).unlink(missing_ok=True)
-    return dump(FileDeleted(id=file.id, deleted=True, object="file"))
 
 
 def _existing(session: Session, file_id: str) -> File:

@@ -1,0 +1,47 @@
+"""Models: which folder a name stands for."""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+from fastapi import APIRouter
+from openai.types import Model as ModelObject
+from openai.types import ModelDeleted
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.pagination import dump
+from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
+
+
+OWNER = "reviewtune"
+BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
+
+
+class Source(NamedTuple):
+    """Where a model's weights are: a folder of the account, or a base model that may still have to be fetched."""
+
+    name: str
+    base: str
+    folder: Path | None
+
+
+def find(account: Account, session: Session, name: str) -> Source | None:
+    if name in account.settings.offered:
+        return Source(name, name, None)
+    row = session.scalar(select(Model).where(Model.id == name))
+    return None if row is None else Source(name, row.base, account.settings.models / row.folder)
+
+
+def source_of(account: Account, name: str) -> Source:
+    """The model that a chat asks for, or the refusal that OpenAI's clients know."""
+    with account.store.reading() as session:
+        source = find(account, session, name)
+    if source is None:
+        message = f"The model `{name}` does not exist or you do not have access to it."
+        raise Refusal(404, message, param="model", code="model_not_found")
+    return source
+
+
+def _object(name: str, created: int, owner: str) -> dict[str, Any]:
+    return dump(ModelObject(id=name, created=created, object="model", owned_by=owner))
