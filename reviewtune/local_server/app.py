@@ -11,16 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server.files import routes as files_routes
-from reviewtune.local_server.files import service as files
-from reviewtune.local_server.models import routes as models_routes
 from reviewtune.local_server.batches import routes as batches_routes
 from reviewtune.local_server.batches.runner import Batches
 from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.files import routes as files_routes
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
 from reviewtune.local_server.fine_tuning.scheduler import Trainings
+from reviewtune.local_server.models import routes as models_routes
 from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
 from reviewtune.local_server.protocol.middleware import Activity, Envelope
 from reviewtune.local_server.protocol.openapi_page import describe
@@ -55,7 +55,9 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     dispatcher = Dispatcher(account.settings.cache_dir)
     trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
-    app.state.desk = chat_routes.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
+    app.state.desk = chat_routes.Desk(
+        dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents
+    )
     files.forget_expired(account)
     for thread in (dispatcher, trainings, batches):
         thread.start()

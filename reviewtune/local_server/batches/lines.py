@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from reviewtune.local_server.batches.requests import BatchLine
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import Answer
+from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import Refusal, from_validation
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.batches.requests import BatchLine
-from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.storage import content_ids
 
 MAX_BYTES = 200 * 2**20

@@ -1,11 +1,10 @@
 """What a client may send to /v1/batches, and a line of a batch's input file."""
 
-from typing import Annotated, Any, Literal, Self
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
-from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 
+from reviewtune.local_server.protocol.request_models import Metadata, Strict
 
 
 class ExpiresAfter(Strict):

@@ -3,22 +3,16 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from openai.types import Batch as BatchObject
 
-from reviewtune.local_server.files import service as files
 from reviewtune.local_server.batches import service
-from reviewtune.local_server.batches.folder import BatchFolder
-from reviewtune.local_server.fine_tuning.service import link
+from reviewtune.local_server.batches.requests import BatchRequest
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.batches.requests import BatchRequest
-from reviewtune.local_server.storage.account import Account, Open
-from reviewtune.local_server.storage.tables import Batch, File, now
-
+from reviewtune.local_server.storage.account import Open
+from reviewtune.local_server.storage.tables import Batch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
-
-
 
 
 @router.post("")
@@ -35,10 +29,6 @@ def create(account: Open, body: BatchRequest) -> dict[str, Any]:
         session.add(row)
     account.batches_changed.set()
     return dump(service.batch_object(row))
-
-
-
-
 
 
 @router.get("")

@@ -5,7 +5,6 @@ goes on where it was.
 """
 
 import logging
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server.files import service as files
 from reviewtune.local_server.batches import lines as batches_lines
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
 from reviewtune.local_server.batches.lines import Request
 from reviewtune.local_server.batches.service import ACTIVE, WINDOW, enter, find
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.models.service import source_of
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.storage import content_ids
@@ -36,12 +35,6 @@ OUTPUT_LIFETIME = 30 * 24 * 3600
 RETRY = 2.0  # seconds after a step that failed, on a full disk for instance
 
 log = logging.getLogger(__name__)
-
-
-
-
-
-
 
 
 class Run(NamedTuple):

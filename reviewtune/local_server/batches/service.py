@@ -1,20 +1,18 @@
 """Batches."""
 
-from typing import Annotated, Any
-from fastapi import APIRouter, Query
+import secrets
+
 from openai.types import Batch as BatchObject
-from reviewtune.local_server.files import service as files
-from reviewtune.local_server.batches.folder import BatchFolder
-from reviewtune.local_server.fine_tuning.service import link
-from reviewtune.local_server.protocol.api_errors import Refusal
-from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.batches.requests import BatchRequest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-import secrets
-from reviewtune.local_server.storage.account import Account, Open
-from reviewtune.local_server.storage.tables import Batch, File, now
 
+from reviewtune.local_server.batches.folder import BatchFolder
+from reviewtune.local_server.batches.requests import BatchRequest
+from reviewtune.local_server.files import service as files
+from reviewtune.local_server.fine_tuning.service import link
+from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Batch, File, now
 
 WINDOW = 24 * 3600
 TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
@@ -59,6 +57,7 @@ def _prepare_folder(account: Account, row: Batch, file: File) -> None:
     folder = BatchFolder(account.settings.batches / row.id)
     folder.path.mkdir()
     link(files.path_of(account, file), folder.input)
+
 
 ACTIVE = ("cancelling", "finalizing", "in_progress", "validating")  # in the order of their turn
 

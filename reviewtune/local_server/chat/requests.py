@@ -1,10 +1,10 @@
 """What a client may send to /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal, Self
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
-from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
 
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 

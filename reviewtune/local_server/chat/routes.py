@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.chat.admission import Admission, tokens_of
 from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.streaming import Piece, Stream
 from reviewtune.local_server.chat.translation import completion, plan, refusal_of, unavailable
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
 from reviewtune.local_server.logs import facts
 from reviewtune.local_server.models.service import Source, source_of
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.storage.account import Open
 
 log = logging.getLogger("reviewtune.chats")

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from fastapi import HTTPException
 
+from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.translation import logprobs, new_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
 from reviewtune.local_server.protocol.api_errors import Refusal, server_error
-from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.storage.tables import now
 
 

@@ -11,6 +11,7 @@ from openai.types.chat.chat_completion_token_logprob import TopLogprob
 from openai.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
 
 from reviewtune.errors import ReviewtuneError
+from reviewtune.local_server.chat.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from reviewtune.local_server.engine.types import (
     ChatMessage,
     ContextLengthExceeded,
@@ -22,8 +23,7 @@ from reviewtune.local_server.engine.types import (
     UnsupportedSchema,
 )
 from reviewtune.local_server.protocol.api_errors import Refusal, server_error
-from reviewtune.local_server.chat.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
-from reviewtune.local_server.protocol.strict_schemas import fault_of
+from reviewtune.local_server.chat.strict_schemas import fault_of
 from reviewtune.local_server.storage.tables import now
 
 

@@ -1,43 +1,34 @@
 """Files: uploaded in pieces to disk, listed, read, deleted, and forgotten once they expire."""
 
-import hashlib
-import secrets
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
-from openai.types import FileDeleted, FileObject
-from sqlalchemy import ColumnElement, delete, func, or_, select
-from sqlalchemy.orm import Session
+from openai.types import FileDeleted
 
-from reviewtune.local_server.files.service import BATCH_LIFETIME, JSONL_PURPOSES, _alive, _check_jsonl, _existing, _refuse_beyond_limits, _save, add, file_object, new_id, path_of
-from reviewtune.local_server.protocol import strict_json
+from reviewtune.local_server.files.service import (
+    BATCH_LIFETIME,
+    JSONL_PURPOSES,
+    _alive,
+    _check_jsonl,
+    _existing,
+    _refuse_beyond_limits,
+    _save,
+    add,
+    file_object,
+    new_id,
+    path_of,
+)
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
 from reviewtune.local_server.protocol.request_checks import refuse_unknown_fields
-from reviewtune.local_server.storage.account import Account, Open
-from reviewtune.local_server.storage.tables import File, now
+from reviewtune.local_server.storage.account import Open
+from reviewtune.local_server.storage.tables import File
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 async def _known_fields(request: Request) -> None:
@@ -74,14 +65,6 @@ def create(
     return dump(file_object(row))
 
 
-
-
-
-
-
-
-
-
 @router.get("")
 def list_(
     account: Open,
@@ -116,5 +99,3 @@ def remove(account: Open, file_id: str) -> dict[str, Any]:
         session.delete(file)
     path_of(account, file).unlink(missing_ok=True)
     return dump(FileDeleted(id=file.id, deleted=True, object="file"))
-
-

@@ -5,19 +5,16 @@ import secrets
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
-from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
-from fastapi.responses import FileResponse
-from openai.types import FileDeleted, FileObject
+from typing import IO
+
+from openai.types import FileObject
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
+
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import Refusal
-from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.protocol.request_checks import refuse_unknown_fields
-from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import File, now
-
 
 CHUNK = 1 << 20
 LONGEST_LINE = 16 << 20  # bytes; the longest example that OpenAI takes, 65,536 tokens, has about half a million

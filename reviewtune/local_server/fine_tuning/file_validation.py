@@ -1,20 +1,16 @@
 """Is a chat file fit to train on? Checked line by line, so a file of any size takes the memory of one line."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from reviewtune.local_server.files.service import numbered_lines
+from reviewtune.local_server.fine_tuning.requests import Example
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import from_validation
-from reviewtune.local_server.fine_tuning.requests import Example
 
 MIN_EXAMPLES = 10
-
-
-
-
 
 
 class Fault(NamedTuple):

@@ -11,8 +11,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.files import service as files
 from reviewtune.local_server.engine.types import RESUME
+from reviewtune.local_server.files import service as files
 from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.models.service import find as find_model

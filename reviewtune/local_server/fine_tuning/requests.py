@@ -1,11 +1,11 @@
 """What a client may send to /v1/fine_tuning/jobs."""
 
 from typing import Annotated, Any, Literal, Self
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
+
 from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
-
-
 
 
 class Hyperparameters(Strict):
@@ -52,7 +52,6 @@ class JobRequest(Strict):
     @property
     def asked(self) -> Hyperparameters:
         return self._newer or self.hyperparameters or Hyperparameters()
-
 
 
 class TrainingMessage(Strict):

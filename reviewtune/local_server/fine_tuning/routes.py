@@ -10,9 +10,9 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 
 from reviewtune.local_server.fine_tuning import service as jobs
+from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.storage.account import Account, Open
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job
 

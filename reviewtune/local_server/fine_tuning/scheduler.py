@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from reviewtune.local_server.models import service as models
 from reviewtune.local_server.fine_tuning import file_validation
 from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.progress_reader import Progress, fail
+from reviewtune.local_server.models import service as models
 from reviewtune.local_server.models.service import Source
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Job

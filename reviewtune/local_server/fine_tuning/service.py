@@ -13,11 +13,11 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server.files import service as files
-from reviewtune.local_server.models import service as models
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
+from reviewtune.local_server.fine_tuning.requests import JobRequest
+from reviewtune.local_server.models import service as models
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
-from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, File, Job, Model, now

@@ -1,31 +1,19 @@
 """Models: the base models on offer, the fine-tunes and their checkpoints, and which folder a name stands for."""
 
 import shutil
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import APIRouter
-from openai.types import Model as ModelObject
 from openai.types import ModelDeleted
 from sqlalchemy import delete, or_, select
-from sqlalchemy.orm import Session
 
 from reviewtune.local_server.models.service import BASE_CREATED, OWNER, _object, source_of
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.account import Open
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
 
-
 router = APIRouter(prefix="/v1/models", tags=["models"])
-
-
-
-
-
-
-
-
 
 
 @router.get("")

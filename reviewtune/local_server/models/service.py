@@ -1,18 +1,16 @@
 """Models: which folder a name stands for."""
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
-from fastapi import APIRouter
+
 from openai.types import Model as ModelObject
-from openai.types import ModelDeleted
-from sqlalchemy import delete, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
+
 from reviewtune.local_server.protocol.api_errors import Refusal
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.storage.account import Account, Open
-from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
-
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Model
 
 OWNER = "reviewtune"
 BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
