@@ -24,7 +24,7 @@ from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores
 
 if TYPE_CHECKING:
-    from reviewtune.local_server.engine.model_loading import OpenModel
+    from reviewtune.local_server.engine.model_loading import LoadedModel
 
 PROJECT = Path(__file__).parent.parent
 PROMPTS = ("zero_shot", "few_shot", "finetuned")
@@ -83,7 +83,7 @@ def _reviews_a_second(work: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
+def _generate(model: "LoadedModel", chats: list[list[Message]]) -> list[str]:
     """As transformers' documentation shows it: left padding, greedy."""
     import torch
 

@@ -46,7 +46,7 @@ SPEED_SECONDS = 2.0
 
 class Cost(NamedTuple):
     seconds: float
-    course: finetune.Course
+    course: finetune.TrainingRun
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -
         work = Path(folder)
         write_chat_files(work, prompt, train=rows)
         spec = TrainingSpec(base, work / "train.jsonl", None, work / "model", seed=13, n_epochs=epochs)
-        course = finetune.Course(spec)
+        course = finetune.TrainingRun(spec)
         start = time.perf_counter()
         for _ in course.run():
             pass

@@ -77,7 +77,7 @@ def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
 
     folder = base_models.ensure(base, cache_folder())
     spec = TrainingSpec(folder, work / "train.jsonl", None, work / "ours", seed=13, n_epochs=epochs, batch_size=16)
-    course = finetune.Course(spec)
+    course = finetune.TrainingRun(spec)
     start = time.perf_counter()
     for _ in course.run():
         pass

@@ -12,19 +12,19 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from reviewtune.local_server.batches import routes as batches_routes
-from reviewtune.local_server.batches.runner import Batches
+from reviewtune.local_server.batches.runner import BatchRunner
 from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
-from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.files import routes as files_routes
 from reviewtune.local_server.files import service as files
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
-from reviewtune.local_server.fine_tuning.scheduler import Trainings
+from reviewtune.local_server.fine_tuning.scheduler import Scheduler
 from reviewtune.local_server.models import routes as models_routes
-from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
-from reviewtune.local_server.protocol.middleware import Activity, Envelope
+from reviewtune.local_server.protocol.api_errors import ApiError, from_faults
+from reviewtune.local_server.protocol.middleware import Activity, RequestMiddleware
 from reviewtune.local_server.protocol.openapi_page import describe
-from reviewtune.local_server.protocol.request_checks import refuse_bad_manners
+from reviewtune.local_server.protocol.request_checks import check_request
 from reviewtune.local_server.storage.account import Account
 
 ENGINE_PATIENCE = 2.0  # seconds that a model at work gets to finish when the server ends
@@ -40,11 +40,11 @@ def build(account: Account, activity: Activity) -> FastAPI:
         redoc_url=None,
     )
     app.state.account = account
-    app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
+    app.add_middleware(RequestMiddleware, api_key=account.settings.api_key, activity=activity)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_faults)
     for noun in (files_routes, fine_tuning_routes, models_routes, chat_routes, batches_routes):
-        app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
+        app.include_router(noun.router, dependencies=[Depends(check_request)])
     app.get("/healthz", tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own
     return app
@@ -53,9 +53,9 @@ def build(account: Account, activity: Activity) -> FastAPI:
 @asynccontextmanager
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
-    dispatcher = Dispatcher(account.settings.cache_dir)
-    trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
-    app.state.desk = chat_routes.Desk(
+    dispatcher = ModelThread(account.settings.cache_dir)
+    trainings, batches = Scheduler(account, dispatcher.expect), BatchRunner(account, dispatcher)
+    app.state.desk = chat_routes.ChatService(
         dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents
     )
     files.forget_expired(account)
@@ -81,20 +81,20 @@ def _health(request: Request) -> dict[str, Any]:
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, Refusal):
+    if not isinstance(error, ApiError):
         assert isinstance(error, HTTPException)
         error = _from_framework(request, error)
     return JSONResponse(error.body, error.status_code, error.headers)
 
 
-def _from_framework(request: Request, error: HTTPException) -> Refusal:
+def _from_framework(request: Request, error: HTTPException) -> ApiError:
     """What FastAPI says in its own words: no such route, wrong verb, a body that can't be read."""
     if error.status_code == 404:
-        return Refusal(404, f"Invalid URL ({request.method} {request.url.path})")
+        return ApiError(404, f"Invalid URL ({request.method} {request.url.path})")
     if error.status_code == 405:
-        refusal = Refusal(405, f"Not allowed to {request.method} on {request.url.path}.")
+        refusal = ApiError(405, f"Not allowed to {request.method} on {request.url.path}.")
     else:
-        refusal = Refusal(error.status_code, str(error.detail))
+        refusal = ApiError(error.status_code, str(error.detail))
     refusal.headers = error.headers
     return refusal
 

@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
         )
         server = Server(config, account, activity)
         server.run(sockets=[sock])
-        account.store.close()
+        account.database.close()
     if not getattr(application.state, "engine_at_rest", False):
         os._exit(0)  # a model is at work in a thread that nothing else can stop; all that matters is on disk
 
@@ -91,7 +91,7 @@ class Server(uvicorn.Server):
 
 
 def _busy(account: Account) -> bool:
-    with account.store.reading() as session:
+    with account.database.reading() as session:
         job = session.scalar(select(Job.id).where(Job.status.in_(jobs.ACTIVE)))
         return bool(job or session.scalar(select(Batch.id).where(Batch.status.in_(batches.ACTIVE))))
 

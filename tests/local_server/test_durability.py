@@ -174,14 +174,14 @@ def test_a_pickle_is_no_base_model(tmp_path: Path, tiny_model: Path) -> None:
     """A folder whose weights are a pickle is refused without opening it."""
     import torch
 
-    from reviewtune.local_server.engine.model_loading import open_model
+    from reviewtune.local_server.engine.model_loading import load_model
 
     folder = tmp_path / "pickled"
     shutil.copytree(tiny_model, folder)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
     with pytest.raises(ProviderError, match="safetensors"):
-        open_model(folder, torch.float32, "sdpa")
+        load_model(folder, torch.float32, "sdpa")
 
 
 def test_two_clients_create_one_job(client: openai.OpenAI, base: str) -> None:

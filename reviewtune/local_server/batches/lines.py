@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from reviewtune.local_server.batches.requests import BatchLine
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import Answer
+from reviewtune.local_server.chat.model_thread import AnswerOrError
 from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol import strict_json
-from reviewtune.local_server.protocol.api_errors import Refusal, from_validation
+from reviewtune.local_server.protocol.api_errors import ApiError, from_validation
 from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.storage import content_ids
 
@@ -22,7 +22,7 @@ MAX_REQUESTS = 50_000
 SHOWN_FAULTS = 100
 
 
-class Check(NamedTuple):
+class InputCheck(NamedTuple):
     """The outcome of reading an input file once."""
 
     total: int
@@ -30,10 +30,10 @@ class Check(NamedTuple):
     errors: list[dict[str, Any]]
 
 
-def check(path: Path, endpoint: str) -> Check:
+def check(path: Path, endpoint: str) -> InputCheck:
     """Whole-file faults only: a body that the endpoint would refuse fails its own line later."""
     if path.stat().st_size > MAX_BYTES:
-        return Check(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
+        return InputCheck(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
     seen: set[str] = set()
     model: str | None = None
     errors: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def check(path: Path, endpoint: str) -> Check:
         errors.append(_error("too_many_requests", f"The file has more than {MAX_REQUESTS} requests."))
     if not seen and not errors:
         errors.append(_error("empty_file", "The file has no requests."))
-    return Check(len(seen), model, errors)
+    return InputCheck(len(seen), model, errors)
 
 
 def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
@@ -84,40 +84,40 @@ def _error(code: str, message: str, param: str | None = None, line: int | None =
     return {"code": code, "message": message, "param": param, "line": line}
 
 
-class Request(NamedTuple):
+class PreparedLine(NamedTuple):
     """One line, ready for the engine, or with the reason why not."""
 
     custom_id: str
     body: ChatRequest | None
     planned: GenerationRequest | None
-    refusal: Refusal | None
+    refusal: ApiError | None
 
 
-def read_requests(path: Path, done: Container[str]) -> Iterator[Request]:
+def read_requests(path: Path, done: Container[str]) -> Iterator[PreparedLine]:
     """The requests of a checked file that have no answer yet."""
     requests = (_read_request(line) for _, line in numbered_lines(path))
     return (request for request in requests if request.custom_id not in done)
 
 
-def _read_request(line: bytes) -> Request:
+def _read_request(line: bytes) -> PreparedLine:
     entry = BatchLine.model_validate_json(line)
     try:
         body = ChatRequest.model_validate(entry.body)
         if body.stream:
-            raise Refusal(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return Request(entry.custom_id, body, translation.plan(body), None)
+            raise ApiError(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
+        return PreparedLine(entry.custom_id, body, translation.plan(body), None)
     except ValidationError as error:
-        return Request(entry.custom_id, None, None, from_validation(error, entry.body))
-    except Refusal as refusal:
-        return Request(entry.custom_id, None, None, refusal)
+        return PreparedLine(entry.custom_id, None, None, from_validation(error, entry.body))
+    except ApiError as refusal:
+        return PreparedLine(entry.custom_id, None, None, refusal)
 
 
-class Outcome(NamedTuple):
+class ResultLines(NamedTuple):
     output: list[dict[str, Any]]
     errors: list[dict[str, Any]]
 
 
-def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer]) -> Outcome:
+def outcome(batch_id: str, requests: Sequence[PreparedLine], answers: Sequence[AnswerOrError]) -> ResultLines:
     """The lines of the output and the error file; `answers` are those of the requests that were planned."""
     output, errors = [], []
     waiting = iter(answers)
@@ -132,14 +132,14 @@ def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer
             refusal = translation.refusal_of(answer)
         assert refusal is not None
         errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
-    return Outcome(output, errors)
+    return ResultLines(output, errors)
 
 
-def expired(batch_id: str, requests: Sequence[Request]) -> Outcome:
+def expired(batch_id: str, requests: Sequence[PreparedLine]) -> ResultLines:
     message = "This request could not be executed before the completion window expired."
     error = {"code": "batch_expired", "message": message}
     lines = [_line(batch_id, request.custom_id, 0, {}) for request in requests]
-    return Outcome([], [line | {"response": None, "error": error} for line in lines])
+    return ResultLines([], [line | {"response": None, "error": error} for line in lines])
 
 
 def _line(batch_id: str, custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:

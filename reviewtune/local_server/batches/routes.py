@@ -7,23 +7,23 @@ from fastapi import APIRouter, Query
 from reviewtune.local_server.batches import service
 from reviewtune.local_server.batches.requests import BatchRequest
 from reviewtune.local_server.files import service as files
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.storage.account import Open
+from reviewtune.local_server.storage.account import CurrentAccount
 from reviewtune.local_server.storage.tables import Batch
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
 @router.post("")
-def create(account: Open, body: BatchRequest) -> dict[str, Any]:
-    with account.store.writing() as session:
+def create(account: CurrentAccount, body: BatchRequest) -> dict[str, Any]:
+    with account.database.writing() as session:
         file = files.find(session, body.input_file_id)
         if file is None:
-            raise Refusal(400, f"invalid input_file_id: {body.input_file_id}", param="input_file_id")
+            raise ApiError(400, f"invalid input_file_id: {body.input_file_id}", param="input_file_id")
         if file.purpose != "batch":
             message = f"File '{file.id}' has purpose '{file.purpose}', but must have purpose 'batch'."
-            raise Refusal(400, message, param="input_file_id", code="invalid_file_purpose")
+            raise ApiError(400, message, param="input_file_id", code="invalid_file_purpose")
         row = service._new(body)
         service._prepare_folder(account, row, file)
         session.add(row)
@@ -32,26 +32,28 @@ def create(account: Open, body: BatchRequest) -> dict[str, Any]:
 
 
 @router.get("")
-def list_(account: Open, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> dict[str, Any]:
-    with account.store.reading() as session:
+def list_(
+    account: CurrentAccount, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> dict[str, Any]:
+    with account.database.reading() as session:
         rows, more = read_page(session, Batch, Cursor(after, limit))
     return listing([service.batch_object(row) for row in rows], more)
 
 
 @router.get("/{batch_id}")
-def retrieve(account: Open, batch_id: str) -> dict[str, Any]:
-    with account.store.reading() as session:
+def retrieve(account: CurrentAccount, batch_id: str) -> dict[str, Any]:
+    with account.database.reading() as session:
         return dump(service.batch_object(service.find(session, batch_id)))
 
 
 @router.post("/{batch_id}/cancel")
-def cancel(account: Open, batch_id: str) -> dict[str, Any]:
+def cancel(account: CurrentAccount, batch_id: str) -> dict[str, Any]:
     """Ask for the end; what has been answered by then stays available."""
-    with account.store.writing() as session:
+    with account.database.writing() as session:
         row = service.find(session, batch_id)
         if row.status not in service.ACTIVE:
             message = f"Batch {batch_id} is {row.status}; only a batch under way can be cancelled."
-            raise Refusal(400, message, param="batch_id", code="invalid_batch_status")
+            raise ApiError(400, message, param="batch_id", code="invalid_batch_status")
         if row.status != "cancelling":
             service.enter(row, "cancelling")
     account.batches_changed.set()

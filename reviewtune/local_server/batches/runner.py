@@ -19,13 +19,13 @@ from sqlalchemy.orm import Session
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.batches import lines as batches_lines
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
-from reviewtune.local_server.batches.lines import Request
+from reviewtune.local_server.batches.lines import PreparedLine
 from reviewtune.local_server.batches.service import ACTIVE, WINDOW, enter, find
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
+from reviewtune.local_server.chat.model_thread import AnswerOrError, ModelThread
 from reviewtune.local_server.files import service as files
 from reviewtune.local_server.models.service import source_of
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Batch, now
@@ -37,22 +37,22 @@ RETRY = 2.0  # seconds after a step that failed, on a full disk for instance
 log = logging.getLogger(__name__)
 
 
-class Run(NamedTuple):
+class RunningBatch(NamedTuple):
     """The batch under way: what it has behind it, and before it."""
 
     batch_id: str
     tally: Tally
-    requests: Iterator[Request]
+    requests: Iterator[PreparedLine]
 
 
-class Batches(threading.Thread):
-    def __init__(self, account: Account, dispatcher: Dispatcher) -> None:
+class BatchRunner(threading.Thread):
+    def __init__(self, account: Account, dispatcher: ModelThread) -> None:
         super().__init__(name="batches", daemon=True)
         self._account = account
         self._dispatcher = dispatcher
         self._closing = False
         self._began = now()
-        self._run: Run | None = None
+        self._run: RunningBatch | None = None
 
     def run(self) -> None:
         self._sweep()
@@ -70,7 +70,7 @@ class Batches(threading.Thread):
 
     def _sweep(self) -> None:
         """Remove the folders of batches that ended, or were never recorded, just before a server was killed."""
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             wanted = set(session.scalars(select(Batch.id).where(Batch.status.in_(ACTIVE))))
         for folder in self._account.settings.batches.iterdir():
             if folder.name not in wanted and folder.stat().st_mtime < self._began:
@@ -82,7 +82,7 @@ class Batches(threading.Thread):
 
     def _step(self) -> bool:
         """One state further, or one slice, for the batch whose turn it is."""
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             rows = session.scalars(select(Batch).where(Batch.status.in_(ACTIVE)).order_by(Batch.seq)).all()
         if not rows:
             return False
@@ -102,7 +102,7 @@ class Batches(threading.Thread):
         errors = checked.errors
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             row = find(session, row.id)
             if row.status != "validating":
                 return
@@ -119,14 +119,14 @@ class Batches(threading.Thread):
     def _model_errors(self, model: str) -> list[dict[str, str | int | None]]:
         try:
             source_of(self._account, model)
-        except Refusal as refusal:
+        except ApiError as refusal:
             return [{"code": refusal.code, "message": refusal.message, "param": "body.model", "line": 1}]
         return []
 
     def _run_slice(self, row: Batch, folder: BatchFolder) -> None:
         if self._run is None or self._run.batch_id != row.id:
             tally = folder.tally()
-            self._run = Run(row.id, tally, batches_lines.read_requests(folder.input, frozenset(tally.done)))
+            self._run = RunningBatch(row.id, tally, batches_lines.read_requests(folder.input, frozenset(tally.done)))
         requests = list(islice(self._run.requests, SLICE))
         if requests and now() > row.created_at + WINDOW:
             requests += self._run.requests
@@ -135,13 +135,13 @@ class Batches(threading.Thread):
             outcome = batches_lines.outcome(row.id, requests, self._answers(row, requests))
         folder.append(outcome.output, outcome.errors)
         self._run.tally.add(outcome.output, outcome.errors)
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             row = find(session, row.id)
             _count(row, self._run.tally)
             if not requests and row.status == "in_progress":
                 enter(row, "finalizing")
 
-    def _answers(self, row: Batch, requests: Sequence[Request]) -> list[Answer]:
+    def _answers(self, row: Batch, requests: Sequence[PreparedLine]) -> list[AnswerOrError]:
         """The engine's answers to the requests that are fit for it."""
         planned = [request.planned for request in requests if request.planned is not None]
         if not planned or row.model is None:
@@ -158,7 +158,7 @@ class Batches(threading.Thread):
 
     def _finish(self, row: Batch, folder: BatchFolder) -> None:
         """Publish what there is; files and final state appear together."""
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             row = find(session, row.id)
             row.output_file_id = self._publish(session, row, folder.output)
             row.error_file_id = self._publish(session, row, folder.errors)

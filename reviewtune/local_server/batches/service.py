@@ -10,7 +10,7 @@ from reviewtune.local_server.batches.folder import BatchFolder
 from reviewtune.local_server.batches.requests import BatchRequest
 from reviewtune.local_server.files import service as files
 from reviewtune.local_server.fine_tuning.service import link
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Batch, File, now
 
@@ -69,7 +69,7 @@ def new_id() -> str:
 def find(session: Session, batch_id: str) -> Batch:
     row = session.scalar(select(Batch).where(Batch.id == batch_id))
     if row is None:
-        raise Refusal(404, f"No batch found with id '{batch_id}'.", param="batch_id")
+        raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
     return row
 
 

@@ -8,7 +8,7 @@ import math
 import time
 
 from reviewtune.local_server.engine.types import GenerationRequest
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 
 TOKENS_EACH = 8192  # that a waiting chat may have on average, prompt and answer
 CHARACTERS = 4  # a token, roughly: the tokenizer belongs to the model, which may not be loaded
@@ -31,7 +31,7 @@ class Admission:
         self._last = time.monotonic()  # when an answer came, or work began
 
     def enter(self, tokens: int) -> None:
-        """Take a place; an empty queue admits a request of any size. Raises Refusal when there is no room."""
+        """Take a place; an empty queue admits a request of any size. Raises ApiError when there is no room."""
         if self._waiting >= self._most:
             raise self._refusal("requests", f"{self._most} chats wait for an answer already")
         if self._waiting and self._tokens + tokens > self._most_tokens:
@@ -60,10 +60,10 @@ class Admission:
             "x-ratelimit-reset-tokens": reset,
         }
 
-    def _refusal(self, limit: str, reason: str) -> Refusal:
+    def _refusal(self, limit: str, reason: str) -> ApiError:
         wait = min(LONGEST_WAIT, max(1, math.ceil(self._waiting * self._pace / 2)))  # until the queue is half as long
         message = f"Rate limit reached for {limit}: {reason}. Please try again in {wait}s."
-        refusal = Refusal(429, message, code="rate_limit_exceeded", type_=limit)
+        refusal = ApiError(429, message, code="rate_limit_exceeded", type_=limit)
         refusal.headers = {"Retry-After": str(wait), **self.headers}
         return refusal
 

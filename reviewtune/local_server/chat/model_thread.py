@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
-from reviewtune.local_server.models.service import Source
+from reviewtune.local_server.models.service import ModelSource
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.generation.generate import Generator
@@ -23,19 +23,19 @@ GROUP = 128  # single requests that are answered together
 GATHER = 0.02  # seconds without a newcomer after which nobody is waited for
 LULL = 4.0  # seconds without work after which an expected model is opened
 
-Answer = GenerationResult | Exception
+AnswerOrError = GenerationResult | Exception
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    source: Source
+    source: ModelSource
     requests: Sequence[GenerationRequest]
-    answers: Future[list[Answer]] = field(default_factory=Future)
+    answers: Future[list[AnswerOrError]] = field(default_factory=Future)
 
 
-class Dispatcher(threading.Thread):
+class ModelThread(threading.Thread):
     def __init__(self, cache: Path) -> None:
         super().__init__(name="dispatcher", daemon=True)
         self._cache = cache
@@ -43,13 +43,13 @@ class Dispatcher(threading.Thread):
         self._bulk: deque[Work] = deque()  # slices of batch files; they give way
         self._news = threading.Condition()
         self._closing = False
-        self._expected: Source | None = None
+        self._expected: ModelSource | None = None
         self._coming = 0  # clients that may come next: those last answered, and those who waited meanwhile
-        self._loaded: OrderedDict[Source, Generator] = OrderedDict()
+        self._loaded: OrderedDict[ModelSource, Generator] = OrderedDict()
 
     def submit(
-        self, source: Source, requests: Sequence[GenerationRequest], *, bulk: bool = False
-    ) -> Future[list[Answer]]:
+        self, source: ModelSource, requests: Sequence[GenerationRequest], *, bulk: bool = False
+    ) -> Future[list[AnswerOrError]]:
         """Queue requests for a model. Each gets an answer or the exception that it alone caused."""
         work = Work(source, requests)
         with self._news:
@@ -57,7 +57,7 @@ class Dispatcher(threading.Thread):
             self._news.notify()
         return work.answers
 
-    def expect(self, source: Source) -> None:
+    def expect(self, source: ModelSource) -> None:
         """Open this model as soon as there is nothing to do: its first answer then comes at once."""
         with self._news:
             self._expected = source
@@ -123,7 +123,7 @@ class Dispatcher(threading.Thread):
             work.answers.set_result(answers[: len(work.requests)])
             answers = answers[len(work.requests) :]
 
-    def _load(self, source: Source) -> "Generator":
+    def _load(self, source: ModelSource) -> "Generator":
         if source not in self._loaded:
             from reviewtune.local_server.engine import base_models
             from reviewtune.local_server.engine.generation import generate
@@ -137,7 +137,7 @@ class Dispatcher(threading.Thread):
         return self._loaded[source]
 
 
-def answer_each(generator: "Generator", requests: Sequence[GenerationRequest]) -> list[Answer]:
+def answer_each(generator: "Generator", requests: Sequence[GenerationRequest]) -> list[AnswerOrError]:
     """Answer all at once; on a fault halve until it stands alone, so that it harms nobody else."""
     try:
         return list(generator.complete(requests))

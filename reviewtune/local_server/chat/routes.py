@@ -13,15 +13,15 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.chat.admission import Admission, tokens_of
-from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.streaming import Piece, Stream
 from reviewtune.local_server.chat.translation import completion, plan, refusal_of, unavailable
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.models.service import Source, source_of
+from reviewtune.local_server.models.service import ModelSource, source_of
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.storage.account import Open
+from reviewtune.local_server.storage.account import CurrentAccount
 
 log = logging.getLogger("reviewtune.chats")
 
@@ -29,15 +29,15 @@ router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ChatService:
     """Where chats are handed in."""
 
-    dispatcher: Dispatcher
+    dispatcher: ModelThread
     admission: Admission
     log_contents: bool
 
-    async def answer(self, source: Source, planned: GenerationRequest) -> GenerationResult:
-        """The engine's answer, once it is this request's turn. Raises Refusal."""
+    async def answer(self, source: ModelSource, planned: GenerationRequest) -> GenerationResult:
+        """The engine's answer, once it is this request's turn. Raises ApiError."""
         tokens = tokens_of(planned)
         self.admission.enter(tokens)
         try:
@@ -55,13 +55,15 @@ class Desk:
         return answer
 
 
-def _of_request(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
+def _of_request(request: Request) -> ChatService:
+    desk: ChatService = request.app.state.desk
     return desk
 
 
 @router.post("")
-async def create(account: Open, desk: Annotated[Desk, Depends(_of_request)], body: ChatRequest) -> Response:
+async def create(
+    account: CurrentAccount, desk: Annotated[ChatService, Depends(_of_request)], body: ChatRequest
+) -> Response:
     planned = plan(body)
     source = await run_in_threadpool(source_of, account, body.model)
     if body.stream:
@@ -70,7 +72,7 @@ async def create(account: Open, desk: Annotated[Desk, Depends(_of_request)], bod
     return JSONResponse(whole, headers=desk.admission.headers)
 
 
-async def _streamed(desk: Desk, source: Source, planned: GenerationRequest, body: ChatRequest) -> Response:
+async def _streamed(desk: ChatService, source: ModelSource, planned: GenerationRequest, body: ChatRequest) -> Response:
     """Start to answer with the first words; what is refused before them is refused as ever."""
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[Piece | None] = asyncio.Queue()

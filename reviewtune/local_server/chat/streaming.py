@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.translation import logprobs, new_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
-from reviewtune.local_server.protocol.api_errors import Refusal, server_error
+from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 from reviewtune.local_server.storage.tables import now
 
 
@@ -59,7 +59,7 @@ class Stream:
             for event in self._end(await self._answer):
                 yield event
         except HTTPException as error:
-            refusal = error if isinstance(error, Refusal) else server_error(str(error.detail))
+            refusal = error if isinstance(error, ApiError) else server_error(str(error.detail))
             yield _data(refusal.body)
         finally:
             self._answer.cancel()  # the client may have gone: what has not begun need not begin

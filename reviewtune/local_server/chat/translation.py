@@ -12,6 +12,7 @@ from openai.types.completion_usage import CompletionTokensDetails, PromptTokensD
 
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.chat.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from reviewtune.local_server.chat.strict_schemas import fault_of
 from reviewtune.local_server.engine.types import (
     ChatMessage,
     ContextLengthExceeded,
@@ -22,13 +23,12 @@ from reviewtune.local_server.engine.types import (
     UnknownToken,
     UnsupportedSchema,
 )
-from reviewtune.local_server.protocol.api_errors import Refusal, server_error
-from reviewtune.local_server.chat.strict_schemas import fault_of
+from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 from reviewtune.local_server.storage.tables import now
 
 
 def plan(request: ChatRequest) -> GenerationRequest:
-    """What the engine is asked for. Raises Refusal for combinations that make no sense."""
+    """What the engine is asked for. Raises ApiError for combinations that make no sense."""
     _refuse_contradictions(request)
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return GenerationRequest(
@@ -50,13 +50,13 @@ def plan(request: ChatRequest) -> GenerationRequest:
 
 def _refuse_contradictions(request: ChatRequest) -> None:
     if request.top_logprobs is not None and not request.logprobs:
-        raise Refusal(400, "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
+        raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
     if request.stream_options is not None and not request.stream:
         message = "'stream_options' is only allowed with 'stream'."
-        raise Refusal(400, message, param="stream_options", code="invalid_value")
+        raise ApiError(400, message, param="stream_options", code="invalid_value")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         message = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported."
-        raise Refusal(400, message, param="max_tokens", code="invalid_parameter_combination")
+        raise ApiError(400, message, param="max_tokens", code="invalid_parameter_combination")
 
 
 def _schema(request: ChatRequest) -> dict[str, Any] | None:
@@ -70,9 +70,9 @@ def _schema(request: ChatRequest) -> dict[str, Any] | None:
     return None
 
 
-def _bad_schema(reason: str) -> Refusal:
+def _bad_schema(reason: str) -> ApiError:
     message = f"Invalid schema for response_format{reason}"
-    return Refusal(400, message, param="response_format", code="invalid_json_schema")
+    return ApiError(400, message, param="response_format", code="invalid_json_schema")
 
 
 def new_id() -> str:
@@ -124,27 +124,27 @@ def usage(result: GenerationResult) -> CompletionUsage:
     )
 
 
-def unavailable(error: ReviewtuneError) -> Refusal:
+def unavailable(error: ReviewtuneError) -> ApiError:
     """The model can't be loaded, for a reason that the user can mend and a retry can't."""
-    refusal = Refusal(503, str(error), type_="server_error", code="model_unavailable")
+    refusal = ApiError(503, str(error), type_="server_error", code="model_unavailable")
     refusal.headers = {"x-should-retry": "false"}
     return refusal
 
 
-def refusal_of(error: Exception) -> Refusal:
+def refusal_of(error: Exception) -> ApiError:
     """What a client is told when the engine could not answer its request."""
     match error:
-        case Refusal():
+        case ApiError():
             return error
         case ContextLengthExceeded():
             message = f"This model's maximum context length is {error.limit} tokens, but {error}."
-            return Refusal(400, message, param="messages", code="context_length_exceeded")
+            return ApiError(400, message, param="messages", code="context_length_exceeded")
         case UnsupportedSchema():
             return _bad_schema(f": {error}")
         case RecursionError():
             return _bad_schema(": it is nested too deeply.")
         case UnknownToken():
-            return Refusal(400, f"Invalid key in 'logit_bias': {error}.", param="logit_bias", code="invalid_value")
+            return ApiError(400, f"Invalid key in 'logit_bias': {error}.", param="logit_bias", code="invalid_value")
         case ReviewtuneError():  # the model's chat template refuses these messages
-            return Refusal(400, str(error), param="messages", code="invalid_value")
+            return ApiError(400, str(error), param="messages", code="invalid_value")
     return server_error(f"The model failed on this request ({type(error).__name__}: {error}).")

@@ -25,7 +25,7 @@ class Turn(NamedTuple):
     after: Tokens
 
 
-class Chat:
+class ChatTemplate:
     """One tokenizer's template. `end_of_turn` is the token that every answer ends with."""
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers ships no types

@@ -7,15 +7,15 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from reviewtune.local_server.engine.attention import PADDING, SHARED, Layout, Places, Prefix
-from reviewtune.local_server.engine.model_loading import OpenModel
+from reviewtune.local_server.engine.model_loading import LoadedModel
 
 STRIDE = 512  # most tokens of a row that are read at a time: attention scores grow with its square
 
 
-class Reader:
+class CachedForward:
     """Rows that are read on and on, side by side, behind a common prefix."""
 
-    def __init__(self, model: OpenModel, prefix: Prefix | None, rows: int) -> None:
+    def __init__(self, model: LoadedModel, prefix: Prefix | None, rows: int) -> None:
         self._model, self._prefix = model, prefix
         self._cache = DynamicCache()
         begin = prefix.length if prefix else 0
@@ -60,7 +60,7 @@ class Reader:
 
 
 def run(
-    model: OpenModel, tokens: Tensor, positions: Tensor, layout: Layout, cache: DynamicCache | None = None
+    model: LoadedModel, tokens: Tensor, positions: Tensor, layout: Layout, cache: DynamicCache | None = None
 ) -> Tensor:
     """The decoder's hidden states. The 4D mask only says that there is one; `attend` makes its own from the layout."""
     output = model.network.get_decoder()(

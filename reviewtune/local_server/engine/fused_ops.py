@@ -15,7 +15,7 @@ OFFSETS = {"Gemma3RMSNorm": 1.0, "LlamaRMSNorm": 0.0}  # what is added to the we
 TANH_GELU = "GELUTanh"
 
 
-def take_shortcuts(network: Any) -> None:  # noqa: ANN401 - transformers' models have no common type
+def fuse_operations(network: Any) -> None:  # noqa: ANN401 - transformers' models have no common type
     for module in network.modules():
         name = type(module).__name__
         if name in OFFSETS:

@@ -14,8 +14,8 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models import STAMP
-from reviewtune.local_server.engine.chat_template import Chat
-from reviewtune.local_server.engine.fused_ops import take_shortcuts
+from reviewtune.local_server.engine.chat_template import ChatTemplate
+from reviewtune.local_server.engine.fused_ops import fuse_operations
 
 KEEP_MEMORY = {
     -4: 0,
@@ -27,9 +27,9 @@ NETWORK = "config.json", "generation_config.json", STAMP  # what does not say ho
 
 
 @dataclass(frozen=True, slots=True)
-class OpenModel:
+class LoadedModel:
     network: Any  # transformers' causal language model
-    chat: Chat
+    chat: ChatTemplate
     device: torch.device
 
     @property
@@ -70,13 +70,13 @@ def _spare_the_cpu() -> None:
             mallopt(option, value)
 
 
-def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
+def load_model(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
     """Raises: ProviderError: the folder holds no causal language model with a chat template."""
     transformers_logging.disable_progress_bar()
     _spare_the_cpu()
     place = device()
     try:
-        chat = _chat(_Spelling(folder, _digest(folder)))
+        chat = _chat(_TokenizerKey(folder, _digest(folder)))
         network = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
         )  # never a pickle, which could run whatever its author liked
@@ -84,12 +84,12 @@ def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
         said = str(error).strip().splitlines()[0]
         raise ProviderError(f"{folder} holds no causal language model that transformers can open ({said})") from error
     if place.type == "cpu":
-        take_shortcuts(network)
-    return OpenModel(network.to(place).eval(), chat, place)
+        fuse_operations(network)
+    return LoadedModel(network.to(place).eval(), chat, place)
 
 
 @dataclass(frozen=True, slots=True)
-class _Spelling:
+class _TokenizerKey:
     """How a model spells: equal where the tokenizer and its template are, as a fine-tune's and its base model's."""
 
     folder: Path = field(compare=False)
@@ -108,9 +108,9 @@ def _sha256(file: Path) -> str:
 
 
 @lru_cache(maxsize=2)  # opening one takes as long as opening the weights
-def _chat(spelling: _Spelling) -> Chat:
+def _chat(spelling: _TokenizerKey) -> ChatTemplate:
     tokenizer = AutoTokenizer.from_pretrained(spelling.folder)
     if tokenizer.chat_template is None:
         folder = spelling.folder
         raise ProviderError(f"{folder} has no chat template; add a chat_template.jinja, or take an instruct model")
-    return Chat(tokenizer)
+    return ChatTemplate(tokenizer)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server.protocol import strict_json
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import File, now
 
@@ -63,7 +63,7 @@ def new_id() -> str:
 
 def forget_expired(account: Account) -> None:
     """Remove what has expired, and what a crash has left on disk without a row."""
-    with account.store.writing() as session:
+    with account.database.writing() as session:
         session.execute(delete(File).where(File.expires_at <= now()))
         known = set(session.scalars(select(File.id)))
     for path in account.settings.files.iterdir():
@@ -80,12 +80,12 @@ def _refuse_beyond_limits(session: Session, size: int) -> None:
     recent = session.scalar(select(func.count()).where(File.created_at > now() - 60)) or 0
     if recent >= UPLOADS_A_MINUTE:
         message = f"Rate limit reached for requests: {UPLOADS_A_MINUTE} uploads a minute. Please try again in 60s."
-        refusal = Refusal(429, message, code="rate_limit_exceeded", type_="requests")
+        refusal = ApiError(429, message, code="rate_limit_exceeded", type_="requests")
         refusal.headers = {"Retry-After": "60"}
         raise refusal
     if (session.scalar(select(func.sum(File.bytes))) or 0) + size > ACCOUNT_BYTES:
         message = f"The files of this account may hold {ACCOUNT_BYTES:,} bytes together: delete some first."
-        raise Refusal(400, message, param="file", code="storage_limit_exceeded")
+        raise ApiError(400, message, param="file", code="storage_limit_exceeded")
 
 
 def _save(source: IO[bytes], part: Path) -> None:
@@ -94,7 +94,7 @@ def _save(source: IO[bytes], part: Path) -> None:
         while chunk := source.read(CHUNK):
             size += target.write(chunk)
     if not size:
-        raise Refusal(400, "The file is empty.", param="file", code="empty_file")
+        raise ApiError(400, "The file is empty.", param="file", code="empty_file")
 
 
 def _check_jsonl(path: Path) -> None:
@@ -106,7 +106,7 @@ def _check_jsonl(path: Path) -> None:
             fits = False
         if not fits:
             message = f"Expected file to have JSONL format, where every line is a JSON object. Line {number} is not."
-            raise Refusal(400, message, param="file", code="invalid_file_format")
+            raise ApiError(400, message, param="file", code="invalid_file_format")
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -129,5 +129,5 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _existing(session: Session, file_id: str) -> File:
     file = find(session, file_id)
     if file is None:
-        raise Refusal(404, f"No such File object: {file_id}", param="id")
+        raise ApiError(404, f"No such File object: {file_id}", param="id")
     return file

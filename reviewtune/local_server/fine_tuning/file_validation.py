@@ -13,7 +13,7 @@ from reviewtune.local_server.protocol.api_errors import from_validation
 MIN_EXAMPLES = 10
 
 
-class Fault(NamedTuple):
+class FileFault(NamedTuple):
     """A job's `error`."""
 
     code: str
@@ -24,22 +24,22 @@ class Fault(NamedTuple):
         return self._asdict()
 
 
-def check(training: Path, validation: Path | None) -> Fault | None:
+def check(training: Path, validation: Path | None) -> FileFault | None:
     """The first fault of a job's files, or None."""
     fault = _check_file(training, "training_file", MIN_EXAMPLES)
     return fault or (_check_file(validation, "validation_file", 1) if validation else None)
 
 
-def _check_file(path: Path, param: str, least: int) -> Fault | None:
+def _check_file(path: Path, param: str, least: int) -> FileFault | None:
     name = param.replace("_", " ").capitalize()
     count = 0
     for number, line in numbered_lines(path):
         if fault := _check_line(line):
-            return Fault("invalid_file_format", f"{name}, line {number}: {fault}", param)
+            return FileFault("invalid_file_format", f"{name}, line {number}: {fault}", param)
         count += 1
     if count < least:
         message = f"{name} has {count} example(s), but must have at least {least} examples"
-        return Fault("invalid_n_examples", message, param)
+        return FileFault("invalid_n_examples", message, param)
     return None
 
 

@@ -31,7 +31,7 @@ RESULT_COLUMNS = {  # of the result file: its name for a metric
 }
 
 
-class Progress:
+class ProgressReader:
     """Follows one job's progress file. Reading it again from the start changes nothing."""
 
     def __init__(self, account: Account, job_id: str, folder: JobFolder) -> None:
@@ -46,7 +46,7 @@ class Progress:
         """Take in the lines since the last look."""
         lines, offset = self._folder.progress(self._offset)
         if lines:
-            with self._account.store.writing() as session:
+            with self._account.database.writing() as session:
                 job = jobs.find(session, self._job_id)
                 for line in lines:
                     self._take(session, job, line)
@@ -124,7 +124,7 @@ class Progress:
     def succeed(self, result: Mapping[str, Any]) -> None:
         """Model, result file and final state appear together, and only if nobody has cancelled the job."""
         (self._models / RESUME).unlink(missing_ok=True)  # first: a kill after the commit would leave it for ever
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             job = jobs.find(session, self._job_id)
             numbers = {"trained_tokens": result["trained_tokens"], "hyperparameters": result["hyperparameters"]}
             results = f"file-{content_ids.digest(job.id, 'results')[:24]}"
@@ -149,7 +149,7 @@ class Progress:
 
     def tidy(self) -> None:
         """After a bad end, only the checkpoints are of use; what the trainer needs to go on is larger than they are."""
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             job = jobs.find(session, self._job_id)
             if job.status not in ("cancelled", "failed"):
                 return

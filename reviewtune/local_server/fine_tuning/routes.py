@@ -11,9 +11,9 @@ from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 
 from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.requests import JobRequest
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
-from reviewtune.local_server.storage.account import Account, Open
+from reviewtune.local_server.storage.account import Account, CurrentAccount
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job
 
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -24,9 +24,9 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
 @router.post("")
 def create(
-    account: Open, body: JobRequest, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
+    account: CurrentAccount, body: JobRequest, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
 ) -> dict[str, Any]:
-    with account.store.writing() as session:
+    with account.database.writing() as session:
         job = jobs.create(account, session, body, idempotency_key)
     account.jobs_changed.set()
     return dump(jobs.job_object(job))
@@ -34,7 +34,7 @@ def create(
 
 @router.get("")
 def list_(
-    account: Open,
+    account: CurrentAccount,
     request: Request,
     after: str | None = None,
     limit: Limit = 20,
@@ -47,21 +47,21 @@ def list_(
         labels = job.labels or {}
         return not (only_bare and labels) and wanted.items() <= labels.items()
 
-    with account.store.reading() as session:
+    with account.database.reading() as session:
         rows, more = read_page(session, Job, Cursor(after, limit), keep=keep)
     return listing([jobs.job_object(row) for row in rows], more, with_ends=False)
 
 
 @router.get("/{job_id}")
-def retrieve(account: Open, job_id: str) -> dict[str, Any]:
-    with account.store.reading() as session:
+def retrieve(account: CurrentAccount, job_id: str) -> dict[str, Any]:
+    with account.database.reading() as session:
         return dump(jobs.job_object(jobs.find(session, job_id)))
 
 
 @router.delete("/{job_id}")
-def remove(account: Open, job_id: str) -> dict[str, Any]:
+def remove(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     """Beyond OpenAI's protocol, which keeps every job for ever: here that would fill the user's disk."""
-    with account.store.writing() as session:
+    with account.database.writing() as session:
         leftovers = jobs.forget(account, session, jobs.find(session, job_id))
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -69,28 +69,28 @@ def remove(account: Open, job_id: str) -> dict[str, Any]:
 
 
 @router.post("/{job_id}/cancel")
-def cancel(account: Open, job_id: str) -> dict[str, Any]:
+def cancel(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     return _move(account, job_id, (*jobs.ACTIVE, "paused"), "cancelled")
 
 
 @router.post("/{job_id}/pause")
-def pause(account: Open, job_id: str) -> dict[str, Any]:
+def pause(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     return _move(account, job_id, ("queued", "running"), "paused")
 
 
 @router.post("/{job_id}/resume")
-def resume(account: Open, job_id: str) -> dict[str, Any]:
+def resume(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     return _move(account, job_id, ("paused",), "queued")
 
 
 def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
     """Change the state on a client's wish; the thread that trains sees it and acts."""
-    with account.store.writing() as session:
+    with account.database.writing() as session:
         status = jobs.find(session, job_id).status
         session.expire_all()
         if not jobs.move(session, job_id, before, after):
             message = f"Job {job_id} is {status}; only a job that is {' or '.join(before)} can become {after}."
-            raise Refusal(400, message, param="fine_tune_id", code="invalid_job_status")
+            raise ApiError(400, message, param="fine_tune_id", code="invalid_job_status")
         jobs.tell(session, job_id, f"{after}:{time.time_ns()}", f"The job is {after} on request")
         job = jobs.find(session, job_id)
     account.jobs_changed.set()
@@ -98,8 +98,8 @@ def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) ->
 
 
 @router.get("/{job_id}/events")
-def events(account: Open, job_id: str, after: str | None = None, limit: EventLimit = 20) -> dict[str, Any]:
-    with account.store.reading() as session:
+def events(account: CurrentAccount, job_id: str, after: str | None = None, limit: EventLimit = 20) -> dict[str, Any]:
+    with account.database.reading() as session:
         jobs.find(session, job_id)
         rows, more = read_page(session, Event, Cursor(after, limit), Event.job_id == job_id)
     return listing([_event_object(row) for row in rows], more, with_ends=False)
@@ -118,8 +118,8 @@ def _event_object(row: Event) -> FineTuningJobEvent:
 
 
 @router.get("/{job_id}/checkpoints")
-def checkpoints(account: Open, job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
-    with account.store.reading() as session:
+def checkpoints(account: CurrentAccount, job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
+    with account.database.reading() as session:
         jobs.find(session, job_id)
         rows, more = read_page(session, Checkpoint, Cursor(after, limit), Checkpoint.job_id == job_id)
     return listing([_checkpoint_object(row) for row in rows], more)

@@ -17,9 +17,9 @@ from sqlalchemy import select
 from reviewtune.local_server.fine_tuning import file_validation
 from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.fine_tuning.progress_reader import Progress, fail
+from reviewtune.local_server.fine_tuning.progress_reader import ProgressReader, fail
 from reviewtune.local_server.models import service as models
-from reviewtune.local_server.models.service import Source
+from reviewtune.local_server.models.service import ModelSource
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Job
 
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Training:
+class TrainerHandle:
     """The job under way. A trainer taken over from an earlier server has no process object."""
 
     job_id: str
     folder: JobFolder
-    progress: Progress
+    progress: ProgressReader
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,11 +51,11 @@ class Training:
             self.process.wait()
 
 
-class Trainings(threading.Thread):
-    def __init__(self, account: Account, expect: Callable[[Source], None]) -> None:
+class Scheduler(threading.Thread):
+    def __init__(self, account: Account, expect: Callable[[ModelSource], None]) -> None:
         super().__init__(name="trainings", daemon=True)
         self._account, self._expect = account, expect
-        self._current: Training | None = None
+        self._current: TrainerHandle | None = None
         self._closing = False
 
     def run(self) -> None:
@@ -72,7 +72,7 @@ class Trainings(threading.Thread):
         self.join()
         if self._current is not None:
             self._current.end()
-            with self._account.store.writing() as session:
+            with self._account.database.writing() as session:
                 jobs.move(session, self._current.job_id, ["running"], "queued")
 
     def _recover_safely(self) -> None:
@@ -87,7 +87,7 @@ class Trainings(threading.Thread):
 
     def _recover(self) -> None:
         """Take over what a killed server left: the running job, and trainers of jobs that were stopped meanwhile."""
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             states: dict[str, str] = {job.id: job.status for job in session.scalars(select(Job))}
         for job_id, status in states.items():
             training = self._training(job_id)
@@ -97,9 +97,9 @@ class Trainings(threading.Thread):
                 training.folder.end_trainer()
                 training.progress.tidy()
 
-    def _training(self, job_id: str) -> Training:
+    def _training(self, job_id: str) -> TrainerHandle:
         folder = JobFolder(self._account.settings.jobs / job_id)
-        return Training(job_id, folder, Progress(self._account, job_id, folder))
+        return TrainerHandle(job_id, folder, ProgressReader(self._account, job_id, folder))
 
     def _tick_safely(self) -> float | None:
         """Look at the jobs; returns the seconds until the next look, None for when something changes."""
@@ -119,26 +119,26 @@ class Trainings(threading.Thread):
             self._start(job_id)
 
     def _next(self, status: str) -> str | None:
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             return session.scalar(select(Job.id).where(Job.status == status).order_by(Job.seq))
 
     def _validate(self, job_id: str) -> None:
         folder = JobFolder(self._account.settings.jobs / job_id)
         validation = folder.validation if folder.validation.exists() else None
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             job = jobs.find(session, job_id)
             names = f"training file: {job.training_file}"
             names += f" and validation file: {job.validation_file}" if job.validation_file else ""
             jobs.tell(session, job_id, "validating", f"Validating {names}")
         fault = file_validation.check(folder.training, validation)
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             if fault is not None:
                 fail(session, job_id, fault.as_error(), "validating_files")
             elif jobs.move(session, job_id, ["validating_files"], "queued"):
                 jobs.tell(session, job_id, "validated", "Files validated, moving job to queued state")
 
     def _start(self, job_id: str) -> None:
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             if not jobs.move(session, job_id, ["queued"], "running"):
                 return
             jobs.tell(session, job_id, "started", "Fine-tuning job started")
@@ -149,7 +149,7 @@ class Trainings(threading.Thread):
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
 
-    def _follow(self, training: Training) -> None:
+    def _follow(self, training: TrainerHandle) -> None:
         alive = training.alive  # asked first: what a dead trainer has written is all there will be
         if (status := self._status(training.job_id)) is None:  # cancelled and deleted between two looks
             training.end()
@@ -167,17 +167,17 @@ class Trainings(threading.Thread):
         self._current = None
 
     def _status(self, job_id: str) -> str | None:
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             return session.scalar(select(Job.status).where(Job.id == job_id))
 
-    def _conclude(self, training: Training) -> None:
+    def _conclude(self, training: TrainerHandle) -> None:
         """The trainer has ended: with a model, with an error, or without a word."""
         result, error = training.folder.read("result.json"), training.folder.read("error.json")
         if result is not None:
             training.progress.succeed(result)
             self._announce(training.job_id)
             return
-        with self._account.store.writing() as session:
+        with self._account.database.writing() as session:
             job = jobs.find(session, training.job_id)
             if training.process is not None:  # one taken over may have gone down with its server: not its fault
                 job.deaths += 1
@@ -195,7 +195,7 @@ class Trainings(threading.Thread):
         """Who trains a model asks it next; but while more trainings wait, the cores are theirs."""
         if self._next("queued") is not None:
             return
-        with self._account.store.reading() as session:
+        with self._account.database.reading() as session:
             source = models.find(self._account, session, jobs.find(session, job_id).output_model)
         if source is not None:
             self._expect(source)

@@ -16,7 +16,7 @@ from reviewtune.local_server.files import service as files
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.models import service as models
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
@@ -56,7 +56,7 @@ def find(session: Session, job_id: str) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None:
         message = f"Could not find fine tune: {job_id}"
-        raise Refusal(404, message, param="fine_tune_id", code="fine_tune_not_found")
+        raise ApiError(404, message, param="fine_tune_id", code="fine_tune_not_found")
     return job
 
 
@@ -66,12 +66,12 @@ def create(account: Account, session: Session, request: JobRequest, idempotency_
     if idempotency_key and (earlier := session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))):
         if earlier.request_sha256 != request_sha256:
             message = "This Idempotency-Key has been used with another request."
-            raise Refusal(400, message, param="Idempotency-Key", code="idempotency_key_reused")
+            raise ApiError(400, message, param="Idempotency-Key", code="idempotency_key_reused")
         return earlier
     source = models.find(account, session, request.model)
     if source is None:
         message = f"The model '{request.model}' is not available for fine-tuning or does not exist."
-        raise Refusal(400, message, param="model", code="model_not_available")
+        raise ApiError(400, message, param="model", code="model_not_available")
     training = _chat_file(session, request.training_file, "training_file")
     validation = request.validation_file and _chat_file(session, request.validation_file, "validation_file")
     job = _new(session, request, training, validation or None, source.base)
@@ -86,10 +86,10 @@ def create(account: Account, session: Session, request: JobRequest, idempotency_
 def _chat_file(session: Session, file_id: str, param: str) -> File:
     file = files.find(session, file_id)
     if file is None:
-        raise Refusal(400, f"invalid {param}: {file_id}", param=param)
+        raise ApiError(400, f"invalid {param}: {file_id}", param=param)
     if file.purpose != "fine-tune":
         message = f"File '{file_id}' has purpose '{file.purpose}', but must have purpose 'fine-tune'."
-        raise Refusal(400, message, param=param, code="invalid_file_purpose")
+        raise ApiError(400, message, param=param, code="invalid_file_purpose")
     return file
 
 
@@ -117,7 +117,9 @@ def _new(session: Session, request: JobRequest, training: File, validation: File
     )
 
 
-def _prepare_folder(account: Account, job: Job, training: File, validation: File | None, source: models.Source) -> None:
+def _prepare_folder(
+    account: Account, job: Job, training: File, validation: File | None, source: models.ModelSource
+) -> None:
     """Give the job its own hold on the data: a file deleted later must not break it."""
     folder = account.settings.jobs / job.id
     shutil.rmtree(folder, ignore_errors=True)  # left by a creation that did not get as far as its row
@@ -145,10 +147,10 @@ def forget(account: Account, session: Session, job: Job) -> list[Path]:
     folder = JobFolder(account.settings.jobs / job.id)
     if job.status not in FINISHED or folder.trainer_alive:
         message = f"Job {job.id} is {job.status}; only a job that has ended can be deleted."
-        raise Refusal(400, message, param="fine_tune_id", code="invalid_job_status")
+        raise ApiError(400, message, param="fine_tune_id", code="invalid_job_status")
     if made := session.scalar(select(Model.id).where(Model.job_id == job.id)):
         message = f"Job {job.id} made the model '{made}'; delete it first."
-        raise Refusal(400, message, param="fine_tune_id", code="job_has_models")
+        raise ApiError(400, message, param="fine_tune_id", code="job_has_models")
     results = session.scalars(select(File).where(File.id.in_(job.result_files))).all()
     for story in (Event, Checkpoint):
         session.execute(delete(story).where(story.job_id == job.id))

@@ -7,7 +7,7 @@ from openai.types import Model as ModelObject
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Model
@@ -16,7 +16,7 @@ OWNER = "reviewtune"
 BASE_CREATED = 1_735_689_600  # base models are not made here; one fixed date keeps answers equal
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """Where a model's weights are: a folder of the account, or a base model that may still have to be fetched."""
 
     name: str
@@ -24,20 +24,20 @@ class Source(NamedTuple):
     folder: Path | None
 
 
-def find(account: Account, session: Session, name: str) -> Source | None:
+def find(account: Account, session: Session, name: str) -> ModelSource | None:
     if name in account.settings.offered:
-        return Source(name, name, None)
+        return ModelSource(name, name, None)
     row = session.scalar(select(Model).where(Model.id == name))
-    return None if row is None else Source(name, row.base, account.settings.models / row.folder)
+    return None if row is None else ModelSource(name, row.base, account.settings.models / row.folder)
 
 
-def source_of(account: Account, name: str) -> Source:
+def source_of(account: Account, name: str) -> ModelSource:
     """The model that a chat asks for, or the refusal that OpenAI's clients know."""
-    with account.store.reading() as session:
+    with account.database.reading() as session:
         source = find(account, session, name)
     if source is None:
         message = f"The model `{name}` does not exist or you do not have access to it."
-        raise Refusal(404, message, param="model", code="model_not_found")
+        raise ApiError(404, message, param="model", code="model_not_found")
     return source
 
 

@@ -1,6 +1,6 @@
 """The one shape in which the server says no: `{"error": {message, type, param, code}}`, with OpenAI's codes.
 
-A handler raises Refusal; a body that does not fit its schema is translated by `from_faults`, for HTTP requests and
+A handler raises ApiError; a body that does not fit its schema is translated by `from_faults`, for HTTP requests and
 for the lines of a batch alike.
 """
 
@@ -34,7 +34,7 @@ _EXPECTED = {
 }
 
 
-class Refusal(HTTPException):
+class ApiError(HTTPException):
     """An answer of 400 or more, in OpenAI's words."""
 
     def __init__(
@@ -55,25 +55,25 @@ class Refusal(HTTPException):
         return {"error": error}
 
 
-def server_error(message: str) -> Refusal:
-    return Refusal(500, message, type_="server_error", code="internal_error")
+def server_error(message: str) -> ApiError:
+    return ApiError(500, message, type_="server_error", code="internal_error")
 
 
-def from_faults(faults: Sequence[Fault], body: object) -> Refusal:
+def from_faults(faults: Sequence[Fault], body: object) -> ApiError:
     """The refusal for the first faulty parameter; of a union's branches, the one that got furthest speaks."""
     if faults[0]["type"] == "json_invalid":
-        return Refusal(400, "We could not parse the JSON body of your request: it is not valid JSON.")
+        return ApiError(400, "We could not parse the JSON body of your request: it is not valid JSON.")
     named = [(_param(fault, body), fault) for fault in faults]
     if named[0] == ("", faults[0]) and faults[0]["type"] == "missing":
-        return Refusal(400, "The request has no body: send a JSON object, declared as application/json.")
+        return ApiError(400, "The request has no body: send a JSON object, declared as application/json.")
     first = named[0][0]
     inside = [entry for entry in named if first and entry[0].startswith((f"{first}.", f"{first}["))]
     param, fault = inside[0] if inside else [entry for entry in named if entry[0] == first][-1]
     message, code = _reason(fault, param)
-    return Refusal(400, message, param=param or None, code=code)
+    return ApiError(400, message, param=param or None, code=code)
 
 
-def from_validation(error: ValidationError, body: object) -> Refusal:
+def from_validation(error: ValidationError, body: object) -> ApiError:
     """The same for a value that did not come as a body of its own."""
     faults = error.errors(include_url=False)
     return from_faults([{**fault, "loc": ("body", *fault["loc"])} for fault in faults], body)

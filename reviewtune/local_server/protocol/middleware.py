@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.protocol.api_errors import Refusal, server_error
+from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as OpenAI
 BODY_LIMIT = 32 * 2**20  # bytes of any other request
@@ -37,7 +37,7 @@ class Activity:
         return 0.0 if self.in_flight else time.monotonic() - self.last
 
 
-class Envelope:
+class RequestMiddleware:
     def __init__(self, app: ASGIApp, api_key: str | None, activity: Activity) -> None:
         self._app = app
         self._api_key = api_key
@@ -64,19 +64,19 @@ class Envelope:
             self._activity.last = time.monotonic()
             exchange.log()
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> ApiError | None:
         """The reason not to look at the request at all."""
         headers = Headers(scope=scope)
         if _size(headers) > _limit(scope):
             return _too_large(scope)
         if self._api_key is None:
-            return None if _is_local(headers.get("host", "")) else Refusal(403, FOREIGN_HOST, code="host_not_allowed")
+            return None if _is_local(headers.get("host", "")) else ApiError(403, FOREIGN_HOST, code="host_not_allowed")
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             message = "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
-            return Refusal(401, message)
+            return ApiError(401, message)
         if not secrets.compare_digest(key.strip().encode(), self._api_key.encode()):
-            return Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+            return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         return None
 
 
@@ -104,7 +104,7 @@ class _Exchange:
             headers["openai-organization"] = ORGANIZATION
         await self._send(message)
 
-    async def answer(self, refusal: Refusal) -> None:
+    async def answer(self, refusal: ApiError) -> None:
         response = JSONResponse(refusal.body, refusal.status_code)
         await response(self._scope, _nothing, self.send)
 
@@ -153,10 +153,10 @@ def _limit(scope: Scope) -> int:
     return UPLOAD_LIMIT + MULTIPART_MARGIN if _is_upload(scope) else BODY_LIMIT
 
 
-def _too_large(scope: Scope) -> Refusal:
+def _too_large(scope: Scope) -> ApiError:
     limit = UPLOAD_LIMIT if _is_upload(scope) else BODY_LIMIT
     message = f"The request is too large: at most {limit // 2**20} MB."
-    return Refusal(413, message, param="file" if _is_upload(scope) else None, code="request_too_large")
+    return ApiError(413, message, param="file" if _is_upload(scope) else None, code="request_too_large")
 
 
 async def _nothing() -> Message:

@@ -8,7 +8,7 @@ from openai import BaseModel
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.tables import Row
 
 RowT = TypeVar("RowT", bound=Row)
@@ -32,7 +32,7 @@ def read_page(
     if cursor.after is not None:
         last = session.scalar(select(table.seq).where(table.id == cursor.after, *conditions))
         if last is None:
-            raise Refusal(
+            raise ApiError(
                 400, f"Invalid 'after': there is no item {cursor.after!r}.", param="after", code="invalid_value"
             )
         query = query.where(table.seq > last if cursor.ascending else table.seq < last)

@@ -5,10 +5,10 @@ import re
 from fastapi import Request
 
 from reviewtune.local_server.protocol import strict_json
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 
 
-async def refuse_bad_manners(request: Request) -> None:
+async def check_request(request: Request) -> None:
     """Unknown query parameters and form fields are refused by name; JSON must be text."""
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     for name in request.query_params:
@@ -19,15 +19,15 @@ async def refuse_bad_manners(request: Request) -> None:
         _check_json(body)
 
 
-def _unknown(name: str) -> Refusal:
-    return Refusal(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+def _unknown(name: str) -> ApiError:
+    return ApiError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
 
 
 def _check_json(body: bytes) -> None:
     try:
         strict_json.loads(body)
     except ValueError as error:
-        raise Refusal(400, f"We could not parse the JSON body of your request: {error}.") from error
+        raise ApiError(400, f"We could not parse the JSON body of your request: {error}.") from error
 
 
 async def refuse_unknown_fields(request: Request, *known: str) -> None:
@@ -37,4 +37,4 @@ async def refuse_unknown_fields(request: Request, *known: str) -> None:
         if name not in known:
             raise _unknown(name)
         if len(form.getlist(name)) > 1:
-            raise Refusal(400, f"'{name}' is given more than once.", param=name, code="invalid_value")
+            raise ApiError(400, f"'{name}' is given more than once.", param=name, code="invalid_value")

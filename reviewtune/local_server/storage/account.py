@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from reviewtune.local_server.settings import Settings
-from reviewtune.local_server.storage.tables import Store
+from reviewtune.local_server.storage.tables import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     settings: Settings
-    store: Store
+    database: Database
     jobs_changed: Event = field(default_factory=Event)
     batches_changed: Event = field(default_factory=Event)
 
@@ -21,7 +21,7 @@ class Account:
 def open_account(settings: Settings) -> Account:
     for folder in (settings.files, settings.jobs, settings.models, settings.batches):
         folder.mkdir(parents=True, exist_ok=True)
-    return Account(settings, Store(settings.data_dir / "account.db"))
+    return Account(settings, Database(settings.data_dir / "account.db"))
 
 
 def _of_request(request: Request) -> Account:
@@ -29,4 +29,4 @@ def _of_request(request: Request) -> Account:
     return account
 
 
-Open = Annotated[Account, Depends(_of_request)]
+CurrentAccount = Annotated[Account, Depends(_of_request)]

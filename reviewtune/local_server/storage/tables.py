@@ -114,7 +114,7 @@ class Batch(Row):
     errors: Mapped[dict[str, Any] | None]
 
 
-class Store:
+class Database:
     """Readers run side by side; a writer takes its lock at the start, so it never has to give up half-way."""
 
     def __init__(self, path: Path) -> None:

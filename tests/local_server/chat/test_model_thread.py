@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reviewtune.local_server.chat import model_thread as chat_model_thread
-from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
-from reviewtune.local_server.models.service import Source
+from reviewtune.local_server.models.service import ModelSource
 from tests.support.engine_models import one_thread, tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
@@ -26,16 +26,16 @@ def opened(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dispatcher]:
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelThread]:
     monkeypatch.setattr(chat_model_thread, "LULL", 0.2)
-    thread = Dispatcher(tmp_path)
+    thread = ModelThread(tmp_path)
     thread.start()
     yield thread
     assert thread.close(30)
 
 
-def test_an_expected_model_is_opened_once_and_unasked(running: Dispatcher, opened: Callable[[], list[str]]) -> None:
-    source = Source("trained", "tiny", tiny())
+def test_an_expected_model_is_opened_once_and_unasked(running: ModelThread, opened: Callable[[], list[str]]) -> None:
+    source = ModelSource("trained", "tiny", tiny())
     running.expect(source)
     deadline = time.monotonic() + 30
     while not opened() and time.monotonic() < deadline:
@@ -46,33 +46,33 @@ def test_an_expected_model_is_opened_once_and_unasked(running: Dispatcher, opene
     assert opened() == ["loading model trained"]
 
 
-def test_an_expected_model_that_is_gone_harms_nobody(running: Dispatcher, tmp_path: Path) -> None:
-    running.expect(Source("deleted", "tiny", tmp_path / "nowhere"))
+def test_an_expected_model_that_is_gone_harms_nobody(running: ModelThread, tmp_path: Path) -> None:
+    running.expect(ModelSource("deleted", "tiny", tmp_path / "nowhere"))
     time.sleep(0.5)
-    (answer,) = running.submit(Source("here", "tiny", tiny()), [HELLO]).result(60)
+    (answer,) = running.submit(ModelSource("here", "tiny", tiny()), [HELLO]).result(60)
     assert isinstance(answer, GenerationResult)
 
 
-def test_who_asks_alone_waits_for_nobody(running: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_alone_waits_for_nobody(running: ModelThread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_model_thread, "GATHER", 60)
-    source = Source("here", "tiny", tiny())
+    source = ModelSource("here", "tiny", tiny())
     for _ in range(3):
         (answer,) = running.submit(source, [HELLO]).result(30)
         assert isinstance(answer, GenerationResult)
 
 
 def test_clients_that_ask_again_and_again_are_answered_together(
-    running: Dispatcher, monkeypatch: pytest.MonkeyPatch
+    running: ModelThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_model_thread, "GATHER", 20)
     sizes, answer_each = [], chat_model_thread.answer_each
 
-    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[chat_model_thread.Answer]:
+    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[chat_model_thread.AnswerOrError]:
         sizes.append(len(requests))
         return answer_each(generator, requests)
 
     monkeypatch.setattr(chat_model_thread, "answer_each", noted)
-    source = Source("here", "tiny", tiny())
+    source = ModelSource("here", "tiny", tiny())
     first = running.submit(source, [HELLO])
     while not first.running():  # the model is being opened for it: the others come meanwhile
         time.sleep(0.001)

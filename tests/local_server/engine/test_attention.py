@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.forward import Reader
-from reviewtune.local_server.engine.model_loading import open_model
-from reviewtune.local_server.engine.training.frozen_layers import Material, UpperLayers
+from reviewtune.local_server.engine.forward import CachedForward
+from reviewtune.local_server.engine.model_loading import load_model
+from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers
 from reviewtune.local_server.engine.training.packing import Example
 from tests.support.engine_models import real, tiny
 
@@ -15,7 +15,7 @@ WINDOW = 8  # far below the lengths used here
 
 
 def expected(tokens: list[int]) -> torch.Tensor:
-    plain = open_model(tiny(WINDOW), torch.float32, "eager")
+    plain = load_model(tiny(WINDOW), torch.float32, "eager")
     hidden: torch.Tensor = plain.network.get_decoder()(torch.tensor([tokens])).last_hidden_state[0]
     return hidden
 
@@ -28,11 +28,11 @@ def random_tokens(count: int, seed: int) -> list[int]:
 
 @torch.inference_mode()
 def test_rows_behind_a_prefix_read_as_if_alone() -> None:
-    model = open_model(tiny(WINDOW), torch.float32, ATTENTION)
+    model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
     begin, rows = random_tokens(20, 0), [random_tokens(count, count) for count in (5, 17, 11)]
-    first = Reader(model, None, 1)
+    first = CachedForward(model, None, 1)
     first.read([begin])
-    reader = Reader(model, first.as_prefix(), len(rows))
+    reader = CachedForward(model, first.as_prefix(), len(rows))
     read = reader.read(rows)
     reader.keep([0, 2])
     more = reader.read([[7], [8, 9, 10]])
@@ -49,8 +49,8 @@ def test_packed_examples_read_as_if_alone(frozen: int, remembered: bool) -> None
     examples = [
         Example((*begin, *random_tokens(count, count)), (*[False] * (4 + count), True, True)) for count in (9, 3, 14)
     ]
-    model = open_model(tiny(WINDOW), torch.float32, ATTENTION)
-    layers, material = UpperLayers(model, frozen), Material(examples, len(begin))
+    model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
+    layers, material = UpperLayers(model, frozen), ExampleSet(examples, len(begin))
     if remembered:
         layers.remember(material)
     (pack,) = material.packs([2, 0, 1], model.device)
@@ -62,6 +62,6 @@ def test_packed_examples_read_as_if_alone(frozen: int, remembered: bool) -> None
 @torch.inference_mode()
 def test_a_real_model_reads_as_in_transformers() -> None:
     folder, tokens = real("smollm2-135m-instruct"), random_tokens(30, 1)
-    hidden = Reader(open_model(folder, torch.float32, ATTENTION), None, 1).read([tokens])[0]
-    plain = open_model(folder, torch.float32, "eager").network.get_decoder()(torch.tensor([tokens]))
+    hidden = CachedForward(load_model(folder, torch.float32, ATTENTION), None, 1).read([tokens])[0]
+    plain = load_model(folder, torch.float32, "eager").network.get_decoder()(torch.tensor([tokens]))
     torch.testing.assert_close(hidden, plain.last_hidden_state[0], atol=1e-3, rtol=1e-3)

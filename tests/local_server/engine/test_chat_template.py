@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from reviewtune.local_server.engine.chat_template import Chat
+from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.types import ChatMessage
 from tests.support.engine_models import asked, real
 
@@ -12,17 +12,17 @@ TALK = (*asked("Late.", ("Broken.", "damaged_item")), ChatMessage("assistant", '
 
 
 @pytest.fixture(scope="module", params=["gemma-3-270m", "smollm2-135m-instruct"])
-def chat(request: pytest.FixtureRequest) -> Chat:
-    return Chat(AutoTokenizer.from_pretrained(real(request.param)))
+def chat(request: pytest.FixtureRequest) -> ChatTemplate:
+    return ChatTemplate(AutoTokenizer.from_pretrained(real(request.param)))
 
 
 @pytest.mark.parametrize("end", range(1, len(TALK)))
-def test_a_shorter_conversation_is_a_prefix(chat: Chat, end: int) -> None:
+def test_a_shorter_conversation_is_a_prefix(chat: ChatTemplate, end: int) -> None:
     longer = chat.history(TALK[: end + 1])
     assert longer[: len(chat.history(TALK[:end]))] == chat.history(TALK[:end])
 
 
-def test_what_is_learned_is_what_is_asked(chat: Chat) -> None:
+def test_what_is_learned_is_what_is_asked(chat: ChatTemplate) -> None:
     """Training tokens begin with the very prompt of serving, and only the answer and its end are learned."""
     history, rest = chat.prompt(TALK[:-1])
     tokens, learned = chat.example(TALK, [False] * (len(TALK) - 1) + [True])
@@ -33,13 +33,13 @@ def test_what_is_learned_is_what_is_asked(chat: Chat) -> None:
     assert [token for token, wanted in zip(tokens, learned, strict=True) if wanted] == [*answer, chat.end_of_turn]
 
 
-def test_spelt_out_special_tokens_are_text(chat: Chat) -> None:
+def test_spelt_out_special_tokens_are_text(chat: ChatTemplate) -> None:
     end = chat.tokenizer.decode([chat.end_of_turn])
     history, rest = chat.prompt(asked(f"Nice.{end}{end}"))
     plain = chat.prompt(asked("Nice."))
     assert (history + rest).count(chat.end_of_turn) == sum(plain, ()).count(chat.end_of_turn)
 
 
-def test_developer_is_another_word_for_system(chat: Chat) -> None:
+def test_developer_is_another_word_for_system(chat: ChatTemplate) -> None:
     developer = (ChatMessage("developer", TALK[0].content), *TALK[1:-1])
     assert chat.prompt(developer) == chat.prompt(TALK[:-1])

@@ -7,7 +7,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 
-from reviewtune.local_server.engine.fused_ops import take_shortcuts
+from reviewtune.local_server.engine.fused_ops import fuse_operations
 
 
 class Network(torch.nn.Module):
@@ -30,7 +30,7 @@ def test_norms_are_transformers_own(norm: type[torch.nn.Module], dtype: torch.dt
     outer = torch.randn(3, 7, 640).to(dtype)
     own = network.part(states(dtype))
     (expected,) = torch.autograd.grad(own, [weight], outer)
-    take_shortcuts(network)
+    fuse_operations(network)
     found = network.part(states(dtype))
     (gradient,) = torch.autograd.grad(found, [weight], outer)
     torch.testing.assert_close(found, own, rtol=near, atol=near)
@@ -40,12 +40,12 @@ def test_norms_are_transformers_own(norm: type[torch.nn.Module], dtype: torch.dt
 def test_the_gelu_of_bf16_is_the_tanh_one_up_to_rounding() -> None:
     network, state = Network(GELUTanh(), torch.bfloat16), states(torch.bfloat16)
     own = network.part(state)
-    take_shortcuts(network)
+    fuse_operations(network)
     torch.testing.assert_close(network.part(state), own, rtol=0.008, atol=2e-3)
 
 
 @pytest.mark.parametrize("part", [GELUTanh(), Phi3RMSNorm(640)])
 def test_the_rest_stays(part: torch.nn.Module) -> None:
     network = Network(part, torch.float32)
-    take_shortcuts(network)
+    fuse_operations(network)
     assert "forward" not in vars(network.part)

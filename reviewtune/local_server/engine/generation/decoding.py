@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reviewtune.local_server.engine.generation.constrained_decoding import Constraint
-from reviewtune.local_server.engine.generation.text_stream import Narrator
+from reviewtune.local_server.engine.generation.text_stream import TextStream
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
 
 COLDEST = 1e-4  # below, a temperature differs from 0 in overflows only
@@ -19,7 +19,7 @@ Spell = Callable[[Sequence[int]], bytes]  # tokens as UTF-8
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerInProgress:
     """`unread` are the tokens that the network has yet to see; the last of them is what the next one follows."""
 
     request: GenerationRequest
@@ -29,7 +29,7 @@ class Answer:
     spell: Spell
     dice: torch.Generator
     unread: list[int]
-    narrator: Narrator | None = None
+    narrator: TextStream | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None

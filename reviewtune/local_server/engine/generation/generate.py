@@ -18,8 +18,8 @@ from llguidance.hf import from_tokenizer
 from torch import Tensor
 
 from reviewtune.local_server.engine.attention import ATTENTION, Prefix
-from reviewtune.local_server.engine.chat_template import Chat, Tokens
-from reviewtune.local_server.engine.forward import Reader
+from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
+from reviewtune.local_server.engine.forward import CachedForward
 from reviewtune.local_server.engine.generation.constrained_decoding import (
     Choice,
     Constraint,
@@ -30,10 +30,10 @@ from reviewtune.local_server.engine.generation.constrained_decoding import (
     grammar_of,
     tree_of,
 )
-from reviewtune.local_server.engine.generation.decoding import Answer
-from reviewtune.local_server.engine.generation.text_stream import Narrator
-from reviewtune.local_server.engine.generation.token_bytes import Spelling
-from reviewtune.local_server.engine.model_loading import OpenModel, device, fast_precision, open_model
+from reviewtune.local_server.engine.generation.decoding import AnswerInProgress
+from reviewtune.local_server.engine.generation.text_stream import TextStream
+from reviewtune.local_server.engine.generation.token_bytes import TokenBytes
+from reviewtune.local_server.engine.model_loading import LoadedModel, device, fast_precision, load_model
 from reviewtune.local_server.engine.types import (
     ContextLengthExceeded,
     GenerationRequest,
@@ -42,7 +42,7 @@ from reviewtune.local_server.engine.types import (
 )
 
 
-class Size(NamedTuple):
+class BatchSize(NamedTuple):
     """Most rows, and most tokens with their padding, that are read at a time."""
 
     rows: int
@@ -50,15 +50,17 @@ class Size(NamedTuple):
 
 
 PREFIXES = 4  # that are kept
-SHORT = Size(rows=64, tokens=2048)  # answers of a few choices: reading prompts is the work, and padding a waste of it
-LONG = Size(rows=128, tokens=8192)  # token by token: a step costs hardly more for many rows than for few
+SHORT = BatchSize(
+    rows=64, tokens=2048
+)  # answers of a few choices: reading prompts is the work, and padding a waste of it
+LONG = BatchSize(rows=128, tokens=8192)  # token by token: a step costs hardly more for many rows than for few
 LONGEST_ANSWER = 1024  # tokens, where the request names no limit: an untuned model may never end its turn
 
 
-class Job:
+class PendingRequest:
     """A request on its way: its prompt in tokens, and its answers in the making."""
 
-    def __init__(self, number: int, history: Tokens, rest: Tokens, answers: list[Answer]) -> None:
+    def __init__(self, number: int, history: Tokens, rest: Tokens, answers: list[AnswerInProgress]) -> None:
         self.number, self.history, self.rest, self.answers = number, history, rest, answers
 
     @property
@@ -68,7 +70,7 @@ class Job:
 
 
 class Generator:
-    def __init__(self, model: OpenModel) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._prefixes: OrderedDict[Tokens, Prefix] = OrderedDict()
         self._ends = frozenset({model.chat.end_of_turn, model.chat.tokenizer.eos_token_id})
@@ -102,7 +104,7 @@ class Generator:
                 cached = len(history)
         return [results[number] for number in range(len(jobs))]
 
-    def _job(self, number: int, request: GenerationRequest) -> Job:
+    def _job(self, number: int, request: GenerationRequest) -> PendingRequest:
         history, rest = self._model.chat.prompt(request.messages)
         room = self._model.context - len(history) - len(rest)
         if room < 1:
@@ -111,17 +113,17 @@ class Generator:
             raise UnknownToken(unknown[0], len(self._model.head))
         limit = min(room, request.max_tokens or LONGEST_ANSWER)
         answers = [self._new_answer(request, rest, limit, choice) for choice in range(request.n)]
-        return Job(number, history, rest, answers)
+        return PendingRequest(number, history, rest, answers)
 
-    def _new_answer(self, request: GenerationRequest, rest: Tokens, limit: int, choice: int) -> Answer:
+    def _new_answer(self, request: GenerationRequest, rest: Tokens, limit: int, choice: int) -> AnswerInProgress:
         dice = torch.Generator()
         if request.seed is None:
             dice.seed()
         else:
             dice.manual_seed(request.seed + choice)
         constraint = self._constraint(request)
-        narrator = request.listener and Narrator(request.listener, choice, request.stop)
-        answer = Answer(request, constraint, self._ends, limit, self._spell, dice, list(rest), narrator)
+        narrator = request.listener and TextStream(request.listener, choice, request.stop)
+        answer = AnswerInProgress(request, constraint, self._ends, limit, self._spell, dice, list(rest), narrator)
         answer.begin()
         return answer
 
@@ -139,9 +141,9 @@ class Generator:
         chat = self._model.chat
         return tree_of((*chat.plain(answer), chat.end_of_turn) for answer in answers)
 
-    def _answer(self, prefix: Prefix | None, answers: list[Answer]) -> None:
+    def _answer(self, prefix: Prefix | None, answers: list[AnswerInProgress]) -> None:
         answers = [answer for answer in answers if answer.waiting]
-        reader = Reader(self._model, prefix, len(answers))
+        reader = CachedForward(self._model, prefix, len(answers))
         together = max((len(answer.unread) for answer in answers), default=0)  # prompts: as long as their neighbours
         while answers:
             self._go_on(answers, reader.read([answer.unread[:together] for answer in answers]))
@@ -151,7 +153,7 @@ class Generator:
             answers = [answers[row] for row in going_on]
             together = min((len(answer.unread) for answer in answers), default=0)  # forced words: never padded
 
-    def _go_on(self, answers: Sequence[Answer], hidden: Sequence[Tensor]) -> None:
+    def _go_on(self, answers: Sequence[AnswerInProgress], hidden: Sequence[Tensor]) -> None:
         """One more choice for each answer; all that look at every word do so in one product."""
         compared = [answer.compared(len(states)) for answer, states in zip(answers, hidden, strict=True)]
         last = torch.cat([states[len(states) - count :] for states, count in zip(hidden, compared, strict=True)])
@@ -164,7 +166,7 @@ class Generator:
         if not history:
             return None
         if history not in self._prefixes:
-            reader = Reader(self._model, None, 1)
+            reader = CachedForward(self._model, None, 1)
             reader.read([history])
             self._prefixes[history] = reader.as_prefix()
             while len(self._prefixes) > PREFIXES:
@@ -181,7 +183,7 @@ class Generator:
 
     def _speller(self) -> Callable[[int], bytes]:
         try:
-            return Spelling(self._model.chat.tokenizer)
+            return TokenBytes(self._model.chat.tokenizer)
         except ValueError:
             return lambda token: bytes(self._words.decode_bytes([token]))
 
@@ -192,12 +194,12 @@ def load(folder: Path) -> Generator:
     Raises:
         ProviderError: the folder holds no model that can chat.
     """
-    return Generator(open_model(folder, fast_precision(device()), ATTENTION))
+    return Generator(load_model(folder, fast_precision(device()), ATTENTION))
 
 
-def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
+def _batches(jobs: Sequence[PendingRequest]) -> list[list[PendingRequest]]:
     """Neighbours in length together."""
-    batches: list[list[Job]] = [[]]
+    batches: list[list[PendingRequest]] = [[]]
     for job in jobs:
         size = SHORT if job.short else LONG
         rows = sum(len(other.answers) for other in batches[-1]) + len(job.answers)
@@ -210,6 +212,6 @@ def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 @lru_cache(maxsize=2)
-def _vocabulary(chat: Chat, words: int) -> LLTokenizer:
+def _vocabulary(chat: ChatTemplate, words: int) -> LLTokenizer:
     """The vocabulary as bytes, for grammars; seconds of work, so only when it is needed, and once."""
     return from_tokenizer(chat.tokenizer, words, chat.end_of_turn)

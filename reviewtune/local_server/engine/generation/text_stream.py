@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reviewtune.local_server.engine.types import Listener, TokenLogprob
 
 
-class Narrator:
+class TextStream:
     """Tells only what will stay: no half character, nothing that may yet turn out to be a stop text."""
 
     def __init__(self, listener: Listener, choice: int, stops: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a byte that 
 SPACE = "\u2581"  # how it writes a space
 
 
-class Spelling:
+class TokenBytes:
     """Raises: ValueError: the tokenizer's decoder is of another kind than the two that nearly all models have."""
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers ships no types

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reviewtune.local_server.engine.base_models import STAMP
-from reviewtune.local_server.engine.training.fp32_masters import Masters
+from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
 KEPT = 3  # checkpoints
@@ -28,7 +28,7 @@ class Checkpoints:
         spec: TrainingSpec,
         hyper: Hyperparameters,
         network: Any,  # noqa: ANN401 - transformers' model
-        masters: Masters,
+        masters: Fp32Masters,
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self._spec, self._network, self._masters, self._optimizer = spec, network, masters, optimizer

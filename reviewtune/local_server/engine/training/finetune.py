@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.model_loading import OpenModel, device, fast_precision, open_model
+from reviewtune.local_server.engine.model_loading import LoadedModel, device, fast_precision, load_model
 from reviewtune.local_server.engine.training.checkpoints import Checkpoints
-from reviewtune.local_server.engine.training.fp32_masters import Masters
-from reviewtune.local_server.engine.training.frozen_layers import Material, UpperLayers, materials
+from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
+from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.packing import read_examples
 from reviewtune.local_server.engine.training.recipes import recipe_for
@@ -54,7 +54,7 @@ def train(spec: TrainingSpec, report: Report) -> TrainingResult:
         ProviderError: the base model cannot be opened.
     """
     start = time.monotonic()
-    course = Course(spec)
+    course = TrainingRun(spec)
     for news in course.run():
         report(news)
     return TrainingResult(
@@ -75,18 +75,18 @@ class Score:
     accuracy: float
 
 
-class Course:
+class TrainingRun:
     """One fine-tune from its first step to the saved model."""
 
     def __init__(self, spec: TrainingSpec) -> None:
         self.spec, self.hyper = spec, resolve(spec)
         recipe = recipe_for(spec.base)
         torch.manual_seed(spec.seed)
-        self.model: OpenModel = open_model(spec.base, fast_precision(device()), ATTENTION)
+        self.model: LoadedModel = load_model(spec.base, fast_precision(device()), ATTENTION)
         self.learned, self.held_out = self._materials()
         frozen = int(recipe.frozen_layers * len(self.model.network.get_decoder().layers))
         self.layers = UpperLayers(self.model, frozen, recipe.dropout)
-        self.masters = Masters(self.layers.trained)
+        self.masters = Fp32Masters(self.layers.trained)
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_an_epoch = math.ceil(len(self.learned.examples) / self.hyper.batch_size)
@@ -128,7 +128,7 @@ class Course:
         self.masters.give_weights()
         return score
 
-    def _score(self, material: Material, chosen: list[int], learn: bool = False) -> Score:
+    def _score(self, material: ExampleSet, chosen: list[int], learn: bool = False) -> Score:
         """The loss of these examples; `learn` leaves its gradient in the weights."""
         count = sum(sum(material.examples[index].learned) for index in chosen)
         loss = correct = 0.0
@@ -154,9 +154,11 @@ class Course:
             metrics = replace(metrics, full_valid_loss=full.loss, full_valid_mean_token_accuracy=full.accuracy)
         return metrics
 
-    def _materials(self) -> list[Material]:
+    def _materials(self) -> list[ExampleSet]:
         files = (self.spec.training_file, self.spec.validation_file)
-        return materials(*(read_examples(file, self.model.chat, self.model.context) if file else [] for file in files))
+        return example_sets(
+            *(read_examples(file, self.model.chat, self.model.context) if file else [] for file in files)
+        )
 
 
 def _ramp(step: int, total: int) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-class Masters:
+class Fp32Masters:
     """What the optimizer sees of a network's trained weights; where these are fp32, themselves."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reviewtune.local_server.engine.attention import Layout, Places
 from reviewtune.local_server.engine.forward import run
-from reviewtune.local_server.engine.model_loading import OpenModel
+from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.packing import Example, Pack, RowSize, common_prefix, packs
 
 REMEMBERED = 1 << 30  # bytes of lower hidden states that are kept; beyond, they are computed each time
@@ -19,7 +19,7 @@ SUBLAYERS = "self_attn", "mlp"  # whose outputs dropout thins; transformers call
 PACK = 2048  # tokens that are computed at a time: what bounds the memory of a large batch
 
 
-class Material:
+class ExampleSet:
     """Examples, packed for a network whose lower layers may be remembered."""
 
     def __init__(self, examples: list[Example], prefix: int) -> None:
@@ -36,9 +36,9 @@ class Material:
         return list(packs(self.examples, order, self.prefix, size, device))
 
 
-def materials(*sets: list[Example]) -> list[Material]:
+def example_sets(*sets: list[Example]) -> list[ExampleSet]:
     prefix = common_prefix(*sets)
-    return [Material(examples, prefix) for examples in sets]
+    return [ExampleSet(examples, prefix) for examples in sets]
 
 
 class UpperLayers:
@@ -48,7 +48,7 @@ class UpperLayers:
     (Srivastava et al., JMLR 2014), drawn from torch's generator.
     """
 
-    def __init__(self, model: OpenModel, frozen: int, dropout: float = 0.0) -> None:
+    def __init__(self, model: LoadedModel, frozen: int, dropout: float = 0.0) -> None:
         self._model, self._dropout = model, dropout
         self._wanted = torch.empty(0, dtype=torch.long)  # places whose hidden states are asked for
         decoder = model.network.get_decoder()
@@ -82,7 +82,7 @@ class UpperLayers:
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: weight for name, weight in self._model.network.named_parameters() if weight.requires_grad}
 
-    def remember(self, material: Material) -> None:
+    def remember(self, material: ExampleSet) -> None:
         """Compute the lower layers of all examples now, if there is room for the result."""
         if not self._frozen or material.tokens * self._model.head.shape[1] * 4 > REMEMBERED:
             return
@@ -92,7 +92,7 @@ class UpperLayers:
             for index, (row, span) in zip(pack.members, pack.spans, strict=True):
                 material.states[index] = state[row, span].clone()
 
-    def hidden(self, pack: Pack, material: Material) -> Tensor:
+    def hidden(self, pack: Pack, material: ExampleSet) -> Tensor:
         """Hidden states [n, width] of the tokens whose successor is to be learned."""
         if self._frozen:
             state = self._recall(pack, material) if material.states else self._lower(pack)
@@ -102,7 +102,7 @@ class UpperLayers:
         return self._run(pack).flatten(0, 1)[pack.predicting]
 
     @staticmethod
-    def _recall(pack: Pack, material: Material) -> Tensor:
+    def _recall(pack: Pack, material: ExampleSet) -> Tensor:
         assert material.prefix_state is not None, "states are remembered together with their prefix"
         state = material.prefix_state.new_zeros((*pack.tokens.shape, material.prefix_state.shape[-1]))
         state[:, : material.prefix] = material.prefix_state

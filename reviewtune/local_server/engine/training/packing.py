@@ -1,4 +1,4 @@
-"""Chat JSONL files as examples to learn from, and examples packed into rows."""
+"""ChatTemplate JSONL files as examples to learn from, and examples packed into rows."""
 
 import heapq
 import json
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from reviewtune.errors import DataError
 from reviewtune.local_server.engine.attention import PADDING, SHARED
-from reviewtune.local_server.engine.chat_template import Chat, Tokens
+from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
 from reviewtune.local_server.engine.types import ChatMessage
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -48,7 +48,7 @@ class RowSize(NamedTuple):
     pack: int
 
 
-def read_examples(path: Path, chat: Chat, longest: int) -> list[Example]:
+def read_examples(path: Path, chat: ChatTemplate, longest: int) -> list[Example]:
     """Raises: DataError: a line that cannot be learned from, with its number."""
     lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would cut at U+2028 inside a review too
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
@@ -120,7 +120,7 @@ def _spans(row: int, examples: Sequence[Example], prefix: int) -> Iterator[tuple
         begin = end
 
 
-def _example(line: str, chat: Chat, longest: int, where: str) -> Example:
+def _example(line: str, chat: ChatTemplate, longest: int, where: str) -> Example:
     messages, trained = _messages(line, where)
     if not any(trained):
         raise DataError(f"{where}: no assistant message to learn from; add one, or drop its weight of 0")

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoTokenizer
 
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.chat_template import Chat
+from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.generation import generate
 from reviewtune.local_server.engine.generation.constrained_decoding import answers_of
 from reviewtune.local_server.engine.generation.generate import Generator
-from reviewtune.local_server.engine.model_loading import open_model
+from reviewtune.local_server.engine.model_loading import load_model
 from reviewtune.local_server.engine.types import (
     ChatMessage,
     ContextLengthExceeded,
@@ -54,13 +54,13 @@ def small() -> Generator:
 @pytest.fixture(scope="module")
 def smol() -> Generator:
     """In fp32 on every machine: what only rounding would tell apart is no matter of these tests."""
-    return Generator(open_model(real("smollm2-135m-instruct"), torch.float32, ATTENTION))
+    return Generator(load_model(real("smollm2-135m-instruct"), torch.float32, ATTENTION))
 
 
 @pytest.fixture(scope="module")
 def smol_bf16() -> Generator:
     """The way of a GPU, and of a CPU with AMX."""
-    return Generator(open_model(real("smollm2-135m-instruct"), torch.bfloat16, ATTENTION))
+    return Generator(load_model(real("smollm2-135m-instruct"), torch.bfloat16, ATTENTION))
 
 
 def texts(results: Sequence[GenerationResult]) -> list[str]:
@@ -129,7 +129,7 @@ def test_greedy_text_is_transformers_own(smol: Generator) -> None:
         AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         AutoTokenizer.from_pretrained(folder),
     )
-    prompt = torch.tensor([sum(Chat(tokenizer).prompt(GREEDY.messages), ())])
+    prompt = torch.tensor([sum(ChatTemplate(tokenizer).prompt(GREEDY.messages), ())])
     own = network.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=False)
     result = smol.complete([GREEDY])[0]
     assert result.choices[0].text == tokenizer.decode(own[0, prompt.shape[1] :])
