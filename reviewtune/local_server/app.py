@@ -17,7 +17,7 @@ from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.files import routes as files_routes
-from reviewtune.local_server.files import service as files
+from reviewtune.local_server.files.service import forget_expired
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
 from reviewtune.local_server.fine_tuning.scheduler import Scheduler
 from reviewtune.local_server.models import routes as models_routes
@@ -58,7 +58,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
     app.state.desk = chat_routes.ChatService(
         dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents
     )
-    files.forget_expired(account)
+    forget_expired(account)
     for thread in (dispatcher, trainings, batches):
         thread.start()
     yield

@@ -20,11 +20,11 @@ from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.batches import lines as batches_lines
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
 from reviewtune.local_server.batches.lines import PreparedLine
-from reviewtune.local_server.batches.service import ACTIVE, WINDOW, enter, find
+from reviewtune.local_server.batches.service import ACTIVE, WINDOW, get_batch, set_status
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import AnswerOrError, ModelThread
-from reviewtune.local_server.files import service as files
-from reviewtune.local_server.models.service import source_of
+from reviewtune.local_server.files.service import add_file
+from reviewtune.local_server.models.service import get_model
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
@@ -103,22 +103,22 @@ class BatchRunner(threading.Thread):
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
         with self._account.database.writing() as session:
-            row = find(session, row.id)
+            row = get_batch(session, row.id)
             if row.status != "validating":
                 return
             row.model = checked.model
             if errors:
                 row.errors = {"object": "list", "data": errors}
-                enter(row, "failed")
+                set_status(row, "failed")
             else:
                 row.counts = row.counts | {"total": checked.total}
-                enter(row, "in_progress")
+                set_status(row, "in_progress")
         if errors:
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _model_errors(self, model: str) -> list[dict[str, str | int | None]]:
         try:
-            source_of(self._account, model)
+            get_model(self._account, model)
         except ApiError as refusal:
             return [{"code": refusal.code, "message": refusal.message, "param": "body.model", "line": 1}]
         return []
@@ -136,10 +136,10 @@ class BatchRunner(threading.Thread):
         folder.append(outcome.output, outcome.errors)
         self._run.tally.add(outcome.output, outcome.errors)
         with self._account.database.writing() as session:
-            row = find(session, row.id)
+            row = get_batch(session, row.id)
             _count(row, self._run.tally)
             if not requests and row.status == "in_progress":
-                enter(row, "finalizing")
+                set_status(row, "finalizing")
 
     def _answers(self, row: Batch, requests: Sequence[PreparedLine]) -> list[AnswerOrError]:
         """The engine's answers to the requests that are fit for it."""
@@ -147,7 +147,7 @@ class BatchRunner(threading.Thread):
         if not planned or row.model is None:
             return []
         try:
-            source = source_of(self._account, row.model)
+            source = get_model(self._account, row.model)
             return self._dispatcher.submit(source, planned, bulk=True).result()
         except CancelledError:  # the server ends
             raise
@@ -159,11 +159,11 @@ class BatchRunner(threading.Thread):
     def _finish(self, row: Batch, folder: BatchFolder) -> None:
         """Publish what there is; files and final state appear together."""
         with self._account.database.writing() as session:
-            row = find(session, row.id)
+            row = get_batch(session, row.id)
             row.output_file_id = self._publish(session, row, folder.output)
             row.error_file_id = self._publish(session, row, folder.errors)
             late = row.status == "finalizing" and folder.tally().expired
-            enter(row, "cancelled" if row.status == "cancelling" else "expired" if late else "completed")
+            set_status(row, "cancelled" if row.status == "cancelling" else "expired" if late else "completed")
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _publish(self, session: Session, row: Batch, path: Path) -> str | None:
@@ -174,7 +174,7 @@ class BatchRunner(threading.Thread):
         shutil.copyfile(path, copy)
         lifetime = OUTPUT_LIFETIME if row.output_lifetime is None else row.output_lifetime
         columns = {"id": f"file-{content_ids.digest(name)[:24]}", "expires_at": now() + lifetime}
-        return files.add(self._account, session, copy, name=name, purpose="batch_output", **columns).id
+        return add_file(self._account, session, copy, name=name, purpose="batch_output", **columns).id
 
 
 def _count(row: Batch, tally: Tally) -> None:

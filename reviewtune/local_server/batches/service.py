@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from reviewtune.local_server.batches.folder import BatchFolder
 from reviewtune.local_server.batches.requests import BatchRequest
-from reviewtune.local_server.files import service as files
+from reviewtune.local_server.files.service import file_path
 from reviewtune.local_server.fine_tuning.service import link
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
@@ -41,7 +41,7 @@ def batch_object(row: Batch) -> BatchObject:
 
 def _new(body: BatchRequest) -> Batch:
     return Batch(
-        id=new_id(),
+        id=new_batch_id(),
         created_at=now(),
         status="validating",
         endpoint=body.endpoint,
@@ -56,24 +56,24 @@ def _new(body: BatchRequest) -> Batch:
 def _prepare_folder(account: Account, row: Batch, file: File) -> None:
     folder = BatchFolder(account.settings.batches / row.id)
     folder.path.mkdir()
-    link(files.path_of(account, file), folder.input)
+    link(file_path(account, file), folder.input)
 
 
 ACTIVE = ("cancelling", "finalizing", "in_progress", "validating")  # in the order of their turn
 
 
-def new_id() -> str:
+def new_batch_id() -> str:
     return f"batch_{secrets.token_hex(12)}"
 
 
-def find(session: Session, batch_id: str) -> Batch:
+def get_batch(session: Session, batch_id: str) -> Batch:
     row = session.scalar(select(Batch).where(Batch.id == batch_id))
     if row is None:
         raise ApiError(404, f"No batch found with id '{batch_id}'.", param="batch_id")
     return row
 
 
-def enter(row: Batch, status: str) -> None:
+def set_status(row: Batch, status: str) -> None:
     """Move on to a state and note when; a new dict, as the old one would not be seen to change."""
     row.status = status
     row.times = row.times | {f"{status}_at": now()}

@@ -19,7 +19,7 @@ from reviewtune.local_server.chat.streaming import Piece, Stream
 from reviewtune.local_server.chat.translation import completion, plan, refusal_of, unavailable
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.models.service import ModelSource, source_of
+from reviewtune.local_server.models.service import ModelSource, get_model
 from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.storage.account import CurrentAccount
 
@@ -65,7 +65,7 @@ async def create(
     account: CurrentAccount, desk: Annotated[ChatService, Depends(_of_request)], body: ChatRequest
 ) -> Response:
     planned = plan(body)
-    source = await run_in_threadpool(source_of, account, body.model)
+    source = await run_in_threadpool(get_model, account, body.model)
     if body.stream:
         return await _streamed(desk, source, planned, body)
     whole = dump(completion(body, await desk.answer(source, planned)))

@@ -15,10 +15,10 @@ from reviewtune.local_server.files.service import (
     _existing,
     _refuse_beyond_limits,
     _save,
-    add,
+    add_file,
     file_object,
-    new_id,
-    path_of,
+    file_path,
+    new_file_id,
 )
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
@@ -50,14 +50,14 @@ def create(
     name = Path(file.filename or "upload").name
     if purpose in JSONL_PURPOSES and not name.endswith(".jsonl"):
         raise ApiError(400, f"Invalid file format for {purpose}: {name!r}. Must be .jsonl.", param="file")
-    part = account.settings.files / f".{new_id()}.part"
+    part = account.settings.files / f".{new_file_id()}.part"
     try:
         _save(file.file, part)
         if purpose == "fine-tune":
             _check_jsonl(part)
         with account.database.writing() as session:
             _refuse_beyond_limits(session, part.stat().st_size)
-            row = add(account, session, part, name=name, purpose=purpose)
+            row = add_file(account, session, part, name=name, purpose=purpose)
             lifetime = BATCH_LIFETIME if seconds is None and purpose == "batch" else seconds
             row.expires_at = None if lifetime is None else row.created_at + lifetime
     finally:
@@ -89,7 +89,7 @@ def retrieve(account: CurrentAccount, file_id: str) -> dict[str, Any]:
 def content(account: CurrentAccount, file_id: str) -> FileResponse:
     with account.database.reading() as session:
         file = _existing(session, file_id)
-    return FileResponse(path_of(account, file), media_type="application/octet-stream", filename=file.filename)
+    return FileResponse(file_path(account, file), media_type="application/octet-stream", filename=file.filename)
 
 
 @router.delete("/{file_id}")
@@ -97,5 +97,5 @@ def remove(account: CurrentAccount, file_id: str) -> dict[str, Any]:
     with account.database.writing() as session:
         file = _existing(session, file_id)
         session.delete(file)
-    path_of(account, file).unlink(missing_ok=True)
+    file_path(account, file).unlink(missing_ok=True)
     return dump(FileDeleted(id=file.id, deleted=True, object="file"))

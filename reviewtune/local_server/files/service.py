@@ -38,26 +38,26 @@ def file_object(row: File) -> FileObject:
     )
 
 
-def find(session: Session, file_id: str) -> File | None:
+def find_file(session: Session, file_id: str) -> File | None:
     return session.scalar(select(File).where(File.id == file_id, _alive()))
 
 
-def path_of(account: Account, file: File) -> Path:
+def file_path(account: Account, file: File) -> Path:
     return account.settings.files / file.id
 
 
-def add(account: Account, session: Session, content: Path, *, name: str, purpose: str, **columns: object) -> File:
+def add_file(account: Account, session: Session, content: Path, *, name: str, purpose: str, **columns: object) -> File:
     """Record a file that lies ready on disk and move it to its place; `content` is gone afterwards."""
     with content.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    columns = {"id": new_id(), "created_at": now(), "expires_at": None, **columns}
+    columns = {"id": new_file_id(), "created_at": now(), "expires_at": None, **columns}
     file = File(bytes=content.stat().st_size, sha256=sha256, filename=name, purpose=purpose, **columns)
-    content.replace(path_of(account, file))
+    content.replace(file_path(account, file))
     session.add(file)
     return file
 
 
-def new_id() -> str:
+def new_file_id() -> str:
     return f"file-{secrets.token_hex(12)}"
 
 
@@ -127,7 +127,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _existing(session: Session, file_id: str) -> File:
-    file = find(session, file_id)
+    file = find_file(session, file_id)
     if file is None:
         raise ApiError(404, f"No such File object: {file_id}", param="id")
     return file

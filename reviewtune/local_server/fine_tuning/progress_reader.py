@@ -12,10 +12,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
 from reviewtune.local_server.engine.types import RESUME
-from reviewtune.local_server.files import service as files
-from reviewtune.local_server.fine_tuning import service as jobs
+from reviewtune.local_server.files.service import add_file
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.models.service import find as find_model
+from reviewtune.local_server.fine_tuning.service import add_event, change_status, get_job
+from reviewtune.local_server.models.service import find_model
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model, now
@@ -47,7 +47,7 @@ class ProgressReader:
         lines, offset = self._folder.progress(self._offset)
         if lines:
             with self._account.database.writing() as session:
-                job = jobs.find(session, self._job_id)
+                job = get_job(session, self._job_id)
                 for line in lines:
                     self._take(session, job, line)
             self._sweep()
@@ -59,7 +59,7 @@ class ProgressReader:
                 self._first = None
                 self._add_unreported_checkpoints(session, job)
             case "message":
-                jobs.tell(session, job.id, line["key"], line["text"])
+                add_event(session, job.id, line["key"], line["text"])
             case "hyperparameters":
                 job.hyperparameters = {name: line[name] for name in job.hyperparameters}
             case "step":
@@ -72,7 +72,7 @@ class ProgressReader:
         data = _numbers(metrics)
         losses = [f"{name} loss={data[key]:.2f}" for key, name in SHOWN_LOSSES.items() if key in data]
         message = f"Step {step}/{total}: {', '.join(losses)}"
-        jobs.tell(session, job.id, f"step:{step}", message, type_="metrics", data=data)
+        add_event(session, job.id, f"step:{step}", message, type_="metrics", data=data)
         if self._first is None:
             self._first = (when, step)
         elif step > self._first[1]:
@@ -96,7 +96,7 @@ class ProgressReader:
         if session.connection().execute(added).rowcount:
             job.deaths = 0  # a trainer that gets somewhere is no hopeless one
         self._add_model(session, job, name, Path(line["folder"]))
-        jobs.tell(session, job.id, f"checkpoint:{step}", f"Checkpoint created at step {step}: {name}")
+        add_event(session, job.id, f"checkpoint:{step}", f"Checkpoint created at step {step}: {name}")
         newest = select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
         for old in session.scalars(newest.offset(KEPT_CHECKPOINTS)).all():
             name = content_ids.checkpoint_name(job.output_model, old)
@@ -125,18 +125,18 @@ class ProgressReader:
         """Model, result file and final state appear together, and only if nobody has cancelled the job."""
         (self._models / RESUME).unlink(missing_ok=True)  # first: a kill after the commit would leave it for ever
         with self._account.database.writing() as session:
-            job = jobs.find(session, self._job_id)
+            job = get_job(session, self._job_id)
             numbers = {"trained_tokens": result["trained_tokens"], "hyperparameters": result["hyperparameters"]}
             results = f"file-{content_ids.digest(job.id, 'results')[:24]}"
-            if not jobs.move(session, job.id, ["running"], "succeeded", result_files=[results], **numbers):
+            if not change_status(session, job.id, ["running"], "succeeded", result_files=[results], **numbers):
                 return
             self._add_unreported_checkpoints(session, job)
             table = self._folder.path / "step_metrics.csv"
             _write_results(session, job.id, table)
-            files.add(self._account, session, table, name=table.name, purpose="fine-tune-results", id=results)
+            add_file(self._account, session, table, name=table.name, purpose="fine-tune-results", id=results)
             self._add_model(session, job, job.output_model, Path(result["folder"]))
-            jobs.tell(session, job.id, "model", f"New fine-tuned model created: {job.output_model}")
-            jobs.tell(session, job.id, "completed", "The job has successfully completed")
+            add_event(session, job.id, "model", f"New fine-tuned model created: {job.output_model}")
+            add_event(session, job.id, "completed", "The job has successfully completed")
 
     def _add_unreported_checkpoints(self, session: Session, job: Job) -> None:
         """A trainer killed between saving and saying so goes on without saying it again."""
@@ -150,7 +150,7 @@ class ProgressReader:
     def tidy(self) -> None:
         """After a bad end, only the checkpoints are of use; what the trainer needs to go on is larger than they are."""
         with self._account.database.writing() as session:
-            job = jobs.find(session, self._job_id)
+            job = get_job(session, self._job_id)
             if job.status not in ("cancelled", "failed"):
                 return
             self._add_unreported_checkpoints(session, job)
@@ -170,8 +170,8 @@ class ProgressReader:
 
 
 def fail(session: Session, job_id: str, error: dict[str, Any], before: str) -> None:
-    if jobs.move(session, job_id, [before], "failed", error=error):
-        jobs.tell(session, job_id, "failed", error["message"], level="error")
+    if change_status(session, job_id, [before], "failed", error=error):
+        add_event(session, job_id, "failed", error["message"], level="error")
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,16 @@ from openai.types.fine_tuning import FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 
-from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.requests import JobRequest
+from reviewtune.local_server.fine_tuning.service import (
+    ACTIVE,
+    add_event,
+    change_status,
+    create_job,
+    delete_job,
+    get_job,
+    job_object,
+)
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import Cursor, dump, listing, read_page
 from reviewtune.local_server.storage.account import Account, CurrentAccount
@@ -27,9 +35,9 @@ def create(
     account: CurrentAccount, body: JobRequest, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
 ) -> dict[str, Any]:
     with account.database.writing() as session:
-        job = jobs.create(account, session, body, idempotency_key)
+        job = create_job(account, session, body, idempotency_key)
     account.jobs_changed.set()
-    return dump(jobs.job_object(job))
+    return dump(job_object(job))
 
 
 @router.get("")
@@ -49,20 +57,20 @@ def list_(
 
     with account.database.reading() as session:
         rows, more = read_page(session, Job, Cursor(after, limit), keep=keep)
-    return listing([jobs.job_object(row) for row in rows], more, with_ends=False)
+    return listing([job_object(row) for row in rows], more, with_ends=False)
 
 
 @router.get("/{job_id}")
 def retrieve(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     with account.database.reading() as session:
-        return dump(jobs.job_object(jobs.find(session, job_id)))
+        return dump(job_object(get_job(session, job_id)))
 
 
 @router.delete("/{job_id}")
 def remove(account: CurrentAccount, job_id: str) -> dict[str, Any]:
     """Beyond OpenAI's protocol, which keeps every job for ever: here that would fill the user's disk."""
     with account.database.writing() as session:
-        leftovers = jobs.forget(account, session, jobs.find(session, job_id))
+        leftovers = delete_job(account, session, get_job(session, job_id))
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return {"id": job_id, "object": "fine_tuning.job", "deleted": True}
@@ -70,7 +78,7 @@ def remove(account: CurrentAccount, job_id: str) -> dict[str, Any]:
 
 @router.post("/{job_id}/cancel")
 def cancel(account: CurrentAccount, job_id: str) -> dict[str, Any]:
-    return _move(account, job_id, (*jobs.ACTIVE, "paused"), "cancelled")
+    return _move(account, job_id, (*ACTIVE, "paused"), "cancelled")
 
 
 @router.post("/{job_id}/pause")
@@ -86,21 +94,21 @@ def resume(account: CurrentAccount, job_id: str) -> dict[str, Any]:
 def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
     """Change the state on a client's wish; the thread that trains sees it and acts."""
     with account.database.writing() as session:
-        status = jobs.find(session, job_id).status
+        status = get_job(session, job_id).status
         session.expire_all()
-        if not jobs.move(session, job_id, before, after):
+        if not change_status(session, job_id, before, after):
             message = f"Job {job_id} is {status}; only a job that is {' or '.join(before)} can become {after}."
             raise ApiError(400, message, param="fine_tune_id", code="invalid_job_status")
-        jobs.tell(session, job_id, f"{after}:{time.time_ns()}", f"The job is {after} on request")
-        job = jobs.find(session, job_id)
+        add_event(session, job_id, f"{after}:{time.time_ns()}", f"The job is {after} on request")
+        job = get_job(session, job_id)
     account.jobs_changed.set()
-    return dump(jobs.job_object(job))
+    return dump(job_object(job))
 
 
 @router.get("/{job_id}/events")
 def events(account: CurrentAccount, job_id: str, after: str | None = None, limit: EventLimit = 20) -> dict[str, Any]:
     with account.database.reading() as session:
-        jobs.find(session, job_id)
+        get_job(session, job_id)
         rows, more = read_page(session, Event, Cursor(after, limit), Event.job_id == job_id)
     return listing([_event_object(row) for row in rows], more, with_ends=False)
 
@@ -120,7 +128,7 @@ def _event_object(row: Event) -> FineTuningJobEvent:
 @router.get("/{job_id}/checkpoints")
 def checkpoints(account: CurrentAccount, job_id: str, after: str | None = None, limit: Limit = 10) -> dict[str, Any]:
     with account.database.reading() as session:
-        jobs.find(session, job_id)
+        get_job(session, job_id)
         rows, more = read_page(session, Checkpoint, Cursor(after, limit), Checkpoint.job_id == job_id)
     return listing([_checkpoint_object(row) for row in rows], more)
 

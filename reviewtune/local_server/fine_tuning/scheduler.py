@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from reviewtune.local_server.fine_tuning import file_validation
-from reviewtune.local_server.fine_tuning import service as jobs
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.progress_reader import ProgressReader, fail
-from reviewtune.local_server.models import service as models
-from reviewtune.local_server.models.service import ModelSource
+from reviewtune.local_server.fine_tuning.service import add_event, change_status, get_job
+from reviewtune.local_server.models.service import ModelSource, find_model
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Job
 
@@ -73,7 +72,7 @@ class Scheduler(threading.Thread):
         if self._current is not None:
             self._current.end()
             with self._account.database.writing() as session:
-                jobs.move(session, self._current.job_id, ["running"], "queued")
+                change_status(session, self._current.job_id, ["running"], "queued")
 
     def _recover_safely(self) -> None:
         while not self._closing:
@@ -126,22 +125,22 @@ class Scheduler(threading.Thread):
         folder = JobFolder(self._account.settings.jobs / job_id)
         validation = folder.validation if folder.validation.exists() else None
         with self._account.database.writing() as session:
-            job = jobs.find(session, job_id)
+            job = get_job(session, job_id)
             names = f"training file: {job.training_file}"
             names += f" and validation file: {job.validation_file}" if job.validation_file else ""
-            jobs.tell(session, job_id, "validating", f"Validating {names}")
+            add_event(session, job_id, "validating", f"Validating {names}")
         fault = file_validation.check(folder.training, validation)
         with self._account.database.writing() as session:
             if fault is not None:
                 fail(session, job_id, fault.as_error(), "validating_files")
-            elif jobs.move(session, job_id, ["validating_files"], "queued"):
-                jobs.tell(session, job_id, "validated", "Files validated, moving job to queued state")
+            elif change_status(session, job_id, ["validating_files"], "queued"):
+                add_event(session, job_id, "validated", "Files validated, moving job to queued state")
 
     def _start(self, job_id: str) -> None:
         with self._account.database.writing() as session:
-            if not jobs.move(session, job_id, ["queued"], "running"):
+            if not change_status(session, job_id, ["queued"], "running"):
                 return
-            jobs.tell(session, job_id, "started", "Fine-tuning job started")
+            add_event(session, job_id, "started", "Fine-tuning job started")
         self._current = training = self._training(job_id)
         command = [sys.executable, "-m", "reviewtune.local_server.fine_tuning.trainer", str(training.folder.path)]
         with training.folder.log.open("ab") as output:
@@ -178,7 +177,7 @@ class Scheduler(threading.Thread):
             self._announce(training.job_id)
             return
         with self._account.database.writing() as session:
-            job = jobs.find(session, training.job_id)
+            job = get_job(session, training.job_id)
             if training.process is not None:  # one taken over may have gone down with its server: not its fault
                 job.deaths += 1
                 session.flush()
@@ -187,15 +186,15 @@ class Scheduler(threading.Thread):
             elif job.deaths >= MAX_DEATHS:
                 message = f"The training process ended {MAX_DEATHS} times without a result; see {training.folder.log}."
                 fail(session, job.id, {"code": "internal_error", "message": message, "param": None}, "running")
-            elif jobs.move(session, job.id, ["running"], "queued"):
+            elif change_status(session, job.id, ["running"], "queued"):
                 message = "The training process ended without a result; starting it again"
-                jobs.tell(session, job.id, f"death:{time.time_ns()}", message, level="warn")
+                add_event(session, job.id, f"death:{time.time_ns()}", message, level="warn")
 
     def _announce(self, job_id: str) -> None:
         """Who trains a model asks it next; but while more trainings wait, the cores are theirs."""
         if self._next("queued") is not None:
             return
         with self._account.database.reading() as session:
-            source = models.find(self._account, session, jobs.find(session, job_id).output_model)
+            source = find_model(self._account, session, get_job(session, job_id).output_model)
         if source is not None:
             self._expect(source)

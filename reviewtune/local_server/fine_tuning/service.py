@@ -12,10 +12,10 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.files import service as files
+from reviewtune.local_server.files.service import file_path, find_file
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.requests import JobRequest
-from reviewtune.local_server.models import service as models
+from reviewtune.local_server.models.service import ModelSource, find_model
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
 from reviewtune.local_server.storage import content_ids
@@ -52,7 +52,7 @@ def job_object(row: Job) -> FineTuningJob:
     )
 
 
-def find(session: Session, job_id: str) -> Job:
+def get_job(session: Session, job_id: str) -> Job:
     job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None:
         message = f"Could not find fine tune: {job_id}"
@@ -60,7 +60,7 @@ def find(session: Session, job_id: str) -> Job:
     return job
 
 
-def create(account: Account, session: Session, request: JobRequest, idempotency_key: str | None) -> Job:
+def create_job(account: Account, session: Session, request: JobRequest, idempotency_key: str | None) -> Job:
     """A new job, or the one that this very request has made before."""
     request_sha256 = content_ids.digest(request.model_dump())
     if idempotency_key and (earlier := session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))):
@@ -68,7 +68,7 @@ def create(account: Account, session: Session, request: JobRequest, idempotency_
             message = "This Idempotency-Key has been used with another request."
             raise ApiError(400, message, param="Idempotency-Key", code="idempotency_key_reused")
         return earlier
-    source = models.find(account, session, request.model)
+    source = find_model(account, session, request.model)
     if source is None:
         message = f"The model '{request.model}' is not available for fine-tuning or does not exist."
         raise ApiError(400, message, param="model", code="model_not_available")
@@ -79,12 +79,12 @@ def create(account: Account, session: Session, request: JobRequest, idempotency_
     _prepare_folder(account, job, training, validation or None, source)
     session.add(job)
     session.flush()
-    tell(session, job.id, "created", f"Created fine-tuning job: {job.id}")
+    add_event(session, job.id, "created", f"Created fine-tuning job: {job.id}")
     return job
 
 
 def _chat_file(session: Session, file_id: str, param: str) -> File:
-    file = files.find(session, file_id)
+    file = find_file(session, file_id)
     if file is None:
         raise ApiError(400, f"invalid {param}: {file_id}", param=param)
     if file.purpose != "fine-tune":
@@ -117,17 +117,15 @@ def _new(session: Session, request: JobRequest, training: File, validation: File
     )
 
 
-def _prepare_folder(
-    account: Account, job: Job, training: File, validation: File | None, source: models.ModelSource
-) -> None:
+def _prepare_folder(account: Account, job: Job, training: File, validation: File | None, source: ModelSource) -> None:
     """Give the job its own hold on the data: a file deleted later must not break it."""
     folder = account.settings.jobs / job.id
     shutil.rmtree(folder, ignore_errors=True)  # left by a creation that did not get as far as its row
     folder.mkdir()
     paper = JobFolder(folder)
-    link(files.path_of(account, training), paper.training)
+    link(file_path(account, training), paper.training)
     if validation:
-        link(files.path_of(account, validation), paper.validation)
+        link(file_path(account, validation), paper.validation)
     spec = {
         "base": source.name,
         "folder": source.folder and str(source.folder),
@@ -139,7 +137,7 @@ def _prepare_folder(
     paper.write("spec.json", spec)
 
 
-def forget(account: Account, session: Session, job: Job) -> list[Path]:
+def delete_job(account: Account, session: Session, job: Job) -> list[Path]:
     """Remove an ended job, its story and its result files; what it trained has to be deleted before.
 
     Returns what is left of it on the disk. Another job of that content takes its name, and that of its result file.
@@ -156,7 +154,7 @@ def forget(account: Account, session: Session, job: Job) -> list[Path]:
         session.execute(delete(story).where(story.job_id == job.id))
     for row in (*results, job):
         session.delete(row)
-    return [folder.path, account.settings.models / job.id, *(files.path_of(account, file) for file in results)]
+    return [folder.path, account.settings.models / job.id, *(file_path(account, file) for file in results)]
 
 
 def link(source: Path, target: Path) -> None:
@@ -166,7 +164,7 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def move(session: Session, job_id: str, before: Collection[str], after: str, **changes: object) -> bool:
+def change_status(session: Session, job_id: str, before: Collection[str], after: str, **changes: object) -> bool:
     """Change a job's state, but only from the states named: of two who try at once, one succeeds."""
     if after in FINISHED:
         changes |= {"finished_at": now(), "estimated_finish": None}
@@ -174,7 +172,7 @@ def move(session: Session, job_id: str, before: Collection[str], after: str, **c
     return session.connection().execute(change).rowcount == 1
 
 
-def tell(
+def add_event(
     session: Session,
     job_id: str,
     key: str,

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from openai.types import ModelDeleted
 from sqlalchemy import delete, or_, select
 
-from reviewtune.local_server.models.service import BASE_CREATED, OWNER, _object, source_of
+from reviewtune.local_server.models.service import BASE_CREATED, OWNER, get_model, model_object
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.storage.account import CurrentAccount
@@ -20,22 +20,22 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 def list_(account: CurrentAccount) -> dict[str, Any]:
     with account.database.reading() as session:
         tuned = session.scalars(select(Model).order_by(Model.seq)).all()
-    bases = [_object(name, BASE_CREATED, OWNER) for name in account.settings.offered]
-    return {"object": "list", "data": bases + [_object(row.id, row.created_at, "local") for row in tuned]}
+    bases = [model_object(name, BASE_CREATED, OWNER) for name in account.settings.offered]
+    return {"object": "list", "data": bases + [model_object(row.id, row.created_at, "local") for row in tuned]}
 
 
 @router.get("/{name:path}")
 def retrieve(account: CurrentAccount, name: str) -> dict[str, Any]:
-    source_of(account, name)
+    get_model(account, name)
     with account.database.reading() as session:
         row = session.scalar(select(Model).where(Model.id == name))
-    return _object(name, row.created_at, "local") if row else _object(name, BASE_CREATED, OWNER)
+    return model_object(name, row.created_at, "local") if row else model_object(name, BASE_CREATED, OWNER)
 
 
 @router.delete("/{name:path}")
 def remove(account: CurrentAccount, name: str) -> dict[str, Any]:
     """Delete a checkpoint, or a fine-tune together with its checkpoints, its steps and what its trainer needed."""
-    if source_of(account, name).folder is None:
+    if get_model(account, name).folder is None:
         message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
         raise ApiError(403, message, param="model", code="model_not_deletable")
     with account.database.writing() as session:

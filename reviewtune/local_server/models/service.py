@@ -24,22 +24,22 @@ class ModelSource(NamedTuple):
     folder: Path | None
 
 
-def find(account: Account, session: Session, name: str) -> ModelSource | None:
+def find_model(account: Account, session: Session, name: str) -> ModelSource | None:
     if name in account.settings.offered:
         return ModelSource(name, name, None)
     row = session.scalar(select(Model).where(Model.id == name))
     return None if row is None else ModelSource(name, row.base, account.settings.models / row.folder)
 
 
-def source_of(account: Account, name: str) -> ModelSource:
+def get_model(account: Account, name: str) -> ModelSource:
     """The model that a chat asks for, or the refusal that OpenAI's clients know."""
     with account.database.reading() as session:
-        source = find(account, session, name)
+        source = find_model(account, session, name)
     if source is None:
         message = f"The model `{name}` does not exist or you do not have access to it."
         raise ApiError(404, message, param="model", code="model_not_found")
     return source
 
 
-def _object(name: str, created: int, owner: str) -> dict[str, Any]:
+def model_object(name: str, created: int, owner: str) -> dict[str, Any]:
     return dump(ModelObject(id=name, created=created, object="model", owned_by=owner))
