@@ -1,4 +1,4 @@
-"""The lines of a batch's input file: are they fit to run, and what comes of each."""
+"""The lines of a batch's files: checking the input, preparing requests, and writing results."""
 
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,13 @@ SHOWN_FAULTS = 100
 
 
 class InputCheck(NamedTuple):
-    """The outcome of reading an input file once."""
+    """The result of checking an input file.
+
+    Attributes:
+        total: the number of requests.
+        model: the model of all requests.
+        errors: what is wrong, at most SHOWN_FAULTS entries.
+    """
 
     total: int
     model: str | None
@@ -31,7 +37,7 @@ class InputCheck(NamedTuple):
 
 
 def check(path: Path, endpoint: str) -> InputCheck:
-    """Whole-file faults only: a body that the endpoint would refuse fails its own line later."""
+    """Find what makes the whole file unusable; a body that the endpoint would refuse only fails its own line later."""
     if path.stat().st_size > MAX_BYTES:
         return InputCheck(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
     seen: set[str] = set()
@@ -63,8 +69,8 @@ def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
     try:
         return BatchLine.model_validate(content)
     except ValidationError as error:
-        refusal = from_validation(error, content)
-        return _error(refusal.code or "invalid_request", refusal.message, refusal.param, number)
+        api_error = from_validation(error, content)
+        return _error(api_error.code or "invalid_request", api_error.message, api_error.param, number)
 
 
 def _fault(line: BatchLine, number: int, endpoint: str, model: str, seen: set[str]) -> dict[str, Any] | None:
@@ -85,12 +91,12 @@ def _error(code: str, message: str, param: str | None = None, line: int | None =
 
 
 class PreparedLine(NamedTuple):
-    """One line, ready for the engine, or with the reason why not."""
+    """One line: ready for the engine (`body`, `request`), or with the error response it gets instead."""
 
     custom_id: str
     body: ChatRequest | None
-    planned: GenerationRequest | None
-    refusal: ApiError | None
+    request: GenerationRequest | None
+    error: ApiError | None
 
 
 def read_requests(path: Path, done: Container[str]) -> Iterator[PreparedLine]:
@@ -105,41 +111,51 @@ def _read_request(line: bytes) -> PreparedLine:
         body = ChatRequest.model_validate(entry.body)
         if body.stream:
             raise ApiError(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return PreparedLine(entry.custom_id, body, translation.plan(body), None)
+        return PreparedLine(entry.custom_id, body, translation.generation_request(body), None)
     except ValidationError as error:
         return PreparedLine(entry.custom_id, None, None, from_validation(error, entry.body))
-    except ApiError as refusal:
-        return PreparedLine(entry.custom_id, None, None, refusal)
+    except ApiError as error:
+        return PreparedLine(entry.custom_id, None, None, error)
 
 
 class ResultLines(NamedTuple):
+    """Lines of the output file and of the error file."""
+
     output: list[dict[str, Any]]
     errors: list[dict[str, Any]]
 
 
-def outcome(batch_id: str, requests: Sequence[PreparedLine], answers: Sequence[AnswerOrError]) -> ResultLines:
-    """The lines of the output and the error file; `answers` are those of the requests that were planned."""
+def result_lines(batch_id: str, lines: Sequence[PreparedLine], answers: Sequence[AnswerOrError]) -> ResultLines:
+    """The lines for these answers.
+
+    Args:
+        batch_id: the batch's id.
+        lines: the input lines.
+        answers: one per line that has a request, in the same order.
+    """
     output, errors = [], []
-    waiting = iter(answers)
-    for request in requests:
-        refusal = request.refusal
-        if request.body is not None:
-            answer = next(waiting)
+    remaining = iter(answers)
+    for line in lines:
+        error = line.error
+        if line.body is not None:
+            answer = next(remaining)
             if not isinstance(answer, Exception):
-                body = dump(translation.completion(request.body, answer))
-                output.append(_line(batch_id, request.custom_id, 200, body))
+                body = dump(translation.completion(line.body, answer))
+                output.append(_line(batch_id, line.custom_id, 200, body))
                 continue
-            refusal = translation.refusal_of(answer)
-        assert refusal is not None
-        errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
+            error = translation.error_for(answer)
+        assert error is not None
+        errors.append(_line(batch_id, line.custom_id, error.status_code, error.body))
     return ResultLines(output, errors)
 
 
-def expired(batch_id: str, requests: Sequence[PreparedLine]) -> ResultLines:
+def expired_lines(batch_id: str, lines: Sequence[PreparedLine]) -> ResultLines:
+    """The lines for requests that were not answered in time."""
     message = "This request could not be executed before the completion window expired."
     error = {"code": "batch_expired", "message": message}
-    lines = [_line(batch_id, request.custom_id, 0, {}) for request in requests]
-    return ResultLines([], [line | {"response": None, "error": error} for line in lines])
+    return ResultLines(
+        [], [_line(batch_id, line.custom_id, 0, {}) | {"response": None, "error": error} for line in lines]
+    )
 
 
 def _line(batch_id: str, custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:

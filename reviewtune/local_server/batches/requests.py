@@ -21,6 +21,8 @@ class BatchRequest(Strict):
 
 
 class BatchLine(Strict):
+    """One line of the input file."""
+
     custom_id: Annotated[str, Field(min_length=1)]
     method: Literal["POST"]
     url: str

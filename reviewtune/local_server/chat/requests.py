@@ -17,7 +17,7 @@ class TextPart(Strict):
 class Message(Strict):
     role: Literal["developer", "system", "user", "assistant"]
     content: str | list[TextPart]
-    # An assistant's message that a client hands back carries these as null.
+    # Clients that send an assistant's message back include these fields as null.
     name: Annotated[Any, neutral()] = None
     refusal: Annotated[Any, neutral()] = None
     audio: Annotated[Any, neutral()] = None
@@ -52,7 +52,7 @@ class JsonSchemaFormat(Strict):
 
 class StreamOptions(Strict):
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None  # we add no padding either way
+    include_obfuscation: bool | None = None  # no padding is added either way
 
 
 class ChatRequest(Strict):
@@ -75,18 +75,18 @@ class ChatRequest(Strict):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    # Labels that change no answer.
+    # These do not change the answer.
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     user: str | None = None
-    # Not supported.
+    # Not supported: only values that change nothing are accepted.
     audio: Annotated[Any, neutral()] = None
     function_call: Annotated[Any, neutral("none")] = None
     functions: Annotated[Any, neutral([])] = None
     modalities: Annotated[Any, neutral(["text"])] = None
     moderation: Annotated[Any, neutral()] = None
-    parallel_tool_calls: bool | None = None  # without tools it has no meaning
+    parallel_tool_calls: bool | None = None  # has no effect without tools
     prediction: Annotated[Any, neutral()] = None
     prompt_cache_options: Annotated[Any, neutral()] = None
     prompt_cache_retention: Annotated[Any, neutral()] = None

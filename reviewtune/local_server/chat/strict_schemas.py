@@ -1,15 +1,15 @@
-"""What OpenAI asks of a `strict` schema: the root an object, every object closed, every property required."""
+"""OpenAI's rules for a `strict` JSON schema: the root is an object, objects are closed, properties are required."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-DEEPEST = 200  # steps into a schema; OpenAI allows ten objects
+MAX_DEPTH = 200  # steps into a schema; OpenAI allows ten objects
 
 Schema = Mapping[str, Any]
 
 
 def fault_of(schema: Schema) -> str | None:
-    """The first thing that a strict schema may not have, in OpenAI's words, or None."""
+    """The first violation of the rules, in OpenAI's words, or None."""
     if schema.get("type") != "object" or "anyOf" in schema:
         return "schema must be of type 'object' at its root."
     try:
@@ -19,10 +19,10 @@ def fault_of(schema: Schema) -> str | None:
 
 
 def _parts(schema: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Schema]]:
-    """A schema and all schemas inside it, with the way to each."""
+    """A schema and all schemas inside it, each with its path."""
     if not isinstance(schema, Mapping):
         return
-    if len(path) > DEEPEST:
+    if len(path) > MAX_DEPTH:
         raise RecursionError("schema is nested too deeply.")
     yield path, schema
     for keyword in ("properties", "$defs", "definitions"):
@@ -40,8 +40,8 @@ def _items(named: object) -> Iterator[tuple[str, Any]]:
 
 
 def _fault(path: tuple[str, ...], part: Schema) -> str | None:
-    kinds = part.get("type")
-    is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds) or "properties" in part
+    types = part.get("type")
+    is_object = types == "object" or (isinstance(types, list) and "object" in types) or "properties" in part
     if not is_object:
         return None
     where = f"In context={path!r}, "

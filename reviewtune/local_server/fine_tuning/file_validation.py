@@ -1,4 +1,4 @@
-"""Is a chat file fit to train on? Checked line by line, so a file of any size takes the memory of one line."""
+"""Checks whether a chat file can be trained on, line by line, so a file of any size needs the memory of one line."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from reviewtune.local_server.fine_tuning.requests import Example
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import from_validation
 
-MIN_EXAMPLES = 10
+MIN_EXAMPLES = 10  # of a training file
 
 
 class FileFault(NamedTuple):
@@ -21,6 +21,7 @@ class FileFault(NamedTuple):
     param: str
 
     def as_error(self) -> dict[str, Any]:
+        """Its JSON."""
         return self._asdict()
 
 
@@ -30,15 +31,15 @@ def check(training: Path, validation: Path | None) -> FileFault | None:
     return fault or (_check_file(validation, "validation_file", 1) if validation else None)
 
 
-def _check_file(path: Path, param: str, least: int) -> FileFault | None:
+def _check_file(path: Path, param: str, minimum: int) -> FileFault | None:
     name = param.replace("_", " ").capitalize()
     count = 0
     for number, line in numbered_lines(path):
         if fault := _check_line(line):
             return FileFault("invalid_file_format", f"{name}, line {number}: {fault}", param)
         count += 1
-    if count < least:
-        message = f"{name} has {count} example(s), but must have at least {least} examples"
+    if count < minimum:
+        message = f"{name} has {count} example(s), but must have at least {minimum} examples"
         return FileFault("invalid_n_examples", message, param)
     return None
 
@@ -52,4 +53,4 @@ def _check_line(line: bytes) -> str | None:
         example = Example.model_validate(content)
     except ValidationError as error:
         return from_validation(error, content).message
-    return None if example.teaches else "there is no assistant message to learn from."
+    return None if example.is_trainable else "there is no assistant message to learn from."

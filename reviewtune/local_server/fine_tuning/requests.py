@@ -9,7 +9,7 @@ from reviewtune.local_server.protocol.request_models import Metadata, Strict, ne
 
 
 class Hyperparameters(Strict):
-    """What was asked for; `auto` is left to the engine's recipe."""
+    """The requested hyperparameters; `auto` is decided by the engine's recipe."""
 
     n_epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=50)] = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
@@ -36,22 +36,23 @@ class JobRequest(Strict):
     metadata: Metadata | None = None
     integrations: Annotated[Any, neutral([])] = None
     method: Method | None = None
-    hyperparameters: Hyperparameters | None = None  # the older place, still sent by older clients
+    hyperparameters: Hyperparameters | None = None  # the older field, which older clients still send
 
     @model_validator(mode="after")
-    def _say_it_once(self) -> Self:
-        if self._newer and self.hyperparameters and self._newer != self.hyperparameters:
+    def _not_contradictory(self) -> Self:
+        if self._in_method and self.hyperparameters and self._in_method != self.hyperparameters:
             message = "it differs from those in 'method'; give them there only"
             raise PydanticCustomError("invalid_value", message, {"param": "hyperparameters"})
         return self
 
     @property
-    def _newer(self) -> Hyperparameters | None:
+    def _in_method(self) -> Hyperparameters | None:
         return self.method.supervised.hyperparameters if self.method and self.method.supervised else None
 
     @property
-    def asked(self) -> Hyperparameters:
-        return self._newer or self.hyperparameters or Hyperparameters()
+    def requested_hyperparameters(self) -> Hyperparameters:
+        """Those of `method`, or of the older field."""
+        return self._in_method or self.hyperparameters or Hyperparameters()
 
 
 class TrainingMessage(Strict):
@@ -61,9 +62,11 @@ class TrainingMessage(Strict):
 
 
 class Example(Strict):
+    """One line of a training or validation file."""
+
     messages: Annotated[list[TrainingMessage], Field(min_length=1)]
 
     @property
-    def teaches(self) -> bool:
-        """Is there an assistant's turn to learn from?"""
+    def is_trainable(self) -> bool:
+        """Whether there is an assistant's message to learn from."""
         return any(message.role == "assistant" and message.weight != 0 for message in self.messages)

@@ -1,21 +1,20 @@
-"""The routes below /v1/fine_tuning/jobs."""
+"""The routes below /v1/fine_tuning/jobs: create, list, look up, cancel, pause, resume, delete, events, checkpoints."""
 
 import shutil
 import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from openai.types.fine_tuning import FineTuningJobEvent
-from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
-from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 
 from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.fine_tuning.service import (
     ACTIVE,
     add_event,
     change_status,
+    checkpoint_object,
     create_job,
     delete_job,
+    event_object,
     get_job,
     job_object,
 )
@@ -48,12 +47,12 @@ def list_(
     limit: Limit = 20,
     metadata: Literal["null"] | None = None,
 ) -> dict[str, Any]:
-    wanted = {key[9:-1]: value for key, value in request.query_params.items() if key.startswith("metadata[")}
-    only_bare = metadata is not None
+    labels = {key[9:-1]: value for key, value in request.query_params.items() if key.startswith("metadata[")}
+    without_labels = metadata is not None
 
     def keep(job: Job) -> bool:
-        labels = job.labels or {}
-        return not (only_bare and labels) and wanted.items() <= labels.items()
+        own = job.labels or {}
+        return not (without_labels and own) and labels.items() <= own.items()
 
     with account.database.reading() as session:
         rows, more = read_page(session, Job, Cursor(after, limit), keep=keep)
@@ -68,7 +67,7 @@ def retrieve(account: CurrentAccount, job_id: str) -> dict[str, Any]:
 
 @router.delete("/{job_id}")
 def remove(account: CurrentAccount, job_id: str) -> dict[str, Any]:
-    """Beyond OpenAI's protocol, which keeps every job for ever: here that would fill the user's disk."""
+    """Delete a job. OpenAI keeps every job for ever; here that would fill the user's disk."""
     with account.database.writing() as session:
         leftovers = delete_job(account, session, get_job(session, job_id))
     for path in leftovers:
@@ -92,7 +91,7 @@ def resume(account: CurrentAccount, job_id: str) -> dict[str, Any]:
 
 
 def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
-    """Change the state on a client's wish; the thread that trains sees it and acts."""
+    """Change the status as a client asks; the scheduler sees it and acts."""
     with account.database.writing() as session:
         status = get_job(session, job_id).status
         session.expire_all()
@@ -110,19 +109,7 @@ def events(account: CurrentAccount, job_id: str, after: str | None = None, limit
     with account.database.reading() as session:
         get_job(session, job_id)
         rows, more = read_page(session, Event, Cursor(after, limit), Event.job_id == job_id)
-    return listing([_event_object(row) for row in rows], more, with_ends=False)
-
-
-def _event_object(row: Event) -> FineTuningJobEvent:
-    return FineTuningJobEvent.construct(
-        id=row.id,
-        object="fine_tuning.job.event",
-        created_at=row.created_at,
-        level=row.level,
-        message=row.message,
-        type=row.type,
-        data=row.data,
-    )
+    return listing([event_object(row) for row in rows], more, with_ends=False)
 
 
 @router.get("/{job_id}/checkpoints")
@@ -130,16 +117,4 @@ def checkpoints(account: CurrentAccount, job_id: str, after: str | None = None, 
     with account.database.reading() as session:
         get_job(session, job_id)
         rows, more = read_page(session, Checkpoint, Cursor(after, limit), Checkpoint.job_id == job_id)
-    return listing([_checkpoint_object(row) for row in rows], more)
-
-
-def _checkpoint_object(row: Checkpoint) -> FineTuningJobCheckpoint:
-    return FineTuningJobCheckpoint(
-        id=row.id,
-        object="fine_tuning.job.checkpoint",
-        created_at=row.created_at,
-        fine_tuned_model_checkpoint=row.model,
-        fine_tuning_job_id=row.job_id,
-        metrics=Metrics(**row.metrics),
-        step_number=row.step,
-    )
+    return listing([checkpoint_object(row) for row in rows], more)

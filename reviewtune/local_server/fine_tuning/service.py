@@ -1,18 +1,19 @@
-"""A fine-tuning job: how it is made, how it looks to a client, and which changes of state it allows."""
+"""Fine-tuning jobs: how one is created and deleted, how it changes its status, and what the API shows of it."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from openai.types.fine_tuning import FineTuningJob
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.fine_tuning.jobs.fine_tuning_job_checkpoint import Metrics
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.files.service import file_path, find_file
+from reviewtune.local_server.files.service import file_path, find_file, link_file
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.requests import JobRequest
 from reviewtune.local_server.models.service import ModelSource, find_model
@@ -22,12 +23,12 @@ from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, File, Job, Model, now
 
-ACTIVE = ("validating_files", "queued", "running")
-FINISHED = ("succeeded", "failed", "cancelled")
+ACTIVE = ("validating_files", "queued", "running")  # the scheduler has work to do
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 def job_object(row: Job) -> FineTuningJob:
-    shown = {"hyperparameters": row.hyperparameters}
+    """The job as the API shows it."""
     return FineTuningJob.construct(
         id=row.id,
         object="fine_tuning.job",
@@ -38,7 +39,7 @@ def job_object(row: Job) -> FineTuningJob:
         organization_id=ORGANIZATION,
         status=row.status,
         hyperparameters=row.hyperparameters,
-        method={"type": "supervised", "supervised": shown},
+        method={"type": "supervised", "supervised": {"hyperparameters": row.hyperparameters}},
         training_file=row.training_file,
         validation_file=row.validation_file,
         result_files=row.result_files,
@@ -52,7 +53,43 @@ def job_object(row: Job) -> FineTuningJob:
     )
 
 
+def event_object(row: Event) -> FineTuningJobEvent:
+    """An event of a job as the API shows it."""
+    return FineTuningJobEvent.construct(
+        id=row.id,
+        object="fine_tuning.job.event",
+        created_at=row.created_at,
+        level=row.level,
+        message=row.message,
+        type=row.type,
+        data=row.data,
+    )
+
+
+def checkpoint_object(row: Checkpoint) -> FineTuningJobCheckpoint:
+    """A checkpoint of a job as the API shows it."""
+    return FineTuningJobCheckpoint(
+        id=row.id,
+        object="fine_tuning.job.checkpoint",
+        created_at=row.created_at,
+        fine_tuned_model_checkpoint=row.model,
+        fine_tuning_job_id=row.job_id,
+        metrics=Metrics(**row.metrics),
+        step_number=row.step,
+    )
+
+
+def has_active_job(session: Session) -> bool:
+    """Whether the scheduler still has work to do."""
+    return session.scalar(select(Job.id).where(Job.status.in_(ACTIVE))) is not None
+
+
 def get_job(session: Session, job_id: str) -> Job:
+    """The job.
+
+    Raises:
+        ApiError: 404, there is no such job.
+    """
     job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None:
         message = f"Could not find fine tune: {job_id}"
@@ -61,7 +98,17 @@ def get_job(session: Session, job_id: str) -> Job:
 
 
 def create_job(account: Account, session: Session, request: JobRequest, idempotency_key: str | None) -> Job:
-    """A new job, or the one that this very request has made before."""
+    """Create a job, or return the one that the same request has created before.
+
+    Args:
+        account: the account that gets the job.
+        session: an open transaction.
+        request: what to train.
+        idempotency_key: equal keys mean the same request, sent again.
+
+    Raises:
+        ApiError: 400, a file or the model cannot be used, or the key belongs to another request.
+    """
     request_sha256 = content_ids.digest(request.model_dump())
     if idempotency_key and (earlier := session.scalar(select(Job).where(Job.idempotency_key == idempotency_key))):
         if earlier.request_sha256 != request_sha256:
@@ -74,7 +121,7 @@ def create_job(account: Account, session: Session, request: JobRequest, idempote
         raise ApiError(400, message, param="model", code="model_not_available")
     training = _chat_file(session, request.training_file, "training_file")
     validation = request.validation_file and _chat_file(session, request.validation_file, "validation_file")
-    job = _new(session, request, training, validation or None, source.base)
+    job = _new_row(session, request, training, validation or None, source.base)
     job.idempotency_key, job.request_sha256 = idempotency_key, request_sha256
     _prepare_folder(account, job, training, validation or None, source)
     session.add(job)
@@ -93,13 +140,13 @@ def _chat_file(session: Session, file_id: str, param: str) -> File:
     return file
 
 
-def _new(session: Session, request: JobRequest, training: File, validation: File | None, base: str) -> Job:
-    hyperparameters = request.asked.model_dump()
+def _new_row(session: Session, request: JobRequest, training: File, validation: File | None, base: str) -> Job:
+    hyperparameters = request.requested_hyperparameters.model_dump()
     content = [training.sha256, validation and validation.sha256, request.model, hyperparameters, request.suffix]
     key = content_ids.digest(content, request.seed)
-    taken = session.scalars(select(Job.id).where(Job.content_key == key)).all()
-    names = (content_ids.job_id(key, ordinal) for ordinal in range(len(taken) + 1))
-    job_id = next(name for name in names if name not in taken)  # not simply the next: an earlier one may be gone
+    used_ids = session.scalars(select(Job.id).where(Job.content_key == key)).all()
+    candidates = (content_ids.job_id(key, ordinal) for ordinal in range(len(used_ids) + 1))
+    job_id = next(name for name in candidates if name not in used_ids)  # an earlier job may have been deleted
     return Job(
         id=job_id,
         created_at=now(),
@@ -118,14 +165,14 @@ def _new(session: Session, request: JobRequest, training: File, validation: File
 
 
 def _prepare_folder(account: Account, job: Job, training: File, validation: File | None, source: ModelSource) -> None:
-    """Give the job its own hold on the data: a file deleted later must not break it."""
-    folder = account.settings.jobs / job.id
-    shutil.rmtree(folder, ignore_errors=True)  # left by a creation that did not get as far as its row
-    folder.mkdir()
-    paper = JobFolder(folder)
-    link(file_path(account, training), paper.training)
+    """Write what the trainer needs, with the job's own hold on its files."""
+    path = account.settings.jobs / job.id
+    shutil.rmtree(path, ignore_errors=True)  # left by a creation that was cut off before its row was written
+    path.mkdir()
+    folder = JobFolder(path)
+    link_file(account, training, folder.training)
     if validation:
-        link(file_path(account, validation), paper.validation)
+        link_file(account, validation, folder.validation)
     spec = {
         "base": source.name,
         "folder": source.folder and str(source.folder),
@@ -134,39 +181,49 @@ def _prepare_folder(account: Account, job: Job, training: File, validation: File
         "seed": job.seed,
         "hyperparameters": job.hyperparameters,
     }
-    paper.write("spec.json", spec)
+    folder.write("spec.json", spec)
 
 
 def delete_job(account: Account, session: Session, job: Job) -> list[Path]:
-    """Remove an ended job, its story and its result files; what it trained has to be deleted before.
+    """Remove an ended job, its events and its result files from the database.
 
-    Returns what is left of it on the disk. Another job of that content takes its name, and that of its result file.
+    A later job with the same content gets its id.
+
+    Returns:
+        Its folders and files, which the caller removes after the commit.
+
+    Raises:
+        ApiError: 400, the job has not ended, or its models still exist.
     """
     folder = JobFolder(account.settings.jobs / job.id)
-    if job.status not in FINISHED or folder.trainer_alive:
+    if job.status not in ENDED or folder.trainer_alive:
         message = f"Job {job.id} is {job.status}; only a job that has ended can be deleted."
         raise ApiError(400, message, param="fine_tune_id", code="invalid_job_status")
-    if made := session.scalar(select(Model.id).where(Model.job_id == job.id)):
-        message = f"Job {job.id} made the model '{made}'; delete it first."
+    if model := session.scalar(select(Model.id).where(Model.job_id == job.id)):
+        message = f"Job {job.id} made the model '{model}'; delete it first."
         raise ApiError(400, message, param="fine_tune_id", code="job_has_models")
     results = session.scalars(select(File).where(File.id.in_(job.result_files))).all()
-    for story in (Event, Checkpoint):
-        session.execute(delete(story).where(story.job_id == job.id))
+    for table in (Event, Checkpoint):
+        session.execute(delete(table).where(table.job_id == job.id))
     for row in (*results, job):
         session.delete(row)
     return [folder.path, account.settings.models / job.id, *(file_path(account, file) for file in results)]
 
 
-def link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
-
-
 def change_status(session: Session, job_id: str, before: Collection[str], after: str, **changes: object) -> bool:
-    """Change a job's state, but only from the states named: of two who try at once, one succeeds."""
-    if after in FINISHED:
+    """Change a job's status, but only from one of the given statuses, so that of two callers only one succeeds.
+
+    Args:
+        session: an open transaction.
+        job_id: the job.
+        before: the statuses it may have now.
+        after: the status it gets.
+        **changes: other columns to set.
+
+    Returns:
+        Whether the status was changed.
+    """
+    if after in ENDED:
         changes |= {"finished_at": now(), "estimated_finish": None}
     change = update(Job).where(Job.id == job_id, Job.status.in_(before)).values(status=after, **changes)
     return session.connection().execute(change).rowcount == 1
@@ -182,7 +239,7 @@ def add_event(
     type_: str = "message",
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Add an event, unless there is one with this key."""
+    """Add an event, unless the job has one with this key."""
     event = sqlite.insert(Event).values(
         id=f"ftevent-{hashlib.sha256(f'{job_id} {key}'.encode()).hexdigest()[:24]}",
         job_id=job_id,

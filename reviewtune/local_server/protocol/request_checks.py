@@ -1,4 +1,4 @@
-"""What is asked of every request before its route sees it."""
+"""Checks of every request before its route runs."""
 
 import re
 
@@ -9,7 +9,11 @@ from reviewtune.local_server.protocol.api_errors import ApiError
 
 
 async def check_request(request: Request) -> None:
-    """Unknown query parameters and form fields are refused by name; JSON must be text."""
+    """Refuse unknown query parameters by name, and a JSON body that cannot be parsed.
+
+    Raises:
+        ApiError: 400, with the parameter's name or the fault of the JSON.
+    """
     known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known and not ("metadata" in known and re.fullmatch(r"metadata\[.+\]", name)):
@@ -31,7 +35,13 @@ def _check_json(body: bytes) -> None:
 
 
 async def refuse_unknown_fields(request: Request, *known: str) -> None:
-    """FastAPI has read the form already; this is the same one, which it closes itself."""
+    """Refuse form fields that are not in `known` or are given twice.
+
+    FastAPI has parsed the form already; `request.form()` returns the same one, and FastAPI closes it.
+
+    Raises:
+        ApiError: 400, with the field's name.
+    """
     form = await request.form()
     for name in form:
         if name not in known:

@@ -1,7 +1,7 @@
-"""What clients may send, as strict types: an unknown parameter is refused by name, never ignored.
+"""The base of all request models: strict types, and unknown parameters are refused by name, never ignored.
 
-A parameter of OpenAI's that this provider lacks is listed all the same: it is accepted where it changes nothing
-(`store: false`) and refused by name where it would (`unsupported_parameter`).
+The models also list parameters of OpenAI's that this provider does not support. Their neutral values (`store: false`)
+are accepted; other values are refused by name (`unsupported_parameter`).
 """
 
 from typing import Annotated
@@ -15,7 +15,7 @@ class Strict(BaseModel):
 
 
 def neutral(*allowed: object) -> AfterValidator:
-    """Of a parameter that is not supported, only the values that change nothing."""
+    """For a parameter that is not supported: accept null and these values, which change nothing."""
 
     def check(value: object) -> object:
         if value is None or value in allowed:

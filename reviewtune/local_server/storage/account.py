@@ -1,4 +1,4 @@
-"""What a handler needs of the account: its tables, its folders, and the bells of the threads that work on it."""
+"""The account as routes and threads use it: its database, its folders, and the events that wake the threads."""
 
 from dataclasses import dataclass, field
 from threading import Event
@@ -12,6 +12,15 @@ from reviewtune.local_server.storage.tables import Database
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """An open account.
+
+    Attributes:
+        settings: the server's settings, with the account's folders.
+        database: the account's tables.
+        jobs_changed: set when the scheduler has something to do.
+        batches_changed: set when the batch runner has something to do.
+    """
+
     settings: Settings
     database: Database
     jobs_changed: Event = field(default_factory=Event)
@@ -19,6 +28,11 @@ class Account:
 
 
 def open_account(settings: Settings) -> Account:
+    """Open the account in `settings.data_dir`, or create it.
+
+    Raises:
+        ProviderError: its database cannot be used.
+    """
     for folder in (settings.files, settings.jobs, settings.models, settings.batches):
         folder.mkdir(parents=True, exist_ok=True)
     return Account(settings, Database(settings.data_dir / "account.db"))
