@@ -99,7 +99,7 @@ def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -
 
 def _bound(cost: Cost) -> None:
     course = cost.course
-    network, learned, epochs = course.model.network, course.learned, course.hyper.n_epochs
+    network, learned, epochs = course.model.network, course.training, course.hyper.n_epochs
     top = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     head = course.model.head.numel()
     low = sum(weight.numel() for weight in network.get_decoder().layers.parameters()) - top

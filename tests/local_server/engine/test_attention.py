@@ -52,7 +52,7 @@ def test_packed_examples_read_as_if_alone(frozen: int, remembered: bool) -> None
     model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
     layers, material = UpperLayers(model, frozen), ExampleSet(examples, len(begin))
     if remembered:
-        layers.remember(material)
+        layers.cache(material)
     (pack,) = material.packs([2, 0, 1], model.device)
     wanted = torch.cat([expected(list(examples[index].tokens))[-3:-1] for index in (2, 0, 1)])
     torch.testing.assert_close(layers.hidden(pack, material), wanted, atol=1e-4, rtol=1e-4)

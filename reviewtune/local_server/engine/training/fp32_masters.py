@@ -1,7 +1,7 @@
-"""Weights that compute in bf16 and learn in fp32.
+"""Master weights in fp32 for a network that computes in bf16.
 
-bf16 keeps 8 bits of a number: the steps of a fine-tune are smaller than that and would be rounded away. So they are
-taken on copies in fp32, and the network gets the rounded result (Micikevicius et al., ICLR 2018, section 3.1).
+bf16 has 8 bits of precision. The steps of a fine-tune are smaller than that and would be rounded away, so they are
+taken on fp32 copies, and the network gets the rounded result (Micikevicius et al., ICLR 2018, section 3.1).
 """
 
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from torch import nn
 
 
 class Fp32Masters:
-    """What the optimizer sees of a network's trained weights; where these are fp32, themselves."""
+    """The trained weights as the optimizer sees them: fp32 copies, or the weights themselves if they are fp32."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:
         self.named = {name: _master(weight) for name, weight in weights.items()}
         self._pairs = [(weight, self.named[name]) for name, weight in weights.items() if weight is not self.named[name]]
 
     def take_gradients(self) -> None:
-        """From the network, whose own are freed one by one."""
+        """Move the gradients from the network to the masters; the network's are freed one by one."""
         for weight, master in self._pairs:
             master.grad = None if weight.grad is None else weight.grad.float()
             weight.grad = None
 
     @torch.no_grad()
     def give_weights(self) -> None:
-        """To the network, rounded."""
+        """Copy the masters to the network, rounded."""
         for weight, master in self._pairs:
             weight.copy_(master)
 

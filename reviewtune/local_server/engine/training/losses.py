@@ -1,7 +1,7 @@
-"""Cross-entropy of the trained tokens, without ever holding the logits of a whole prompt.
+"""Cross-entropy of the trained tokens, without storing the logits of a whole prompt.
 
-A vocabulary of 262,144 words makes the last matrix product the dearest part of a small model: it is done at trained
-positions only, a few at a time, and the gradient is taken in the same pass, so that no logits outlive their chunk.
+With a vocabulary of 262,144 tokens the last matrix product is the most expensive part of a small model. It is computed
+only at trained positions, a few at a time, and the gradient in the same pass, so that only one chunk's logits exist.
 """
 
 from typing import Any, NamedTuple
@@ -9,19 +9,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 160  # positions whose logits are held at a time: 170 MB of them for 262,144 words
-NEGLIGIBLE = 1e-6  # a word that no position of a chunk deems likelier than this leaves no gradient
+CHUNK = 160  # positions whose logits exist at a time: 170 MB for 262,144 tokens
+NEGLIGIBLE = 1e-6  # a token that is less likely than this at every position of a chunk gets no gradient
 
 
 class TokenLoss(NamedTuple):
-    """Sums over tokens, so that batches of any size can be added up."""
+    """Sums over tokens, so that batches of different sizes can be added."""
 
     loss: Tensor  # nats
-    correct: Tensor  # tokens that the model would have chosen itself
+    correct: Tensor  # number of tokens that were the most likely ones
 
 
 def token_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> TokenLoss:
-    """Args: hidden states [n, width] at trained positions, the output matrix [words, width], the right words [n]."""
+    """Cross-entropy and accuracy.
+
+    Args:
+        hidden: hidden states [n, width] at trained positions.
+        weight: the output matrix [vocabulary, width], which is not trained.
+        targets: the correct tokens [n].
+    """
     return TokenLoss(*_FrozenHeadLoss.apply(hidden, weight, targets))  # type: ignore[no-untyped-call]
 
 
@@ -33,13 +39,13 @@ class _FrozenHeadLoss(torch.autograd.Function):
         for first in range(0, len(hidden), CHUNK):
             rows = slice(first, first + CHUNK)
             logits = (hidden[rows] @ weight.T).float()
-            wanted = targets[rows, None]
-            found = logits.gather(1, wanted)
+            correct_tokens = targets[rows, None]
+            target_logits = logits.gather(1, correct_tokens)
             log_total = logits.logsumexp(-1, keepdim=True)
-            loss += (log_total - found).sum()
-            correct += (found == logits.amax(-1, keepdim=True)).sum()  # argmax would take four times as long
+            loss += (log_total - target_logits).sum()
+            correct += (target_logits == logits.amax(-1, keepdim=True)).sum()  # argmax would take four times as long
             if gradient is not None:
-                gradient[rows] = _gradient(logits.sub_(log_total), weight, wanted)
+                gradient[rows] = _gradient(logits.sub_(log_total), weight, correct_tokens)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(correct)
         return loss, correct
@@ -49,11 +55,11 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return ctx.saved_tensors[0] * outer[0], None, None
 
 
-def _gradient(log_probabilities: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
-    """(softmax - one-hot) @ weight, over the words that matter."""
+def _gradient(log_probabilities: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """(softmax - one-hot) @ weight, over the tokens that are not negligible."""
     likely = log_probabilities.amax(0) > torch.tensor(NEGLIGIBLE).log()
-    likely[wanted[:, 0]] = True
-    words = likely.nonzero()[:, 0]
-    push = log_probabilities[:, words].exp()
-    push[torch.arange(len(push)), torch.searchsorted(words, wanted[:, 0])] -= 1
-    return push.to(weight.dtype) @ weight[words]
+    likely[targets[:, 0]] = True
+    tokens = likely.nonzero()[:, 0]
+    difference = log_probabilities[:, tokens].exp()
+    difference[torch.arange(len(difference)), torch.searchsorted(tokens, targets[:, 0])] -= 1
+    return difference.to(weight.dtype) @ weight[tokens]

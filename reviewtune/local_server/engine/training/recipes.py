@@ -1,4 +1,4 @@
-"""What `auto` stands for, one row a model family. The rows were tried on our labelled reviews; DEFAULT is a guess."""
+"""The values of `auto`, per model family. They were tuned on this project's labelled reviews; DEFAULT is a guess."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,13 @@ from reviewtune.errors import ProviderError
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
+    """How a model family is trained."""
+
     learning_rate: float  # at learning_rate_multiplier 1
-    frozen_layers: float  # share of the layers, from below, that stay as they are and are computed once
+    frozen_layers: float  # share of the layers, from the lowest, that are not trained and computed only once
     n_epochs: int = 3
     batch_size: int = 16
-    dropout: float = 0.0  # of what the trained layers add
+    dropout: float = 0.0  # of the outputs of the trained sublayers
 
 
 DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
@@ -24,9 +26,13 @@ RECIPES = {  # by config.json's model_type
 
 
 def recipe_for(base: Path) -> Recipe:
-    """Raises: ProviderError: the folder holds no model."""
+    """The recipe for the model in a folder.
+
+    Raises:
+        ProviderError: the folder does not contain a model.
+    """
     try:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ProviderError(f"{base} holds no model: its config.json cannot be read ({error})") from error
+        raise ProviderError(f"{base} is not a model folder: its config.json cannot be read ({error})") from error
     return RECIPES.get(config.get("model_type"), DEFAULT)
