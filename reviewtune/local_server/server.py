@@ -134,7 +134,7 @@ def _wait_for(lock: FileLock, data_dir: Path) -> None:
         running = _running(data_dir)
         if running or time.monotonic() > deadline:
             where = running or "it is just starting or ending"
-            raise ProviderError(f"another server already serves {data_dir}: {where}; use that one or end it")
+            raise ProviderError(f"another server already serves {data_dir}: {where}; use it, or stop it")
         time.sleep(0.1)
 
 

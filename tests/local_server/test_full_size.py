@@ -1,4 +1,4 @@
-"""The real thing once: the default base model learns to tell three issues apart."""
+"""One fine-tune of the default base model, which learns to distinguish three issues."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The local provider depends on almost nothing else in reviewtune, so that it could become a package of its own."""
+"""The local provider depends on almost nothing else in reviewtune, so that it could become a separate package."""
 
 import grimp
 
@@ -20,7 +20,7 @@ def test_nothing_imports_the_server() -> None:
     assert importers - own == set()
 
 
-def test_the_modules_that_every_start_needs_do_not_import_torch() -> None:
+def test_modules_needed_at_every_start_do_not_import_torch() -> None:
     """Importing torch takes seconds; the server does it when the first model is loaded."""
     graph = grimp.build_graph("reviewtune", cache_dir=None)
     for module in (f"{PACKAGE}.engine.types", f"{PACKAGE}.engine.base_models"):

@@ -1,4 +1,4 @@
-"""What a server does that is started with a key, a short queue and a log for programs."""
+"""A server that is started with an API key, a short queue and a JSON log."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from reviewtune.local_server.logs import LOG_BYTES
 from tests.serving import ServerProcess, running, wait_for
-from tests.support.wire import refusal
+from tests.support.wire import error_of
 
 KEY = "sesame-77"
 ASK: Any = [{"role": "user", "content": "the parcel came late"}]
@@ -31,8 +31,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         yield server
 
 
-def test_the_log_file_is_bounded_and_holds_the_last_words(tmp_path: Path) -> None:
-    """Twelve megabytes of lines; standard error, where a crash would speak, goes to the same file, as in client.py."""
+def test_the_log_file_is_bounded_and_has_the_output_of_a_crash(tmp_path: Path) -> None:
+    """Twelve megabytes of lines; standard error, with the output of a crash, goes to the same file, as in client.py."""
     log = tmp_path / "server.log"
     program = """import logging, pathlib, sys
 from reviewtune.local_server import logs
@@ -48,25 +48,25 @@ sys.stderr.write("last words")"""
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_every_route_asks_for_the_key(strict: ServerProcess, route: str) -> None:
+def test_every_route_needs_the_key(strict: ServerProcess, route: str) -> None:
     verb, path = route.split()
     url = strict.base_url.removesuffix("/v1") + path
-    assert refusal(httpx2.request(verb, url), 401)["code"] is None
+    assert error_of(httpx2.request(verb, url), 401)["code"] is None
     for wrong in ("sesame-78", f"{KEY}x", "sesame", "\u00e4"):
-        error = refusal(httpx2.request(verb, url, headers={b"authorization": f"Bearer {wrong}".encode()}), 401)
+        error = error_of(httpx2.request(verb, url, headers={b"authorization": f"Bearer {wrong}".encode()}), 401)
         assert (error["code"], error["param"]) == ("invalid_api_key", None)
         assert wrong not in error["message"]
 
 
-def test_a_full_queue_asks_to_come_again(strict: ServerProcess, base: str, tiny_model: Path) -> None:
-    """The client of the openai package waits as told, and gets through."""
+def test_a_full_queue_asks_clients_to_try_again(strict: ServerProcess, base: str, tiny_model: Path) -> None:
+    """The openai client waits as long as the server says, and gets its answer."""
     end = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).token_to_id("<|im_end|>")
     long: Any = {"model": base, "messages": ASK, "max_completion_tokens": 700, "logit_bias": {str(end): -100}}
     with strict.client.chat.completions.create(**long, stream=True) as stream:
         next(iter(stream))
         with pytest.raises(openai.RateLimitError) as caught:
             strict.client.chat.completions.create(model=base, messages=ASK)
-        error = refusal(caught.value.response, 429, "requests")
+        error = error_of(caught.value.response, 429, "requests")
         assert (error["code"], error["param"]) == ("rate_limit_exceeded", None)
         headers = caught.value.response.headers
         assert 1 <= int(headers["retry-after"]) <= 60
@@ -78,13 +78,13 @@ def test_a_full_queue_asks_to_come_again(strict: ServerProcess, base: str, tiny_
     assert patient.chat.completions.create(model=base, messages=ASK, max_completion_tokens=2).choices
 
 
-def test_the_log_is_for_programs(strict: ServerProcess, base: str) -> None:
+def test_the_json_log(strict: ServerProcess, base: str) -> None:
     answer = strict.client.chat.completions.with_raw_response.create(model=base, messages=ASK, max_completion_tokens=2)
-    name, said = answer.headers["x-request-id"], answer.parse().choices[0].message.content
+    name, content = answer.headers["x-request-id"], answer.parse().choices[0].message.content
     wait_for(lambda: f'"{name}"' in strict.log.read_text())  # a request is logged after its answer has left
     lines = [json.loads(text) for text in strict.log.read_text().splitlines() if text.startswith("{")]
     (request,) = [entry for entry in lines if entry.get("id") == name]
     assert {"time", "level", "logger", "ms"} < set(request)
     assert (request["method"], request["path"], request["status"]) == ("POST", "/v1/chat/completions", 200)
-    assert [said] in [entry["answers"] for entry in lines if entry["event"] == "chat"]
+    assert [content] in [entry["answers"] for entry in lines if entry["event"] == "chat"]
     assert KEY not in strict.log.read_text()

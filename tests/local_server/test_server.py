@@ -1,4 +1,4 @@
-"""The process: its command line, its key, its address, its one-per-folder rule, its clean end."""
+"""The server process: command line, API key, address, one server per folder, clean end."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ JOB_OF_ONE_EXAMPLE = ("ftjob-e4809d1e0ca1e49794698909", 1307883965)
 
 
 def start(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run to the end, for starts that must fail."""
+    """Start a server that must fail, and wait for its end."""
     command = [sys.executable, "-m", "reviewtune.local_server", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -42,14 +42,14 @@ def test_announces_itself(server: ServerProcess, base: str) -> None:
     assert health == {"status": "ok", "version": health["version"], "data_dir": str(server.data_dir)}
 
 
-def test_help_teaches() -> None:
+def test_help_explains_the_options() -> None:
     ended = start("--help")
     assert ended.returncode == 0
     for word in ("OPENAI_BASE_URL", "--idle-exit", "REVIEWTUNE_API_KEY", "server.json"):
         assert word in ended.stdout
 
 
-def test_one_server_a_folder(server: ServerProcess) -> None:
+def test_one_server_per_folder(server: ServerProcess) -> None:
     line = one_line(start("--port", "0", "--data-dir", str(server.data_dir)))
     assert server.base_url in line
 
@@ -64,12 +64,12 @@ def test_port_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.org"])
-def test_open_door_needs_a_key(tmp_path: Path, host: str) -> None:
+def test_a_reachable_address_needs_a_key(tmp_path: Path, host: str) -> None:
     line = one_line(start("--host", host, "--port", "0", "--data-dir", str(tmp_path / "data")))
     assert "REVIEWTUNE_API_KEY" in line
 
 
-def test_key_is_asked_for_and_never_told(tmp_path: Path) -> None:
+def test_the_key_is_required_and_never_logged(tmp_path: Path) -> None:
     with running(tmp_path / "data", api_key="sesame-77") as server:
         assert list(server.client.models.list())
         root = server.base_url.removesuffix("/v1")
@@ -94,7 +94,7 @@ def test_key_is_asked_for_and_never_told(tmp_path: Path) -> None:
 
 
 def test_ends_cleanly_and_keeps_the_account(tmp_path: Path) -> None:
-    """Started over what a killed server left; ended, and started again."""
+    """Started on the folder of a killed server, stopped, and started again."""
     data = tmp_path / "data"
     data.mkdir()
     stale = {"pid": 1, "create_time": 0, "base_url": "http://127.0.0.1:1/v1", "started": 0}
@@ -107,7 +107,7 @@ def test_ends_cleanly_and_keeps_the_account(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert not (data / "server.json").exists()
     with running(data) as server:
-        assert [found.id for found in server.client.files.list()] == [file.id]
+        assert [listed_file.id for listed_file in server.client.files.list()] == [file.id]
         assert server.client.fine_tuning.jobs.retrieve(job.id) == before
         assert "traceback" not in server.log.read_text().lower()
     assert (job.id, job.seed) == JOB_OF_ONE_EXAMPLE
@@ -115,7 +115,7 @@ def test_ends_cleanly_and_keeps_the_account(tmp_path: Path) -> None:
 
 def test_idle_server_ends_itself(tmp_path: Path) -> None:
     with running(tmp_path / "data", "--idle-exit", "1") as server:
-        for _ in range(4):  # each request puts the end off
+        for _ in range(4):  # each request delays the end
             time.sleep(0.5)
             server.client.models.list()
         assert server.process.wait(20) == 0

@@ -30,7 +30,7 @@ SCHEMA = {
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """More threads only slow down models this small, and many times over where the machine is busy."""
+    """More threads only slow down models this small, many times over on a busy machine."""
     import torch
 
     before = torch.get_num_threads()
@@ -45,7 +45,7 @@ def real(name: str) -> Path:
 
 @cache
 def tiny(window: int = 4096) -> Path:
-    """A Gemma of two layers, one that sees everything and one that sees the last `window` tokens."""
+    """A Gemma of two layers, one with full attention and one that attends to the last `window` tokens."""
     import torch
     from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -81,7 +81,7 @@ def asked(review: str, *examples: tuple[str, str]) -> tuple[ChatMessage, ...]:
 
 
 def chat_file(path: Path, repeats: int = 1) -> Path:
-    """A labelled review a line."""
+    """A chat file with one labelled review per line."""
     rows = [(text, label) for label, texts in REVIEWS.items() for text in texts] * repeats
     return write(
         path, [line((*asked(text), ChatMessage("assistant", json.dumps({"label": label})))) for text, label in rows]
@@ -93,5 +93,5 @@ def line(messages: Sequence[ChatMessage]) -> dict[str, Any]:
 
 
 def write(path: Path, lines: Sequence[Any]) -> Path:
-    path.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path

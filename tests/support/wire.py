@@ -1,4 +1,4 @@
-"""What a stranger checks of every body: the openai package's own type takes it, strictly and with nothing left over."""
+"""Checks of response bodies: the openai package's own types accept them strictly, and nothing is left over."""
 
 import json
 from collections.abc import Collection
@@ -11,10 +11,10 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def checked(kind: type[ModelT], body: object, extra: Collection[str] = ()) -> ModelT:
-    """A body as its type; `extra` are fields of the protocol that the package does not know."""
-    found = kind.model_validate_json(body if isinstance(body, str) else json.dumps(body), strict=True)
-    assert set(found.model_extra or {}) == set(extra)
-    return found
+    """A body as its type; `extra` are fields of the API that the package does not have."""
+    item = kind.model_validate_json(body if isinstance(body, str) else json.dumps(body), strict=True)
+    assert set(item.model_extra or {}) == set(extra)
+    return item
 
 
 def listed(kind: type[ModelT], body: Any, extra: Collection[str] = (), *, ends: bool) -> list[ModelT]:
@@ -27,7 +27,7 @@ def listed(kind: type[ModelT], body: Any, extra: Collection[str] = (), *, ends: 
     return [checked(kind, item, extra) for item in body["data"]]
 
 
-def refusal(answer: httpx2.Response, status: int, type_: str = "invalid_request_error") -> dict[str, Any]:
+def error_of(answer: httpx2.Response, status: int, type_: str = "invalid_request_error") -> dict[str, Any]:
     """The error object of an answer with this status."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"

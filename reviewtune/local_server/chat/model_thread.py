@@ -48,7 +48,7 @@ class ModelThread(threading.Thread):
         self._changed = threading.Condition()
         self._closing = False
         self._expected: ModelSource | None = None
-        self._likely = 0  # clients that may ask next: those just answered, and those that waited meanwhile
+        self._likely = 0  # clients that may ask next: those just answered, and those that waited in the meantime
         self._loaded: OrderedDict[ModelSource, Generator] = OrderedDict()
 
     def submit(

@@ -55,7 +55,12 @@ class Scheduler(threading.Thread):
     """Runs the account's jobs in the order of their creation, one at a time."""
 
     def __init__(self, account: Account, expect: Callable[[ModelSource], None]) -> None:
-        """Args: the account, and a function that is told of a finished model, which will be asked soon."""
+        """Prepare the thread.
+
+        Args:
+            account: whose jobs it runs.
+            expect: called with a finished model, so that it can be loaded before it is used.
+        """
         super().__init__(name="scheduler", daemon=True)
         self._account, self._expect = account, expect
         self._current: TrainerHandle | None = None

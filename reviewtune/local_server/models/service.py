@@ -13,7 +13,7 @@ from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
 
 OWNER = "reviewtune"
-BASE_CREATED = 1_735_689_600  # base models have no date of their own; a fixed one keeps answers equal
+BASE_CREATED = 1_735_689_600  # base models have no creation date; a fixed one keeps answers equal
 
 
 class ModelSource(NamedTuple):

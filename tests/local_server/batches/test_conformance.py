@@ -11,7 +11,7 @@ from openai.types import Batch
 from openai.types.chat import ChatCompletion
 
 from tests.serving import ServerProcess, upload, wait_for
-from tests.support.wire import checked, listed, refusal
+from tests.support.wire import checked, error_of, listed
 
 URL: Final = "/v1/chat/completions"
 
@@ -27,8 +27,8 @@ def run(client: openai.OpenAI, lines: list[Any], **options: Any) -> Batch:
     assert (batch.status, batch.expires_at) == ("validating", batch.created_at + 24 * 3600)
 
     def ended() -> Batch | None:
-        seen = client.batches.retrieve(batch.id)
-        return seen if seen.status in ("completed", "failed", "cancelled", "expired") else None
+        current = client.batches.retrieve(batch.id)
+        return current if current.status in ("completed", "failed", "cancelled", "expired") else None
 
     return wait_for(ended)
 
@@ -75,7 +75,7 @@ def test_good_and_bad_lines(client: openai.OpenAI, base: str) -> None:
     assert {entry["response"]["status_code"] for entry in errors.values()} == {400}
 
 
-def test_batch_answers_as_chat_does(client: openai.OpenAI, base: str) -> None:
+def test_a_batch_gives_the_answers_of_chats(client: openai.OpenAI, base: str) -> None:
     batch = run(client, [line(str(n), base, temperature=0) for n in range(5)])
     assert batch.error_file_id is None
     for name, entry in lines_of(client, batch.output_file_id).items():
@@ -115,22 +115,22 @@ def test_refused_at_creation(client: openai.OpenAI) -> None:
         assert caught.value.param == next(iter(wrong))
 
 
-def test_cancel_keeps_what_is_answered(client: openai.OpenAI, base: str) -> None:
+def test_cancel_keeps_the_answers(client: openai.OpenAI, base: str) -> None:
     file = upload(client, [line(str(n), base, temperature=0) for n in range(3000)], "batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=URL, completion_window="24h")
     assert client.batches.cancel(batch.id).status == "cancelling"
-    ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).status == "cancelled" and seen)
+    ended = wait_for(lambda: (current := client.batches.retrieve(batch.id)).status == "cancelled" and current)
     assert ended.cancelling_at is not None
     assert ended.cancelled_at is not None
     assert ended.request_counts is not None
     assert ended.request_counts.completed < 3000
     with pytest.raises(openai.BadRequestError) as caught:
         client.batches.cancel(batch.id)
-    assert refusal(caught.value.response, 400)["param"] == "batch_id"
+    assert error_of(caught.value.response, 400)["param"] == "batch_id"
 
 
-def test_a_day_is_over(client: openai.OpenAI, server: ServerProcess, base: str) -> None:
-    """What has no answer by then goes to the error file, what has one stays; the clock is put forward in the table."""
+def test_a_batch_expires_after_a_day(client: openai.OpenAI, server: ServerProcess, base: str) -> None:
+    """Requests without an answer go to the error file, answers stay; the test moves the creation date back."""
     file = upload(client, [line(str(n), base, temperature=0) for n in range(3000)], "batch")
     batch = client.batches.create(
         input_file_id=file.id,
@@ -142,7 +142,7 @@ def test_a_day_is_over(client: openai.OpenAI, server: ServerProcess, base: str) 
     with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
         table.execute("update batches set created_at = created_at - 90000 where id = ?", (batch.id,))
     table.close()
-    ended = wait_for(lambda: (seen := client.batches.retrieve(batch.id)).expired_at is not None and seen)
+    ended = wait_for(lambda: (current := client.batches.retrieve(batch.id)).expired_at is not None and current)
     assert ended.status == "expired"
     assert ended.request_counts is not None
     late = lines_of(client, ended.error_file_id)
@@ -155,14 +155,14 @@ def test_a_day_is_over(client: openai.OpenAI, server: ServerProcess, base: str) 
 
 
 def test_list_by_page(client: openai.OpenAI) -> None:
-    made = [run(client, [line("a", "nobody")]).id for _ in range(3)]
+    batch_ids = [run(client, [line("a", "nobody")]).id for _ in range(3)]
     page = client.batches.list(limit=2)
-    assert [batch.id for batch in page.data] == made[:0:-1]
+    assert [batch.id for batch in page.data] == batch_ids[:0:-1]
     assert page.has_more
-    assert client.batches.list(after=made[1], limit=1).data[0].id == made[0]
+    assert client.batches.list(after=batch_ids[1], limit=1).data[0].id == batch_ids[0]
     raw: Any = client.batches.with_raw_response.list(limit=2).http_response.json()
-    assert [batch.id for batch in listed(Batch, raw, ends=True)] == made[:0:-1]
+    assert [batch.id for batch in listed(Batch, raw, ends=True)] == batch_ids[:0:-1]
     for call in (client.batches.retrieve, client.batches.cancel):
         with pytest.raises(openai.NotFoundError) as caught:
             call("batch_0")
-        assert refusal(caught.value.response, 404)["param"] == "batch_id"
+        assert error_of(caught.value.response, 404)["param"] == "batch_id"

@@ -1,4 +1,4 @@
-"""Chat completions by the genuine client: every parameter does what OpenAI says it does."""
+"""Chat completions through the openai client: every parameter does what OpenAI documents."""
 
 import json
 import re
@@ -107,20 +107,20 @@ def test_penalties(client: openai.OpenAI, base: str, frequency: float, presence:
         presence_penalty=presence,
     ).choices[0]
     assert choice.logprobs is not None
-    seen: Counter[tuple[int, ...]] = Counter()
+    counts: Counter[tuple[int, ...]] = Counter()
     for token in choice.logprobs.content or []:
 
-        def weighed(other: Any) -> float:
-            count = seen[tuple(other.bytes)]
+        def penalized(other: Any) -> float:
+            count = counts[tuple(other.bytes)]
             return float(other.logprob - count * frequency - (count > 0) * presence)
 
-        assert weighed(token) >= max(weighed(other) for other in token.top_logprobs) - 1e-4
-        seen[tuple(token.bytes or ())] += 1
+        assert penalized(token) >= max(penalized(other) for other in token.top_logprobs) - 1e-4
+        counts[tuple(token.bytes or ())] += 1
     if frequency == 2:
         plain = client.chat.completions.create(
             model=base, messages=ASK, temperature=0, max_completion_tokens=24, logprobs=True
         )
-        assert max(seen.values()) < max(Counter(spoken(plain.choices[0])).values())
+        assert max(counts.values()) < max(Counter(spoken(plain.choices[0])).values())
 
 
 def test_logit_bias(client: openai.OpenAI, base: str, words: Tokenizer) -> None:
@@ -130,11 +130,11 @@ def test_logit_bias(client: openai.OpenAI, base: str, words: Tokenizer) -> None:
         ).choices[0]
 
     assert ask({str(words.token_to_id("d")): 100}).message.content == "dddddd"
-    favourite = spoken(ask({}, temperature=0))[0]
+    most_likely = spoken(ask({}, temperature=0))[0]
     (banned,) = [
-        number for number in range(words.get_vocab_size()) if words.decode([number]).encode() == bytes(favourite)
+        number for number in range(words.get_vocab_size()) if words.decode([number]).encode() == bytes(most_likely)
     ]
-    assert favourite not in spoken(ask({str(banned): -100}, temperature=0))
+    assert most_likely not in spoken(ask({str(banned): -100}, temperature=0))
     end = str(words.token_to_id("<|im_end|>"))
     ended = ask({end: 100})
     assert (ended.message.content, ended.finish_reason) == ("", "stop")
@@ -144,14 +144,14 @@ def test_logit_bias(client: openai.OpenAI, base: str, words: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("options", [{"top_p": 0}, {"temperature": 1e-300}, {"top_p": 1e-9, "temperature": 2}])
-def test_the_limits_of_chance(client: openai.OpenAI, base: str, options: Any) -> None:
-    """All of these leave only the likeliest token."""
+def test_settings_that_leave_no_randomness(client: openai.OpenAI, base: str, options: Any) -> None:
+    """All of these leave only the most likely token."""
     ask: Any = {"model": base, "messages": ASK, "max_completion_tokens": 6}
     greedy = client.chat.completions.create(**ask, temperature=0)
     assert client.chat.completions.create(**ask, **options).choices[0].message == greedy.choices[0].message
 
 
-def test_limits_and_stops(client: openai.OpenAI, base: str) -> None:
+def test_length_limits_and_stop_texts(client: openai.OpenAI, base: str) -> None:
     def ask(**options: Any) -> Any:
         return client.chat.completions.create(model=base, messages=ASK, temperature=0, **options).choices[0]
 
@@ -177,7 +177,7 @@ def test_content_parts_and_developer_role(client: openai.OpenAI, base: str) -> N
     assert joined.choices[0].message.content == plain.choices[0].message.content
 
 
-def test_answer_can_be_handed_back(client: openai.OpenAI, base: str) -> None:
+def test_an_answer_can_be_sent_back(client: openai.OpenAI, base: str) -> None:
     first = client.chat.completions.create(model=base, messages=ASK, max_completion_tokens=4).choices[0].message
     history: Any = [*ASK, first, {"role": "user", "content": "sure?"}]
     assert client.chat.completions.create(model=base, messages=history, max_completion_tokens=4).choices
@@ -228,9 +228,17 @@ SCHEMAS = [
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: ",".join(schema["properties"]) or "empty")
 @pytest.mark.parametrize("temperature", [0, 1.5])
 def test_any_strict_schema_binds_the_answer(client: openai.OpenAI, base: str, schema: Any, temperature: float) -> None:
-    wanted: Any = {"type": "json_schema", "json_schema": {"name": "any-one_1", "strict": True, "schema": schema}}
+    response_format: Any = {
+        "type": "json_schema",
+        "json_schema": {"name": "any-one_1", "strict": True, "schema": schema},
+    }
     answer = client.chat.completions.create(
-        model=base, messages=ASK, response_format=wanted, temperature=temperature, n=3, max_completion_tokens=200
+        model=base,
+        messages=ASK,
+        response_format=response_format,
+        temperature=temperature,
+        n=3,
+        max_completion_tokens=200,
     )
     for choice in answer.choices:
         assert choice.finish_reason == "stop"
@@ -260,8 +268,10 @@ NOT_STRICT = [
 @pytest.mark.parametrize(("schema", "message"), NOT_STRICT)
 def test_strict_schemas_are_closed(client: openai.OpenAI, base: str, schema: Any, message: str) -> None:
     def ask(strict: bool) -> Any:
-        wanted: Any = {"type": "json_schema", "json_schema": {"name": "x", "strict": strict, "schema": schema}}
-        return client.chat.completions.create(model=base, messages=ASK, response_format=wanted, max_completion_tokens=9)
+        response_format: Any = {"type": "json_schema", "json_schema": {"name": "x", "strict": strict, "schema": schema}}
+        return client.chat.completions.create(
+            model=base, messages=ASK, response_format=response_format, max_completion_tokens=9
+        )
 
     with pytest.raises(openai.BadRequestError, match=message) as caught:
         ask(strict=True)
@@ -269,14 +279,14 @@ def test_strict_schemas_are_closed(client: openai.OpenAI, base: str, schema: Any
     assert ask(strict=False).choices
 
 
-def test_schema_without_a_bottom(client: openai.OpenAI, base: str) -> None:
+def test_a_schema_that_is_nested_too_deeply(client: openai.OpenAI, base: str) -> None:
     schema: dict[str, Any] = {"const": 1}
     for _ in range(450):
         schema = closed(a=schema)
     for strict in (True, False):
-        wanted: Any = {"type": "json_schema", "json_schema": {"name": "x", "strict": strict, "schema": schema}}
+        response_format: Any = {"type": "json_schema", "json_schema": {"name": "x", "strict": strict, "schema": schema}}
         with pytest.raises(openai.BadRequestError, match="nested too deeply"):
-            client.chat.completions.create(model=base, messages=ASK, response_format=wanted)
+            client.chat.completions.create(model=base, messages=ASK, response_format=response_format)
 
 
 STREAMED: Any = [
@@ -318,8 +328,8 @@ def test_stream_adds_up_to_the_answer(client: openai.OpenAI, base: str, more: di
             assert [token.token for token in tokens] == [token.token for token in choice.logprobs.content or []]
 
 
-def test_words_come_as_they_are_written(client: openai.OpenAI, base: str, words: Tokenizer) -> None:
-    """The first word is there long before the last: an answer is not held back until it is whole."""
+def test_text_is_sent_while_it_is_generated(client: openai.OpenAI, base: str, words: Tokenizer) -> None:
+    """The first word arrives long before the last one, so the answer is not held back until it is complete."""
     begin = time.perf_counter()
     times = [
         time.perf_counter() - begin
@@ -337,7 +347,7 @@ def test_words_come_as_they_are_written(client: openai.OpenAI, base: str, words:
     assert times[0] < times[-1] / 2
 
 
-def test_a_stream_refused_is_refused_as_ever(client: openai.OpenAI, base: str) -> None:
+def test_a_refused_stream_is_an_ordinary_error(client: openai.OpenAI, base: str) -> None:
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="nobody", messages=ASK, stream=True)
     with pytest.raises(openai.BadRequestError) as caught:
@@ -347,7 +357,7 @@ def test_a_stream_refused_is_refused_as_ever(client: openai.OpenAI, base: str) -
     assert caught.value.code == "context_length_exceeded"
 
 
-def test_a_stream_may_be_left(client: openai.OpenAI, base: str) -> None:
+def test_a_client_may_leave_a_stream(client: openai.OpenAI, base: str) -> None:
     with client.chat.completions.create(model=base, messages=ASK, stream=True, max_completion_tokens=200) as stream:
         next(iter(stream))
     assert client.chat.completions.create(model=base, messages=ASK, max_completion_tokens=1).choices

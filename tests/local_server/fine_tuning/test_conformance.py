@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: the life of one, and what may happen to it on the way."""
+"""Fine-tuning jobs: a complete one, its events and results, and what can happen before its end."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def test_finished_job(client: openai.OpenAI, tuned: FineTuningJob, base: str) ->
     assert len(job.result_files) == 1
 
 
-def test_events_tell_the_story(client: openai.OpenAI, tuned: FineTuningJob) -> None:
+def test_message_events_in_order(client: openai.OpenAI, tuned: FineTuningJob) -> None:
     page = client.fine_tuning.jobs.list_events(tuned.id, limit=7)
     assert page.has_more
     events = list(page)[::-1]
@@ -54,11 +54,11 @@ def test_events_tell_the_story(client: openai.OpenAI, tuned: FineTuningJob) -> N
     assert [event.id for event in listed_events] == [event.id for event in events[::-1]]
     assert all(re.fullmatch(r"ftevent-[0-9a-zA-Z]+", event.id) for event in listed_events)
     assert [event.created_at for event in events] == sorted(event.created_at for event in events)
-    told = [event.message for event in events if event.type == "message"]
-    story = ["Created", "Validating training file", "Files validated", "started", "Fetching weights"]
-    story += ["Checkpoint created at step"] * 4 + ["New fine-tuned model created", "successfully completed"]
-    assert len(told) == len(story)
-    assert all(part in message for part, message in zip(story, told, strict=True)), told
+    messages = [event.message for event in events if event.type == "message"]
+    expected = ["Created", "Validating training file", "Files validated", "started", "Fetching weights"]
+    expected += ["Checkpoint created at step"] * 4 + ["New fine-tuned model created", "successfully completed"]
+    assert len(messages) == len(expected)
+    assert all(part in message for part, message in zip(expected, messages, strict=True)), messages
 
 
 def test_metrics_events(client: openai.OpenAI, tuned: FineTuningJob) -> None:
@@ -73,16 +73,18 @@ def test_metrics_events(client: openai.OpenAI, tuned: FineTuningJob) -> None:
         assert re.match(rf"Step {event.data['step']}/{STEPS}: training loss=\d+\.\d\d", event.message)
 
 
-def test_last_three_checkpoints_stay(client: openai.OpenAI, tuned: FineTuningJob, server: ServerProcess) -> None:
+def test_the_last_three_checkpoints_are_kept(
+    client: openai.OpenAI, tuned: FineTuningJob, server: ServerProcess
+) -> None:
     raw: Any = client.fine_tuning.jobs.checkpoints.with_raw_response.list(tuned.id).http_response.json()
-    found = listed(FineTuningJobCheckpoint, raw, ends=True)
-    assert all(re.fullmatch(r"ftckpt_[0-9a-zA-Z]+", checkpoint.id) for checkpoint in found)
-    assert {checkpoint.fine_tuning_job_id for checkpoint in found} == {tuned.id}
-    assert [checkpoint.step_number for checkpoint in found] == [12, 9, 6]
-    assert [checkpoint.fine_tuned_model_checkpoint for checkpoint in found] == [
+    checkpoints = listed(FineTuningJobCheckpoint, raw, ends=True)
+    assert all(re.fullmatch(r"ftckpt_[0-9a-zA-Z]+", checkpoint.id) for checkpoint in checkpoints)
+    assert {checkpoint.fine_tuning_job_id for checkpoint in checkpoints} == {tuned.id}
+    assert [checkpoint.step_number for checkpoint in checkpoints] == [12, 9, 6]
+    assert [checkpoint.fine_tuned_model_checkpoint for checkpoint in checkpoints] == [
         f"{tuned.fine_tuned_model}:ckpt-step-{step}" for step in (12, 9, 6)
     ]
-    assert found[0].metrics.full_valid_loss is not None
+    assert checkpoints[0].metrics.full_valid_loss is not None
     assert [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(tuned.id, limit=1)] == [12, 9, 6]
     assert not list((server.data_dir / "models" / tuned.id).rglob("step-3"))
 
@@ -98,7 +100,7 @@ def test_result_file_is_plain_csv(client: openai.OpenAI, tuned: FineTuningJob) -
 
 
 def test_a_new_job_has_the_shape(client: openai.OpenAI, base: str) -> None:
-    """It fails at once, for want of examples; legacy `hyperparameters` and `method` are both answered."""
+    """It fails at once, because it has too few examples; the answer has both `method` and legacy `hyperparameters`."""
     file = upload(client, [example(0)])
     raw = client.fine_tuning.jobs.with_raw_response.create(
         model=base, training_file=file.id, seed=77, hyperparameters={"n_epochs": 3, "learning_rate_multiplier": 0.5}
@@ -108,12 +110,12 @@ def test_a_new_job_has_the_shape(client: openai.OpenAI, base: str) -> None:
     assert (job.fine_tuned_model, job.finished_at, job.trained_tokens, job.error) == (None, None, None, None)
     assert (job.result_files, job.training_file, job.validation_file) == ([], file.id, None)
     assert abs(job.created_at - time.time()) < 3600
-    wanted = {"n_epochs": 3, "batch_size": "auto", "learning_rate_multiplier": 0.5}
-    assert job.hyperparameters.model_dump() == wanted
+    requested = {"n_epochs": 3, "batch_size": "auto", "learning_rate_multiplier": 0.5}
+    assert job.hyperparameters.model_dump() == requested
     assert job.method is not None
     assert (job.method.type, job.method.dpo, job.method.reinforcement) == ("supervised", None, None)
     assert job.method.supervised is not None
-    assert job.method.supervised.model_dump() == {"hyperparameters": wanted}
+    assert job.method.supervised.model_dump() == {"hyperparameters": requested}
     ended = client.fine_tuning.jobs.with_raw_response.retrieve(finished(client, job.id).id)
     assert checked(FineTuningJob, ended.text, SUFFIX).status == "failed"
     page: Any = client.fine_tuning.jobs.with_raw_response.list(limit=2).http_response.json()
@@ -128,7 +130,7 @@ def test_pause_resume_cancel(
     behind = jobs.create(model=base, training_file=training_file.id, suffix="behind")
     wait_for(lambda: jobs.retrieve(job.id).status == "running")
     wait_for(lambda: server.trainer(job.id))
-    assert wait_for(lambda: jobs.retrieve(behind.id).status == "queued")  # one training at a time
+    assert wait_for(lambda: jobs.retrieve(behind.id).status == "queued")  # trainings run one at a time
     assert jobs.cancel(behind.id).status == "cancelled"
 
     paused: str = jobs.pause(job.id).status
@@ -188,24 +190,24 @@ def test_malformed_lines_fail_the_job(client: openai.OpenAI, base: str, line: ob
 
 
 def test_jobs_list_by_page_and_metadata(client: openai.OpenAI, base: str) -> None:
-    """These jobs fail at once, for want of examples."""
+    """These jobs fail at once, because they have too few examples."""
     file = upload(client, [example(0)])
-    made = [
+    labelled = [
         client.fine_tuning.jobs.create(model=base, training_file=file.id, metadata={"run key": "ä&=", "n": str(n)}).id
         for n in range(3)
     ]
     bare = client.fine_tuning.jobs.create(model=base, training_file=file.id).id
-    assert len({*made, bare}) == 4
-    found = client.fine_tuning.jobs.list(metadata={"run key": "ä&="}, limit=2)
-    assert found.has_more
-    assert [job.id for job in found] == made[::-1]
-    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"run key": "ä&=", "n": "1"})] == [made[1]]
+    assert len({*labelled, bare}) == 4
+    page = client.fine_tuning.jobs.list(metadata={"run key": "ä&="}, limit=2)
+    assert page.has_more
+    assert [job.id for job in page] == labelled[::-1]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"run key": "ä&=", "n": "1"})] == [labelled[1]]
     assert not list(client.fine_tuning.jobs.list(metadata={"run key": "other"}))
     without: Any = client.get("/fine_tuning/jobs?metadata=null&limit=100", cast_to=object)
     assert bare in {job["id"] for job in without["data"]}
-    assert not {*made} & {job["id"] for job in without["data"]}
-    after = client.fine_tuning.jobs.list(after=made[1], limit=1)
-    assert [job.id for job in after.data] == [made[0]]
+    assert not {*labelled} & {job["id"] for job in without["data"]}
+    after = client.fine_tuning.jobs.list(after=labelled[1], limit=1)
+    assert [job.id for job in after.data] == [labelled[0]]
 
 
 def test_same_key_makes_one_job(client: openai.OpenAI, base: str) -> None:
@@ -231,7 +233,7 @@ def test_seed_follows_from_content_or_request(client: openai.OpenAI, base: str) 
     assert client.fine_tuning.jobs.create(model=base, training_file=file.id, seed=7).seed == 7
 
 
-def test_deleting_the_file_does_not_hurt_the_job(client: openai.OpenAI, base: str) -> None:
+def test_deleting_the_file_does_not_affect_the_job(client: openai.OpenAI, base: str) -> None:
     file = upload(client, [example(index) for index in range(9)])
     job = client.fine_tuning.jobs.create(model=base, training_file=file.id)
     client.files.delete(file.id)
@@ -257,18 +259,18 @@ def test_an_ended_job_without_models_can_be_deleted(
     for job in (first, second):
         with pytest.raises(openai.BadRequestError, match="only a job that has ended"):
             delete(client, job.id)
-    made = [str(finished(client, job.id).fine_tuned_model) for job in (first, second)]
+    models = [str(finished(client, job.id).fine_tuned_model) for job in (first, second)]
     with pytest.raises(openai.BadRequestError, match=r"made the model .* delete it first"):
         delete(client, first.id)
-    client.models.delete(made[0])
+    client.models.delete(models[0])
     assert delete(client, first.id) == {"id": first.id, "object": "fine_tuning.job", "deleted": True}
     with pytest.raises(openai.NotFoundError):
         client.fine_tuning.jobs.retrieve(first.id)
     assert not (server.data_dir / "jobs" / first.id).exists()
     again = create()
-    assert again.id == first.id  # named by its content; the second one's name is taken
+    assert again.id == first.id  # its id follows from its content; the second job still has the other id
     client.models.delete(str(finished(client, again.id).fine_tuned_model))
-    client.models.delete(made[1])
+    client.models.delete(models[1])
 
 
 def test_a_job_that_is_cancelled_and_deleted_stops(client: openai.OpenAI, base: str, server: ServerProcess) -> None:
@@ -280,8 +282,8 @@ def test_a_job_that_is_cancelled_and_deleted_stops(client: openai.OpenAI, base: 
 
     def deleted() -> bool:
         try:
-            for found in client.fine_tuning.jobs.checkpoints.list(job.id):
-                client.models.delete(found.fine_tuned_model_checkpoint)
+            for checkpoint in client.fine_tuning.jobs.checkpoints.list(job.id):
+                client.models.delete(checkpoint.fine_tuned_model_checkpoint)
             return bool(delete(client, job.id))
         except openai.BadRequestError:  # its trainer is still ending
             return False

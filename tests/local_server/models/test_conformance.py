@@ -1,4 +1,4 @@
-"""Models: the base models, the fine-tune with its checkpoints, and their end."""
+"""Models: the base models, a fine-tune with its checkpoints, and deleting them."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_unknown_model(client: openai.OpenAI, name: str) -> None:
     assert (caught.value.param, caught.value.code) == ("model", "model_not_found")
 
 
-def test_base_models_stay(client: openai.OpenAI, base: str) -> None:
+def test_base_models_cannot_be_deleted(client: openai.OpenAI, base: str) -> None:
     with pytest.raises(openai.PermissionDeniedError):
         client.models.delete(base)
 
@@ -75,6 +75,6 @@ def test_tune_a_fine_tune_and_delete_it(client: openai.OpenAI, tuned: FineTuning
         client.chat.completions.create(model=name, messages=ASK)
     assert client.fine_tuning.jobs.retrieve(again.id).fine_tuned_model == name
     assert list(client.fine_tuning.jobs.checkpoints.list(again.id)) == []
-    told = list(client.fine_tuning.jobs.list_events(again.id))
-    assert {event.type for event in told} == {"message"}  # the job's story stays, its steps go
-    assert told[0].message == "The job has successfully completed"
+    events = list(client.fine_tuning.jobs.list_events(again.id))
+    assert {event.type for event in events} == {"message"}  # the job's messages stay, its metrics are deleted
+    assert events[0].message == "The job has successfully completed"

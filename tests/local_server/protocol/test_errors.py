@@ -1,4 +1,4 @@
-"""Every refusal has OpenAI's shape, status, param and code, and a client's mistake is never a 422 or a 5xx."""
+"""Every error response has OpenAI's shape, status, param and code; a client's mistake is never a 422 or a 5xx."""
 
 import json
 from typing import Any, NamedTuple
@@ -8,13 +8,13 @@ import openai
 import pytest
 
 from tests.serving import ServerProcess
-from tests.support.wire import refusal
+from tests.support.wire import error_of
 
 ASK = [{"role": "user", "content": "x"}]
 
 
 class Case(NamedTuple):
-    body: dict[str, Any]  # on top of a good request
+    body: dict[str, Any]  # changes to a valid request
     param: str | None
     code: str
 
@@ -134,8 +134,8 @@ BATCH = [
 GOOD_BATCH = {"input_file_id": "file-0", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
-def refused(server: ServerProcess, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    return refusal(post(server, path, json.dumps(body)), 400)
+def error_of_post(server: ServerProcess, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    return error_of(post(server, path, json.dumps(body)), 400)
 
 
 def post(server: ServerProcess, path: str, content: str | bytes) -> httpx2.Response:
@@ -145,21 +145,21 @@ def post(server: ServerProcess, path: str, content: str | bytes) -> httpx2.Respo
 
 @pytest.mark.parametrize("case", CHAT, ids=str)
 def test_chat(server: ServerProcess, base: str, case: Case) -> None:
-    error = refused(server, "/chat/completions", {"model": base, "messages": ASK} | case.body)
+    error = error_of_post(server, "/chat/completions", {"model": base, "messages": ASK} | case.body)
     assert error["param"] == case.param
     assert not case.code or error["code"] == case.code
 
 
 @pytest.mark.parametrize("case", JOB, ids=str)
 def test_job(server: ServerProcess, base: str, case: Case) -> None:
-    error = refused(server, "/fine_tuning/jobs", {"model": base, "training_file": "file-0"} | case.body)
+    error = error_of_post(server, "/fine_tuning/jobs", {"model": base, "training_file": "file-0"} | case.body)
     assert error["param"] == case.param
     assert not case.code or error["code"] == case.code
 
 
 @pytest.mark.parametrize("case", BATCH, ids=str)
 def test_batch(server: ServerProcess, case: Case) -> None:
-    error = refused(server, "/batches", GOOD_BATCH | case.body)
+    error = error_of_post(server, "/batches", GOOD_BATCH | case.body)
     assert error["param"] == case.param
     assert not case.code or error["code"] == case.code
 
@@ -175,11 +175,11 @@ def test_batch(server: ServerProcess, case: Case) -> None:
     ],
 )
 def test_missing(server: ServerProcess, path: str, body: dict[str, Any], missing: str) -> None:
-    error = refused(server, path, body)
+    error = error_of_post(server, path, body)
     assert (error["param"], error["code"]) == (missing, "missing_required_parameter")
 
 
-def test_what_changes_nothing_is_accepted(client: openai.OpenAI, base: str) -> None:
+def test_neutral_values_are_accepted(client: openai.OpenAI, base: str) -> None:
     neutral: Any = {
         "frequency_penalty": 0,
         "presence_penalty": 0.0,
@@ -195,24 +195,31 @@ def test_what_changes_nothing_is_accepted(client: openai.OpenAI, base: str) -> N
     assert client.chat.completions.create(model=base, messages=ASK, max_completion_tokens=1, **neutral).choices  # type: ignore[arg-type]
 
 
-NO_JSON = [b"{bad", b"", b'{"a": 1e999, "b": [}', b"\xff\xfe\x00", b'{"a":' * 50_000, b'{"a": 1' + b"0" * 5000 + b"}"]
+INVALID_JSON = [
+    b"{bad",
+    b"",
+    b'{"a": 1e999, "b": [}',
+    b"\xff\xfe\x00",
+    b'{"a":' * 50_000,
+    b'{"a": 1' + b"0" * 5000 + b"}",
+]
 
 
-@pytest.mark.parametrize("content", NO_JSON, ids=lambda content: content[:12])
+@pytest.mark.parametrize("content", INVALID_JSON, ids=lambda content: content[:12])
 @pytest.mark.parametrize("path", ["/chat/completions", "/fine_tuning/jobs", "/batches"])
 def test_not_json(server: ServerProcess, path: str, content: bytes) -> None:
-    error = refusal(post(server, path, content), 400)
+    error = error_of(post(server, path, content), 400)
     assert (error["param"], error["code"]) == (None, None)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b'"x"', b"7"])
-def test_json_of_another_kind(server: ServerProcess, content: bytes) -> None:
-    assert refusal(post(server, "/chat/completions", content), 400)["param"] is None
+def test_json_that_is_not_an_object(server: ServerProcess, content: bytes) -> None:
+    assert error_of(post(server, "/chat/completions", content), 400)["param"] is None
 
 
 @pytest.mark.parametrize("place", ["model", "user", "key", "content", "schema"])
-def test_half_a_character(server: ServerProcess, base: str, place: str) -> None:
-    r"""JSON can say \ud800, which is no character; neither a tokenizer nor an answer can take it."""
+def test_half_of_a_surrogate_pair(server: ServerProcess, base: str, place: str) -> None:
+    r"""JSON can contain \ud800, which is not a character; tokenizers and answers cannot represent it."""
     half = "\ud800"
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [half]}}}
     wrong: dict[str, dict[str, Any]] = {
@@ -222,11 +229,13 @@ def test_half_a_character(server: ServerProcess, base: str, place: str) -> None:
         "content": {"messages": [{"role": "user", "content": half}]},
         "schema": {"response_format": schema},
     }
-    refused(server, "/chat/completions", {"model": base, "messages": ASK} | wrong[place])
+    error_of_post(server, "/chat/completions", {"model": base, "messages": ASK} | wrong[place])
 
 
-def test_a_long_fault_is_not_sent_back_whole(server: ServerProcess) -> None:
-    error = refused(server, "/chat/completions", {"model": "x", "messages": [{"role": "x" * 10_000, "content": "x"}]})
+def test_a_long_wrong_value_is_shortened(server: ServerProcess) -> None:
+    error = error_of_post(
+        server, "/chat/completions", {"model": "x", "messages": [{"role": "x" * 10_000, "content": "x"}]}
+    )
     assert len(error["message"]) < 1000
 
 
@@ -241,18 +250,18 @@ def test_a_long_fault_is_not_sent_back_whole(server: ServerProcess) -> None:
     ],
 )
 def test_unknown_query_parameters(server: ServerProcess, path: str, name: str) -> None:
-    error = refusal(httpx2.get(server.base_url + path), 400)
+    error = error_of(httpx2.get(server.base_url + path), 400)
     assert (error["param"], error["code"]) == (name, "unknown_parameter")
 
 
-def test_json_that_does_not_say_so(server: ServerProcess) -> None:
-    """A browser can send such a request from any page without asking; it must not count."""
+def test_json_without_its_content_type(server: ServerProcess) -> None:
+    """A browser can send such a request from any web page without asking, so it must be refused."""
     answer = httpx2.post(f"{server.base_url}/fine_tuning/jobs", content=b"{}", headers={"content-type": "text/plain"})
     assert answer.status_code == 400
     assert "application/json" in answer.json()["error"]["message"]
 
 
-def test_unknown_route_and_wrong_verb(server: ServerProcess) -> None:
+def test_unknown_route_and_wrong_method(server: ServerProcess) -> None:
     for verb, path, status in (
         ("GET", "/nothing", 404),
         ("GET", "/files/", 404),
@@ -260,12 +269,12 @@ def test_unknown_route_and_wrong_verb(server: ServerProcess) -> None:
         ("OPTIONS", "/models", 405),
     ):
         answer = httpx2.request(verb, server.base_url + path)
-        error = refusal(answer, status)
+        error = error_of(answer, status)
         assert (error["param"], error["code"]) == (None, None)
     assert httpx2.get(f"{server.base_url}/nothing").json()["error"]["message"] == "Invalid URL (GET /v1/nothing)"
 
 
-def test_a_web_page_cannot_come_in_by_a_name(server: ServerProcess) -> None:
+def test_host_names_other_than_localhost_are_refused(server: ServerProcess) -> None:
     for host, status in (("evil.example", 403), ("localhost:80", 200), ("[::1]", 200)):
         answer = httpx2.get(f"{server.base_url}/models", headers={"host": host})
         assert answer.status_code == status

@@ -1,4 +1,4 @@
-"""Requests made up from the server's own OpenAPI page: no fault of ours, no 422, and answers as the page says."""
+"""Requests generated from the server's OpenAPI page: no server error, no 422, and responses that match the page."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.serving import ServerProcess
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-made_up = settings(
+generated = settings(
     max_examples=5,
     deadline=None,
     derandomize=True,
@@ -29,23 +29,23 @@ made_up = settings(
 @pytest.fixture(scope="module")
 def operations(server: ServerProcess) -> list[Any]:
     page: Any = schemathesis.openapi.from_url(f"{server.base_url.removesuffix('/v1')}/openapi.json")
-    return [found.ok() for found in page.get_all_operations()]
+    return [operation.ok() for operation in page.get_all_operations()]
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_no_request_breaks_the_server(operations: list[Any], base: str, mode: GenerationMode) -> None:
-    """Well-formed requests, and ones with a fault each."""
+    """Valid requests, and requests with one fault each."""
     assert len(operations) == 23
     for operation in operations:
         if mode is GenerationMode.POSITIVE or operation.body or operation.query:
             strategy: Any = operation.as_strategy(generation_mode=mode)
-            made_of: Any = given(strategy)
-            made_of(made_up(_attempt(base)))()
+            with_cases: Any = given(strategy)
+            with_cases(generated(_attempt(base)))()
 
 
 def _attempt(base: str) -> Any:
     def attempt(case: Any) -> None:
-        _let_it_reach_the_model(case.body, base)
+        _make_answerable(case.body, base)
         answer = case.call(timeout=60)
         case.validate_response(answer, checks=CHECKS)
         assert answer.status_code != 422
@@ -55,7 +55,7 @@ def _attempt(base: str) -> Any:
     return attempt
 
 
-def _let_it_reach_the_model(body: Any, base: str) -> None:
+def _make_answerable(body: Any, base: str) -> None:
     if isinstance(body, dict) and isinstance(body.get("messages"), list):
         body |= {"model": base, "max_completion_tokens": 2, "n": 1}
         body.pop("max_tokens", None)

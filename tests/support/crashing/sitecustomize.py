@@ -1,7 +1,7 @@
-"""Python loads this into a test's trainers by its name; it ends them, like `kill -9`, at a chosen change of the disk.
+"""Kills the trainers of a test, like `kill -9`, at a planned file operation. Python imports it by its name.
 
 CRASH_PLAN names a JSON file, a list of [part of a path, n]: each trainer takes the first entry and dies just before it
-touches such a path for the n-th time. So every crash is at the same place of the program, however slow the machine is.
+changes such a path for the n-th time. So every crash is at the same place in the program, however slow the machine is.
 """
 
 import json
@@ -16,11 +16,11 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def _arm(plan: Path) -> None:
-    waiting = json.loads(plan.read_text())
-    if not waiting:
+    crashes = json.loads(plan.read_text())
+    if not crashes:
         return
-    part, left = waiting[0]
-    plan.write_text(json.dumps(waiting[1:]))
+    part, left = crashes[0]
+    plan.write_text(json.dumps(crashes[1:]))
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal left

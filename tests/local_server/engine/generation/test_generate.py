@@ -1,4 +1,4 @@
-"""Answers: held to their schema, the same in any company, and ended for the right reason."""
+"""Answers match their schema, do not depend on the rest of the batch, and end for the right reason."""
 
 import json
 import math
@@ -53,13 +53,13 @@ def small() -> Generator:
 
 @pytest.fixture(scope="module")
 def smol() -> Generator:
-    """In fp32 on every machine: what only rounding would tell apart is no matter of these tests."""
+    """In fp32 on every machine, because these tests are not about rounding."""
     return Generator(load_model(real("smollm2-135m-instruct"), torch.float32, ATTENTION))
 
 
 @pytest.fixture(scope="module")
 def smol_bf16() -> Generator:
-    """The way of a GPU, and of a CPU with AMX."""
+    """The precision on a GPU, and on a CPU with AMX."""
     return Generator(load_model(real("smollm2-135m-instruct"), torch.bfloat16, ATTENTION))
 
 
@@ -70,9 +70,9 @@ def texts(results: Sequence[GenerationResult]) -> list[str]:
 @pytest.mark.parametrize("temperature", [0, 1.5])
 def test_answers_match_an_enum(small: Generator, temperature: float) -> None:
     request = GenerationRequest(asked("Late."), temperature=temperature, n=20, seed=1, schema=SCHEMA)
-    found = texts(small.complete([request]))
-    assert set(found) <= {json.dumps({"label": label}) for label in LABELS}
-    assert len(set(found)) == (1 if temperature == 0 else len(LABELS))
+    answers = texts(small.complete([request]))
+    assert set(answers) <= {json.dumps({"label": label}) for label in LABELS}
+    assert len(set(answers)) == (1 if temperature == 0 else len(LABELS))
 
 
 @pytest.mark.parametrize("model", [Reasoned, Mixed])
@@ -102,12 +102,12 @@ def test_a_bare_enum_is_a_schema_too(small: Generator) -> None:
     ],
 )
 def test_few_answers_are_listed(schema: dict[str, object], count: int | None) -> None:
-    found = answers_of(schema)
-    assert (found and len(found)) == count
+    answers = answers_of(schema)
+    assert (answers and len(answers)) == count
 
 
 @pytest.mark.parametrize("shots", [(), SHOTS])
-def test_one_by_one_is_the_batch(smol: Generator, shots: tuple[tuple[str, str], ...]) -> None:
+def test_single_requests_get_the_answers_of_a_batch(smol: Generator, shots: tuple[tuple[str, str], ...]) -> None:
     requests = [GenerationRequest(asked(text, *shots), temperature=0, schema=SCHEMA) for text in TEXTS]
     requests += [replace(request, schema=None, max_tokens=5) for request in requests[:3]]
     alone = [smol.complete([request])[0] for request in requests]
@@ -115,7 +115,9 @@ def test_one_by_one_is_the_batch(smol: Generator, shots: tuple[tuple[str, str], 
 
 
 @pytest.mark.parametrize("shots", [(), SHOTS])
-def test_labels_are_the_batch_s_in_bf16_too(smol_bf16: Generator, shots: tuple[tuple[str, str], ...]) -> None:
+def test_single_requests_get_the_labels_of_a_batch_in_bf16(
+    smol_bf16: Generator, shots: tuple[tuple[str, str], ...]
+) -> None:
     requests = [GenerationRequest(asked(text, *shots), temperature=0, schema=SCHEMA) for text in TEXTS]
     alone = [smol_bf16.complete([request])[0] for request in requests]
     assert texts(smol_bf16.complete(requests)) == texts(alone)
@@ -138,7 +140,7 @@ def test_greedy_text_is_transformers_own(smol: Generator) -> None:
     assert result.prompt_tokens == prompt.shape[1]
 
 
-def test_a_shared_beginning_is_cached(small: Generator) -> None:
+def test_a_shared_prefix_is_cached(small: Generator) -> None:
     requests = [GenerationRequest(asked(text, *SHOTS), temperature=0, schema=SCHEMA) for text in TEXTS[:2]]
     first, second = small.complete(requests)
     assert sorted((first.cached_tokens, second.cached_tokens))[0] == 0
@@ -178,7 +180,7 @@ def test_a_small_nucleus_is_greedy(small: Generator) -> None:
 
 
 @pytest.mark.parametrize("schema", [None, SCHEMA])
-def test_logprobs_are_of_the_unmasked_model(small: Generator, schema: dict[str, object] | None) -> None:
+def test_logprobs_are_those_of_the_unconstrained_model(small: Generator, schema: dict[str, object] | None) -> None:
     request = replace(GREEDY, schema=schema, logprobs=True, top_logprobs=3)
     plain = replace(request, logprobs=False, top_logprobs=0)
     (choice,), (same,) = (result.choices for result in small.complete([request, plain]))
@@ -190,7 +192,7 @@ def test_logprobs_are_of_the_unmasked_model(small: Generator, schema: dict[str, 
         assert len(values) == 3
         assert values == sorted(values, reverse=True)
         assert token.logprob <= values[0] < 0
-        assert math.exp(values[0]) < 0.01, "a random model spreads over all words, also where only one was allowed"
+        assert math.exp(values[0]) < 0.01, "a random model spreads over all tokens, even where only one was allowed"
 
 
 def test_a_prompt_beyond_the_context_is_refused(small: Generator) -> None:

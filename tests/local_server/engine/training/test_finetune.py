@@ -1,4 +1,4 @@
-"""Fine-tuning: what is learned, and that equal inputs give equal weights, undisturbed or cut off."""
+"""Fine-tuning: what is learned, and that equal inputs give equal weights, even if a training is cut off."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +40,8 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def same(one: Path, other: Path) -> bool:
-    a, b = weights_of(one), weights_of(other)
+def same(first: Path, second: Path) -> bool:
+    a, b = weights_of(first), weights_of(second)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -61,10 +61,10 @@ def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
     assert not same(result.folder, saved[0].folder)
     assert result.hyperparameters == Hyperparameters(3, 4, 1.0)
     assert result.trained_tokens % 3 == 0
-    assert [file.name for file in spec.output.glob("*resume*")] == [RESUME]  # until the server has noted the result
+    assert [file.name for file in spec.output.glob("*resume*")] == [RESUME]  # until the server has recorded the result
 
 
-def test_lower_layers_and_embeddings_stay(spec: TrainingSpec) -> None:
+def test_lower_layers_and_embeddings_do_not_change(spec: TrainingSpec) -> None:
     before, after = weights_of(spec.base), weights_of(finetune.train(spec, lambda _: None).folder)
     changed = {name for name in after if not torch.equal(after[name], before[name].to(torch.bfloat16))}
     assert changed
@@ -77,7 +77,7 @@ def test_equal_inputs_give_equal_weights(spec: TrainingSpec, tmp_path: Path) -> 
     assert not same(first, finetune.train(replace(spec, output=tmp_path / "other", seed=2), lambda _: None).folder)
 
 
-def test_a_cut_off_training_ends_the_same(spec: TrainingSpec, tmp_path: Path) -> None:
+def test_a_resumed_training_ends_with_the_same_weights(spec: TrainingSpec, tmp_path: Path) -> None:
     class Cut(Exception):  # noqa: N818 - not an error
         pass
 
@@ -93,7 +93,7 @@ def test_a_cut_off_training_ends_the_same(spec: TrainingSpec, tmp_path: Path) ->
     assert same(resumed.folder, finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder)
 
 
-def test_a_fine_tune_can_be_tuned_on(spec: TrainingSpec, tmp_path: Path) -> None:
+def test_a_fine_tune_can_be_fine_tuned(spec: TrainingSpec, tmp_path: Path) -> None:
     once = finetune.train(replace(spec, n_epochs=1), lambda _: None)
     twice = finetune.train(replace(spec, base=once.folder, output=tmp_path / "more", n_epochs=1), lambda _: None)
     assert not same(once.folder, twice.folder)
@@ -111,7 +111,7 @@ GOOD = line((*asked("Fine."), ANSWER))
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"prompt": "x"}, r"line 2: wants a JSON object"),
+        ({"prompt": "x"}, r"line 2: must be a JSON object"),
         ({"messages": []}, r"line 2: messages must be a list"),
         ({"messages": [{"role": "robot", "content": "x"}]}, r"line 2: a message needs a role of system"),
         ({"messages": [{"role": "user", "content": None}]}, r"line 2: the content of the user message must be text"),
@@ -123,7 +123,7 @@ GOOD = line((*asked("Fine."), ANSWER))
         (line((*asked("long " * 600), ANSWER)), r"line 2: 6\d\d tokens, the model's context holds 512"),
     ],
 )
-def test_faults_name_their_line(spec: TrainingSpec, tmp_path: Path, bad: object, message: str) -> None:
+def test_errors_name_their_line(spec: TrainingSpec, tmp_path: Path, bad: object, message: str) -> None:
     file = write(tmp_path / "bad.jsonl", [GOOD, bad])
     with pytest.raises(DataError, match=message):
         finetune.train(replace(spec, training_file=file), lambda _: None)
@@ -134,11 +134,11 @@ def test_token_loss_is_cross_entropy() -> None:
     hidden, weight = torch.randn(100, 16, requires_grad=True), torch.randn(1000, 16)
     targets = torch.randint(1000, (100,))
     (expected,) = torch.autograd.grad(functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"), hidden)
-    found = token_loss(hidden, weight, targets)
-    (gradient,) = torch.autograd.grad(found.loss, hidden)
+    sums = token_loss(hidden, weight, targets)
+    (gradient,) = torch.autograd.grad(sums.loss, hidden)
     torch.testing.assert_close(gradient, expected, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found.loss, functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"))
-    assert int(found.correct) == int(((hidden @ weight.T).argmax(-1) == targets).sum())
+    torch.testing.assert_close(sums.loss, functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"))
+    assert int(sums.correct) == int(((hidden @ weight.T).argmax(-1) == targets).sum())
 
 
 def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:
     ]
 
 
-def test_bf16_learns_the_same(spec: TrainingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a GPU, and of a CPU with AMX."""
+def test_bf16_gives_similar_losses(spec: TrainingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision on a GPU, and on a CPU with AMX."""
     exact, fast = [], []
     finetune.train(spec, lambda news: exact.append(news) if isinstance(news, StepMetrics) else None)
     for module in (finetune, generate):
