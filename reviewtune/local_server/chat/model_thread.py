@@ -119,9 +119,9 @@ class ModelThread(threading.Thread):
 
         A single client that asks one question after the other never waits.
         """
-        seen = 0
-        while seen < len(self._waiting) < min(self._likely, GROUP) and not self._closing:
-            seen = len(self._waiting)
+        before = 0
+        while before < len(self._waiting) < min(self._likely, GROUP) and not self._closing:
+            before = len(self._waiting)
             self._changed.wait(GATHER)
 
     def _answer(self, group: list[Work]) -> None:
@@ -140,6 +140,7 @@ class ModelThread(threading.Thread):
 
     def _load(self, source: ModelSource) -> "Generator":
         if source not in self._loaded:
+            # torch takes seconds to import, so only here
             from reviewtune.local_server.engine import base_models
             from reviewtune.local_server.engine.generation import generate
 

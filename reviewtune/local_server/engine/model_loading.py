@@ -91,9 +91,10 @@ def load_model(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
     target = device()
     try:
         chat = _chat(_TokenizerKey(folder, _digest(folder)))
+        # Only safetensors: a pickle could run any code.
         network = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
-        )  # never a pickle, which could run any code
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ProviderError(f"{folder} has no causal language model that transformers can open ({reason})") from error

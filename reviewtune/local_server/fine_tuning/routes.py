@@ -77,21 +77,21 @@ def remove(account: CurrentAccount, job_id: str) -> dict[str, Any]:
 
 @router.post("/{job_id}/cancel")
 def cancel(account: CurrentAccount, job_id: str) -> dict[str, Any]:
-    return _move(account, job_id, (*ACTIVE, "paused"), "cancelled")
+    return _change_status(account, job_id, (*ACTIVE, "paused"), "cancelled")
 
 
 @router.post("/{job_id}/pause")
 def pause(account: CurrentAccount, job_id: str) -> dict[str, Any]:
-    return _move(account, job_id, ("queued", "running"), "paused")
+    return _change_status(account, job_id, ("queued", "running"), "paused")
 
 
 @router.post("/{job_id}/resume")
 def resume(account: CurrentAccount, job_id: str) -> dict[str, Any]:
-    return _move(account, job_id, ("paused",), "queued")
+    return _change_status(account, job_id, ("paused",), "queued")
 
 
-def _move(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
-    """Change the status as a client asks; the scheduler sees it and acts."""
+def _change_status(account: Account, job_id: str, before: tuple[str, ...], after: str) -> dict[str, Any]:
+    """Change the status for a client; the scheduler sees it and acts."""
     with account.database.writing() as session:
         status = get_job(session, job_id).status
         session.expire_all()

@@ -15,10 +15,8 @@ from reviewtune.local_server.engine.training.packing import Example, Pack, RowSi
 CACHE_BYTES = 1 << 30  # of cached hidden states of the lower layers; larger sets are computed each time
 SHORTEST_ROW = 192  # tokens: attention scores grow with the square of a row's length, so rows are short ...
 PREFIXES_A_ROW = 8  # ... but long compared to their common prefix, which every row computes again
-SUBLAYERS = (
-    "self_attn",
-    "mlp",
-)  # get dropout on their outputs; transformers uses these names in nearly every architecture
+# These get dropout on their outputs; transformers uses the names in nearly every architecture.
+SUBLAYERS = ("self_attn", "mlp")
 PACK = 2048  # tokens that are computed at a time; bounds the memory of a large batch
 
 
@@ -75,7 +73,7 @@ class UpperLayers:
         if (last := getattr(self._upper[-1], "mlp", None)) is not None:
             last.forward = partial(self._at_used_positions, last.forward)
 
-    def _at_used_positions(self, forward: Callable[[Tensor], Any], state: Tensor) -> Any:  # noqa: ANN401 - mixtures of experts return more
+    def _at_used_positions(self, forward: Callable[[Tensor], Any], state: Tensor) -> Any:  # noqa: ANN401 - experts return more
         """Apply the last layer's MLP only where its output is used: most tokens are context, few are trained on."""
         tokens = state.flatten(0, 1)
         output = forward(tokens[None, self._used])
