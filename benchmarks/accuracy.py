@@ -88,14 +88,15 @@ def _of_files(options: argparse.Namespace) -> Parts:
 
 def _train(work: Path, prompt: Prompt, parts: Parts, base: str) -> tuple[float, Path]:
     share_the_cores()
-    from reviewtune.local_server.engine import base_models, training
+    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec
 
     write_chat_files(work, prompt, train=parts.train, **({} if parts.valid is None else {"valid": parts.valid}))
     valid = None if parts.valid is None else work / "valid.jsonl"
     spec = TrainingSpec(base_models.ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=13)
     start = time.perf_counter()
-    for news in (course := training.Course(spec)).run():
+    for news in (course := finetune.TrainingRun(spec)).run():
         if isinstance(news, StepMetrics) and news.step % STEPS == 0:
             left = (time.perf_counter() - start) * (course.total_steps / news.step - 1)
             print(f"step {news.step} of {course.total_steps}, {left:.0f} s left", flush=True)

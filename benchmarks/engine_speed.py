@@ -22,7 +22,9 @@ from reviewtune.core.config_loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.data.splits import Splits
-from reviewtune.local_server.engine import base_models, generation, training
+from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.generation import generate
+from reviewtune.local_server.engine.training import finetune
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     GenerationRequest,
@@ -76,7 +78,7 @@ def _train(config: Config, base: Path, parts: Splits, work: Path, epochs: int | 
     spec = TrainingSpec(
         base, work / "train.jsonl", work / "valid.jsonl", work / "tuned", config.training.seed, n_epochs=epochs
     )
-    result = training.train(spec, _report)
+    result = finetune.train(spec, _report)
     print(
         f"training: {result.wall_seconds:.0f} s, {result.steps} steps, {result.trained_tokens} tokens, "
         f"peak memory {result.peak_memory_bytes / 1e9:.1f} GB"
@@ -91,7 +93,7 @@ def _report(news: StepMetrics | CheckpointSaved) -> None:
 
 def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
     start = time.perf_counter()
-    generator = generation.load(folder)
+    generator = generate.load(folder)
     opened = time.perf_counter() - start
     requests = [request_for(prompt, text) for text in test["text"]]
     generator.complete(requests[:1])  # caches the shared prefix and builds the vocabulary's tables once
@@ -112,7 +114,7 @@ def _ask(name: str, folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
     )
 
 
-def _texts(generator: generation.Generator, requests: Sequence[GenerationRequest], size: int) -> list[str]:
+def _texts(generator: generate.Generator, requests: Sequence[GenerationRequest], size: int) -> list[str]:
     results: list[GenerationResult] = []
     for begin in range(0, len(requests), size):
         results += generator.complete(requests[begin : begin + size])

@@ -25,7 +25,7 @@ from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores
 
 if TYPE_CHECKING:
-    from reviewtune.local_server.engine.model_loading import OpenModel
+    from reviewtune.local_server.engine.model_loading import LoadedModel
 
 PROJECT = Path(__file__).parent.parent
 PROMPTS = ("zero_shot", "few_shot", "finetuned")
@@ -36,12 +36,13 @@ ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 def main() -> None:
     options = _options()
     share_the_cores()
-    from reviewtune.local_server.engine import base_models, generation
+    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.generation import generate
 
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
     folder = base_models.ensure(options.base, cache_folder())
-    generator = generation.load(folder)
+    generator = generate.load(folder)
     for name in options.prompts:
         prompt = _prompt(name, config, parts.train)
         requests = [request_for(prompt, text) for text in parts.test["text"][: options.rows]]
@@ -83,7 +84,7 @@ def _reviews_a_second(work: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _generate(model: "OpenModel", chats: list[list[Message]]) -> list[str]:
+def _generate(model: "LoadedModel", chats: list[list[Message]]) -> list[str]:
     """As transformers' documentation shows it: left padding, greedy."""
     import torch
 

@@ -11,7 +11,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, split
 from reviewtune.evaluation.metrics.significance import Interval, proportion
-from reviewtune.local_server.engine import generation
+from reviewtune.local_server.engine.generation import generate
 from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest
 
 LONGEST_ANSWER = 128  # tokens
@@ -40,5 +40,5 @@ def accuracy(folder: Path, prompt: Prompt, test: pd.DataFrame) -> Interval:
 
 def answers(folder: Path, prompt: Prompt, texts: Sequence[str]) -> list[str | None]:
     """Labels; None for an answer without a known label."""
-    results = generation.load(folder).complete([request_for(prompt, text) for text in texts])
+    results = generate.load(folder).complete([request_for(prompt, text) for text in texts])
     return [prompt.parse(result.choices[0].text) for result in results]

@@ -99,9 +99,9 @@ def _rates(
 
 def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
     share_the_cores()
-    from reviewtune.local_server.engine import generation
+    from reviewtune.local_server.engine.generation import generate
 
-    generator = generation.load(cache_folder() / base)
+    generator = generate.load(cache_folder() / base)
     return lambda texts: generator.complete([request_for(prompt, text) for text in texts])
 
 

@@ -33,7 +33,8 @@ share_the_cores()
 import torch  # noqa: E402 - after the threads' wait policy is set
 
 from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
-from reviewtune.local_server.engine import base_models, training  # noqa: E402
+from reviewtune.local_server.engine import base_models  # noqa: E402
+from reviewtune.local_server.engine.training import finetune  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
@@ -45,7 +46,7 @@ SPEED_SECONDS = 2.0
 
 class Cost(NamedTuple):
     seconds: float
-    course: training.Course
+    course: finetune.TrainingRun
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -
         work = Path(folder)
         write_chat_files(work, prompt, train=rows)
         spec = TrainingSpec(base, work / "train.jsonl", None, work / "model", seed=13, n_epochs=epochs)
-        course = training.Course(spec)
+        course = finetune.TrainingRun(spec)
         start = time.perf_counter()
         for _ in course.run():
             pass
@@ -98,7 +99,7 @@ def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -
 
 def _bound(cost: Cost) -> None:
     course = cost.course
-    network, learned, epochs = course.model.network, course.learned, course.hyper.n_epochs
+    network, learned, epochs = course.model.network, course.training, course.hyper.n_epochs
     top = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     head = course.model.head.numel()
     low = sum(weight.numel() for weight in network.get_decoder().layers.parameters()) - top
@@ -115,7 +116,7 @@ def _bound(cost: Cost) -> None:
 
 def _speed(rows: int, width: int, columns: int) -> float:
     """FLOP/s of a layer's forward product and its two backward ones, with matrices that do not fit into the cache."""
-    dtype = training.fast_precision(training.device())
+    dtype = finetune.fast_precision(finetune.device())
     layers = [torch.randn(columns, width).to(dtype) for _ in range(64)]
     state, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, columns).to(dtype)
     start, done = time.perf_counter(), 0

@@ -74,12 +74,13 @@ def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
     from reviewtune.local_server.settings import share_the_cores
 
     share_the_cores()
-    from reviewtune.local_server.engine import base_models, training
+    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import TrainingSpec
 
     folder = base_models.ensure(base, cache_folder())
     spec = TrainingSpec(folder, work / "train.jsonl", None, work / "ours", seed=13, n_epochs=epochs, batch_size=16)
-    course = training.Course(spec)
+    course = finetune.TrainingRun(spec)
     start = time.perf_counter()
     for _ in course.run():
         pass

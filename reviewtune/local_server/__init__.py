@@ -1,4 +1,5 @@
-"""The provider in the box: OpenAI's protocol over a small language model on this machine.
+"""The local provider: a server that speaks OpenAI's protocol and trains and runs small language models on this machine.
 
-Its own process, loopback only: `python -m reviewtune.local_server`. Nothing in reviewtune imports it.
+It runs in a separate process, `python -m reviewtune.local_server`, and listens on loopback by default. Nothing else in
+reviewtune imports it.
 """

@@ -1,4 +1,4 @@
-"""python -m reviewtune.local_server: OpenAI's fine-tuning protocol over a small language model on this machine."""
+"""The command line of the local provider: python -m reviewtune.local_server."""
 
 import gc
 from pathlib import Path
@@ -14,34 +14,45 @@ from reviewtune.local_server.settings import Settings, share_the_cores
 
 def start(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback need an API key.")
+        str, typer.Option(help="Address to listen on. Addresses other than loopback need an API key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one; server.json says which.")] = 8000,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port to listen on. 0 picks a free one, which is written to server.json."),
+    ] = 8000,
     data_dir: Annotated[
-        Path | None, typer.Option(help="The account: files, jobs, models. Default: the user's data folder.")
+        Path | None, typer.Option(help="Folder of the account: files, jobs, models. Default: the user's data folder.")
     ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="REVIEWTUNE_API_KEY", show_envvar=True, help="Key that clients must send. Default: none."),
     ] = None,
     base_model: Annotated[
-        list[str] | None, typer.Option(help="One more base model: a Hugging Face name or a folder. May be repeated.")
+        list[str] | None,
+        typer.Option(help="An additional base model: a Hugging Face name or a folder. Can be repeated."),
     ] = None,
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Chats that may wait for an answer; more are told (429) to come again later.")
+        int,
+        typer.Option(
+            min=1,
+            help="Number of chats that may wait for an answer. More are refused with status 429 (try again later).",
+        ),
     ] = 1000,
-    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")] = (
+    log_format: Annotated[LogFormat, typer.Option(help="text: lines for people. json: one JSON object per line.")] = (
         LogFormat.TEXT
     ),
     log_file: Annotated[
         Path | None,
-        typer.Option(help="Log into this file, of 5 MB at most, and one before. Default: the terminal."),
+        typer.Option(
+            help="Log to this file. At 5 MB it is renamed to FILE.1 and a new one begins. Default: the terminal."
+        ),
     ] = None,
     log_contents: Annotated[
-        bool, typer.Option("--log-contents", help="Log the messages and answers of chats, too. They may hold reviews.")
+        bool,
+        typer.Option("--log-contents", help="Also log the messages and answers of chats. They may contain reviews."),
     ] = False,
     idle_exit: Annotated[
-        float | None, typer.Option(min=0, help="End after so many seconds without a request, a job or a batch.")
+        float | None, typer.Option(min=0, help="Shut down after this many seconds without a request, a job or a batch.")
     ] = None,
 ) -> None:
     """Serve OpenAI's files, fine-tuning jobs, models, chat completions and batches from this machine.
@@ -50,8 +61,9 @@ def start(
 
         OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=local python my_program.py
 
-    The account is kept in one folder (--data-dir, else below REVIEWTUNE_HOME), and one server serves it at a time;
-    server.json there says where. End the server with Ctrl-C or SIGTERM: a running job goes on at the next start.
+    The account is one folder (--data-dir, by default below REVIEWTUNE_HOME). Only one server can use it at a time;
+    server.json in it holds the server's address. Stop the server with Ctrl-C or SIGTERM: a running job continues at the
+    next start.
     """
     settings = Settings(
         data_dir=(data_dir or account_folder()).expanduser().resolve(),
@@ -67,9 +79,9 @@ def start(
         idle_exit=idle_exit,
     )
     share_the_cores()
-    gc.set_threshold(100_000)  # a million objects come with torch and stay: to look for garbage among them takes 0.5 s
+    gc.set_threshold(100_000)  # torch leaves a million long-lived objects; collecting garbage among them takes 0.5 s
     with one_line_errors():
-        from reviewtune.local_server.server import serve  # after --help and its faults, which need none of it
+        from reviewtune.local_server.server import serve  # slow to import, and not needed for --help
 
         serve(settings)
 

@@ -1,4 +1,4 @@
-"""The application: its routes, its refusals, and the threads that live as long as it does."""
+"""The FastAPI application: its routes, its error responses, and the threads that run as long as it does."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,57 +11,67 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reviewtune.local_server import files, models
 from reviewtune.local_server.batches import routes as batches_routes
-from reviewtune.local_server.batches.runner import Batches
-from reviewtune.local_server.chat import routes
+from reviewtune.local_server.batches.runner import BatchRunner
+from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
-from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.model_thread import ModelThread
+from reviewtune.local_server.chat.service import ChatService
+from reviewtune.local_server.files import routes as files_routes
+from reviewtune.local_server.files.service import forget_expired
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
-from reviewtune.local_server.fine_tuning.scheduler import Trainings
-from reviewtune.local_server.protocol.api_errors import Refusal, from_faults
-from reviewtune.local_server.protocol.middleware import Activity, Envelope
+from reviewtune.local_server.fine_tuning.scheduler import Scheduler
+from reviewtune.local_server.models import routes as models_routes
+from reviewtune.local_server.protocol.api_errors import ApiError, from_faults
+from reviewtune.local_server.protocol.middleware import Activity, RequestMiddleware
 from reviewtune.local_server.protocol.openapi_page import describe
-from reviewtune.local_server.protocol.request_checks import refuse_bad_manners
+from reviewtune.local_server.protocol.request_checks import check_request
 from reviewtune.local_server.storage.account import Account
 
-ENGINE_PATIENCE = 2.0  # seconds that a model at work gets to finish when the server ends
+RESOURCES = (files_routes, fine_tuning_routes, models_routes, chat_routes, batches_routes)
+ENGINE_PATIENCE = 2.0  # seconds that a working model gets to finish when the server ends
 
 
 def build(account: Account, activity: Activity) -> FastAPI:
+    """The application that serves an account.
+
+    Args:
+        account: the open account.
+        activity: notes when the last request was there.
+    """
     app = FastAPI(
         title="reviewtune local provider",
         version=_version(),
-        lifespan=_alive,
+        lifespan=_lifespan,
         redirect_slashes=False,
-        docs_url=None,  # the pages would load scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other hosts
         redoc_url=None,
     )
     app.state.account = account
-    app.add_middleware(Envelope, api_key=account.settings.api_key, activity=activity)
-    app.add_exception_handler(HTTPException, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse_faults)
-    for noun in (files, fine_tuning_routes, models, routes, batches_routes):
-        app.include_router(noun.router, dependencies=[Depends(refuse_bad_manners)])
+    app.add_middleware(RequestMiddleware, api_key=account.settings.api_key, activity=activity)
+    app.add_exception_handler(HTTPException, _error_response)
+    app.add_exception_handler(RequestValidationError, _validation_response)
+    for resource in RESOURCES:
+        app.include_router(resource.router, dependencies=[Depends(check_request)])
     app.get("/healthz", tags=["health"])(_health)
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's way to have a page of one's own
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend its page
     return app
 
 
 @asynccontextmanager
-async def _alive(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
-    dispatcher = Dispatcher(account.settings.cache_dir)
-    trainings, batches = Trainings(account, dispatcher.expect), Batches(account, dispatcher)
-    app.state.desk = routes.Desk(dispatcher, Admission(account.settings.max_waiting), account.settings.log_contents)
-    files.forget_expired(account)
-    for thread in (dispatcher, trainings, batches):
+    model_thread = ModelThread(account.settings.cache_dir)
+    scheduler, batch_runner = Scheduler(account, model_thread.expect), BatchRunner(account, model_thread)
+    app.state.chat = ChatService(model_thread, Admission(account.settings.max_waiting), account.settings.log_contents)
+    forget_expired(account)
+    for thread in (model_thread, scheduler, batch_runner):
         thread.start()
     yield
-    await run_in_threadpool(trainings.close)
-    batches.stop()
-    app.state.engine_at_rest = await run_in_threadpool(dispatcher.close, ENGINE_PATIENCE)
-    await run_in_threadpool(batches.join, ENGINE_PATIENCE)
+    await run_in_threadpool(scheduler.close)
+    batch_runner.stop()
+    app.state.engine_at_rest = await run_in_threadpool(model_thread.close, ENGINE_PATIENCE)
+    await run_in_threadpool(batch_runner.join, ENGINE_PATIENCE)
 
 
 def _version() -> str:
@@ -76,26 +86,26 @@ def _health(request: Request) -> dict[str, Any]:
     return {"status": "ok", "version": request.app.version, "data_dir": str(account.settings.data_dir)}
 
 
-async def _refuse(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, Refusal):
+async def _error_response(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ApiError):
         assert isinstance(error, HTTPException)
         error = _from_framework(request, error)
     return JSONResponse(error.body, error.status_code, error.headers)
 
 
-def _from_framework(request: Request, error: HTTPException) -> Refusal:
-    """What FastAPI says in its own words: no such route, wrong verb, a body that can't be read."""
+def _from_framework(request: Request, error: HTTPException) -> ApiError:
+    """FastAPI's own errors (unknown route, wrong method, unreadable body) in OpenAI's shape."""
     if error.status_code == 404:
-        return Refusal(404, f"Invalid URL ({request.method} {request.url.path})")
+        return ApiError(404, f"Invalid URL ({request.method} {request.url.path})")
     if error.status_code == 405:
-        refusal = Refusal(405, f"Not allowed to {request.method} on {request.url.path}.")
+        api_error = ApiError(405, f"Not allowed to {request.method} on {request.url.path}.")
     else:
-        refusal = Refusal(error.status_code, str(error.detail))
-    refusal.headers = error.headers
-    return refusal
+        api_error = ApiError(error.status_code, str(error.detail))
+    api_error.headers = error.headers
+    return api_error
 
 
-async def _refuse_faults(_: Request, error: Exception) -> JSONResponse:
+async def _validation_response(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    refusal = from_faults(error.errors(), error.body)
-    return JSONResponse(refusal.body, refusal.status_code)
+    api_error = from_faults(error.errors(), error.body)
+    return JSONResponse(api_error.body, api_error.status_code)

@@ -1,7 +1,7 @@
-"""The server's log: one line an event, its facts as fields, for people or for programs.
+"""The server's log: one line per event, with fields, as text or as JSON.
 
-A log call adds facts by `extra=facts(status=200)`. Reviews are no facts: what clients send is logged only on demand.
-A file of the log is kept bounded: at LOG_BYTES it becomes FILE.1, in place of the one before.
+A log call adds fields with `extra=facts(status=200)`. What clients send may contain reviews, so it is logged only on
+request. A log file is bounded: at LOG_BYTES it is renamed to FILE.1, which replaces the previous one.
 """
 
 import json
@@ -23,24 +23,28 @@ class LogFormat(StrEnum):
 
 
 def facts(**fields: object) -> dict[str, Any]:
+    """Fields for a log call's `extra`."""
     return {"facts": fields}
 
 
 def set_up(kind: LogFormat, file: Path | None = None) -> None:
-    """To the file, or without one to standard error."""
+    """Send all log records to a file, or without one to standard error."""
     handler = _File(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8") if file else logging.StreamHandler()
     handler.setFormatter(_Json() if kind is LogFormat.JSON else _Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class _File(RotatingFileHandler):
-    """Where the process's own output goes to the same file, it moves along: a crash's last words are not lost."""
+    """A rotating file that takes the process's own output along, so that the messages of a crash are not lost.
+
+    When stdout or stderr goes to the same file, a rotation redirects it to the new one.
+    """
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
-        before = os.fstat(self._number)
+        old_file = os.fstat(self._number)
         super().doRollover()
         for output in (sys.__stdout__, sys.__stderr__):
-            if output and os.path.samestat(os.fstat(output.fileno()), before):
+            if output and os.path.samestat(os.fstat(output.fileno()), old_file):
                 os.dup2(self._number, output.fileno())
 
     @property

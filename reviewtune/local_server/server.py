@@ -1,4 +1,4 @@
-"""The server's life: one a folder, an address that others can find, and a clean end."""
+"""The server process: one per folder, an address that other programs can find, and a clean end."""
 
 import asyncio
 import json
@@ -17,30 +17,33 @@ from pathlib import Path
 import psutil
 import uvicorn
 from filelock import FileLock, Timeout
-from sqlalchemy import select
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, logs
-from reviewtune.local_server.batches import runner
-from reviewtune.local_server.fine_tuning import jobs
+from reviewtune.local_server.batches.service import has_active_batch
 from reviewtune.local_server.fine_tuning.job_folder import write_json
+from reviewtune.local_server.fine_tuning.service import has_active_job
 from reviewtune.local_server.protocol.middleware import Activity
 from reviewtune.local_server.settings import Settings
 from reviewtune.local_server.storage.account import Account, open_account
-from reviewtune.local_server.storage.tables import Batch, Job, now
+from reviewtune.local_server.storage.tables import now
 
-PATIENCE = 15.0  # seconds to wait for a server that is just starting or just ending
-GRACE = 3  # seconds that requests under way get when the server ends
+PATIENCE = 15.0  # seconds to wait for another server that is just starting or ending
+GRACE = 3  # seconds for requests in progress when the server ends
 
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to end. Raises ProviderError when that can't begin."""
+    """Serve until a signal or the idle limit ends the server.
+
+    Raises:
+        ProviderError: the server cannot start.
+    """
     logs.set_up(settings.log_format, settings.log_file)
-    _refuse_open_door(settings)
+    _require_key_for_network(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(settings.data_dir)  # /tmp may be memory, which an upload of 512 MB must not fill
+    tempfile.tempdir = str(settings.data_dir)  # /tmp may be in memory, and an upload can have 512 MB
     with _alone(settings.data_dir), _listening(settings) as sock:
         account = open_account(settings)
         activity = Activity()
@@ -50,13 +53,13 @@ def serve(settings: Settings) -> None:
         )
         server = Server(config, account, activity)
         server.run(sockets=[sock])
-        account.store.close()
+        account.database.close()
     if not getattr(application.state, "engine_at_rest", False):
-        os._exit(0)  # a model is at work in a thread that nothing else can stop; all that matters is on disk
+        os._exit(0)  # a model still runs in a thread that nothing else can stop; everything is on disk
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, but a signal ends it with status 0, and it can end itself when nobody needs it."""
+    """uvicorn's server, with exit status 0 after a signal, and a shutdown when idle."""
 
     def __init__(self, config: uvicorn.Config, account: Account, activity: Activity) -> None:
         super().__init__(config)
@@ -65,11 +68,11 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -85,20 +88,19 @@ class Server(uvicorn.Server):
         limit = self._account.settings.idle_exit
         idle = limit is not None and self._activity.idle_for > limit
         if idle and not await asyncio.to_thread(_busy, self._account) and self._activity.idle_for > (limit or 0):
-            log.info("no request for %g s and nothing to do: ending", limit)
+            log.info("no request for %g s and nothing to do: shutting down", limit)
             return True
         return await super().on_tick(counter)
 
 
 def _busy(account: Account) -> bool:
-    with account.store.reading() as session:
-        job = session.scalar(select(Job.id).where(Job.status.in_(jobs.ACTIVE)))
-        return bool(job or session.scalar(select(Batch.id).where(Batch.status.in_(runner.ACTIVE))))
+    with account.database.reading() as session:
+        return has_active_job(session) or has_active_batch(session)
 
 
-def _refuse_open_door(settings: Settings) -> None:
+def _require_key_for_network(settings: Settings) -> None:
     if settings.api_key is None and not _is_loopback(settings.host):
-        message = f"--host {settings.host} can be reached from other machines, but no API key is set: "
+        message = f"--host {settings.host} is reachable from other machines, but no API key is set; "
         raise ProviderError(message + "set REVIEWTUNE_API_KEY, or use --host 127.0.0.1")
 
 
@@ -111,7 +113,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
-    """Be the folder's one server, or say where that one is."""
+    """Be the only server of this folder, or raise an error with the other one's address."""
     lock = FileLock(data_dir / "server.lock")
     _wait_for(lock, data_dir)
     announcement = data_dir / "server.json"
@@ -132,18 +134,18 @@ def _wait_for(lock: FileLock, data_dir: Path) -> None:
         running = _running(data_dir)
         if running or time.monotonic() > deadline:
             where = running or "it is just starting or ending"
-            raise ProviderError(f"another server already serves {data_dir}: {where}; use that one or end it")
+            raise ProviderError(f"another server already serves {data_dir}: {where}; use it, or stop it")
         time.sleep(0.1)
 
 
 def _running(data_dir: Path) -> str | None:
-    """The address of the server that announces itself and is alive."""
+    """The address of the server that runs on this folder, if there is one."""
     try:
-        written = json.loads((data_dir / "server.json").read_bytes())
-        alive = psutil.Process(written["pid"]).create_time() == written["create_time"]
+        announced = json.loads((data_dir / "server.json").read_bytes())
+        alive = psutil.Process(announced["pid"]).create_time() == announced["create_time"]
     except (OSError, ValueError, psutil.NoSuchProcess):
         return None
-    return str(written["base_url"]) if alive else None
+    return str(announced["base_url"]) if alive else None
 
 
 @contextmanager
@@ -151,26 +153,26 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(
         family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    ) as sock:  # named, else asyncio leaves Nagle on: 40 ms
-        if sys.platform != "win32":  # there, the option would let two servers share a port
+    ) as sock:  # without the protocol asyncio leaves Nagle's algorithm on, which costs 40 ms
+        if sys.platform != "win32":  # on Windows this option would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((settings.host, settings.port))
         except OSError as error:
-            remedy = "stop what listens there, choose another --port, or use --port 0 for a free one"
-            message = f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): {remedy}"
+            remedy = "stop the program that listens there, choose another --port, or use --port 0 for a free one"
+            message = f"cannot listen on {settings.host} port {settings.port} ({error.strerror}); {remedy}"
             raise ProviderError(message) from error
         yield sock
 
 
 def _announce(settings: Settings, sock: socket.socket) -> None:
-    """Tell clients where we are; written only once requests are answered."""
-    me = psutil.Process()
+    """Write the address to server.json; called only when requests are answered."""
+    process = psutil.Process()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base_url = f"http://{host}:{sock.getsockname()[1]}/v1"
     content = {
-        "pid": me.pid,
-        "create_time": me.create_time(),
+        "pid": process.pid,
+        "create_time": process.create_time(),
         "base_url": base_url,
         "started": now(),
         "base_models": list(settings.offered),

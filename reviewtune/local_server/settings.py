@@ -1,4 +1,4 @@
-"""How the server is started: where it listens, where its account lives, which models it offers."""
+"""The server's settings: where it listens, where its account is, which models it offers."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,16 +10,18 @@ from reviewtune.local_server.logs import LogFormat
 
 @dataclass(frozen=True, slots=True)
 class Settings:
+    """The settings of one server; `__main__` fills them from the command line."""
+
     data_dir: Path  # the account: account.db, files/, models/, jobs/, batches/
     cache_dir: Path  # converted base weights, shared by all accounts
     host: str = "127.0.0.1"
-    port: int = 8000  # 0: a free one
+    port: int = 8000  # 0: any free port
     api_key: str | None = field(default=None, repr=False)
-    base_models: tuple[str, ...] = ()  # hub names or folders, on top of the catalogue
-    max_waiting: int = 1000  # chats in the queue; who comes then is told to come again later
+    base_models: tuple[str, ...] = ()  # hub names or folders, in addition to the catalogue
+    max_waiting: int = 1000  # chats in the queue; more are refused with status 429
     log_format: LogFormat = LogFormat.TEXT
     log_file: Path | None = None  # None: standard error
-    log_contents: bool = False  # messages and answers in the log, too
+    log_contents: bool = False  # also log messages and answers
     idle_exit: float | None = None  # seconds without a request or a running job; None: never
 
     @property
@@ -40,16 +42,16 @@ class Settings:
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """Every base model's name, the catalogue first."""
+        """The names of all base models, those of the catalogue first."""
         return tuple(dict.fromkeys((*CATALOGUE, *self.base_models)))
 
 
 def share_the_cores() -> None:
-    """Let torch's threads wait awake for a moment, then asleep; to be called before torch is loaded.
+    """Let torch's threads wait actively for a moment before they sleep. Call this before torch is imported.
 
-    A network's many short operations follow each other within microseconds: to fall asleep between them made a
-    training step half as long again. Awake for good, two threads on two cores took ten times as long as soon as any
-    other program wanted a core too.
+    A network's many short operations follow each other within microseconds. Sleeping between them made a training step
+    1.5 times as long. Waiting actively without an end made two threads on two cores ten times as slow as soon as
+    another program used a core.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")

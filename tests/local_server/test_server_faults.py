@@ -1,4 +1,4 @@
-"""Kill -9 at bad moments: nothing is lost, and nothing is done twice."""
+"""Kill -9 at critical moments: nothing is lost, and nothing is done twice."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.local_server.test_conformance_batches import URL, line
+from tests.local_server.batches.test_conformance import URL, line
 from tests.support.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
 
 EXAMPLES, EPOCHS = 15, 5
@@ -21,13 +21,13 @@ def train(client: openai.OpenAI, base: str, suffix: str) -> str:
 
 
 def wait_for_lines(server: ServerProcess, job_id: str, kind: str, count: int = 1) -> None:
-    """Until the trainer has written so many; in its own file, as the server's word comes too late to hit the moment."""
+    """Wait until the trainer has written `count` lines of a kind; the server would report them too late."""
     path = server.data_dir / "jobs" / job_id / "progress.jsonl"
     wait_for(lambda: path.exists() and path.read_text().count(f'"kind": "{kind}"') >= count)
 
 
-def assert_whole(client: openai.OpenAI, job_id: str) -> str:
-    """The job has succeeded, once; returns its model."""
+def assert_succeeded_once(client: openai.OpenAI, job_id: str) -> str:
+    """Check that the job succeeded exactly once; returns its model."""
     job = finished(client, job_id)
     assert job.status == "succeeded", job.error
     assert steps_of(client, job_id) == list(range(1, EXAMPLES * EPOCHS + 1))
@@ -60,18 +60,18 @@ def test_server_killed_while_it_trains_and_answers_a_batch(data: Path, base: str
         assert again.client.fine_tuning.jobs.retrieve(job_id).status in ("running", "succeeded")
         adopted = again.trainer(job_id)
         assert adopted is None or adopted.pid == trainer.pid
-        model = assert_whole(again.client, job_id)
+        model = assert_succeeded_once(again.client, job_id)
         assert again.client.chat.completions.create(**line("x", model)["body"]).choices
         assert len(list(again.client.fine_tuning.jobs.list())) == 1
-        ended = wait_for(lambda: (seen := again.client.batches.retrieve(batch.id)).status == "completed" and seen)
+        ended = wait_for(lambda: (current := again.client.batches.retrieve(batch.id)).status == "completed" and current)
         output = again.client.files.content(str(ended.output_file_id)).text.splitlines()
         assert sorted(json.loads(text)["custom_id"] for text in output) == sorted(str(n) for n in range(700))
         assert ended.request_counts is not None
         assert (ended.request_counts.completed, ended.error_file_id) == (700, None)
 
 
-def test_trainer_killed_then_everything(data: Path, base: str) -> None:
-    """First the trainer alone, then server and trainer at once, as when the machine fails."""
+def test_trainer_killed_then_trainer_and_server(data: Path, base: str) -> None:
+    """First the trainer alone, then server and trainer together, as in a power failure."""
     server = ServerProcess(data, "--base-model", base)
     job_id = train(server.client, base, "killed")
     wait_for_lines(server, job_id, "step")
@@ -83,13 +83,13 @@ def test_trainer_killed_then_everything(data: Path, base: str) -> None:
     server.kill()
     second.kill()
     with running(data, "--base-model", base) as again:
-        assert_whole(again.client, job_id)
+        assert_succeeded_once(again.client, job_id)
         events = list(again.client.fine_tuning.jobs.list_events(job_id, limit=100))
         assert [event.level for event in events].count("warn") == 2
 
 
 def test_server_ended_while_it_trains(data: Path, base: str) -> None:
-    """A clean end takes the trainer along and leaves the job in the queue."""
+    """A clean end of the server also ends the trainer and leaves the job in the queue."""
     with running(data, "--base-model", base) as server:
         job_id = train(server.client, base, "ended")
         wait_for(lambda: server.trainer(job_id))
@@ -103,11 +103,11 @@ def test_server_ended_while_it_trains(data: Path, base: str) -> None:
 def test_trainer_that_always_dies_fails_the_job(data: Path, base: str) -> None:
     with running(data, "--base-model", base) as server:
         job_id = train(server.client, base, "dies")
-        seen: set[int] = set()
-        while len(seen) < 3:
+        killed: set[int] = set()
+        while len(killed) < 3:
             trainer = wait_for(lambda: server.trainer(job_id))
-            if trainer.pid not in seen:
-                seen.add(trainer.pid)
+            if trainer.pid not in killed:
+                killed.add(trainer.pid)
                 trainer.kill()
         job = finished(server.client, job_id)
         assert job.error is not None

@@ -1,4 +1,4 @@
-"""batches/<id>/: the input, and the answers so far, written slice by slice so that a kill loses only the last slice."""
+"""batches/<id>/: a batch's input and its answers so far, written slice by slice: a kill loses one slice at most."""
 
 import json
 import os
@@ -10,17 +10,18 @@ from typing import Any
 
 @dataclass(slots=True)
 class Tally:
-    """What a batch has behind it."""
+    """What a batch has answered so far."""
 
     done: set[str] = field(default_factory=set)  # custom ids
     completed: int = 0
     failed: int = 0
-    expired: int = 0  # of the failed
+    expired: int = 0  # of those that failed
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
 
     def add(self, output: Iterable[dict[str, Any]], errors: Iterable[dict[str, Any]]) -> None:
+        """Count lines of the output and the error file."""
         for line in output:
             usage = line["response"]["body"]["usage"]
             self.done.add(line["custom_id"])
@@ -35,6 +36,8 @@ class Tally:
 
 
 class BatchFolder:
+    """The files of one batch."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.input = path / "input.jsonl"
@@ -42,6 +45,7 @@ class BatchFolder:
         self.errors = path / "errors.jsonl"
 
     def append(self, output: Iterable[dict[str, Any]], errors: Iterable[dict[str, Any]]) -> None:
+        """Write lines and wait until they are on disk."""
         for path, lines in ((self.output, output), (self.errors, errors)):
             with path.open("a") as stream:
                 stream.writelines(f"{json.dumps(line)}\n" for line in lines)
@@ -49,7 +53,7 @@ class BatchFolder:
                 os.fsync(stream.fileno())
 
     def tally(self) -> Tally:
-        """Count what is written, after cutting off a line that a kill left torn."""
+        """Count what is written, after removing a last line that a kill left incomplete."""
         tally = Tally()
         tally.add(_whole_lines(self.output), _whole_lines(self.errors))
         return tally

@@ -1,4 +1,4 @@
-"""The lines of a batch's input file: are they fit to run, and what comes of each."""
+"""The lines of a batch's files: checking the input, preparing requests, and writing results."""
 
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from reviewtune.local_server.batches.requests import BatchLine
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import Answer
+from reviewtune.local_server.chat.model_thread import AnswerOrError
+from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.engine.types import GenerationRequest
-from reviewtune.local_server.files import numbered_lines
+from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol import strict_json
-from reviewtune.local_server.protocol.api_errors import Refusal, from_validation
+from reviewtune.local_server.protocol.api_errors import ApiError, from_validation
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.protocol.request_schemas import BatchLine, ChatRequest
 from reviewtune.local_server.storage import content_ids
 
 MAX_BYTES = 200 * 2**20
@@ -21,18 +22,24 @@ MAX_REQUESTS = 50_000
 SHOWN_FAULTS = 100
 
 
-class Check(NamedTuple):
-    """The outcome of reading an input file once."""
+class InputCheck(NamedTuple):
+    """The result of checking an input file.
+
+    Attributes:
+        total: the number of requests.
+        model: the model of all requests.
+        errors: what is wrong, at most SHOWN_FAULTS entries.
+    """
 
     total: int
     model: str | None
     errors: list[dict[str, Any]]
 
 
-def check(path: Path, endpoint: str) -> Check:
-    """Whole-file faults only: a body that the endpoint would refuse fails its own line later."""
+def check(path: Path, endpoint: str) -> InputCheck:
+    """Find what makes the whole file unusable; a body that the endpoint would refuse only fails its own line later."""
     if path.stat().st_size > MAX_BYTES:
-        return Check(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
+        return InputCheck(0, None, [_error("file_too_large", f"The file is larger than {MAX_BYTES // 2**20} MB.")])
     seen: set[str] = set()
     model: str | None = None
     errors: list[dict[str, Any]] = []
@@ -51,7 +58,7 @@ def check(path: Path, endpoint: str) -> Check:
         errors.append(_error("too_many_requests", f"The file has more than {MAX_REQUESTS} requests."))
     if not seen and not errors:
         errors.append(_error("empty_file", "The file has no requests."))
-    return Check(len(seen), model, errors)
+    return InputCheck(len(seen), model, errors)
 
 
 def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
@@ -62,8 +69,8 @@ def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
     try:
         return BatchLine.model_validate(content)
     except ValidationError as error:
-        refusal = from_validation(error, content)
-        return _error(refusal.code or "invalid_request", refusal.message, refusal.param, number)
+        api_error = from_validation(error, content)
+        return _error(api_error.code or "invalid_request", api_error.message, api_error.param, number)
 
 
 def _fault(line: BatchLine, number: int, endpoint: str, model: str, seen: set[str]) -> dict[str, Any] | None:
@@ -83,62 +90,72 @@ def _error(code: str, message: str, param: str | None = None, line: int | None =
     return {"code": code, "message": message, "param": param, "line": line}
 
 
-class Request(NamedTuple):
-    """One line, ready for the engine, or with the reason why not."""
+class PreparedLine(NamedTuple):
+    """One line: ready for the engine (`body`, `request`), or with the error response it gets instead."""
 
     custom_id: str
     body: ChatRequest | None
-    planned: GenerationRequest | None
-    refusal: Refusal | None
+    request: GenerationRequest | None
+    error: ApiError | None
 
 
-def read_requests(path: Path, done: Container[str]) -> Iterator[Request]:
+def read_requests(path: Path, done: Container[str]) -> Iterator[PreparedLine]:
     """The requests of a checked file that have no answer yet."""
     requests = (_read_request(line) for _, line in numbered_lines(path))
     return (request for request in requests if request.custom_id not in done)
 
 
-def _read_request(line: bytes) -> Request:
+def _read_request(line: bytes) -> PreparedLine:
     entry = BatchLine.model_validate_json(line)
     try:
         body = ChatRequest.model_validate(entry.body)
         if body.stream:
-            raise Refusal(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return Request(entry.custom_id, body, translation.plan(body), None)
+            raise ApiError(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
+        return PreparedLine(entry.custom_id, body, translation.generation_request(body), None)
     except ValidationError as error:
-        return Request(entry.custom_id, None, None, from_validation(error, entry.body))
-    except Refusal as refusal:
-        return Request(entry.custom_id, None, None, refusal)
+        return PreparedLine(entry.custom_id, None, None, from_validation(error, entry.body))
+    except ApiError as error:
+        return PreparedLine(entry.custom_id, None, None, error)
 
 
-class Outcome(NamedTuple):
+class ResultLines(NamedTuple):
+    """Lines of the output file and of the error file."""
+
     output: list[dict[str, Any]]
     errors: list[dict[str, Any]]
 
 
-def outcome(batch_id: str, requests: Sequence[Request], answers: Sequence[Answer]) -> Outcome:
-    """The lines of the output and the error file; `answers` are those of the requests that were planned."""
+def result_lines(batch_id: str, lines: Sequence[PreparedLine], answers: Sequence[AnswerOrError]) -> ResultLines:
+    """The lines for these answers.
+
+    Args:
+        batch_id: the batch's id.
+        lines: the input lines.
+        answers: one per line that has a request, in the same order.
+    """
     output, errors = [], []
-    waiting = iter(answers)
-    for request in requests:
-        refusal = request.refusal
-        if request.body is not None:
-            answer = next(waiting)
+    remaining = iter(answers)
+    for line in lines:
+        error = line.error
+        if line.body is not None:
+            answer = next(remaining)
             if not isinstance(answer, Exception):
-                body = dump(translation.completion(request.body, answer))
-                output.append(_line(batch_id, request.custom_id, 200, body))
+                body = dump(translation.completion(line.body, answer))
+                output.append(_line(batch_id, line.custom_id, 200, body))
                 continue
-            refusal = translation.refusal_of(answer)
-        assert refusal is not None
-        errors.append(_line(batch_id, request.custom_id, refusal.status_code, refusal.body))
-    return Outcome(output, errors)
+            error = translation.error_for(answer)
+        assert error is not None
+        errors.append(_line(batch_id, line.custom_id, error.status_code, error.body))
+    return ResultLines(output, errors)
 
 
-def expired(batch_id: str, requests: Sequence[Request]) -> Outcome:
+def expired_lines(batch_id: str, lines: Sequence[PreparedLine]) -> ResultLines:
+    """The lines for requests that were not answered in time."""
     message = "This request could not be executed before the completion window expired."
     error = {"code": "batch_expired", "message": message}
-    lines = [_line(batch_id, request.custom_id, 0, {}) for request in requests]
-    return Outcome([], [line | {"response": None, "error": error} for line in lines])
+    return ResultLines(
+        [], [_line(batch_id, line.custom_id, 0, {}) | {"response": None, "error": error} for line in lines]
+    )
 
 
 def _line(batch_id: str, custom_id: str, status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""The thread that runs batch files, a big slice at a time: that is where the engine's throughput is.
+"""The thread that runs batch files in large slices, because the engine is fastest on many requests at once.
 
-Answers are on disk before they are counted, and a line that is there is never run again, so a server that is killed
-goes on where it was.
+Answers are on disk before they are counted, and a line with an answer is never run again. So a server that was killed
+continues where it stopped.
 """
 
 import logging
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,63 +17,46 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server import files
-from reviewtune.local_server.batches import lines as batches_lines
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
-from reviewtune.local_server.batches.lines import Request
+from reviewtune.local_server.batches.lines import PreparedLine, check, expired_lines, read_requests, result_lines
+from reviewtune.local_server.batches.service import ACTIVE, WINDOW, get_batch, set_status
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import Answer, Dispatcher
-from reviewtune.local_server.models import source_of
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.chat.model_thread import AnswerOrError, ModelThread
+from reviewtune.local_server.files.service import add_file
+from reviewtune.local_server.models.service import get_model
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage import content_ids
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Batch, now
 
-SLICE = 512  # lines that the engine gets at once
-OUTPUT_LIFETIME = 30 * 24 * 3600
-RETRY = 2.0  # seconds after a step that failed, on a full disk for instance
-WINDOW = 24 * 3600
-ACTIVE = ("cancelling", "finalizing", "in_progress", "validating")  # in the order of their turn
+SLICE = 512  # lines that the engine gets at a time
+OUTPUT_LIFETIME = 30 * 24 * 3600  # seconds
+RETRY = 2.0  # seconds after a step that failed, for example on a full disk
 
 log = logging.getLogger(__name__)
 
 
-def new_id() -> str:
-    return f"batch_{secrets.token_hex(12)}"
-
-
-def find(session: Session, batch_id: str) -> Batch:
-    row = session.scalar(select(Batch).where(Batch.id == batch_id))
-    if row is None:
-        raise Refusal(404, f"No batch found with id '{batch_id}'.", param="batch_id")
-    return row
-
-
-def enter(row: Batch, status: str) -> None:
-    """Move on to a state and note when; a new dict, as the old one would not be seen to change."""
-    row.status = status
-    row.times = row.times | {f"{status}_at": now()}
-
-
-class Run(NamedTuple):
-    """The batch under way: what it has behind it, and before it."""
+class RunningBatch(NamedTuple):
+    """The batch that is being answered: what is done, and the lines that remain."""
 
     batch_id: str
     tally: Tally
-    requests: Iterator[Request]
+    lines: Iterator[PreparedLine]
 
 
-class Batches(threading.Thread):
-    def __init__(self, account: Account, dispatcher: Dispatcher) -> None:
+class BatchRunner(threading.Thread):
+    """Checks, answers and finishes batches, one at a time."""
+
+    def __init__(self, account: Account, model_thread: ModelThread) -> None:
         super().__init__(name="batches", daemon=True)
         self._account = account
-        self._dispatcher = dispatcher
+        self._model_thread = model_thread
         self._closing = False
-        self._began = now()
-        self._run: Run | None = None
+        self._started_at = now()
+        self._run: RunningBatch | None = None
 
     def run(self) -> None:
-        self._sweep()
+        self._remove_orphans()
         while not self._closing:
             self._account.batches_changed.clear()
             try:
@@ -84,15 +66,15 @@ class Batches(threading.Thread):
                 self._run = None
             except Exception:
                 log.exception("a step of the batches failed; trying again in %g s", RETRY)
-                self._run = None  # what it had read of the file is not answered: read again
+                self._run = None  # lines that were read but not answered must be read again
                 self._account.batches_changed.wait(RETRY)
 
-    def _sweep(self) -> None:
+    def _remove_orphans(self) -> None:
         """Remove the folders of batches that ended, or were never recorded, just before a server was killed."""
-        with self._account.store.reading() as session:
-            wanted = set(session.scalars(select(Batch.id).where(Batch.status.in_(ACTIVE))))
+        with self._account.database.reading() as session:
+            active = set(session.scalars(select(Batch.id).where(Batch.status.in_(ACTIVE))))
         for folder in self._account.settings.batches.iterdir():
-            if folder.name not in wanted and folder.stat().st_mtime < self._began:
+            if folder.name not in active and folder.stat().st_mtime < self._started_at:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:
@@ -100,8 +82,8 @@ class Batches(threading.Thread):
         self._account.batches_changed.set()
 
     def _step(self) -> bool:
-        """One state further, or one slice, for the batch whose turn it is."""
-        with self._account.store.reading() as session:
+        """Change the status or answer a slice of the batch whose turn it is; returns False if there is none."""
+        with self._account.database.reading() as session:
             rows = session.scalars(select(Batch).where(Batch.status.in_(ACTIVE)).order_by(Batch.seq)).all()
         if not rows:
             return False
@@ -117,83 +99,83 @@ class Batches(threading.Thread):
         return True
 
     def _validate(self, row: Batch, folder: BatchFolder) -> None:
-        checked = batches_lines.check(folder.input, row.endpoint)
+        checked = check(folder.input, row.endpoint)
         errors = checked.errors
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
-        with self._account.store.writing() as session:
-            row = find(session, row.id)
+        with self._account.database.writing() as session:
+            row = get_batch(session, row.id)
             if row.status != "validating":
                 return
             row.model = checked.model
             if errors:
                 row.errors = {"object": "list", "data": errors}
-                enter(row, "failed")
+                set_status(row, "failed")
             else:
                 row.counts = row.counts | {"total": checked.total}
-                enter(row, "in_progress")
+                set_status(row, "in_progress")
         if errors:
             shutil.rmtree(folder.path, ignore_errors=True)
 
     def _model_errors(self, model: str) -> list[dict[str, str | int | None]]:
         try:
-            source_of(self._account, model)
-        except Refusal as refusal:
-            return [{"code": refusal.code, "message": refusal.message, "param": "body.model", "line": 1}]
+            get_model(self._account, model)
+        except ApiError as error:
+            return [{"code": error.code, "message": error.message, "param": "body.model", "line": 1}]
         return []
 
     def _run_slice(self, row: Batch, folder: BatchFolder) -> None:
         if self._run is None or self._run.batch_id != row.id:
             tally = folder.tally()
-            self._run = Run(row.id, tally, batches_lines.read_requests(folder.input, frozenset(tally.done)))
-        requests = list(islice(self._run.requests, SLICE))
-        if requests and now() > row.created_at + WINDOW:
-            requests += self._run.requests
-            outcome = batches_lines.expired(row.id, requests)
+            self._run = RunningBatch(row.id, tally, read_requests(folder.input, frozenset(tally.done)))
+        lines = list(islice(self._run.lines, SLICE))
+        if lines and now() > row.created_at + WINDOW:
+            lines += self._run.lines
+            results = expired_lines(row.id, lines)
         else:
-            outcome = batches_lines.outcome(row.id, requests, self._answers(row, requests))
-        folder.append(outcome.output, outcome.errors)
-        self._run.tally.add(outcome.output, outcome.errors)
-        with self._account.store.writing() as session:
-            row = find(session, row.id)
+            results = result_lines(row.id, lines, self._answers(row, lines))
+        folder.append(results.output, results.errors)
+        self._run.tally.add(results.output, results.errors)
+        with self._account.database.writing() as session:
+            row = get_batch(session, row.id)
             _count(row, self._run.tally)
-            if not requests and row.status == "in_progress":
-                enter(row, "finalizing")
+            if not lines and row.status == "in_progress":
+                set_status(row, "finalizing")
 
-    def _answers(self, row: Batch, requests: Sequence[Request]) -> list[Answer]:
-        """The engine's answers to the requests that are fit for it."""
-        planned = [request.planned for request in requests if request.planned is not None]
-        if not planned or row.model is None:
+    def _answers(self, row: Batch, lines: Sequence[PreparedLine]) -> list[AnswerOrError]:
+        """The engine's answers to the lines that have a request."""
+        requests = [line.request for line in lines if line.request is not None]
+        if not requests or row.model is None:
             return []
         try:
-            source = source_of(self._account, row.model)
-            return self._dispatcher.submit(source, planned, bulk=True).result()
+            source = get_model(self._account, row.model)
+            return self._model_thread.submit(source, requests, bulk=True).result()
         except CancelledError:  # the server ends
             raise
         except ReviewtuneError as error:
-            return [translation.unavailable(error)] * len(planned)
-        except Exception as error:  # the model was deleted meanwhile, or is broken
-            return [error] * len(planned)
+            return [translation.model_unavailable(error)] * len(requests)
+        except Exception as error:  # the model was deleted in the meantime, or is broken
+            return [error] * len(requests)
 
     def _finish(self, row: Batch, folder: BatchFolder) -> None:
-        """Publish what there is; files and final state appear together."""
-        with self._account.store.writing() as session:
-            row = find(session, row.id)
+        """Publish the answers; the files and the final status appear together."""
+        with self._account.database.writing() as session:
+            row = get_batch(session, row.id)
             row.output_file_id = self._publish(session, row, folder.output)
             row.error_file_id = self._publish(session, row, folder.errors)
-            late = row.status == "finalizing" and folder.tally().expired
-            enter(row, "cancelled" if row.status == "cancelling" else "expired" if late else "completed")
+            expired = row.status == "finalizing" and folder.tally().expired
+            set_status(row, "cancelled" if row.status == "cancelling" else "expired" if expired else "completed")
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _publish(self, session: Session, row: Batch, path: Path) -> str | None:
         if not path.exists() or not path.stat().st_size:
             return None
         name = f"{row.id}_{path.name}"
-        copy = path.with_name(f"{path.name}.copy")  # a crash before the commit must not cost the original
+        copy = path.with_name(f"{path.name}.copy")  # the original must survive a crash before the commit
         shutil.copyfile(path, copy)
         lifetime = OUTPUT_LIFETIME if row.output_lifetime is None else row.output_lifetime
         columns = {"id": f"file-{content_ids.digest(name)[:24]}", "expires_at": now() + lifetime}
-        return files.add(self._account, session, copy, name=name, purpose="batch_output", **columns).id
+        return add_file(self._account, session, copy, name=name, purpose="batch_output", **columns).id
 
 
 def _count(row: Batch, tally: Tally) -> None:

@@ -1,89 +1,60 @@
-"""The route of chat completions: a place in the queue, then an answer, whole or word by word."""
+"""The route /v1/chat/completions: one answer, whole or as a stream of events."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from reviewtune.errors import ReviewtuneError
-from reviewtune.local_server.chat.admission import Admission, tokens_of
-from reviewtune.local_server.chat.model_thread import Dispatcher
+from reviewtune.local_server.chat.requests import ChatRequest
+from reviewtune.local_server.chat.service import ChatService
 from reviewtune.local_server.chat.streaming import Piece, Stream
-from reviewtune.local_server.chat.translation import completion, plan, refusal_of, unavailable
-from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult, TokenLogprob
-from reviewtune.local_server.logs import facts
-from reviewtune.local_server.models import Source, source_of
+from reviewtune.local_server.chat.translation import completion, generation_request
+from reviewtune.local_server.engine.types import GenerationRequest, TokenLogprob
+from reviewtune.local_server.models.service import ModelSource, get_model
 from reviewtune.local_server.protocol.pagination import dump
-from reviewtune.local_server.protocol.request_schemas import ChatRequest
-from reviewtune.local_server.storage.account import Open
-
-log = logging.getLogger("reviewtune.chats")
+from reviewtune.local_server.storage.account import CurrentAccount
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Where chats are handed in."""
-
-    dispatcher: Dispatcher
-    admission: Admission
-    log_contents: bool
-
-    async def answer(self, source: Source, planned: GenerationRequest) -> GenerationResult:
-        """The engine's answer, once it is this request's turn. Raises Refusal."""
-        tokens = tokens_of(planned)
-        self.admission.enter(tokens)
-        try:
-            (answer,) = await asyncio.wrap_future(self.dispatcher.submit(source, [planned]))
-        except ReviewtuneError as error:
-            raise unavailable(error) from error
-        finally:
-            self.admission.leave(tokens)
-        if isinstance(answer, Exception):
-            raise refusal_of(answer) from answer
-        if self.log_contents:
-            said = [asdict(message) for message in planned.messages]
-            known = facts(model=source.name, messages=said, answers=[choice.text for choice in answer.choices])
-            log.info("chat", extra=known)
-        return answer
-
-
-def _of_request(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
+def _service(request: Request) -> ChatService:
+    service: ChatService = request.app.state.chat
+    return service
 
 
 @router.post("")
-async def create(account: Open, desk: Annotated[Desk, Depends(_of_request)], body: ChatRequest) -> Response:
-    planned = plan(body)
-    source = await run_in_threadpool(source_of, account, body.model)
+async def create(
+    account: CurrentAccount, service: Annotated[ChatService, Depends(_service)], body: ChatRequest
+) -> Response:
+    request = generation_request(body)
+    source = await run_in_threadpool(get_model, account, body.model)
     if body.stream:
-        return await _streamed(desk, source, planned, body)
-    whole = dump(completion(body, await desk.answer(source, planned)))
-    return JSONResponse(whole, headers=desk.admission.headers)
+        return await _streamed(service, source, request, body)
+    answer = await service.answer(source, request)
+    return JSONResponse(dump(completion(body, answer)), headers=service.admission.headers)
 
 
-async def _streamed(desk: Desk, source: Source, planned: GenerationRequest, body: ChatRequest) -> Response:
-    """Start to answer with the first words; what is refused before them is refused as ever."""
+async def _streamed(
+    service: ChatService, source: ModelSource, request: GenerationRequest, body: ChatRequest
+) -> Response:
+    """Start the stream with the first piece of text; an error before it is an ordinary error response."""
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
     def listen(choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, Piece(choice, text, logprobs))
 
-    seed = secrets.randbits(63) if planned.seed is None else planned.seed  # a second try says the same again
-    planned = replace(planned, seed=seed, listener=listen)
-    answer = asyncio.create_task(desk.answer(source, planned))
+    # A seed, because the engine repeats a request whose batch failed: the repetition must write the same text.
+    seed = secrets.randbits(63) if request.seed is None else request.seed
+    answer = asyncio.create_task(service.answer(source, replace(request, seed=seed, listener=listen)))
     answer.add_done_callback(lambda _: pieces.put_nowait(None))
     first = await pieces.get()
     if first is None:
         await answer
     stream = Stream(body, answer, pieces)
-    return StreamingResponse(stream.events(first), media_type="text/event-stream", headers=desk.admission.headers)
+    return StreamingResponse(stream.events(first), media_type="text/event-stream", headers=service.admission.headers)

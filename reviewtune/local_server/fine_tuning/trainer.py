@@ -1,4 +1,4 @@
-"""One training in a process of its own, so that neither a crash nor a cancel touches the server.
+"""One training in a separate process, so that neither a crash nor a cancel affects the server.
 
 python -m reviewtune.local_server.fine_tuning.trainer JOB_DIR
 """
@@ -18,16 +18,17 @@ from reviewtune.local_server.engine.types import CheckpointSaved, StepMetrics, T
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import share_the_cores
 
-PATIENCE = 10.0  # seconds to wait for a predecessor that is just ending
+PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
 
 def main() -> int:
+    """Train the job whose folder is the first argument."""
     share_the_cores()
-    gc.set_threshold(100_000)  # as in __main__
+    gc.set_threshold(100_000)  # as in local_server.__main__
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     job = JobFolder(Path(sys.argv[1]))
     try:
-        with job.trainers_only(PATIENCE):
+        with job.trainer_lock(PATIENCE):
             if job.read("result.json") is None:
                 _run(job)
     except Timeout:
@@ -36,14 +37,14 @@ def main() -> int:
 
 
 def _run(job: JobFolder) -> None:
-    """Train, and leave a result or an error behind."""
+    """Train and write result.json or error.json."""
     (job.path / "error.json").unlink(missing_ok=True)
     try:
         result = _train(job)
     except ReviewtuneError as error:
         traceback.print_exc()
-        about_data = isinstance(error, DataError)
-        code, param = ("invalid_training_file", "training_file") if about_data else ("training_failed", None)
+        is_data_error = isinstance(error, DataError)
+        code, param = ("invalid_training_file", "training_file") if is_data_error else ("training_failed", None)
         job.write("error.json", {"code": code, "message": str(error), "param": param})
     except Exception as error:
         traceback.print_exc()
@@ -54,20 +55,20 @@ def _run(job: JobFolder) -> None:
 
 
 def _train(job: JobFolder) -> dict[str, Any]:
-    written = job.read("spec.json")
-    assert written is not None, "the server writes spec.json before it starts a trainer"
+    order = job.read("spec.json")
+    assert order is not None, "the server writes spec.json before it starts a trainer"
     job.report("started")
     spec = TrainingSpec(
-        base=_base(job, written),
+        base=_base(job, order),
         training_file=job.training,
         validation_file=job.validation if job.validation.exists() else None,
-        output=Path(written["output"]),
-        seed=written["seed"],
-        **{name: None if value == "auto" else value for name, value in written["hyperparameters"].items()},
+        output=Path(order["output"]),
+        seed=order["seed"],
+        **{name: None if value == "auto" else value for name, value in order["hyperparameters"].items()},
     )
-    from reviewtune.local_server.engine import training  # torch: seconds, and only here
+    from reviewtune.local_server.engine.training import finetune  # torch takes seconds to import, so only here
 
-    job.report("hyperparameters", **asdict(training.resolve(spec)))
+    job.report("hyperparameters", **asdict(finetune.resolve(spec)))
 
     def report(news: StepMetrics | CheckpointSaved) -> None:
         if isinstance(news, CheckpointSaved):
@@ -75,18 +76,18 @@ def _train(job: JobFolder) -> dict[str, Any]:
         else:
             job.report("step", metrics=asdict(news))
 
-    result = asdict(training.train(spec, report))
+    result = asdict(finetune.train(spec, report))
     return result | {"folder": str(result["folder"])}
 
 
-def _base(job: JobFolder, written: dict[str, Any]) -> Path:
-    """The folder to start from; a base model's weights are fetched the first time."""
-    if written["folder"] is not None:
-        return Path(written["folder"])
+def _base(job: JobFolder, order: dict[str, Any]) -> Path:
+    """The folder to start from; a base model's weights are fetched at the first use."""
+    if order["folder"] is not None:
+        return Path(order["folder"])
     from reviewtune.local_server.engine import base_models
 
-    job.report("message", key="weights", text=f"Fetching weights of {written['base']}")
-    return base_models.ensure(written["base"], Path(written["cache"]))
+    job.report("message", key="weights", text=f"Fetching weights of {order['base']}")
+    return base_models.ensure(order["base"], Path(order["cache"]))
 
 
 if __name__ == "__main__":

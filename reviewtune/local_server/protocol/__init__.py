@@ -1,0 +1,1 @@
+"""What all API resources share: errors, request checks, pagination, middleware and the OpenAPI page."""

@@ -1,4 +1,4 @@
-"""Around every request: the key, the size limit, the headers every answer carries, one log line, no bare crash."""
+"""The middleware around every request: API key, size limit, response headers, one log line, and a 500 for a crash."""
 
 import logging
 import secrets
@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.protocol.api_errors import Refusal, server_error
+from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 
-UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as OpenAI
+UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as at OpenAI
 BODY_LIMIT = 32 * 2**20  # bytes of any other request
-MULTIPART_MARGIN = 2**16  # what a form adds around its file
+MULTIPART_MARGIN = 2**16  # bytes that a form adds around its file
 
 FOREIGN_HOST = "Without an API key this server answers to localhost only, so that no web page can reach it by a name."
 
@@ -27,17 +27,20 @@ log = logging.getLogger("reviewtune.requests")
 
 @dataclass(slots=True)
 class Activity:
-    """When a client was last here; the server that may end itself when idle looks at it."""
+    """When the last request ended; the server reads it to shut down when idle."""
 
     in_flight: int = 0
     last: float = field(default_factory=time.monotonic)
 
     @property
     def idle_for(self) -> float:
+        """Seconds since the last request ended."""
         return 0.0 if self.in_flight else time.monotonic() - self.last
 
 
-class Envelope:
+class RequestMiddleware:
+    """An ASGI middleware: checks a request before the application sees it, and completes every response."""
+
     def __init__(self, app: ASGIApp, api_key: str | None, activity: Activity) -> None:
         self._app = app
         self._api_key = api_key
@@ -50,38 +53,38 @@ class Envelope:
         exchange = _Exchange(scope, send)
         self._activity.in_flight += 1
         try:
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await exchange.answer(refusal)
+            error = self._check(scope)
+            if error is not None:
+                await exchange.answer(error)
             else:
                 await self._app(scope, _limited(scope, receive), exchange.send)
-        except Exception as error:
+        except Exception as crash:
             log.exception("request %s crashed", exchange.id)
             if exchange.status is None:
-                await exchange.answer(server_error(f"The server failed on this request ({type(error).__name__})."))
+                await exchange.answer(server_error(f"The server failed on this request ({type(crash).__name__})."))
         finally:
             self._activity.in_flight -= 1
             self._activity.last = time.monotonic()
             exchange.log()
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
-        """The reason not to look at the request at all."""
+    def _check(self, scope: Scope) -> ApiError | None:
+        """The error for a request that the application must not see."""
         headers = Headers(scope=scope)
         if _size(headers) > _limit(scope):
             return _too_large(scope)
         if self._api_key is None:
-            return None if _is_local(headers.get("host", "")) else Refusal(403, FOREIGN_HOST, code="host_not_allowed")
+            return None if _is_local(headers.get("host", "")) else ApiError(403, FOREIGN_HOST, code="host_not_allowed")
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             message = "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
-            return Refusal(401, message)
+            return ApiError(401, message)
         if not secrets.compare_digest(key.strip().encode(), self._api_key.encode()):
-            return Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+            return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         return None
 
 
 class _Exchange:
-    """One request and its answer, as the log and the headers see them."""
+    """One request and its response: adds the headers and writes the log line."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.id = f"req_{secrets.token_hex(16)}"
@@ -104,19 +107,19 @@ class _Exchange:
             headers["openai-organization"] = ORGANIZATION
         await self._send(message)
 
-    async def answer(self, refusal: Refusal) -> None:
-        response = JSONResponse(refusal.body, refusal.status_code)
+    async def answer(self, error: ApiError) -> None:
+        response = JSONResponse(error.body, error.status_code)
         await response(self._scope, _nothing, self.send)
 
     def log(self) -> None:
-        """One line; neither query nor body, which may hold reviews."""
+        """Log one line, without query and body, which may contain reviews."""
         method, path = self._scope["method"], self._scope["path"]
-        known = facts(id=self.id, method=method, path=path, status=self.status, ms=self._milliseconds)
-        log.info("request", extra=known)
+        fields = facts(id=self.id, method=method, path=path, status=self.status, ms=self._milliseconds)
+        log.info("request", extra=fields)
 
 
 def _is_local(host: str) -> bool:
-    """Was the server called by an address, not by a name that a web page may have pointed here?"""
+    """Whether the request names an IP address or localhost, and not a host name that a web page may point here."""
     name = urlsplit(f"//{host}").hostname or ""
     try:
         ip_address(name)
@@ -126,14 +129,14 @@ def _is_local(host: str) -> bool:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
-    """The request's body, until it is too long: a chunked upload announces no size."""
-    seen = 0
+    """The request's body, counted, because a chunked upload announces no size; too many bytes raise ApiError."""
+    received = 0
 
     async def counted() -> Message:
-        nonlocal seen
+        nonlocal received
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > _limit(scope):
+        received += len(message.get("body", b""))
+        if received > _limit(scope):
             raise _too_large(scope)
         return message
 
@@ -153,10 +156,10 @@ def _limit(scope: Scope) -> int:
     return UPLOAD_LIMIT + MULTIPART_MARGIN if _is_upload(scope) else BODY_LIMIT
 
 
-def _too_large(scope: Scope) -> Refusal:
+def _too_large(scope: Scope) -> ApiError:
     limit = UPLOAD_LIMIT if _is_upload(scope) else BODY_LIMIT
     message = f"The request is too large: at most {limit // 2**20} MB."
-    return Refusal(413, message, param="file" if _is_upload(scope) else None, code="request_too_large")
+    return ApiError(413, message, param="file" if _is_upload(scope) else None, code="request_too_large")
 
 
 async def _nothing() -> Message:

@@ -1,4 +1,4 @@
-"""/openapi.json: FastAPI's page of what may be sent, and what comes back, by the openai package's own types."""
+"""/openapi.json: FastAPI's description of the requests, and the openai package's types as responses."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 JOBS = "/v1/fine_tuning/jobs"
 JOB = f"{JOBS}/{{job_id}}"
-ONE: dict[tuple[str, str], type[BaseModel]] = {
+OBJECTS: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/files"): FileObject,
     ("get", "/v1/files/{file_id}"): FileObject,
     ("delete", "/v1/files/{file_id}"): FileDeleted,
@@ -29,7 +29,7 @@ ONE: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/batches/{batch_id}"): Batch,
     ("post", "/v1/batches/{batch_id}/cancel"): Batch,
 }
-MANY: dict[str, type[BaseModel]] = {
+LISTS: dict[str, type[BaseModel]] = {
     "/v1/files": FileObject,
     JOBS: FineTuningJob,
     f"{JOB}/events": FineTuningJobEvent,
@@ -37,10 +37,10 @@ MANY: dict[str, type[BaseModel]] = {
     "/v1/models": Model,
     "/v1/batches": Batch,
 }
-BEYOND = [("FileObject", "purpose", "evals"), ("FineTuningJob", "status", "paused")]  # the package lacks these values
-PLACE = "#/components/schemas/{model}"
+EXTRA_VALUES = [("FileObject", "purpose", "evals"), ("FineTuningJob", "status", "paused")]  # missing in the package
+REFERENCE = "#/components/schemas/{model}"
 TEXT = {"type": "string"}
-REFUSAL = {
+ERROR = {
     "type": "object",
     "required": ["error"],
     "additionalProperties": False,
@@ -61,15 +61,17 @@ REFUSAL = {
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The page, made once."""
+    """The OpenAPI description, built once."""
     if app.openapi_schema is None:
         page = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        types = {model.__name__: model for model in (*ONE.values(), *MANY.values())}
-        names, made = models_json_schema([(model, "serialization") for model in types.values()], ref_template=PLACE)
+        types = {model.__name__: model for model in (*OBJECTS.values(), *LISTS.values())}
+        names, definitions = models_json_schema(
+            [(model, "serialization") for model in types.values()], ref_template=REFERENCE
+        )
         schemas = {model.__name__: schema for (model, _), schema in names.items()}
         parts = page["components"]["schemas"]
-        parts |= made["$defs"] | {"Refusal": REFUSAL}
-        for name, field, value in BEYOND:
+        parts |= definitions["$defs"] | {"Refusal": ERROR}
+        for name, field, value in EXTRA_VALUES:
             parts[name]["properties"][field]["enum"].append(value)
         for unused in ("HTTPValidationError", "ValidationError"):
             parts.pop(unused, None)
@@ -82,18 +84,18 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _responses(verb: str, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-    if model := ONE.get((verb, path)):
+    if model := OBJECTS.get((verb, path)):
         content = {"application/json": {"schema": schemas[model.__name__]}}
-    elif verb == "get" and path in MANY:
-        content = {"application/json": {"schema": _list_of(schemas[MANY[path].__name__])}}
+    elif verb == "get" and path in LISTS:
+        content = {"application/json": {"schema": _list_of(schemas[LISTS[path].__name__])}}
     elif path.endswith("/content"):
         content = {"application/octet-stream": {"schema": TEXT | {"format": "binary"}}}
     if path.endswith("/completions"):
         content["text/event-stream"] = {"schema": TEXT}
-    refusal = {"application/json": {"schema": {"$ref": PLACE.format(model="Refusal")}}}
+    error = {"application/json": {"schema": {"$ref": REFERENCE.format(model="Refusal")}}}
     return {
         "200": {"description": "Done", "content": content},
-        "4XX": {"description": "Refused", "content": refusal},
+        "4XX": {"description": "Refused", "content": error},
     }
 
 

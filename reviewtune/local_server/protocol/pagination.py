@@ -1,4 +1,4 @@
-"""Pagination as OpenAI does it: `after` is the last item seen, newest first unless asked otherwise."""
+"""OpenAI's pagination: `after` is the last item of the previous page; the newest item comes first by default."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -8,13 +8,15 @@ from openai import BaseModel
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from reviewtune.local_server.protocol.api_errors import Refusal
+from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.tables import Row
 
 RowT = TypeVar("RowT", bound=Row)
 
 
 class Cursor(NamedTuple):
+    """Which page of a list a client wants."""
+
     after: str | None
     limit: int
     ascending: bool = False
@@ -27,22 +29,42 @@ def read_page(
     *conditions: ColumnElement[bool],
     keep: Callable[[RowT], bool] = lambda row: True,
 ) -> tuple[list[RowT], bool]:
-    """One page of a table, and whether there is more; `keep` filters what SQL cannot."""
+    """One page of a table.
+
+    Args:
+        session: a transaction.
+        table: what to list.
+        cursor: the page.
+        *conditions: SQL conditions on the rows.
+        keep: a filter for what SQL cannot express.
+
+    Returns:
+        The rows, and whether more follow.
+
+    Raises:
+        ApiError: 400, there is no item `cursor.after`.
+    """
     query = select(table).where(*conditions).order_by(table.seq if cursor.ascending else table.seq.desc())
     if cursor.after is not None:
         last = session.scalar(select(table.seq).where(table.id == cursor.after, *conditions))
         if last is None:
-            raise Refusal(
+            raise ApiError(
                 400, f"Invalid 'after': there is no item {cursor.after!r}.", param="after", code="invalid_value"
             )
         query = query.where(table.seq > last if cursor.ascending else table.seq < last)
     rows = session.scalars(query.execution_options(yield_per=500))
-    found = list(islice(filter(keep, rows), cursor.limit + 1))
-    return found[: cursor.limit], len(found) > cursor.limit
+    page = list(islice(filter(keep, rows), cursor.limit + 1))
+    return page[: cursor.limit], len(page) > cursor.limit
 
 
 def listing(items: Sequence[BaseModel], has_more: bool, *, with_ends: bool = True) -> dict[str, Any]:
-    """The list object around a page; jobs and events go without the ids of its ends."""
+    """The list object around a page.
+
+    Args:
+        items: the page.
+        has_more: whether more items follow.
+        with_ends: whether to add `first_id` and `last_id`, which the lists of jobs and events lack.
+    """
     data = [dump(item) for item in items]
     body: dict[str, Any] = {"object": "list", "data": data, "has_more": has_more}
     if with_ends:
@@ -51,5 +73,5 @@ def listing(items: Sequence[BaseModel], has_more: bool, *, with_ends: bool = Tru
 
 
 def dump(item: BaseModel) -> dict[str, Any]:
-    """JSON of one of the openai package's own types: optional fields as null, as in the real API's answers."""
+    """JSON of an object of the openai package; optional fields are null, as in the real API's answers."""
     return item.model_dump(mode="json", by_alias=True, warnings=False)

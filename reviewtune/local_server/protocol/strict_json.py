@@ -1,13 +1,16 @@
-"""JSON from outside, read so that nothing later stumbles over it."""
+"""Parsing JSON from clients, stricter than the standard library."""
 
 import json
 from typing import Any
 
 
 def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
-    """The value. Raises ValueError for what is not JSON, is nested beyond reason, or is no text.
+    """Parse JSON.
 
-    JSON can spell half of a surrogate pair, which is no character: no tokenizer takes it, and no answer can carry it.
+    JSON can contain half of a surrogate pair, which is not a character: tokenizers and answers cannot represent it.
+
+    Raises:
+        ValueError: the text is not valid JSON, is nested too deeply, or contains half of a surrogate pair.
     """
     try:
         value = json.loads(text)
@@ -16,5 +19,5 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeEncodeError as error:
-        raise ValueError("it has half of a surrogate pair, which is no character") from error
+        raise ValueError("it has half of a surrogate pair, which is not a character") from error
     return value

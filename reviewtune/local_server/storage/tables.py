@@ -1,4 +1,4 @@
-"""The account's tables and the two ways to open them. SQLite: survives kill -9, needs no service of its own."""
+"""The account's tables, in an SQLite database: it survives kill -9 and needs no separate service."""
 
 import sqlite3
 import time
@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from reviewtune.errors import ProviderError
 
-BUSY_MS = 20_000
+BUSY_MS = 20_000  # milliseconds to wait for another writer
 
 
 class Base(DeclarativeBase):
@@ -21,7 +21,7 @@ class Base(DeclarativeBase):
 
 
 class Row(Base):
-    """What the API lists: `seq` orders a table for good, `id` is the name that clients see."""
+    """Something that the API lists: `seq` is its fixed place in the order, `id` the name that clients see."""
 
     __abstract__ = True
 
@@ -31,6 +31,8 @@ class Row(Base):
 
 
 class File(Row):
+    """An uploaded or generated file; its content is on disk."""
+
     __tablename__ = "files"
 
     bytes: Mapped[int]
@@ -41,6 +43,8 @@ class File(Row):
 
 
 class Job(Row):
+    """A fine-tuning job."""
+
     __tablename__ = "jobs"
 
     status: Mapped[str]
@@ -48,23 +52,23 @@ class Job(Row):
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     request_sha256: Mapped[str]
     model: Mapped[str]
-    output_model: Mapped[str]  # the fine-tune's name, known from the start, shown once it exists
+    output_model: Mapped[str]  # the fine-tune's name, known from the start, shown when it exists
     training_file: Mapped[str]
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]
     seed: Mapped[int]
     hyperparameters: Mapped[dict[str, Any]]
-    labels: Mapped[dict[str, str] | None]  # the API's `metadata`, a name that SQLAlchemy keeps for itself
+    labels: Mapped[dict[str, str] | None]  # the API's `metadata`, a name that SQLAlchemy reserves
     finished_at: Mapped[int | None]
     estimated_finish: Mapped[int | None]
     trained_tokens: Mapped[int | None]
     result_files: Mapped[list[str]]
     error: Mapped[dict[str, Any] | None]
-    deaths: Mapped[int] = mapped_column(default=0)  # trainers that ended without a result
+    deaths: Mapped[int] = mapped_column(default=0)  # number of trainers that ended without a result
 
 
 class Event(Row):
-    """`key` says what the event is about: a trainer that starts over reports nothing twice."""
+    """`key` identifies the event within its job, so that a trainer that starts again reports nothing twice."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("job_id", "key"),)
@@ -78,6 +82,8 @@ class Event(Row):
 
 
 class Checkpoint(Row):
+    """A job's model at the end of an epoch."""
+
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("job_id", "step"),)
 
@@ -92,12 +98,14 @@ class Model(Row):
 
     __tablename__ = "models"
 
-    base: Mapped[str]  # the base model at the root of the line
-    folder: Mapped[str]  # below the account's models/
+    base: Mapped[str]  # the base model that it was first trained from
+    folder: Mapped[str]  # relative to the account's models/
     job_id: Mapped[str] = mapped_column(index=True)
 
 
 class Batch(Row):
+    """A batch; its lines are on disk."""
+
     __tablename__ = "batches"
 
     status: Mapped[str]
@@ -114,8 +122,14 @@ class Batch(Row):
     errors: Mapped[dict[str, Any] | None]
 
 
-class Store:
-    """Readers run side by side; a writer takes its lock at the start, so it never has to give up half-way."""
+class Database:
+    """Transactions on the tables.
+
+    Readers run in parallel. A writer takes its lock at the start, so it never fails midway.
+
+    Raises:
+        ProviderError: the file is not a database of this version.
+    """
 
     def __init__(self, path: Path) -> None:
         self._readers = create_engine(f"sqlite:///{path}", max_overflow=40)
@@ -127,14 +141,16 @@ class Store:
                 Base.metadata.create_all(session.connection())
                 _refuse_other_version(session.connection(), path)
         except DatabaseError as error:
-            remedy = "put back a copy of it, or serve another folder (--data-dir, REVIEWTUNE_HOME)"
+            remedy = "restore it from a copy, or use another folder (--data-dir, REVIEWTUNE_HOME)"
             raise ProviderError(f"{path} cannot be used as the account's database ({error.orig}); {remedy}") from error
 
     def reading(self) -> Session:
+        """A transaction that only reads."""
         return Session(self._readers, expire_on_commit=False)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
+        """A transaction that writes; committed at the end, rolled back after an exception."""
         with Session(self._writers, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -143,7 +159,7 @@ class Store:
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # sqlite3 would begin transactions late and by guesswork; we say BEGIN ourselves
+    connection.isolation_level = None  # sqlite3 would start transactions late and implicitly; `_begin` does it instead
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -154,13 +170,18 @@ def _begin(connection: Connection) -> None:
 
 
 def _refuse_other_version(connection: Connection, path: Path) -> None:
-    """Raises: ProviderError: a table lacks what this version keeps in it; better now than amid a request."""
+    """Fail at the start, and not in a request, if a table lacks a column.
+
+    Raises:
+        ProviderError: the database was written by another version.
+    """
     for table in Base.metadata.sorted_tables:
         missing = set(table.columns.keys()) - {column["name"] for column in inspect(connection).get_columns(table.name)}
         if missing:
-            seen = f"{path} was made by another version: its table {table.name} has no {', '.join(sorted(missing))}"
-            raise ProviderError(f"{seen}; use that version, or serve another folder (--data-dir, REVIEWTUNE_HOME)")
+            fault = f"{path} was written by another version: its table {table.name} has no {', '.join(sorted(missing))}"
+            raise ProviderError(f"{fault}; use that version, or another folder (--data-dir, REVIEWTUNE_HOME)")
 
 
 def now() -> int:
+    """Seconds since the epoch."""
     return int(time.time())

@@ -1,0 +1,1 @@
+"""Answering chats with a model: decoding, constraints and incremental text."""

@@ -1,0 +1,1 @@
+"""Fine-tuning a model: examples, packing, frozen layers, loss and checkpoints."""

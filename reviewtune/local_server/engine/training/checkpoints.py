@@ -1,0 +1,127 @@
+"""What a training writes to disk: a complete model at the end of each epoch, and the state to resume from."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
+from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
+
+KEPT = 3  # checkpoints that are kept
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Checkpoints:
+    """The output folder of one training."""
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        hyper: Hyperparameters,
+        network: Any,  # noqa: ANN401 - transformers' model
+        masters: Fp32Masters,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._spec, self._network, self._masters, self._optimizer = spec, network, masters, optimizer
+        self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
+        self._state = spec.output / RESUME
+        self._folder = spec.output / "checkpoints"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, epoch: int, step: int) -> Path:
+        """Save the model as checkpoints/step-N and the exact state to resume from; remove old checkpoints."""
+        folder = self._folder / f"step-{step}"
+        self._save_model(folder)
+        self._save_state(epoch)
+        steps = sorted(int(path.name.removeprefix("step-")) for path in self._folder.glob("step-*"))
+        for old in steps[:-KEPT]:
+            shutil.rmtree(self._folder / f"step-{old}")
+        return folder
+
+    def finish(self, last_step: int) -> None:
+        """Make the last checkpoint the finished model, by hard links if the file system supports them.
+
+        The state to resume from (`RESUME`) stays until the result is recorded, so a training that is cut off before
+        that is not repeated.
+        """
+        for file in (self._folder / f"step-{last_step}").iterdir():
+            target = self._spec.output / file.name
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(file)
+            except OSError:
+                shutil.copy2(file, target)
+
+    def resume(self) -> int:
+        """Load the state of an earlier run of the same training that was cut off.
+
+        If all epochs are finished no weights are loaded, because the model is saved already.
+
+        Returns:
+            The number of finished epochs, 0 if there is no such state.
+        """
+        if not _is_whole(self._state):
+            return 0
+        with safe_open(self._state, "pt") as state:
+            metadata = state.metadata()
+            if metadata["identity"] != self._identity:
+                return 0
+            for name, weight in self._weights_to_resume(int(metadata["epoch"])).items():
+                with torch.no_grad():
+                    weight.copy_(state.get_tensor(name))
+                self._optimizer.state[weight] = {
+                    "step": state.get_tensor("step").clone(),
+                    **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
+                }
+        self._masters.give_weights()
+        return int(metadata["epoch"])
+
+    def _weights_to_resume(self, epoch: int) -> Mapping[str, nn.Parameter]:
+        return self._masters.named if epoch < self._epochs else {}
+
+    def _save_model(self, folder: Path) -> None:
+        work = folder.with_name(f".{folder.name}")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        for file in self._spec.base.iterdir():  # tokenizer, template, license
+            if file.is_file() and file.name != STAMP and ".safetensors" not in file.name:
+                shutil.copy2(file, work)
+        weights = {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
+        self._network.save_pretrained(work, state_dict=weights)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+
+    def _save_state(self, epoch: int) -> None:
+        tensors: dict[str, Tensor] = {}
+        for name, weight in self._weights_to_resume(epoch).items():
+            state = self._optimizer.state[weight]
+            tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
+            tensors["step"] = state["step"]
+        work = self._state.with_suffix(".partial")
+        save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
+        work.replace(self._state)
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether the state exists and is complete; otherwise the training starts again."""
+    try:
+        with safe_open(state, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
+    """A hash that is equal for trainings that end with equal weights."""
+    digest = hashlib.sha256(repr((str(spec.base), spec.seed, astuple(hyper))).encode())
+    digest.update(spec.training_file.read_bytes())
+    return digest.hexdigest()

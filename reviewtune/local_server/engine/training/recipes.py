@@ -1,0 +1,38 @@
+"""The values of `auto`, per model family. They were tuned on this project's labelled reviews; DEFAULT is a guess."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewtune.errors import ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model family is trained."""
+
+    learning_rate: float  # at learning_rate_multiplier 1
+    frozen_layers: float  # share of the layers, from the lowest, that are not trained and computed only once
+    n_epochs: int = 3
+    batch_size: int = 16
+    dropout: float = 0.0  # of the outputs of the trained sublayers
+
+
+DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
+RECIPES = {  # by config.json's model_type
+    "gemma3_text": Recipe(learning_rate=1e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1),
+    "llama": Recipe(learning_rate=5e-4, frozen_layers=0.5, n_epochs=4, batch_size=8, dropout=0.1),
+}
+
+
+def recipe_for(base: Path) -> Recipe:
+    """The recipe for the model in a folder.
+
+    Raises:
+        ProviderError: the folder does not contain a model.
+    """
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProviderError(f"{base} is not a model folder: its config.json cannot be read ({error})") from error
+    return RECIPES.get(config.get("model_type"), DEFAULT)

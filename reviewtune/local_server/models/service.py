@@ -1,0 +1,102 @@
+"""Base models, fine-tunes and checkpoints: where each model's weights are, and what the API shows of it."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from openai.types import Model as ModelObject
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from reviewtune.local_server.protocol.api_errors import ApiError
+from reviewtune.local_server.storage.account import Account
+from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
+
+OWNER = "reviewtune"
+BASE_CREATED = 1_735_689_600  # base models have no creation date; a fixed one keeps answers equal
+
+
+class ModelSource(NamedTuple):
+    """Where a model's weights are.
+
+    Attributes:
+        name: the model's name in the API.
+        base: the base model that it was first trained from; a base model's own name.
+        folder: the folder in the account, or None for a base model, which may still have to be fetched.
+    """
+
+    name: str
+    base: str
+    folder: Path | None
+
+
+def find_model(account: Account, session: Session, name: str) -> ModelSource | None:
+    """The model of that name, or None."""
+    if name in account.settings.offered:
+        return ModelSource(name, name, None)
+    row = session.scalar(select(Model).where(Model.id == name))
+    return None if row is None else ModelSource(name, row.base, account.settings.models / row.folder)
+
+
+def get_model(account: Account, name: str) -> ModelSource:
+    """The model of that name.
+
+    Raises:
+        ApiError: 404, there is no such model.
+    """
+    with account.database.reading() as session:
+        source = find_model(account, session, name)
+    if source is None:
+        message = f"The model `{name}` does not exist or you do not have access to it."
+        raise ApiError(404, message, param="model", code="model_not_found")
+    return source
+
+
+def model_objects(account: Account) -> list[ModelObject]:
+    """All models as the API shows them: the base models, then fine-tunes and checkpoints by age."""
+    with account.database.reading() as session:
+        rows = session.scalars(select(Model).order_by(Model.seq)).all()
+    return [*map(_base_object, account.settings.offered), *map(_row_object, rows)]
+
+
+def retrieve_model(account: Account, name: str) -> ModelObject:
+    """One model as the API shows it.
+
+    Raises:
+        ApiError: 404, there is no such model.
+    """
+    get_model(account, name)
+    with account.database.reading() as session:
+        row = session.scalar(select(Model).where(Model.id == name))
+    return _row_object(row) if row else _base_object(name)
+
+
+def _base_object(name: str) -> ModelObject:
+    return ModelObject(id=name, created=BASE_CREATED, object="model", owned_by=OWNER)
+
+
+def _row_object(row: Model) -> ModelObject:
+    return ModelObject(id=row.id, created=row.created_at, object="model", owned_by="local")
+
+
+def delete_model(account: Account, name: str) -> None:
+    """Delete a checkpoint, or a fine-tune with its checkpoints, its metrics and its trainer's files.
+
+    Raises:
+        ApiError: there is no such model (404), or it is a base model (403).
+    """
+    if get_model(account, name).folder is None:
+        message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
+        raise ApiError(403, message, param="model", code="model_not_deletable")
+    with account.database.writing() as session:
+        same = or_(Model.id == name, Model.id.startswith(f"{name}:ckpt-step-", autoescape=True))
+        folders = session.scalars(select(Model.folder).where(same)).all()
+        job = session.scalar(select(Job.id).where(Job.output_model == name, Job.status == "succeeded"))
+        session.execute(delete(Model).where(same))
+        if job:  # the job and its messages stay; its metrics would fill the database, model after model
+            session.execute(delete(Event).where(Event.job_id == job, Event.type == "metrics"))
+            session.execute(delete(Checkpoint).where(Checkpoint.job_id == job))
+    for folder in folders:
+        shutil.rmtree(account.settings.models / folder, ignore_errors=True)
+    if job:
+        shutil.rmtree(account.settings.jobs / job, ignore_errors=True)

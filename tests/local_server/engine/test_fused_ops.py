@@ -1,0 +1,51 @@
+"""Fused operations give the results of transformers' own modules."""
+
+import pytest
+import torch
+from transformers.activations import GELUTanh
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+
+from reviewtune.local_server.engine.fused_ops import fuse_operations
+
+
+class Network(torch.nn.Module):
+    def __init__(self, part: torch.nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.part, self.dtype = part.to(dtype), dtype
+
+
+def states(dtype: torch.dtype) -> torch.Tensor:
+    torch.manual_seed(0)
+    return (torch.randn(3, 7, 640) * torch.logspace(-2, 2, 7)[None, :, None]).to(dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("norm", [Gemma3RMSNorm, LlamaRMSNorm])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_norms_equal_transformers_own(norm: type[torch.nn.Module], dtype: torch.dtype, near: float) -> None:
+    network = Network(norm(640), dtype)
+    weight = network.part.get_parameter("weight")
+    torch.nn.init.normal_(weight, 0.5, 0.1)
+    outer = torch.randn(3, 7, 640).to(dtype)
+    own = network.part(states(dtype))
+    (expected,) = torch.autograd.grad(own, [weight], outer)
+    fuse_operations(network)
+    fused = network.part(states(dtype))
+    (gradient,) = torch.autograd.grad(fused, [weight], outer)
+    torch.testing.assert_close(fused, own, rtol=near, atol=near)
+    torch.testing.assert_close(gradient, expected, rtol=near, atol=10 * near)
+
+
+def test_the_bf16_gelu_equals_the_tanh_one_up_to_rounding() -> None:
+    network, state = Network(GELUTanh(), torch.bfloat16), states(torch.bfloat16)
+    own = network.part(state)
+    fuse_operations(network)
+    torch.testing.assert_close(network.part(state), own, rtol=0.008, atol=2e-3)
+
+
+@pytest.mark.parametrize("part", [GELUTanh(), Phi3RMSNorm(640)])
+def test_other_modules_are_not_replaced(part: torch.nn.Module) -> None:
+    network = Network(part, torch.float32)
+    fuse_operations(network)
+    assert "forward" not in vars(network.part)

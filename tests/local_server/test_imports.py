@@ -1,0 +1,27 @@
+"""The local provider depends on almost nothing else in reviewtune, so that it could become a separate package."""
+
+import grimp
+
+ALLOWED = {"reviewtune.errors", "reviewtune.core.user_dirs"}
+PACKAGE = "reviewtune.local_server"
+
+
+def test_the_server_imports_only_the_errors_and_the_users_folders() -> None:
+    graph = grimp.build_graph("reviewtune", cache_dir=None)
+    own = graph.find_descendants(PACKAGE) | {PACKAGE}
+    imported = set().union(*(graph.find_modules_directly_imported_by(module) for module in own))
+    assert imported - own == ALLOWED
+
+
+def test_nothing_imports_the_server() -> None:
+    graph = grimp.build_graph("reviewtune", cache_dir=None)
+    own = graph.find_descendants(PACKAGE) | {PACKAGE}
+    importers = set().union(*(graph.find_modules_that_directly_import(module) for module in own))
+    assert importers - own == set()
+
+
+def test_modules_needed_at_every_start_do_not_import_torch() -> None:
+    """Importing torch takes seconds; the server does it when the first model is loaded."""
+    graph = grimp.build_graph("reviewtune", cache_dir=None)
+    for module in (f"{PACKAGE}.engine.types", f"{PACKAGE}.engine.base_models"):
+        assert graph.find_upstream_modules(module) <= ALLOWED | {f"{PACKAGE}.engine.types"}
