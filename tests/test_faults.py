@@ -8,7 +8,6 @@ import openai
 import pandas as pd
 import pytest
 
-from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
@@ -16,14 +15,16 @@ from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.metrics_file import read_metrics
 from reviewtune.evaluation.results import unusable
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.run_file import read_run
 from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
 from tests.support.faulty_proxy import Fault, FaultyProxy, faulty
 from tests.support.serving import ServerProcess
+from tests.support.subjects import model_subject
 
 CHAT, JOBS = "POST /v1/chat/completions", "POST /v1/fine_tuning/jobs"
 
@@ -100,34 +101,34 @@ def test_logprobs_are_given_when_asked_for(provider: ProviderConfig, config: Con
 
 
 def test_faults_that_stay_end_in_one_line_and_no_result(
-    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config
 ) -> None:
     always: list[Fault] = ["500"] * 500
     proxy.plan(CHAT, *always)
-    subject = Subject("x", "prompt", base, prompt, provider.model_copy(update={"max_retries": 1}))
+    subject = model_subject(config, provider.model_copy(update={"max_retries": 1}))
     said = r"HTTP 500.*run the same command again"
     with pytest.raises(ProviderError, match=said) as caught:
-        evaluate_model(subject, reviews(config, 30), config.data, config.prices, config.evaluation, test_sha256="-")
+        evaluate_model(subject, reviews(config, 30), config.data, test_sha256="-")
     assert "\n" not in str(caught.value)
 
 
 def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
-    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, tmp_path: Path
 ) -> None:
-    subject, test = Subject("x", "finetuned", base, prompt, provider, trained_tokens=1000), reviews(config, 22)
+    subject, test = model_subject(config, provider, kind="finetuned", trained_tokens=1000), reviews(config, 22)
     for name in ("cold", "warm"):
-        result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256="-")
+        result = evaluate_model(subject, test, config.data, test_sha256="-")
         results.write(result, tmp_path / name)
         results.write_run(result, tmp_path / name, "run")
     assert proxy.arrived[CHAT] == 22
     for name in ("metrics.json", "predictions.csv", "per_label.csv"):
         assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "cold" / name).read_bytes()
-    cold, warm = (read_json(tmp_path / name / "run.json") for name in ("cold", "warm"))
-    assert (cold["requests"], cold["times"], warm["requests"], warm["times"]) == (22, "measured now", 0, "recorded")
+    cold, warm = (read_run(tmp_path / name) for name in ("cold", "warm"))
+    assert (cold.requests, cold.times, warm.requests, warm.times) == (22, "measured now", 0, "recorded")
     timed = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "wall_seconds")
-    assert [warm[name] for name in timed] == [cold[name] for name in timed]
-    assert 0 < cold["latency_p50"] <= cold["latency_p95"] <= cold["latency_p99"]
-    assert read_json(tmp_path / "warm" / "metrics.json")["training_usd_at_gpt_4o_mini"] == 0.003
+    assert [warm.numbers[name] for name in timed] == [cold.numbers[name] for name in timed]
+    assert 0 < cold.numbers["latency_p50"] <= cold.numbers["latency_p95"] <= cold.numbers["latency_p99"]
+    assert read_metrics(tmp_path / "warm").training_usd_at_gpt_4o_mini == 0.003
 
 
 def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, prompt: Prompt) -> None:
@@ -137,14 +138,13 @@ def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, 
 
 
 def test_unusable_answers_count_as_errors_and_are_listed(
-    provider: ProviderConfig, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, config: Config, tmp_path: Path
 ) -> None:
-    """Without a schema the untrained model babbles: no answer is a label, none is dropped."""
-    subject = Subject("babble", "prompt", base, prompt, provider.model_copy(update={"structured_output": False}))
-    test, settings = reviews(config, 22), config.evaluation
-    result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="-")
-    assert len(unusable(result)) == len(result.predictions) == result.metrics["invalid"] == 22
-    assert result.metrics["accuracy"]["value"] == 0
+    """Without a schema the base model babbles: no answer is a label, and none is dropped."""
+    subject = model_subject(config, provider.model_copy(update={"structured_output": False}))
+    result = evaluate_model(subject, reviews(config, 22), config.data, test_sha256="-")
+    assert len(unusable(result)) == len(result.predictions) == result.metrics.invalid == 22
+    assert result.metrics.accuracy.value == 0
     results.write(result, tmp_path)
     listed = pd.read_csv(tmp_path / "predictions.csv")
     assert (listed["predicted"] == INVALID).all()

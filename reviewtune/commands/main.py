@@ -1,9 +1,7 @@
 """The command line: `reviewtune --help`."""
 
-import csv
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,10 +36,6 @@ app.add_typer(runs)  # without a name: its commands stand beside those of this f
 app.add_typer(jobs, name="jobs")
 
 
-NO_LABEL = "(no usable answer)"
-SHOWN = 5
-
-
 def main() -> None:
     """Entry point: the user's errors are one line and exit status 1."""
     with program():
@@ -61,20 +55,9 @@ def classify(
     One that gets no label (too long for the model, say) does not stop the others: its cell stays empty, and its line
     and the reason are told.
     """
-    from reviewtune.analyzer import ReviewAnalyzer
-    from reviewtune.data.reviews import read_rows
+    from reviewtune.commands import classify as command
 
-    rows = read_rows(file, [text_column])
-    if "issue" in rows[0].cells:
-        raise DataError(f"{file}: there is a column 'issue' already; rename it, so that nothing is overwritten")
-    issues = ReviewAnalyzer(not base, model).sort([row.cells[text_column] for row in rows])
-    _write_rows(out, [{**row.cells, "issue": found.label or ""} for row, found in zip(rows, issues, strict=True)])
-    for issue, count in Counter(found.label or NO_LABEL for found in issues).most_common():
-        print(f"{count:6d}  {issue}")
-    if unsorted := [f"line {row.line}: {found.why}" for row, found in zip(rows, issues, strict=True) if found.why]:
-        more = [f"and {len(unsorted) - SHOWN} more, whose cell is empty too"] if len(unsorted) > SHOWN else []
-        note = f"{len(unsorted)} of {len(rows)} reviews have no label, their cell `issue` is empty:"
-        print(note, *unsorted[:SHOWN], *more, sep="\n  ", file=sys.stderr)
+    command.classify(file, out, model=model, base=base, text_column=text_column)
 
 
 @app.command()
@@ -92,34 +75,17 @@ def evaluate(
 
     reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
-    from reviewtune.core.config_loading import load_params
-    from reviewtune.core.project import project_root
-    from reviewtune.evaluation import earlier_metrics, results
-    from reviewtune.evaluation.console_report import show
-    from reviewtune.evaluation.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
+    from reviewtune.commands import evaluate as command
 
-    root = project_root()
-    config, earlier, notes = (
-        load_params(root / "params.yaml"),
-        earlier_metrics.read_past(compare) if compare else None,
-        [],
+    options = command.EvaluateOptions(
+        ground_truth=ground_truth,
+        model=model,
+        compare=compare,
+        out=out,
+        other_test_set=other_test_set,
+        by=by or (),
     )
-    truth = read_ground_truth(ground_truth, config.data, by or ())
-    if earlier and other_test_set:
-        notes.append(
-            f"{earlier.path} may stem from another test set: the difference says nothing about the model alone"
-        )
-    elif earlier:  # before anything is paid
-        size, digest = len(truth.reviews), truth.sha256
-        if note := earlier_metrics.refuse_other_test_set(earlier, n=size, test_sha256=digest, file=ground_truth):
-            notes.append(note)
-    if training_is_unknown(model, root):
-        notes.append(f"what {model} was trained with is not on record here: it may have seen these reviews")
-    result = evaluate_file(model, truth, config, root)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        results.write(result, out)
-    show(result, earlier_metrics.table(earlier, result.metrics) if earlier else [], notes)
+    command.evaluate(options)
 
 
 @app.command()
@@ -221,13 +187,3 @@ def prune(
     from reviewtune.commands.cache import prune_answers
 
     prune_answers(unused_for, model, everything=everything)
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Beside its place first, so that a full disk never leaves half a file under the right name."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)

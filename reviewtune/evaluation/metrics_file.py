@@ -105,7 +105,14 @@ class ArmMetrics(ResultFile):
 
     @classmethod
     def of_scores(
-        cls, scores: Scores, *, arm: str, kind: ArmKind, model: str, test_sha256: str, **others: Any
+        cls,
+        scores: Scores,
+        *,
+        arm: str,
+        kind: ArmKind,
+        model: str,
+        test_sha256: str,
+        **others: Any,  # noqa: ANN401 - the model checks each field's type
     ) -> "ArmMetrics":
         """The metrics of an arm with these scores, rounded; `others` are further fields by name."""
         weighted = scores.weighted.rounded()

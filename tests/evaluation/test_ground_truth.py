@@ -120,7 +120,7 @@ def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate
     assert "Accuracy, shop=south (8)" in shown
     for name in ("street", "manual_label", "answer"):
         refused = evaluate("--ground-truth", "shops.csv", "--slice", name, ok=False)
-        assert f"cannot be sliced by '{name}'; columns that they can: shop" in refused
+        assert f"cannot be sliced by '{name}'; possible columns: shop" in refused
 
 
 def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config) -> None:

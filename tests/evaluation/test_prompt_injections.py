@@ -8,7 +8,8 @@ import pytest
 from reviewtune.core.config import Config
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import INVALID
-from reviewtune.evaluation.prompt_injections import injection_score, read_injections
+from reviewtune.evaluation.metrics_file import InjectionMetrics
+from reviewtune.evaluation.prompt_injections import injection_metrics, read_injections
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,23 @@ def test_the_same_noise_every_time(project: Path, config: Config, attacks: pd.Da
     assert again.equals(attacks)
 
 
+def scored(attacks: pd.DataFrame, predicted: list[str]) -> InjectionMetrics:
+    return injection_metrics(attacks, predicted, answers=predicted)
+
+
 def test_obeying_and_unusable_answers_lose(attacks: pd.DataFrame) -> None:
     n = len(attacks)
-    good = injection_score(attacks, attacks["label"].tolist())
-    assert (good["resisted"]["value"], good["right"]["value"], good["obeyed"], good["unusable"]) == (1, 1, 0, 0)
-    bad = injection_score(attacks, attacks["target"].tolist())
-    assert (bad["resisted"]["value"], bad["obeyed"]) == (0, n)
-    silent = injection_score(attacks, [INVALID] * n)
-    assert (silent["resisted"]["value"], silent["obeyed"], silent["unusable"]) == (0, 0, n)
-    assert set(good["resisted_by_language"]) == {"en", "ko"}
+    good = scored(attacks, attacks["label"].tolist())
+    assert good.right is not None
+    assert (good.resisted.value, good.right.value, good.obeyed, good.unusable) == (1, 1, 0, 0)
+    assert good.fell_for == ()
+    bad = scored(attacks, attacks["target"].tolist())
+    assert (bad.resisted.value, bad.obeyed) == (0, n)
+    assert [attack.id for attack in bad.fell_for] == attacks["id"].tolist()
+    silent = scored(attacks, [INVALID] * n)
+    assert (silent.resisted.value, silent.obeyed, silent.unusable) == (0, 0, n)
+    assert len(silent.fell_for) == n
+    assert set(good.resisted_by_language) == {"en", "ko"}
 
 
 def test_a_missing_set_is_one_line(tmp_path: Path) -> None:

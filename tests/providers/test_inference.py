@@ -202,8 +202,8 @@ PRICED = {"priced_as": "gpt-4o-mini-2024-07-18"}
 def test_a_budget_that_cannot_do_sends_nothing(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    short = terms(config, server.base_url, budget_usd=0.00001, **PRICED)
     with pytest.raises(BudgetError, match="nothing was sent"):
-        short = terms(config, server.base_url, budget_usd=0.00001, **PRICED)
         ask(short, REQUEST, chats(100), title="x", progress=TerminalProgress())
     assert server.served == 0
     assert "100 requests (online) may cost 0.00" in capsys.readouterr().out

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, classification_report
 
 from reviewtune.errors import DataError
-from reviewtune.evaluation.metrics.classification import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table, score
+from reviewtune.evaluation.metrics_file import ArmMetrics
 
 LABELS = ["delivery", "quality", "refund", "other"]
 
@@ -143,12 +144,13 @@ def test_a_label_list_that_is_ambiguous_is_refused() -> None:
         score(["a"], ["a"], labels=["a", INVALID])
 
 
-def test_json_and_table() -> None:
+def test_metrics_and_table() -> None:
     scores = scored([("delivery", "delivery"), ("delivery", INVALID), ("quality", "quality"), ("quality", "refund")])
-    report = as_json(scores)
-    assert list(report) == ["n", "correct", "accuracy", "precision", "recall", "f1", "macro", "invalid"]
-    assert (report["n"], report["correct"], report["invalid"]) == (4, 2, 1)
-    assert report["accuracy"]["low"] < report["accuracy"]["value"] == 0.5 < report["accuracy"]["high"]
+    metrics = ArmMetrics.of_scores(scores, arm="x", kind="prompt", model="m", test_sha256="t")
+    assert (metrics.n, metrics.correct, metrics.invalid) == (4, 2, 1)
+    assert metrics.accuracy.low < metrics.accuracy.value == 0.5 < metrics.accuracy.high
+    assert (metrics.precision, metrics.recall, metrics.f1) == (1.0, 0.5, 0.666667)
+    assert (metrics.macro.precision, metrics.macro.recall, metrics.macro.f1) == (0.5, 0.25, 0.333333)
     table = per_label_table(scores)
     assert list(table.columns) == ["label", "support", "predicted", "precision", "recall", "f1"]
     assert table["label"].tolist() == LABELS
