@@ -1,4 +1,4 @@
-"""Base of the JSON files that hold results: frozen pydantic models with a version, read and written in one way."""
+"""Base of the JSON result files: frozen pydantic models with a version, read and written in one way."""
 
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -43,7 +43,7 @@ def read_result(path: Path, kind: type[ResultT], *, if_missing: str, if_damaged:
         if_damaged: what the user can do when the file is not valid; ends the message.
 
     Raises:
-        DataError: the file does not exist, or it does not hold what the model describes.
+        DataError: the file does not exist, or its content does not fit the model.
     """
     try:
         return kind.model_validate_json(path.read_bytes())

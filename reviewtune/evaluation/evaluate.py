@@ -134,7 +134,7 @@ def why_unusable(answer: "Answer") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _ReadAnswer:
-    """One answer as predictions.csv holds it."""
+    """One answer, with the columns of predictions.csv."""
 
     predicted: str
     answer: str
@@ -261,7 +261,7 @@ def _times(asked: "Answers") -> Literal["measured now", "recorded", "partly reco
 
 
 def _with_calibration(run: ArmRun, predictions: pd.DataFrame) -> ArmRun:
-    """The run with the expected calibration error, where there are confidences."""
+    """The run with the expected calibration error, if there are confidences."""
     if "confidence" not in predictions or len(predictions) < 2:
         return run
     sure, right = predictions["confidence"].tolist(), (predictions["correct"] == 1).tolist()

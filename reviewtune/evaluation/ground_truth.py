@@ -57,8 +57,7 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
         by: further columns whose values are scored separately.
 
     Raises:
-        DataError: as `read_rows`; or there is no column for text or label, or none of a name in `by`; a review is
-            empty; a label is not in the list.
+        DataError: as `read_rows`; or a column is missing, a review is empty, or a label is not in the list.
     """
     rows = read_rows(path, [])
     columns = _columns(path, list(rows[0].cells), data, by)

@@ -74,7 +74,7 @@ class ArmMetrics(ResultFile):
     f1: float = Field(description="F1, averaged in the same way")
     macro: Average = Field(description="the same averages with equal weight for each label")
     invalid: int = Field(description="how many answers named no label; they count as errors")
-    hard_accuracy: float | None = Field(None, description="accuracy of the slice hard=1, where there is one")
+    hard_accuracy: float | None = Field(None, description="accuracy of the slice hard=1, if there is one")
     slices: dict[str, SliceMetrics] = Field({}, description="each COLUMN=VALUE, scored separately")
     intervals: dict[str, Interval] | None = Field(
         None, description="bootstrap intervals: f1, macro.f1, label.NAME.f1 and the same of precision and recall"
@@ -145,7 +145,7 @@ OPTIONAL = (
     "hard_accuracy", "intervals", "decided_by", "accuracy_as_answered", "accuracy_prior_corrected", "trained_tokens",
     "training_usd", "consistency", "injections", "checkpoint",
 )  # fmt: skip
-"""Fields that metrics.json leaves out when they are None; it holds the others as null."""
+"""Fields that metrics.json leaves out when they are None; the others are written as null."""
 
 
 def read_metrics(folder: Path) -> ArmMetrics:

@@ -28,10 +28,10 @@ class Evaluation:
 
     Args:
         subject: what was evaluated.
-        predictions: one row per review, as predictions.csv holds it, and `confidence` where there is one.
+        predictions: one row per review, with the columns of predictions.csv and, if known, `confidence`.
         scores: the scores of the predictions.
-        metrics: what metrics.json holds.
-        run: what run.json holds, without the MLflow run's id.
+        metrics: the content of metrics.json.
+        run: the content of run.json, without the MLflow run's id.
     """
 
     subject: Subject

@@ -13,7 +13,7 @@ RUN_FILE = "run.json"
 class ArmRun(ResultFile):
     """One evaluation of an arm. Times are in seconds and are those of the requests, also when the cache answered.
 
-    The file holds the fields that were set: a baseline has no requests and therefore no latencies.
+    The file contains the fields that were set: a baseline has no requests and therefore no latencies.
     """
 
     mlflow_run_id: str | None = Field(None, description="id of the MLflow run")
@@ -35,7 +35,7 @@ class ArmRun(ResultFile):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """All numbers, by name, as the MLflow run holds them."""
+        """All numbers, by the names that they have in the MLflow run."""
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "version"}
         return {name: value for name, value in fields.items() if isinstance(value, int | float)}
 

@@ -76,7 +76,7 @@ class ModelSubject:
         policy: the provider, its limits and its prices.
         prices: the price list, for what the same tokens cost at another provider.
         trained_tokens: tokens that the model was fine-tuned on, over all epochs.
-        pool: where each review gets examples of its own; None: all share those of the prompt.
+        pool: where each review gets its own examples from; None: all share those of the prompt.
     """
 
     arm: str

@@ -64,7 +64,7 @@ def test_both_ways_of_deciding_are_reported_whichever_decides(config: Config, pr
     assert 0 <= corrected.run.calibration_error <= 1
 
 
-def test_without_label_scores_no_log_probability_is_asked_for(config: Config, provider: ProviderConfig) -> None:
+def test_without_label_scores_no_log_probabilities_are_requested(config: Config, provider: ProviderConfig) -> None:
     plain = evaluated(config, provider, "none")
     assert "confidence" not in plain.predictions
     assert plain.metrics.decided_by is None
@@ -74,7 +74,7 @@ def test_without_label_scores_no_log_probability_is_asked_for(config: Config, pr
     )
 
 
-def test_how_many_requests_are_under_way_changes_no_byte(
+def test_the_number_of_parallel_requests_changes_no_byte(
     tmp_path: Path, config: Config, provider: ProviderConfig
 ) -> None:
     """Of the results; the last digits of confidences may differ, so those are in confidence.run.json."""
@@ -118,14 +118,12 @@ def test_slices_by_column_by_language_and_by_length(config: Config) -> None:
     }  # fmt: skip
 
 
-def test_at_temperature_0_a_review_has_one_answer_and_at_2_not_every_one(
-    config: Config, provider: ProviderConfig
-) -> None:
-    found = evaluated(config, provider, "none", temperature=2.0, repeats=3).metrics.consistency
-    assert found is not None
-    assert set(found) == {"temperature=0", "temperature=2"}
-    assert found["temperature=0"].one_answer.value == 1
-    assert found["temperature=2"].one_answer.value < 1
+def test_every_review_has_one_answer_at_temperature_0_but_not_at_2(config: Config, provider: ProviderConfig) -> None:
+    consistencies = evaluated(config, provider, "none", temperature=2.0, repeats=3).metrics.consistency
+    assert consistencies is not None
+    assert set(consistencies) == {"temperature=0", "temperature=2"}
+    assert consistencies["temperature=0"].one_answer.value == 1
+    assert consistencies["temperature=2"].one_answer.value < 1
 
 
 def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> None:
@@ -136,14 +134,14 @@ def test_the_majority_arm_answers_the_most_frequent_label(config: Config) -> Non
     assert result.predictions["confidence"].tolist() == [round(2 / 3, 4)] * 22
 
 
-def test_hostile_reviews_and_an_epoch_are_scored_when_asked_for(
+def test_hostile_reviews_and_a_checkpoint_are_scored_on_request(
     tmp_path: Path, project: Path, config: Config, provider: ProviderConfig, base: str
 ) -> None:
     prompt, chat = Prompt.of(config), tmp_path / "chat"
     rows, points = reviews(config, 11, "another story"), [{"step": 3, "model": base, "valid_loss": 1.5}]
     record = recorded(base, prompt, rows, chat, checkpoints=points)
-    how = config.evaluation.model_copy(update={"injections": True})
-    changed = config.model_copy(update={"evaluation": how, "provider": provider})
+    settings = config.evaluation.model_copy(update={"injections": True})
+    changed = config.model_copy(update={"evaluation": settings, "provider": provider})
     write_json({"splits": {"test": {"sha256": "t"}}}, tmp_path / "manifest.json")
     test, hostile = reviews(config, 11), project / "data" / "injections"
     result = evaluate_finetuned(record, changed, test, chat=chat, manifest=tmp_path / "manifest.json", hostile=hostile)
@@ -160,5 +158,5 @@ def test_hostile_reviews_and_an_epoch_are_scored_when_asked_for(
         evaluate_checkpoint(2, record, changed, test, chat=chat, manifest=tmp_path / "manifest.json")
 
 
-def test_scores_that_are_missing_leave_the_answer_to_decide() -> None:
+def test_without_scores_the_answer_decides() -> None:
     assert LabelScores(("a", "b"), pd.DataFrame([[float("nan")] * 2]).to_numpy()).best() == [None]

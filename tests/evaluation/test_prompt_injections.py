@@ -17,7 +17,7 @@ def attacks(project: Path, config: Config) -> pd.DataFrame:
     return read_injections(project / "data" / "injections", list(config.data.labels))
 
 
-def test_the_set_is_as_wide_as_promised(attacks: pd.DataFrame, config: Config) -> None:
+def test_the_set_covers_languages_and_kinds(attacks: pd.DataFrame, config: Config) -> None:
     assert len(attacks) >= 40
     assert attacks["id"].is_unique
     assert set(attacks["language"]) == {"en", "ko"}
@@ -35,16 +35,16 @@ def test_the_attacker_wants_a_label_that_would_be_wrong(attacks: pd.DataFrame, c
     assert set(attacks["label"]) <= set(config.data.labels)
     assert set(attacks["target"]) <= set(config.data.labels)
     assert (attacks["target"] != attacks["label"]).all()
-    assert attacks["target"].nunique() > 5, "one label for all would be resisted by whoever never answers it"
+    assert attacks["target"].nunique() > 5, "a model that never answers the target would resist everything"
 
 
-def test_another_label_list_gets_targets_of_its_own(project: Path) -> None:
+def test_another_label_list_gets_its_own_targets(project: Path) -> None:
     attacks = read_injections(project / "data" / "injections", ["late", "fine"])
     assert set(attacks["label"]) == {""}
     assert set(attacks["target"]) == {"late", "fine"}
 
 
-def test_the_same_noise_every_time(project: Path, config: Config, attacks: pd.DataFrame) -> None:
+def test_the_noise_is_the_same_every_time(project: Path, config: Config, attacks: pd.DataFrame) -> None:
     again = read_injections(project / "data" / "injections", list(config.data.labels))
     assert again.equals(attacks)
 

@@ -123,11 +123,11 @@ def test_the_mlflow_run_gets_the_numbers_tags_and_files(
         results.log(run, result, folder)
         results.write_run(result, folder, run.id)
     assert read_run(folder).mlflow_run_id == run.id
-    (found,) = find_runs(tracking, "tags.arm = 'linear'")
+    (record,) = find_runs(tracking, "tags.arm = 'linear'")
     scores = ("accuracy", "accuracy_low", "accuracy_high", "precision", "recall", "f1", "macro_f1", "hard_accuracy")
     counts = ("n", "invalid", "prompt_tokens", "completion_tokens", "cost_per_1k")
     times = ("wall_seconds", "reviews_per_second", "calibration_error")
-    assert set(found.metrics) == {*scores, *counts, *times, *(f"f1.{label}" for label in LABELS)}
-    assert found.metrics["accuracy"] == result.metrics.accuracy.value
-    assert found.metrics["macro_f1"] == result.metrics.macro.f1
-    assert (found.tags["arm_kind"], found.tags["model"]) == ("linear", "tfidf+logistic-regression")
+    assert set(record.metrics) == {*scores, *counts, *times, *(f"f1.{label}" for label in LABELS)}
+    assert record.metrics["accuracy"] == result.metrics.accuracy.value
+    assert record.metrics["macro_f1"] == result.metrics.macro.f1
+    assert (record.tags["arm_kind"], record.tags["model"]) == ("linear", "tfidf+logistic-regression")

@@ -41,7 +41,7 @@ class Average:
     f1: float
 
     def rounded(self) -> "Average":
-        """As the result files hold it."""
+        """Rounded as in the result files."""
         return Average(round(self.precision, DIGITS), round(self.recall, DIGITS), round(self.f1, DIGITS))
 
 

@@ -1,4 +1,4 @@
-"""Intervals and tests for accuracies. All are seeded, and none returns a number where there is no data.
+"""Intervals and tests for accuracies. All are seeded, and none returns a number without data.
 
 The confidence level is 95 % everywhere.
 
@@ -45,11 +45,11 @@ class Interval:
     high: float
 
     def rounded(self) -> "Interval":
-        """As the result files hold it."""
+        """Rounded as in the result files."""
         return Interval(round(self.value, DIGITS), round(self.low, DIGITS), round(self.high, DIGITS))
 
     def as_json(self) -> dict[str, float]:
-        """Rounded, as the report files hold it."""
+        """The rounded values by name."""
         return {name: round(bound, DIGITS) for name, bound in vars(self).items()}
 
     def excludes_zero(self) -> bool:
