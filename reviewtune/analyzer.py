@@ -3,89 +3,105 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from reviewtune.core.config import Config, PromptArmConfig
+from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
-from reviewtune.core.project import project_root
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import normalise
-from reviewtune.errors import ConfigError
 from reviewtune.evaluation.evaluate import ask_all, why_unusable
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import read_record
+from reviewtune.providers.call_policy import Terms
 
 
-class Sorted(NamedTuple):
-    """`label` is None where there is none, and `why` then says why."""
+class Classification(NamedTuple):
+    """A review's label; if it has none, `label` is None and `why` is the reason."""
 
     label: str | None
     why: str | None
 
 
 class ReviewAnalyzer:
-    """Sorts reviews by their main issue, with the fine-tuned model of the last `dvc repro` or with the base model.
+    """Classifies reviews by their main issue, with the fine-tuned model of the last `dvc repro` or the base model.
+
+    It writes nothing to the terminal unless it gets a `progress`.
 
     Args:
-        use_finetuned: False asks the base model with the label list in its prompt: expect much worse answers.
-        finetuned_model: a model's name, such as "ft:..."; None takes the one in models/finetuned.json.
-        project: the project's folder; None finds it from the current folder.
+        use_finetuned: False asks the base model with the label list in its prompt; expect much worse answers.
+        finetuned_model: a model's name, such as "ft:..."; None: the one in models/finetuned.json.
+        project: the project's folder; None: the one that contains the current folder.
+        progress: receives messages and progress bars, such as `reviewtune.core.progress.TerminalProgress()`; None:
+            nothing is reported.
 
     Raises:
-        ConfigError, DataError: no valid params.yaml, or no fine-tuned model yet.
+        ConfigError: params.yaml is missing or not valid, or there is a budget for a provider without prices.
+        DataError: there is no fine-tuned model yet.
     """
 
     def __init__(
-        self, use_finetuned: bool = True, finetuned_model: str | None = None, *, project: Path | None = None
+        self,
+        use_finetuned: bool = True,
+        finetuned_model: str | None = None,
+        *,
+        project: Path | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        root = project or project_root()
-        self._config = load_params(root / "params.yaml")
+        paths = ProjectPaths(project or project_root())
+        self._config, self._progress = load_params(paths.params), progress or SILENT
         if use_finetuned:
-            self.model = finetuned_model or read_record(root / "models" / "finetuned.json").model
-            self._prompt = Prompt(self._config.prompt, self._config.data.labels)
+            model = finetuned_model or read_record(paths.model_record).model
+            self._subject = _label_only(ModelSubject.of_finetuned(model, self._config))
         else:
-            self.model, self._prompt = self._config.provider.base_model, _base_prompt(self._config)
-        how = Subject.of_finetuned(self.model, self._config)
-        kind: Literal["finetuned", "prompt"] = "finetuned" if use_finetuned else "prompt"
-        self._subject = replace(how, kind=kind, prompt=self._prompt, label_scores="none", repeats=0)
+            self._subject = _label_only(_base_subject(self._config))
+        self.model = self._subject.model
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self._config.data.labels)
 
     def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
-        """One label of the list for each review, in order; None where there is none: `sort` says why.
+        """One label for each review, in order; None for a review without one: `sort` says why.
 
         Raises:
-            ProviderError: the provider could not be reached or refused; no review is skipped in silence.
+            ProviderError: the provider could not be reached, or it refused the requests.
         """
-        return [one.label for one in self.sort(reviews)]
+        return [result.label for result in self.sort(reviews)]
 
-    def sort(self, reviews: Sequence[str]) -> list[Sorted]:
-        """The label of each review, in order, or why it has none; one that cannot be sorted keeps no other back.
+    def sort(self, reviews: Sequence[str]) -> list[Classification]:
+        """The label of each review, in order, or the reason why it has none; other reviews are not affected.
 
         Raises:
             ProviderError: as `categorize_issues`.
         """
         texts = [normalise(review) for review in reviews]
-        asked = iter(self._ask([text for text in texts if text]))
-        return [next(asked) if text else Sorted(None, "the review is empty") for text in texts]
+        results = iter(self._ask([text for text in texts if text]))
+        return [next(results) if text else Classification(None, "the review is empty") for text in texts]
 
-    def _ask(self, texts: list[str]) -> list[Sorted]:
+    def _ask(self, texts: list[str]) -> list[Classification]:
         if not texts:
             return []
-        config = self._config
-        asked = ask_all(self._subject, texts, config.prices, config.evaluation, title="classifying")
-        labels = [self._prompt.parse(answer.text) for answer in asked.answers]
+        asked = ask_all(self._subject, texts, title="classifying", progress=self._progress)
+        labels = [self._subject.prompt.parse(answer.text) for answer in asked.answers]
         return [
-            Sorted(label, None if label else why_unusable(answer))
+            Classification(label, None if label else why_unusable(answer))
             for label, answer in zip(labels, asked.answers, strict=True)
         ]
 
 
-def _base_prompt(config: Config) -> Prompt:
-    """The zero-shot arm's prompt, which names the labels: an untaught model has to be told them."""
-    for arm in config.arms.values():
-        if isinstance(arm, PromptArmConfig) and arm.shots == 0 and not arm.reasoning:
-            return Prompt(arm.prompt, config.data.labels)
-    raise ConfigError("arms: no prompt arm without examples, whose prompt the base model needs; add conf/arm/zero_shot")
+def _base_subject(config: Config) -> ModelSubject:
+    """The base model, asked as the fine-tuned one is, but with the zero-shot arm's prompt, which lists the labels."""
+    _, arm = zero_shot_arm(config)
+    return replace(
+        ModelSubject.of_finetuned(config.provider.base_model, config),
+        kind="prompt",
+        prompt=Prompt(arm.prompt, config.data.labels),
+        policy=Terms.of(config.provider, config.evaluation, config.prices, "base"),
+    )
+
+
+def _label_only(subject: ModelSubject) -> ModelSubject:
+    """The subject, asked once and for the label alone."""
+    return replace(subject, asking=subject.asking.model_copy(update={"label_scores": "none", "repeats": 0}))

@@ -1,4 +1,4 @@
-"""Reviews sorted in an application and on the command line, by a real server; one that cannot be sorted is named."""
+"""Reviews classified in an application and on the command line, by a real server; one without a label has a reason."""
 
 import csv
 from pathlib import Path
@@ -8,6 +8,7 @@ import yaml
 
 from reviewtune.analyzer import ReviewAnalyzer
 from reviewtune.commands import main
+from reviewtune.core.progress import TerminalProgress
 from tests.support.serving import ServerProcess
 
 LONG = "late " * 20_000  # of the tiny model's 8,192 tokens
@@ -24,14 +25,14 @@ def workspace(project: Path, server: ServerProcess, base: str, tmp_path: Path, m
     return tmp_path
 
 
-def test_what_cannot_be_sorted_has_a_reason_and_stops_no_other(workspace: Path) -> None:
+def test_a_review_without_a_label_has_a_reason_and_does_not_affect_others(workspace: Path) -> None:
     analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
-    found = analyzer.sort(["Still no parcel.", LONG, "  ", "Broken glass."])
-    assert [one.label in analyzer.labels for one in found] == [True, False, False, True]
-    assert [one.why is None for one in found] == [True, False, False, True]
-    assert "maximum context length is 8192" in str(found[1].why)
-    assert found[2].why == "the review is empty"
-    assert analyzer.categorize_issues([LONG, "Broken glass."]) == [None, found[3].label]
+    results = analyzer.sort(["Still no parcel.", LONG, "  ", "Broken glass."])
+    assert [result.label in analyzer.labels for result in results] == [True, False, False, True]
+    assert [result.why is None for result in results] == [True, False, False, True]
+    assert "maximum context length is 8192" in str(results[1].why)
+    assert results[2].why == "the review is empty"
+    assert analyzer.categorize_issues([LONG, "Broken glass."]) == [None, results[3].label]
     assert analyzer.categorize_issues([]) == []
 
 
@@ -42,6 +43,19 @@ def test_half_of_an_emoji_stops_no_review(workspace: Path) -> None:
     assert [outcome.label in analyzer.labels for outcome in outcomes] == [True, True]
 
 
+def test_an_application_gets_no_output_unless_it_asks_for_it(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reviews = ["Still no parcel.", LONG, "Broken glass."]
+    analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
+    labels = analyzer.categorize_issues(reviews)
+    assert analyzer.categorize_issues(reviews) == labels  # from the cache, about which a command prints a line
+    assert [result.label for result in analyzer.sort([*reviews, ""])] == [*labels, None]
+    assert capfd.readouterr() == ("", "")
+    ReviewAnalyzer(use_finetuned=False, project=workspace, progress=TerminalProgress()).sort(reviews)
+    assert "classifying: 3 of 3 answers" in capfd.readouterr().out
+
+
 def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Path("new.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "text"], ["a", "Still no\nparcel."], ["b", LONG], ["c", "Broken glass."]])
@@ -50,6 +64,6 @@ def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytes
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["a", "b", "c"]
     assert [bool(row["issue"]) for row in rows] == [True, False, True]
-    told = capsys.readouterr().err
-    assert "1 of 3 reviews have no label" in told
-    assert "line 4: the provider did not take the review: HTTP 400: This model's maximum context length" in told
+    errors = capsys.readouterr().err
+    assert "1 of 3 reviews have no label" in errors
+    assert "line 4: the provider did not take the review: HTTP 400: This model's maximum context length" in errors

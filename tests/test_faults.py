@@ -1,4 +1,4 @@
-"""429, 500, cut connections: nothing is lost, skipped or paid twice. Real client, real server, a proxy that fails."""
+"""429, 500, cut connections: nothing is lost, skipped or paid for twice. Real client, real server, failing proxy."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,6 @@ import openai
 import pandas as pd
 import pytest
 
-from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
@@ -16,21 +15,23 @@ from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.metrics_file import read_metrics
 from reviewtune.evaluation.results import unusable
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.run_file import read_run
 from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
 from tests.support.faulty_proxy import Fault, FaultyProxy, faulty
 from tests.support.serving import ServerProcess
+from tests.support.subjects import model_subject
 
 CHAT, JOBS = "POST /v1/chat/completions", "POST /v1/fine_tuning/jobs"
 
 
 @pytest.fixture(autouse=True)
 def _in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes of jobs are kept below the working directory."""
+    """The notes about jobs are in the working directory."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -72,7 +73,7 @@ def jobs_of(client: openai.OpenAI, order: Order) -> list[str]:
     return [job.id for job in client.fine_tuning.jobs.list() if (job.metadata or {}).get("run_key") == order.key]
 
 
-def test_faults_that_pass_are_retried_and_change_no_answer(
+def test_temporary_faults_are_retried_and_change_no_answer(
     provider: ProviderConfig, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
 ) -> None:
     """A tenth each of 429 with Retry-After, 500, cut connection, time-out and garbage."""
@@ -82,13 +83,13 @@ def test_faults_that_pass_are_retried_and_change_no_answer(
     proxy.plan_at_random(CHAT, 150, "429", "500", "cut after", "timeout", "garbage", share=0.1, seed=4)
     impatient = replace(terms, provider=provider.model_copy(update={"timeout": 2.0}))
     rough = ask(impatient, replace(request, repeat=1), chats, title="rough")
-    assert [one.text for one in rough.answers] == [one.text for one in calm.answers]
-    assert sum(one.retries for one in calm.answers) == 0
-    assert sum(one.retries for one in rough.answers) == rough.requests - 100 >= 50
+    assert [answer.text for answer in rough.answers] == [answer.text for answer in calm.answers]
+    assert sum(answer.retries for answer in calm.answers) == 0
+    assert sum(answer.retries for answer in rough.answers) == rough.requests - 100 >= 50
     assert not proxy.faults[CHAT]
 
 
-def test_logprobs_are_given_when_asked_for(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:
+def test_logprobs_are_returned_on_request(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:
     request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
     terms = Terms.of(provider, config.evaluation, config.prices)
     (answer,) = ask(terms, request, [prompt.messages("late")], title="x").answers
@@ -99,35 +100,35 @@ def test_logprobs_are_given_when_asked_for(provider: ProviderConfig, config: Con
     assert (plain.text, plain.logprobs) == (answer.text, None)
 
 
-def test_faults_that_stay_end_in_one_line_and_no_result(
-    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str
+def test_permanent_faults_end_in_one_line_and_no_result(
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config
 ) -> None:
     always: list[Fault] = ["500"] * 500
     proxy.plan(CHAT, *always)
-    subject = Subject("x", "prompt", base, prompt, provider.model_copy(update={"max_retries": 1}))
-    said = r"HTTP 500.*run the same command again"
-    with pytest.raises(ProviderError, match=said) as caught:
-        evaluate_model(subject, reviews(config, 30), config.data, config.prices, config.evaluation, test_sha256="-")
+    subject = model_subject(config, provider.model_copy(update={"max_retries": 1}))
+    message = r"HTTP 500.*run the same command again"
+    with pytest.raises(ProviderError, match=message) as caught:
+        evaluate_model(subject, reviews(config, 30), config.data, test_sha256="-")
     assert "\n" not in str(caught.value)
 
 
 def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
-    provider: ProviderConfig, proxy: FaultyProxy, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, tmp_path: Path
 ) -> None:
-    subject, test = Subject("x", "finetuned", base, prompt, provider, trained_tokens=1000), reviews(config, 22)
+    subject, test = model_subject(config, provider, kind="finetuned", trained_tokens=1000), reviews(config, 22)
     for name in ("cold", "warm"):
-        result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256="-")
+        result = evaluate_model(subject, test, config.data, test_sha256="-")
         results.write(result, tmp_path / name)
         results.write_run(result, tmp_path / name, "run")
     assert proxy.arrived[CHAT] == 22
     for name in ("metrics.json", "predictions.csv", "per_label.csv"):
         assert (tmp_path / "warm" / name).read_bytes() == (tmp_path / "cold" / name).read_bytes()
-    cold, warm = (read_json(tmp_path / name / "run.json") for name in ("cold", "warm"))
-    assert (cold["requests"], cold["times"], warm["requests"], warm["times"]) == (22, "measured now", 0, "recorded")
+    cold, warm = (read_run(tmp_path / name) for name in ("cold", "warm"))
+    assert (cold.requests, cold.times, warm.requests, warm.times) == (22, "measured now", 0, "recorded")
     timed = ("latency_p50", "latency_p95", "latency_p99", "reviews_per_second", "wall_seconds")
-    assert [warm[name] for name in timed] == [cold[name] for name in timed]
-    assert 0 < cold["latency_p50"] <= cold["latency_p95"] <= cold["latency_p99"]
-    assert read_json(tmp_path / "warm" / "metrics.json")["training_usd_at_gpt_4o_mini"] == 0.003
+    assert [warm.numbers[name] for name in timed] == [cold.numbers[name] for name in timed]
+    assert 0 < cold.numbers["latency_p50"] <= cold.numbers["latency_p95"] <= cold.numbers["latency_p99"]
+    assert read_metrics(tmp_path / "warm").training_usd_at_gpt_4o_mini == 0.003
 
 
 def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, prompt: Prompt) -> None:
@@ -137,14 +138,13 @@ def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, 
 
 
 def test_unusable_answers_count_as_errors_and_are_listed(
-    provider: ProviderConfig, config: Config, prompt: Prompt, base: str, tmp_path: Path
+    provider: ProviderConfig, config: Config, tmp_path: Path
 ) -> None:
-    """Without a schema the untrained model babbles: no answer is a label, none is dropped."""
-    subject = Subject("babble", "prompt", base, prompt, provider.model_copy(update={"structured_output": False}))
-    test, settings = reviews(config, 22), config.evaluation
-    result = evaluate_model(subject, test, config.data, config.prices, settings, test_sha256="-")
-    assert len(unusable(result)) == len(result.predictions) == result.metrics["invalid"] == 22
-    assert result.metrics["accuracy"]["value"] == 0
+    """Without a schema the base model babbles: no answer is a label, and none is dropped."""
+    subject = model_subject(config, provider.model_copy(update={"structured_output": False}))
+    result = evaluate_model(subject, reviews(config, 22), config.data, test_sha256="-")
+    assert len(unusable(result)) == len(result.predictions) == result.metrics.invalid == 22
+    assert result.metrics.accuracy.value == 0
     results.write(result, tmp_path)
     listed = pd.read_csv(tmp_path / "predictions.csv")
     assert (listed["predicted"] == INVALID).all()
@@ -158,15 +158,15 @@ def test_a_lost_answer_to_create_makes_no_second_job(
     prompt: Prompt,
     tmp_path: Path,
 ) -> None:
-    wanted = order(config, provider, prompt, tmp_path, "lost")
+    placed = order(config, provider, prompt, tmp_path, "lost")
     proxy.plan(JOBS, "cut after")
     with pytest.raises(ProviderError), connect(provider) as client:
-        finetune(client, wanted)
+        finetune(client, placed)
     with connect(provider) as client:
-        finetuned = finetune(client, wanted)
-        assert jobs_of(client, wanted) == [finetuned.job.id]
-        assert finetune(client, wanted).model == finetuned.model  # and a third time: nothing new
-        assert jobs_of(client, wanted) == [finetuned.job.id]
+        finetuned = finetune(client, placed)
+        assert jobs_of(client, placed) == [finetuned.job.id]
+        assert finetune(client, placed).model == finetuned.model  # and a third time: nothing new
+        assert jobs_of(client, placed) == [finetuned.job.id]
     assert proxy.arrived[JOBS] == 1
     assert finetuned.curve["train_loss"].notna().all()
 
@@ -178,31 +178,31 @@ def test_a_create_that_never_arrived_is_made_by_the_next_run_alone(
     prompt: Prompt,
     tmp_path: Path,
 ) -> None:
-    wanted = order(config, provider, prompt, tmp_path, "never-arrived")
+    placed = order(config, provider, prompt, tmp_path, "never-arrived")
     for fault in ("500", "429", "cut before"):
         proxy.plan(JOBS, fault)
         with pytest.raises(ProviderError), connect(provider) as client:
-            finetune(client, wanted)
+            finetune(client, placed)
         assert proxy.arrived[JOBS] == 0
     with connect(provider) as client:
-        finetuned = finetune(client, wanted)
-        assert jobs_of(client, wanted) == [finetuned.job.id]
+        finetuned = finetune(client, placed)
+        assert jobs_of(client, placed) == [finetuned.job.id]
     assert proxy.arrived[JOBS] == 1
 
 
-def test_trouble_while_following_a_job_is_sat_out(
+def test_faults_while_following_a_job_are_survived(
     provider: ProviderConfig,
     proxy: FaultyProxy,
     config: Config,
     prompt: Prompt,
     tmp_path: Path,
 ) -> None:
-    wanted = order(config, provider, prompt, tmp_path, "rough-ride")
+    placed = order(config, provider, prompt, tmp_path, "rough-ride")
     with connect(provider) as client:
         uploads = len(list(client.files.list(purpose="fine-tune")))
         proxy.plan("GET /v1/fine_tuning/jobs", "500", "cut after")
         proxy.plan("POST /v1/files", "500", "429")
-        finetuned = finetune(client, wanted)
+        finetuned = finetune(client, placed)
         assert finetuned.job.status == "succeeded"
         assert len(list(client.files.list(purpose="fine-tune"))) == uploads + 2
 
@@ -210,22 +210,22 @@ def test_trouble_while_following_a_job_is_sat_out(
 def test_a_cancelled_job_is_an_error_and_the_next_run_makes_a_new_one(
     provider: ProviderConfig, config: Config, prompt: Prompt, tmp_path: Path
 ) -> None:
-    wanted = order(config, provider, prompt, tmp_path, "cancelled")
-    long = wanted.training.model_copy(update={"n_epochs": 5})
-    wanted = Order(wanted.training_file, wanted.validation_file, provider, long)
+    placed = order(config, provider, prompt, tmp_path, "cancelled")
+    long = placed.training.model_copy(update={"n_epochs": 5})
+    placed = Order(placed.training_file, placed.validation_file, provider, long)
     with connect(provider) as client:
-        job = create(client, wanted)
+        job = create(client, placed)
         client.fine_tuning.jobs.cancel(job.id)
         assert follow(client, job).job.status == "cancelled"
-        assert finetune(client, wanted).job.id != job.id
-        assert len(jobs_of(client, wanted)) == 2
+        assert finetune(client, placed).job.id != job.id
+        assert len(jobs_of(client, placed)) == 2
 
 
 def test_bad_training_data_ends_in_one_line(
     provider: ProviderConfig, config: Config, prompt: Prompt, tmp_path: Path
 ) -> None:
-    wanted = order(config, provider, prompt, tmp_path, "too-few")
-    lines = wanted.training_file.read_text().splitlines()[:5]
-    wanted.training_file.write_text("\n".join(lines) + "\n")
+    placed = order(config, provider, prompt, tmp_path, "too-few")
+    lines = placed.training_file.read_text().splitlines()[:5]
+    placed.training_file.write_text("\n".join(lines) + "\n")
     with pytest.raises(JobError, match=r"ended as failed: .*at least 10 examples"), connect(provider) as client:
-        finetune(client, wanted)
+        finetune(client, placed)

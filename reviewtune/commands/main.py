@@ -1,9 +1,7 @@
 """The command line: `reviewtune --help`."""
 
-import csv
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +15,7 @@ from reviewtune.errors import GO_ON, INTERRUPTED, DataError
 
 
 class Commands(TyperGroup):
-    """Typer itself would end without a word on Ctrl-C."""
+    """Prints a message on Ctrl-C, which Typer itself does not."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the class of `ctx` is private to typer
         try:
@@ -30,16 +28,14 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-provider = typer.Typer(no_args_is_help=True, help="The provider in the box: OpenAI's protocol over a local model.")
+provider = typer.Typer(no_args_is_help=True, help="The built-in provider: OpenAI's protocol over a local model.")
 app.add_typer(provider, name="provider")
-cache = typer.Typer(no_args_is_help=True, help="Answers of providers, kept so that nothing is asked or paid twice.")
+cache = typer.Typer(
+    no_args_is_help=True, help="Cached answers of providers, so that nothing is asked or paid for twice."
+)
 app.add_typer(cache, name="cache")
-app.add_typer(runs)  # without a name: its commands stand beside those of this file
+app.add_typer(runs)  # without a name, so that its commands are next to those of this file
 app.add_typer(jobs, name="jobs")
-
-
-NO_LABEL = "(no usable answer)"
-SHOWN = 5
 
 
 def main() -> None:
@@ -50,31 +46,20 @@ def main() -> None:
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="CSV with one review a row")],
+    file: Annotated[Path, typer.Argument(help="CSV with one review per row")],
     out: Annotated[Path, typer.Option(help="CSV to write: the same rows with a column `issue`")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
     text_column: Annotated[str, typer.Option(help="the column that holds the review")] = "text",
 ) -> None:
-    """Sort new reviews by their main issue.
+    """Classify new reviews by their main issue.
 
-    One that gets no label (too long for the model, say) does not stop the others: its cell stays empty, and its line
-    and the reason are told.
+    A review without a label (because it is too long for the model, for example) does not stop the others: its cell
+    stays empty, and the command prints its line and the reason.
     """
-    from reviewtune.analyzer import ReviewAnalyzer
-    from reviewtune.data.reviews import read_rows
+    from reviewtune.commands import classify as command
 
-    rows = read_rows(file, [text_column])
-    if "issue" in rows[0].cells:
-        raise DataError(f"{file}: there is a column 'issue' already; rename it, so that nothing is overwritten")
-    issues = ReviewAnalyzer(not base, model).sort([row.cells[text_column] for row in rows])
-    _write_rows(out, [{**row.cells, "issue": found.label or ""} for row, found in zip(rows, issues, strict=True)])
-    for issue, count in Counter(found.label or NO_LABEL for found in issues).most_common():
-        print(f"{count:6d}  {issue}")
-    if unsorted := [f"line {row.line}: {found.why}" for row, found in zip(rows, issues, strict=True) if found.why]:
-        more = [f"and {len(unsorted) - SHOWN} more, whose cell is empty too"] if len(unsorted) > SHOWN else []
-        note = f"{len(unsorted)} of {len(rows)} reviews have no label, their cell `issue` is empty:"
-        print(note, *unsorted[:SHOWN], *more, sep="\n  ", file=sys.stderr)
+    command.classify(file, out, model=model, base=base, text_column=text_column)
 
 
 @app.command()
@@ -82,44 +67,27 @@ def evaluate(
     ground_truth: Annotated[Path, typer.Option(help="CSV of labelled reviews that the model has not seen")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="where to write metrics.json, predictions.csv, ...: a folder")
+    out: Annotated[Path | None, typer.Option(help="folder for metrics.json, predictions.csv, ...")] = None,
+    other_test_set: Annotated[bool, typer.Option(help="compare even if the test sets differ")] = False,
+    by: Annotated[
+        list[str] | None, typer.Option("--slice", help="score each value of this column separately too")
     ] = None,
-    other_test_set: Annotated[bool, typer.Option(help="compare although the test sets differ")] = False,
-    by: Annotated[list[str] | None, typer.Option("--slice", help="score each value of this column apart too")] = None,
 ) -> None:
-    """Score a model on a labelled file, and show what has improved since an earlier evaluation.
+    """Score a model on a labelled file, and compare the scores with those of an earlier evaluation.
 
     reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
-    from reviewtune.core.config_loading import load_params
-    from reviewtune.core.project import project_root
-    from reviewtune.evaluation import earlier_metrics, results
-    from reviewtune.evaluation.console_report import show
-    from reviewtune.evaluation.ground_truth import evaluate_file, read_ground_truth, training_is_unknown
+    from reviewtune.commands import evaluate as command
 
-    root = project_root()
-    config, earlier, notes = (
-        load_params(root / "params.yaml"),
-        earlier_metrics.read_past(compare) if compare else None,
-        [],
+    options = command.EvaluateOptions(
+        ground_truth=ground_truth,
+        model=model,
+        compare=compare,
+        out=out,
+        other_test_set=other_test_set,
+        by=by or (),
     )
-    truth = read_ground_truth(ground_truth, config.data, by or ())
-    if earlier and other_test_set:
-        notes.append(
-            f"{earlier.path} may stem from another test set: the difference says nothing about the model alone"
-        )
-    elif earlier:  # before anything is paid
-        size, digest = len(truth.reviews), truth.sha256
-        if note := earlier_metrics.refuse_other_test_set(earlier, n=size, test_sha256=digest, file=ground_truth):
-            notes.append(note)
-    if training_is_unknown(model, root):
-        notes.append(f"what {model} was trained with is not on record here: it may have seen these reviews")
-    result = evaluate_file(model, truth, config, root)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        results.write(result, out)
-    show(result, earlier_metrics.table(earlier, result.metrics) if earlier else [], notes)
+    command.evaluate(options)
 
 
 @app.command()
@@ -150,14 +118,14 @@ def check_data(
     out: Annotated[Path | None, typer.Option(help="write the report as one HTML page that opens offline")] = None,
     label_errors: Annotated[Path | None, typer.Option(help="write the likely label errors, ranked, as CSV")] = None,
     mask: Annotated[Path | None, typer.Option(help="write a copy with personal data masked; never overwrites")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print everything that was found as JSON")] = False,
-    finetune: Annotated[bool, typer.Option("--finetune", help="add four fine-tunes, for their own curve")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="start the fine-tunes without asking")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print all findings as JSON")] = False,
+    finetune: Annotated[bool, typer.Option("--finetune", help="add the learning curve of four fine-tunes")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="start the fine-tunes without confirmation")] = False,
 ) -> None:
-    """Look for what spoils a fine-tune: faults, duplicates, doubtful labels, personal data, too few reviews.
+    """Check labelled data before a fine-tune: faults, duplicates, doubtful labels, personal data, too few reviews.
 
-    Without a network and without cost, but for --finetune, which shows an estimate first. Exit status 1 when the
-    pipeline would refuse the file.
+    It needs no network and costs nothing, except with --finetune, which shows an estimate first. The exit status is 1
+    if the pipeline would refuse the file.
 
     Example: reviewtune check-data data/raw/reviews_en.csv --out report.html --label-errors doubtful.csv
     """
@@ -168,8 +136,8 @@ def check_data(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5000) -> None:
-    """Open the MLflow UI on this project's runs. Ctrl-C ends it."""
+def ui(port: Annotated[int, typer.Option(help="port of the UI")] = 5000) -> None:
+    """Serve the MLflow UI for this project's runs until Ctrl-C."""
     from reviewtune.core.config_loading import load_params
     from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
@@ -177,7 +145,7 @@ def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5
 
     tracking = load_params(project_root() / "params.yaml").tracking
     command = ui_command(tracking, port)
-    print("MLflow UI, ready in some seconds; Ctrl-C ends it", file=sys.stderr)
+    print("MLflow UI, ready in a few seconds; Ctrl-C stops it", file=sys.stderr)
     for title, link in ui_pages.links(tracking).items():
         print(f"  {title}: http://127.0.0.1:{port}/{link}", file=sys.stderr)
     os.execv(command[0], command)
@@ -185,24 +153,24 @@ def ui(port: Annotated[int, typer.Option(help="where the browser finds it")] = 5
 
 @provider.command()
 def serve(
-    host: Annotated[str, typer.Option(help="an address other than loopback wants --api-key")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 picks a free one")] = 8000,
+    host: Annotated[str, typer.Option(help="an address other than loopback needs --api-key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free port")] = 8000,
     data_dir: Annotated[Path | None, typer.Option(help="where files, jobs and models are kept")] = None,
-    api_key: Annotated[str | None, typer.Option(help="every request must bear it; or REVIEWTUNE_API_KEY")] = None,
-    base_model: Annotated[str | None, typer.Option(help="a further base model: hub id or folder")] = None,
+    api_key: Annotated[str | None, typer.Option(help="every request must have it; or set REVIEWTUNE_API_KEY")] = None,
+    base_model: Annotated[str | None, typer.Option(help="an additional base model: hub id or folder")] = None,
 ) -> None:
-    """Serve the OpenAI protocol until Ctrl-C. Any openai client works: base_url=http://127.0.0.1:8000/v1"""
+    """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1"""
     options = {"--host": host, "--port": port, "--data-dir": data_dir, "--base-model": base_model}
     command = [sys.executable, "-m", "reviewtune.local_server"]
     command += [part for name, value in options.items() if value is not None for part in (name, str(value))]
     if api_key:
-        os.environ["REVIEWTUNE_API_KEY"] = api_key  # not on the command line, where every user of the machine reads it
+        os.environ["REVIEWTUNE_API_KEY"] = api_key  # not as an argument, which every user of the machine can read
     os.execv(command[0], command)
 
 
 @cache.command()
 def stats() -> None:
-    """How many answers of which model are kept, and where."""
+    """Show how many answers of each model are cached, and where."""
     from reviewtune.commands.cache import show_stats
 
     show_stats()
@@ -210,24 +178,14 @@ def stats() -> None:
 
 @cache.command()
 def prune(
-    unused_for: Annotated[int | None, typer.Option(help="only answers not used for so many days", min=0)] = None,
+    unused_for: Annotated[int | None, typer.Option(help="only answers not used for this many days", min=0)] = None,
     model: Annotated[str | None, typer.Option(help="only answers of this model")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="every answer there is")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="all answers")] = False,
 ) -> None:
-    """Delete answers; they will be asked, and paid, again when they are needed.
+    """Delete cached answers; when they are needed, they are asked and paid for again.
 
     Examples: `reviewtune cache prune --unused-for 30`, `reviewtune cache prune --model gpt-4o-mini-2024-07-18`
     """
     from reviewtune.commands.cache import prune_answers
 
     prune_answers(unused_for, model, everything=everything)
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Beside its place first, so that a full disk never leaves half a file under the right name."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)

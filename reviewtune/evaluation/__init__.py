@@ -1,0 +1,1 @@
+"""Evaluation of arms: asking models, scoring their answers, and the result files."""

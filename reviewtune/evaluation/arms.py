@@ -1,20 +1,26 @@
-"""The arms of the experiment: which subject an arm's name stands for, checked for leaks, then evaluated."""
+"""The arms of an experiment: each name's subject, checked for leaks, then evaluated on the test split.
+
+An arm is one way to label the reviews: a baseline, a model with a prompt, the fine-tuned model, or one of its
+checkpoints. All arms label the same test split, so that they can be compared.
+"""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation.evaluate import ask_all, evaluate_linear, evaluate_model
+from reviewtune.evaluation.evaluate import ask_all, evaluate_baseline, evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
-from reviewtune.evaluation.prompt_injections import injection_score, read_injections
+from reviewtune.evaluation.metrics_file import CheckpointMetrics, InjectionMetrics
+from reviewtune.evaluation.prompt_injections import injection_metrics, read_injections
 from reviewtune.evaluation.results import Evaluation, samples, unusable
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.subject import BaselineSubject, ModelSubject
 
 if TYPE_CHECKING:
     from reviewtune.finetuning.model_record import ModelRecord
@@ -22,19 +28,35 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def evaluate_arm(name: str, config: Config, train: pd.DataFrame, test: pd.DataFrame, *, manifest: Path) -> Evaluation:
-    """A baseline or a prompt arm of config.arms.
+def evaluate_arm(
+    name: str,
+    config: Config,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    manifest: Path,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Evaluate a baseline or a prompt arm.
+
+    Args:
+        name: the arm's name in config.arms.
+        config: the configuration.
+        train: the training split, from which a baseline learns and a prompt arm draws examples.
+        test: the test split.
+        manifest: data/splits/manifest.json, with the test split's hash.
+        progress: receives messages and progress bars.
 
     Raises:
-        LeakError: the training split, from which it learns or draws examples, holds a test review.
+        LeakError: the training split holds a test review.
         ProviderError: the model could not be asked.
     """
     arm, digest = config.arms[name], _test_sha256(manifest)
-    refuse_leak(test, {_knowledge(arm): train["text"].tolist()}, similarity=config.split.similarity)
+    refuse_leak(test, {_source_of_knowledge(arm): train["text"].tolist()}, similarity=config.split.similarity)
     if not isinstance(arm, PromptArmConfig):
-        return evaluate_linear(name, arm, train, test, config.data, test_sha256=digest)
-    subject = Subject.of_arm(name, arm, config.data.labels, train)
-    return _repeated(_ask(subject, config, test, digest), config, test)
+        return evaluate_baseline(BaselineSubject.of_arm(name, arm), train, test, config.data, test_sha256=digest)
+    subject = ModelSubject.of_arm(name, arm, config, train)
+    return _with_repeats(_ask(subject, config, test, digest, progress), subject, test, progress)
 
 
 def evaluate_finetuned(
@@ -45,94 +67,101 @@ def evaluate_finetuned(
     chat: Path,
     manifest: Path,
     hostile: Path | None = None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
-    """The fine-tuned model; with evaluation.injections and the folder `hostile` also how it takes reviews that give it
-    orders.
+    """Evaluate the fine-tuned model.
+
+    Args:
+        record: the model and the files it was trained on.
+        config: the configuration.
+        test: the test split.
+        chat: the folder of the chat files.
+        manifest: data/splits/manifest.json, with the test split's hash.
+        hostile: the folder of hostile reviews; with evaluation.injections the model is asked about them too.
+        progress: receives messages and progress bars.
 
     Raises:
         ConfigError: the prompt changed since the training.
-        LeakError: a test review stands in the chat files.
+        LeakError: the chat files hold a test review.
         ProviderError: the model could not be asked.
     """
-    from reviewtune.finetuning.model_record import (
-        refuse_unfit,  # with it the openai client: 0.8 s that the baselines do without
-    )
+    from reviewtune.finetuning.model_record import refuse_unfit  # imports the openai client: baselines do not need it
 
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
-    subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
-    result = _repeated(_ask(subject, config, test, _test_sha256(manifest)), config, test)
+    subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
+    result = _ask(subject, config, test, _test_sha256(manifest), progress)
+    result = _with_repeats(result, subject, test, progress)
     if config.evaluation.injections and hostile:
-        result.metrics["injections"] = _injections(subject, config, hostile)
+        result = result.with_extras(injections=_injections(subject, config, hostile, progress))
     return result
 
 
 def evaluate_checkpoint(
-    epoch: int, record: "ModelRecord", config: Config, test: pd.DataFrame, *, chat: Path, manifest: Path
+    epoch: int,
+    record: "ModelRecord",
+    config: Config,
+    test: pd.DataFrame,
+    *,
+    chat: Path,
+    manifest: Path,
+    progress: Progress = SILENT,
 ) -> Evaluation:
-    """The model as it was after this epoch. To look at, not to choose by: choosing by the test split would be a leak.
+    """Evaluate the model as it was after this epoch; the arguments are those of `evaluate_finetuned`.
+
+    The result is for information: choosing a model by its score on the test split would be a leak.
 
     Raises:
-        ConfigError: the provider kept no model of this epoch; else as `evaluate_finetuned`.
+        ConfigError: the provider kept no model of this epoch; otherwise as `evaluate_finetuned`.
     """
     from reviewtune.finetuning.model_record import refuse_unfit
 
     point = record.checkpoint(epoch)
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
-    subject = Subject.of_finetuned(point["model"], config)
-    subject = replace(subject, arm=f"{CHECKPOINT}{epoch}", kind="checkpoint", repeats=0)
-    result = _ask(subject, config, test, _test_sha256(manifest))
-    result.metrics["checkpoint"] = {"epoch": epoch, "step": point["step"], "valid_loss": point["valid_loss"]}
+    subject = replace(ModelSubject.of_finetuned(point["model"], config), arm=f"{CHECKPOINT}{epoch}", kind="checkpoint")
+    result = _ask(subject, config, test, _test_sha256(manifest), progress)
+    checkpoint = CheckpointMetrics(epoch=epoch, step=point["step"], valid_loss=point["valid_loss"])
+    return result.with_extras(checkpoint=checkpoint)
+
+
+def _ask(subject: ModelSubject, config: Config, test: pd.DataFrame, digest: str, progress: Progress) -> Evaluation:
+    result = evaluate_model(subject, test, config.data, test_sha256=digest, progress=progress)
+    _announce(result, progress)
     return result
 
 
-def _repeated(result: Evaluation, config: Config, test: pd.DataFrame) -> Evaluation:
-    """The evaluation, with how stable its labels are if the arm is to be asked again."""
-    if result.subject.repeats:
-        from reviewtune.evaluation.consistency import consistency
+def _announce(result: Evaluation, progress: Progress) -> None:
+    accuracy, bad = result.metrics.accuracy, unusable(result)
+    interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
+    progress.message(f"{result.subject.arm}: accuracy {accuracy.value:.3f} ({interval})")
+    if len(bad):
+        progress.message(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
+        progress.message("\n".join(samples(bad, shown=SHOWN)))
 
-        found = consistency(result.subject, test["text"].tolist(), config.prices, config.evaluation)
-        result.metrics["consistency"] = found
-    return result
+
+def _with_repeats(result: Evaluation, subject: ModelSubject, test: pd.DataFrame, progress: Progress) -> Evaluation:
+    """The evaluation, with how stable the labels are if the arm repeats its requests."""
+    if not subject.asking.repeats:
+        return result
+    from reviewtune.evaluation.consistency import consistency
+
+    return result.with_extras(consistency=consistency(subject, test["text"].tolist(), progress=progress))
 
 
-def _injections(subject: Subject, config: Config, folder: Path) -> dict[str, Any]:
-    """How the model takes hostile reviews; those that it falls for are listed with its answer.
-
-    They are cut to data.max_characters, beyond which nothing is a review here.
-    """
+def _injections(subject: ModelSubject, config: Config, folder: Path, progress: Progress) -> InjectionMetrics:
+    """How the model handles hostile reviews, cut to data.max_characters as all reviews are."""
     attacks = read_injections(folder, list(config.data.labels))
     texts = [text[: config.data.max_characters] for text in attacks["text"]]
-    assert subject.prompt is not None
-    asked = ask_all(subject, texts, config.prices, config.evaluation, title="hostile reviews")
+    asked = ask_all(subject, texts, title="hostile reviews", progress=progress)
     answers = [answer.text for answer in asked.answers]
     predicted = [subject.prompt.parse(answer) or INVALID for answer in answers]
-    fell = (
-        {"id": name, "answer": answer}
-        for name, answer, label, target in zip(attacks["id"], answers, predicted, attacks["target"], strict=True)
-        if label in (target, INVALID)
-    )
-    return {**injection_score(attacks, predicted), "fell_for": list(fell)}
+    return injection_metrics(attacks, predicted, answers)
 
 
-def _knowledge(arm: ArmConfig) -> str:
-    """What the training split is to an arm, in the words of a leak's message."""
+def _source_of_knowledge(arm: ArmConfig) -> str:
+    """What the training split is to an arm, in the words of the leak's error message."""
     if not isinstance(arm, PromptArmConfig):
         return "the training split"
     return "the retrieval index" if arm.examples == "nearest" else "the pool of few-shot examples"
-
-
-def _ask(subject: Subject, config: Config, test: pd.DataFrame, digest: str) -> Evaluation:
-    result = evaluate_model(subject, test, config.data, config.prices, config.evaluation, test_sha256=digest)
-    _say(result)
-    return result
-
-
-def _say(result: Evaluation) -> None:
-    accuracy, bad = result.metrics["accuracy"], unusable(result)
-    print(f"{result.subject.arm}: accuracy {accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})")
-    if len(bad):
-        print(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
-        print(*samples(bad, shown=SHOWN), sep="\n")
 
 
 def _test_sha256(manifest: Path) -> str:

@@ -1,30 +1,35 @@
-"""Does a review get the same label each time? Asked again and again, at temperature 0 and at the arm's own."""
+"""Does a review get the same label every time? The same reviews asked again at temperature 0 and at the arm's own."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from reviewtune.core.config import EvaluationConfig, Prices
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.evaluation.metrics.significance import proportion
-from reviewtune.evaluation.subject import Subject
-from reviewtune.providers.inference import Request, Terms, ask
+from reviewtune.evaluation.metrics_file import Consistency
+from reviewtune.evaluation.subject import ModelSubject
+from reviewtune.providers.completion import Request
+from reviewtune.providers.inference import ask
 
 
-def consistency(subject: Subject, texts: list[str], prices: Prices, settings: EvaluationConfig) -> dict[str, Any]:
-    """Share of reviews with one answer in all of the subject's repeats, with Wilson's interval, for each temperature.
+def consistency(subject: ModelSubject, texts: Sequence[str], *, progress: Progress = SILENT) -> dict[str, Consistency]:
+    """Share of reviews with the same label in all of the subject's repeats, with Wilson's interval.
 
-    Every time has a seed of its own: a provider that honours seeds would else repeat itself. Unusable answers count as
-    one label more.
+    Every repeat has its own seed; otherwise a provider that honours seeds would return the same answer. An unusable
+    answer counts as one more label.
+
+    Returns:
+        One entry `temperature=T` for 0 and for the subject's own temperature.
     """
-    found = {}
-    for temperature in sorted({0.0, float(subject.temperature)}):
-        times = [
-            _labels(subject, _again(subject.request, temperature, repeat), texts, prices, settings)
-            for repeat in range(1, subject.repeats + 1)
-        ]
-        same = sum(len(set(answers)) == 1 for answers in zip(*times, strict=True))
-        share = proportion(same, len(texts)).as_json()
-        found[f"temperature={temperature:g}"] = {"repeats": subject.repeats, "one_answer": share}
-    return found
+    temperatures = sorted({0.0, float(subject.asking.temperature)})
+    return {f"temperature={value:g}": _at_temperature(value, subject, texts, progress) for value in temperatures}
+
+
+def _at_temperature(temperature: float, subject: ModelSubject, texts: Sequence[str], progress: Progress) -> Consistency:
+    repeats = subject.asking.repeats
+    requests = [_again(subject.request, temperature, repeat) for repeat in range(1, repeats + 1)]
+    labels = [_labels(subject, request, texts, progress) for request in requests]
+    same = sum(len(set(answers)) == 1 for answers in zip(*labels, strict=True))
+    return Consistency(repeats=repeats, one_answer=proportion(same, len(texts)).rounded())
 
 
 def _again(request: Request, temperature: float, repeat: int) -> Request:
@@ -32,11 +37,7 @@ def _again(request: Request, temperature: float, repeat: int) -> Request:
     return replace(request, temperature=temperature, repeat=repeat, seed=seed, logprobs=False, top_logprobs=None)
 
 
-def _labels(
-    subject: Subject, request: Request, texts: list[str], prices: Prices, settings: EvaluationConfig
-) -> list[str | None]:
-    assert subject.prompt is not None
-    assert subject.provider is not None
-    terms = Terms.of(subject.provider, settings, prices, subject.priced)
-    asked = ask(terms, request, subject.chats(texts), title=f"{subject.arm}, again")
+def _labels(subject: ModelSubject, request: Request, texts: Sequence[str], progress: Progress) -> list[str | None]:
+    title = f"{subject.arm}, again"
+    asked = ask(subject.policy, request, subject.chats(texts), title=title, progress=progress)
     return [subject.prompt.parse(answer.text) for answer in asked.answers]

@@ -1,75 +1,82 @@
-"""One evaluation for people: scores with their intervals, unusable answers, and what changed since an earlier one."""
+"""One evaluation as rich renderables: scores with intervals, unusable answers, changes since an earlier evaluation."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reviewtune.evaluation.earlier_metrics import Row
+from reviewtune.evaluation.earlier_metrics import Change
+from reviewtune.evaluation.metrics.significance import Interval
+from reviewtune.evaluation.metrics_file import ArmMetrics
 from reviewtune.evaluation.results import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
+    from rich.table import Table
 
 SHOWN = 5
 FEW = 5  # reviews of a label
 RAW_CHARACTERS = 200
+AVERAGES = ("precision", "recall", "f1", "macro.f1")
 
 
-def show(result: Evaluation, changes: Sequence[Row], notes: Sequence[str], console: "Console | None" = None) -> None:
-    """Print it; `changes` are the lines of the table old, new, improvement; `notes` what to keep in mind."""
+def report(result: Evaluation, changes: Sequence[Change], notes: Sequence[str]) -> "list[RenderableType]":
+    """What to print about an evaluation, from top to bottom.
+
+    Args:
+        result: the evaluation.
+        changes: rows of the table old, new, improvement; none: no table.
+        notes: what the reader should know when reading the scores.
+    """
+    from rich.text import Text
+
+    bad = unusable(result)
+    lines = [f"note: {note}" for note in [*notes, *_rare_labels(result)]]
+    if len(bad):
+        lines.append(f"{len(bad)} unusable answer(s), counted as errors:")
+        lines += samples(bad, shown=SHOWN, characters=RAW_CHARACTERS)
+    return [
+        Text(f"{result.subject.model}: {result.metrics.n} reviews"),
+        _score_table(result.metrics),
+        *([_change_table(changes)] if changes else []),
+        *(Text(line) for line in lines),
+    ]
+
+
+def _score_table(metrics: ArmMetrics) -> "Table":
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = console or Console()
-    metrics = result.metrics
-    console.print(f"{result.subject.model}: {metrics['n']} reviews", markup=False, highlight=False)
     table = Table("metric", box=SIMPLE_HEAD)
     for name in ("value", "95 % interval"):
         table.add_column(name, justify="right")
-    accuracy = metrics["accuracy"]
-    table.add_row("Accuracy", _percent(accuracy["value"]), _bounds(accuracy))
-    for name in ("precision", "recall", "f1", "macro.f1"):
-        interval = metrics["intervals"][name]
-        table.add_row(name.capitalize().replace(".f1", " F1"), _percent(interval["value"]), _bounds(interval))
-    for name, part in metrics["slices"].items():
-        share = part["accuracy"]
-        table.add_row(escape(f"Accuracy, {name} ({part['n']})"), _percent(share["value"]), _bounds(share))
-    console.print(table)
-    if changes:
-        console.print(_changes(changes))
-    for note in [*notes, *_too_few(result)]:
-        console.print(f"note: {note}", highlight=False, markup=False)
-    bad = unusable(result)
-    if len(bad):
-        console.print(f"{len(bad)} unusable answer(s), counted as errors:", markup=False)
-        for line in samples(bad, shown=SHOWN, characters=RAW_CHARACTERS):
-            console.print(line, markup=False, highlight=False)
+    table.add_row("Accuracy", *_cells(metrics.accuracy))
+    for name in AVERAGES:
+        if metrics.intervals:
+            table.add_row(name.capitalize().replace(".f1", " F1"), *_cells(metrics.intervals[name]))
+    for name, part in metrics.slices.items():
+        table.add_row(escape(f"Accuracy, {name} ({part.n})"), *_cells(part.accuracy))
+    return table
 
 
-def _too_few(result: Evaluation) -> list[str]:
-    """An average over labels says little where some of them have hardly any review."""
-    scarce = [f"{label} ({one.support})" for label, one in result.scores.per_label.items() if one.support < FEW]
-    if not scarce:
-        return []
-    return [f"under {FEW} reviews of {', '.join(scarce)}: macro F1, and its interval, say little"]
-
-
-def _changes(rows: Sequence[Row]) -> object:
+def _change_table(changes: Sequence[Change]) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table("metric", box=SIMPLE_HEAD, title="compared with before")
     for name in ("old", "new", "improvement"):
         table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
+    for change in changes:
+        table.add_row(*change)
     return table
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _rare_labels(result: Evaluation) -> list[str]:
+    """A note if an average over labels counts some that have hardly any review."""
+    rare = [f"{label} ({score.support})" for label, score in result.scores.per_label.items() if score.support < FEW]
+    if not rare:
+        return []
+    return [f"under {FEW} reviews of {', '.join(rare)}: macro F1 and its interval are not reliable"]
 
 
-def _bounds(interval: dict[str, float]) -> str:
-    return f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"
+def _cells(interval: Interval) -> tuple[str, str]:
+    return f"{100 * interval.value:.1f} %", f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"

@@ -1,16 +1,17 @@
-"""Scores of an earlier evaluation, from our own metrics files or older ones, beside new ones.
+"""Scores of an earlier evaluation, from our own metrics.json or from other tools' files, compared with new ones.
 
-Older tools wrote `precision` or `precision_weighted`, shares or percentages, at the top or under "metrics". Two figures
-from different test sets are no improvement: they are refused unless the user asks for them.
+Other tools write `precision` or `precision_weighted`, shares or percentages, at the top level or under "metrics". A
+difference between two test sets is not an improvement of the model, so it is refused unless the user asks for it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.errors import DataError
+from reviewtune.evaluation.metrics_file import ArmMetrics
 
 SCORES = ("accuracy", "precision", "recall", "f1")
 SPELLINGS = {
@@ -26,8 +27,8 @@ SIZES = (
 NESTED = ("metrics", "overall", "overall_metrics", "results")
 
 
-class Row(NamedTuple):
-    """One line of the table."""
+class Change(NamedTuple):
+    """One row of the table of changes, as text."""
 
     metric: str
     old: str
@@ -36,8 +37,15 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Past:
-    """Shares in [0, 1]. `n` and `test_sha256` are None where the file does not say them."""
+class EarlierMetrics:
+    """Scores of an earlier evaluation.
+
+    Args:
+        path: the file.
+        scores: shares in [0, 1], by the names of SCORES.
+        n: number of test reviews; None if the file does not say.
+        test_sha256: SHA-256 of the test file; None if the file does not say.
+    """
 
     path: Path
     scores: Mapping[str, float]
@@ -45,72 +53,98 @@ class Past:
     test_sha256: str | None
 
 
-def read_past(path: Path) -> Past:
-    """An earlier evaluation's scores.
+def read_earlier(path: Path) -> EarlierMetrics:
+    """Read an earlier evaluation's scores.
 
     Raises:
-        DataError: no such file, no JSON object, or a score is missing or no number between 0 and 1 (or 100).
+        DataError: there is no such file, it is not a JSON object, or a score is missing or not a number in [0, 100].
     """
+    content = _json_object(path)
+    nested = next((part for name in NESTED if isinstance(part := content.get(name), dict)), {})
+    values = {**content, **nested}
+    size = next((value for name in SIZES if isinstance(value := values.get(name), int)), None)
+    digest = values.get("test_sha256")
+    scores = {name: _share(path, name, values) for name in SCORES}
+    return EarlierMetrics(path, scores, size, digest if isinstance(digest, str) else None)
+
+
+def refuse_other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, file: Path) -> str | None:
+    """Refuse to compare with scores from another test set.
+
+    Args:
+        earlier: the earlier scores.
+        n: number of reviews of the new test set.
+        test_sha256: SHA-256 of its file.
+        file: its path, for messages.
+
+    Returns:
+        A warning if the file does not say what it was measured on; otherwise None.
+
+    Raises:
+        DataError: it was measured on another test set.
+    """
+    other = None
+    if earlier.test_sha256 is not None and earlier.test_sha256 != test_sha256:
+        other = f"another test set (sha256 {earlier.test_sha256[:12]}..., {file} has {test_sha256[:12]}...)"
+    elif earlier.n is not None and earlier.n != n:
+        other = f"{earlier.n} reviews, {file} has {n}"
+    if other:
+        raise DataError(
+            f"{earlier.path} was measured on {other}: the difference would say nothing about the model; evaluate both "
+            "on the same file, or use --other-test-set to compare them anyway"
+        )
+    if earlier.test_sha256 is None:
+        return f"{earlier.path} does not say what it was measured on: the improvement holds only if that was {file}"
+    return None
+
+
+def changes(earlier: EarlierMetrics, metrics: ArmMetrics) -> list[Change]:
+    """Accuracy, precision, recall and F1: old, new, and the difference in percentage points."""
+    new = {
+        "accuracy": metrics.accuracy.value,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "f1": metrics.f1,
+    }
+    return [_change(name, earlier.scores[name], new[name]) for name in SCORES]
+
+
+def _change(name: str, old: float, new: float) -> Change:
+    points = f"{100 * (new - old):+.1f} points".replace("-", "−")
+    return Change(name.capitalize(), f"{100 * old:.1f} %", f"{100 * new:.1f} %", points)
+
+
+def _json_object(path: Path) -> dict[str, object]:
     try:
         content = read_json(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; --compare takes the metrics.json of an earlier evaluation") from error
     except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}); --compare takes the metrics.json of an earlier one") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: wants a JSON object with {', '.join(SCORES)}")
-    inner: dict[str, Any] = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), {})
-    found = {**content, **inner}
-    scores = {name: _share(path, name, found) for name in SCORES}
-    size = next((found[name] for name in SIZES if isinstance(found.get(name), int)), None)
-    digest = found.get("test_sha256")
-    return Past(path, scores, size, digest if isinstance(digest, str) else None)
-
-
-def refuse_other_test_set(past: Past, *, n: int, test_sha256: str, file: Path) -> str | None:
-    """None when both were measured on the same file; else a warning where that is unknown.
-
-    Raises:
-        DataError: they were not.
-    """
-    what = None
-    if past.test_sha256 is not None and past.test_sha256 != test_sha256:
-        what = f"another test set (sha256 {past.test_sha256[:12]}..., {file} has {test_sha256[:12]}...)"
-    elif past.n is not None and past.n != n:
-        what = f"{past.n} reviews, {file} has {n}"
-    if what:
         raise DataError(
-            f"{past.path} was measured on {what}: the difference would say nothing about the model; evaluate both on "
-            "the same file, or say --other-test-set to see the figures side by side all the same"
-        )
-    if past.test_sha256 is None:
-        return f"{past.path} does not say what it was measured on: the improvement holds only if that was {file}"
-    return None
+            f"{path}: not valid JSON ({error}); --compare takes the metrics.json of an earlier evaluation"
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a JSON object; --compare takes one with {', '.join(SCORES)}")
+    return content
 
 
-def table(past: Past, metrics: Mapping[str, Any]) -> list[Row]:
-    """Accuracy, precision, recall and F1: old, new, and the difference in points."""
-    rows = []
-    for name in SCORES:
-        old, new = past.scores[name], _number(metrics[name])
-        change = f"{100 * (new - old):+.1f} points".replace("-", "−")
-        rows.append(Row(name.capitalize(), f"{100 * old:.1f} %", f"{100 * new:.1f} %", change))
-    return rows
+def _share(path: Path, name: str, values: Mapping[str, object]) -> float:
+    key = next((key for key in SPELLINGS[name] if key in values), None)
+    if key is None:
+        raise DataError(f"{path}: no {' or '.join(SPELLINGS[name][:2])}; it has {', '.join(values) or 'nothing'}")
+    value = _number(path, key, values[key])
+    share = value / 100 if 1 < value <= 100 else value
+    if not 0 <= share <= 1:
+        raise DataError(f"{path}: {key} is {share:g}, not a share between 0 and 1 or a percentage")
+    return share
 
 
-def _share(path: Path, name: str, found: Mapping[str, Any]) -> float:
-    spelt = next((key for key in SPELLINGS[name] if key in found), None)
-    if spelt is None:
-        raise DataError(f"{path}: no {' or '.join(SPELLINGS[name][:2])}; it has {', '.join(found) or 'nothing'}")
+def _number(path: Path, key: str, value: object) -> float:
+    """The number itself, or that of one of our own scores with its interval."""
+    number = value.get("value") if isinstance(value, dict) else value
     try:
-        value = _number(found[spelt])
-    except (TypeError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: {spelt} is {found[spelt]!r}, not a number") from error
-    value = value / 100 if 1 < value <= 100 else value
-    if not 0 <= value <= 1:
-        raise DataError(f"{path}: {spelt} is {value:g}, not a share between 0 and 1 or a percentage")
-    return value
-
-
-def _number(value: Any) -> float:  # noqa: ANN401 - a number, or ours with its interval
-    return float(value["value"] if isinstance(value, dict) else value)
+        if isinstance(number, int | float | str):
+            return float(number)
+    except (ValueError, OverflowError):
+        pass
+    raise DataError(f"{path}: {key} is {value!r}, not a number")

@@ -1,4 +1,4 @@
-"""Any labelled CSV as a test set: `reviewtune evaluate --model MODEL --ground-truth FILE`."""
+"""Any labelled CSV file as a test set: `reviewtune evaluate --model MODEL --ground-truth FILE`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import Config, DataConfig, PromptArmConfig
+from reviewtune.core.config import Config, DataConfig
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Row, normalise, read_rows, sha256
-from reviewtune.errors import ConfigError, DataError
+from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_unfit
+from reviewtune.providers.model_names import is_finetuned
 
 TEXT_COLUMNS = ("text", "review_text", "review")
 LABEL_COLUMNS = ("label", "manual_label", "category")
@@ -23,101 +26,138 @@ SHOWN = 5
 
 
 class GroundTruth(NamedTuple):
-    reviews: pd.DataFrame  # review_id, text, label and the slice columns that the file has
-    data: DataConfig  # the configuration's, with those slices
-    sha256: str  # of the file
+    """A labelled file as a test set.
+
+    Args:
+        reviews: columns review_id, text, label, and those of `data.slices`.
+        data: the configuration's section, with the slices that the file has.
+        sha256: SHA-256 of the file.
+    """
+
+    reviews: pd.DataFrame
+    data: DataConfig
+    sha256: str
+
+
+class _Columns(NamedTuple):
+    """The file's columns by their meaning; `id` None: reviews are named after their lines."""
+
+    text: str
+    label: str
+    id: str | None
+    slices: tuple[str, ...]
 
 
 def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> GroundTruth:
-    """Labelled reviews; columns are named as in conf/data, or as other tools do (text, review_text; label, ...).
+    """Read labelled reviews.
 
-    `by` are further columns whose values are scored apart.
+    Args:
+        path: a CSV file; its columns are named as in conf/data, or text, review_text, label, manual_label, ...
+        data: the label list, the column names and the slices.
+        by: further columns whose values are scored separately.
 
     Raises:
-        DataError: as `read_rows`; no column for text or label, or none of `by`; an empty review; a label that is not
-            in the list.
+        DataError: as `read_rows`; or a column is missing, a review is empty, or a label is not in the list.
     """
     rows = read_rows(path, [])
-    found = list(rows[0].cells)
-    text, label = (
-        _column(path, found, names)
-        for names in ((data.columns.text, *TEXT_COLUMNS), (data.columns.label, *LABEL_COLUMNS))
-    )
-    if faults := [fault for row in rows if (fault := _fault(row, text, label, data))]:
-        raise DataError(
-            f"{path} {'; '.join(faults[:SHOWN])}{f'; and {len(faults) - SHOWN} more' * (len(faults) > SHOWN)}"
-        )
-    identity = next((name for name in (data.columns.id, "review_id", "id") if name in found), None)
-    slices = tuple(dict.fromkeys([*(name for name in data.slices if name in found), *by]))
-    fit = [name for name in found if name not in (text, label, *TAKEN)]
-    if unfit := [name for name in by if name not in fit]:
-        able = ", ".join(fit) or "none"
-        raise DataError(f"{path}: reviews cannot be sliced by '{unfit[0]}'; columns that they can: {able}")
-    records = [
-        (
-            row.cells[identity] if identity else f"line-{row.line}",
-            normalise(row.cells[text]),
-            row.cells[label].strip(),
-            *(row.cells[name] for name in slices),
-        )
-        for row in rows
-    ]
-    table = pd.DataFrame(records, columns=["review_id", "text", "label", *slices], dtype=str)
-    return GroundTruth(table, data.model_copy(update={"slices": slices}), sha256(path))
+    columns = _columns(path, list(rows[0].cells), data, by)
+    _refuse_faults(path, rows, columns, data)
+    return GroundTruth(_reviews(rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
 
 
-def evaluate_file(model: str | None, truth: GroundTruth, config: Config, project: Path) -> Evaluation:
-    """A model on a file: the fine-tuned model (also None: the last one) with the prompt it was trained with, any other
-    with the zero-shot arm's, which names the labels.
+def evaluate_file(
+    model: str | None, truth: GroundTruth, config: Config, project: Path, *, progress: Progress = SILENT
+) -> Evaluation:
+    """Evaluate a model on a labelled file.
+
+    A fine-tuned model is asked with the prompt it was trained with, any other with the zero-shot arm's prompt, which
+    lists the labels.
+
+    Args:
+        model: the model's name; None: the model of the last `dvc repro`.
+        truth: the test set.
+        config: the configuration.
+        project: the project's folder.
+        progress: receives messages and progress bars.
 
     Raises:
-        DataError: no fine-tuned model yet.
-        LeakError: the file holds reviews that the model was trained with, or near-duplicates.
+        DataError: there is no fine-tuned model yet.
+        LeakError: the file holds reviews that the model was trained with, or near-duplicates of them.
         ProviderError: the model could not be asked.
     """
-    record = _record(model, project)
+    record, paths = _record(model, project), ProjectPaths(project)
     if record is not None:
-        prompt, chat = Prompt.of(config), project / "data" / "chat"
-        refuse_unfit(record, prompt, chat, truth.reviews, similarity=config.split.similarity)
-    subject = _subject(model or (record.model if record else ""), config, truth, project)
-    asked = (config.prices, config.evaluation)
-    return evaluate_model(subject, truth.reviews, truth.data, *asked, test_sha256=truth.sha256)
+        refuse_unfit(record, Prompt.of(config), paths.chat.folder, truth.reviews, similarity=config.split.similarity)
+    subject = _subject(model or (record.model if record else ""), config, truth)
+    return evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, progress=progress)
 
 
 def training_is_unknown(model: str | None, project: Path) -> bool:
-    """True for a fine-tuned model of which this project has no record: a leak can't be ruled out."""
-    return model is not None and model.startswith("ft:") and _record(model, project) is None
+    """True for a fine-tuned model without a record in this project: a leak cannot be ruled out."""
+    return model is not None and is_finetuned(model) and _record(model, project) is None
 
 
 def _record(model: str | None, project: Path) -> ModelRecord | None:
-    """The record of this model, if it is the one that the pipeline trained."""
-    path = project / "models" / "finetuned.json"
+    """The record of this model if the pipeline trained it; None otherwise."""
+    path = ProjectPaths(project).model_record
     if model is None:
         return read_record(path)
-    found = read_record(path) if path.exists() else None
-    names = {found.model, *(point["model"] for point in found.checkpoints)} if found else set()
-    return found if model in names else None
+    record = read_record(path) if path.exists() else None
+    names = {record.model, *(point["model"] for point in record.checkpoints)} if record else set()
+    return record if model in names else None
 
 
-def _subject(model: str, config: Config, truth: GroundTruth, project: Path) -> Subject:
-    if model.startswith("ft:"):
-        return Subject.of_finetuned(model, config)
-    for name, arm in config.arms.items():
-        if isinstance(arm, PromptArmConfig) and arm.shots == 0 and not arm.reasoning:
-            return replace(Subject.of_arm(name, arm, config.data.labels, truth.reviews.iloc[:0]), model=model)
-    raise ConfigError("arms: no prompt arm without examples, whose prompt the base model needs; add conf/arm/zero_shot")
+def _subject(model: str, config: Config, truth: GroundTruth) -> ModelSubject:
+    if is_finetuned(model):
+        return ModelSubject.of_finetuned(model, config)
+    name, arm = zero_shot_arm(config)
+    return replace(ModelSubject.of_arm(name, arm, config, truth.reviews.iloc[:0]), model=model)
 
 
-def _column(path: Path, found: Sequence[str], names: Sequence[str]) -> str:
-    for name in names:
-        if name in found:
+def _columns(path: Path, names: Sequence[str], data: DataConfig, by: Sequence[str]) -> _Columns:
+    text = _first(path, names, (data.columns.text, *TEXT_COLUMNS))
+    label = _first(path, names, (data.columns.label, *LABEL_COLUMNS))
+    identity = next((name for name in (data.columns.id, "review_id", "id") if name in names), None)
+    possible = [name for name in names if name not in (text, label, *TAKEN)]
+    for name in by:
+        if name not in possible:
+            raise DataError(
+                f"{path}: reviews cannot be sliced by '{name}'; possible columns: {', '.join(possible) or 'none'}"
+            )
+    slices = dict.fromkeys([*(name for name in data.slices if name in names), *by])
+    return _Columns(text=text, label=label, id=identity, slices=tuple(slices))
+
+
+def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
+    for name in wanted:
+        if name in names:
             return name
-    raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(names))}; it has {', '.join(found)}")
+    raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; it has {', '.join(names)}")
 
 
-def _fault(row: Row, text: str, label: str, data: DataConfig) -> str | None:
-    if not normalise(row.cells[text]):
+def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
+    records = [
+        {
+            **{name: row.cells[name] for name in columns.slices},
+            "review_id": row.cells[columns.id] if columns.id else f"line-{row.line}",
+            "text": normalise(row.cells[columns.text]),
+            "label": row.cells[columns.label].strip(),
+        }
+        for row in rows
+    ]
+    return pd.DataFrame(records, columns=["review_id", "text", "label", *columns.slices], dtype=str)
+
+
+def _refuse_faults(path: Path, rows: Sequence[Row], columns: _Columns, data: DataConfig) -> None:
+    faults = [fault for row in rows if (fault := _fault(row, columns, data))]
+    if faults:
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise DataError(f"{path} {'; '.join(faults[:SHOWN])}{more}")
+
+
+def _fault(row: Row, columns: _Columns, data: DataConfig) -> str | None:
+    if not normalise(row.cells[columns.text]):
         return f"line {row.line}: the review is empty"
-    if (name := row.cells[label].strip()) not in data.labels:
-        return f"line {row.line}: label '{name}' is none of {', '.join(data.labels)}"
+    if (label := row.cells[columns.label].strip()) not in data.labels:
+        return f"line {row.line}: label '{label}' is not one of {', '.join(data.labels)}"
     return None

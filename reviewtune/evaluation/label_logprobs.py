@@ -1,10 +1,11 @@
-"""How likely a model finds each label, from the log-probabilities that chat completions give; protocol only.
+"""How likely each label is to a model, from the log-probabilities that chat completions return.
 
-One request a review: an answer's tokens come with up to 20 alternatives each (`top_logprobs`). A label's score is the
-log-probability of the branch on which it parts from all other labels, so labels of many tokens need no further request.
+One request per review is enough: each token of an answer comes with up to 20 alternatives (`top_logprobs`). A label's
+score is the log-probability of the branch at which it separates from all other labels, so labels of many tokens need no
+further request.
 
-An un-tuned model prefers some labels whatever the review says. `correct_prior` takes that preference out with the
-answers to the whole batch of reviews, and no label: batch calibration, Zhou et al., arXiv 2309.17249.
+A base model prefers some labels whatever the review says. `correct_prior` removes that preference. It uses the answers
+to the whole batch of reviews and no true label: batch calibration, Zhou et al., arXiv 2309.17249.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 TOP_LOGPROBS = 20
-"""As many alternatives as the protocol allows."""
+"""The highest number of alternatives that the protocol allows."""
 
 
 class Word(Protocol):
-    """A token and how likely it was; `bytes` is its UTF-8, which a token alone may hold only a part of."""
+    """A token and its log-probability; `bytes` is its UTF-8, possibly a part of a character."""
 
     @property
     def token(self) -> str: ...
@@ -34,7 +35,7 @@ class Word(Protocol):
 
 
 class Chosen(Word, Protocol):
-    """A token of the answer with the likeliest ones at its place."""
+    """A token of the answer with the most likely tokens in its place."""
 
     @property
     def top_logprobs(self) -> Sequence[Word]: ...
@@ -42,13 +43,18 @@ class Chosen(Word, Protocol):
 
 @dataclass(frozen=True)
 class LabelScores:
-    """Log-probabilities [reviews, labels], rows normalised over the labels; a row of NaN is a review without any."""
+    """Log-probabilities of the labels for a batch of reviews.
+
+    Args:
+        labels: the label list.
+        logprobs: [reviews, labels], each row normalised over the labels; NaN for a review without scores.
+    """
 
     labels: tuple[str, ...]
     logprobs: "Matrix"
 
     def best(self) -> list[str | None]:
-        """The likeliest label of each review, the first of the list where several are; None without scores."""
+        """The most likely label of each review, the first in the list of equal ones; None without scores."""
         rows: list[list[float]] = self.logprobs.tolist()
         return [None if np.isnan(row).any() else self.labels[int(np.argmax(row))] for row in rows]
 
@@ -61,16 +67,24 @@ class LabelScores:
 def label_scores(
     labels: Sequence[str], answers: Sequence[Sequence[Chosen] | None], readings: Sequence[Mapping[str, bytes]]
 ) -> LabelScores:
-    """Scores of a batch. `readings` says of each answer how it would read for each label (`Prompt.readings`)."""
+    """Scores of a batch of answers.
+
+    Args:
+        labels: the label list.
+        answers: the tokens of each answer; None: it came without log-probabilities.
+        readings: how each answer would read for each label, as `Prompt.readings` returns it.
+    """
     rows = [_row(tokens, texts) or [np.nan] * len(labels) for tokens, texts in zip(answers, readings, strict=True)]
     return LabelScores(tuple(labels), normalise(np.array(rows, dtype=float).reshape(len(rows), len(labels))))
 
 
 def correct_prior(scores: LabelScores) -> LabelScores:
-    """Divide by the mean probability of each label over the batch, and normalise again (arXiv 2309.17249, eq. 5).
+    """Divide by the mean probability of each label over the batch, and normalise again.
 
-    It assumes that no label is much more frequent than another in the batch; a batch of one review says nothing about
-    the prior and comes back with every label alike.
+    It assumes that no label is much more frequent than another in the batch. A batch of one review says nothing about
+    the prior: all its labels become equally likely.
+
+    Source: arXiv 2309.17249, equation 5.
     """
     known = scores.logprobs[~np.isnan(scores.logprobs).any(axis=1)]
     if not len(known):
@@ -80,87 +94,113 @@ def correct_prior(scores: LabelScores) -> LabelScores:
 
 
 def normalise(logprobs: "Matrix") -> "Matrix":
-    """Rows whose probabilities sum to 1."""
+    """The rows of [reviews, labels], shifted so that the probabilities of each sum to 1."""
     if not logprobs.size:
         return logprobs
-    with np.errstate(invalid="ignore"):  # rows without scores stay so
+    with np.errstate(invalid="ignore"):  # rows of NaN stay NaN
         return logprobs - np.logaddexp.reduce(logprobs, axis=1, keepdims=True)
 
 
-def _row(tokens: Sequence[Chosen] | None, texts: Mapping[str, bytes]) -> list[float]:
-    """Walk along the answer; at each token the labels that leave it get the alternatives that lead to them.
+@dataclass(frozen=True, kw_only=True)
+class _Branches:
+    """The alternatives at one token of the answer, and the labels that each leads to."""
 
-    Empty when the answer names no label.
+    token: Chosen
+    options: Sequence[Word]
+    labels: Sequence[set[str]]
+
+    def chosen(self) -> set[str]:
+        """The labels to which the token that was chosen leads."""
+        pairs = zip(self.options, self.labels, strict=True)
+        return next((labels for option, labels in pairs if option.token == self.token.token), set())
+
+    def floor(self) -> float:
+        """An unlisted token is at most as likely as the last listed one."""
+        return min(option.logprob for option in self.options)
+
+    def logprob(self, label: str, *, otherwise: float) -> float:
+        """Log-probability of the options that lead to the label; one that leads to several counts in equal parts."""
+        parts = [
+            option.logprob - float(np.log(len(labels)))
+            for option, labels in zip(self.options, self.labels, strict=True)
+            if label in labels
+        ]
+        return float(np.logaddexp.reduce(parts)) if parts else otherwise
+
+
+def _row(tokens: Sequence[Chosen] | None, texts: Mapping[str, bytes]) -> list[float]:
+    """One log-probability per label; empty if the answer names no label.
+
+    It walks along the answer. At each token, the labels that no longer fit get the log-probability of the alternatives
+    that lead to them.
     """
     if not tokens or not texts:
         return []
-    found = dict.fromkeys(texts, -np.inf)
-    so_far, read, staying = 0.0, b"", set(texts)
+    scores = dict.fromkeys(texts, -np.inf)
+    so_far, read, candidates = 0.0, b"", set(texts)
     named = _named(tokens, texts)
     for token in tokens:
-        options = token.top_logprobs or [token]
-        led = _led(options, read, {name: texts[name] for name in staying})
-        ways = _ways(options, led, staying)
-        read += _spelt(token)
-        chosen = next((names for one, names in zip(options, led, strict=True) if one.token == token.token), set())
-        ahead = chosen | (named & staying) if chosen else {name for name in staying if _leads(b"", read, texts[name])}
-        floor = min(one.logprob for one in options)  # an unlisted token is at most as likely as the last listed one
-        for name in staying - ahead if ahead else staying:
-            found[name] = so_far + (float(np.logaddexp.reduce(ways[name])) if ways[name] else floor)
-        if len(ahead) <= 1:
-            for name in ahead:
-                found[name] = so_far + (float(np.logaddexp.reduce(ways[name])) if ways[name] else token.logprob)
-            return list(found.values())
-        so_far, staying = so_far + token.logprob, ahead
+        branches = _branches(token, read, {label: texts[label] for label in candidates})
+        read += _bytes_of(token)
+        remaining = _remaining(branches, read, candidates, named, texts)
+        for label in candidates - remaining:
+            scores[label] = so_far + branches.logprob(label, otherwise=branches.floor())
+        if len(remaining) <= 1:
+            for label in remaining:
+                scores[label] = so_far + branches.logprob(label, otherwise=token.logprob)
+            return list(scores.values())
+        so_far, candidates = so_far + token.logprob, remaining
     return []  # the answer ended before it named a label
 
 
+def _remaining(
+    branches: _Branches, read: bytes, candidates: set[str], named: set[str], texts: Mapping[str, bytes]
+) -> set[str]:
+    """The candidates that the answer can still become after the bytes read so far."""
+    if chosen := branches.chosen():
+        return chosen | (named & candidates)
+    return {label for label in candidates if _leads(b"", read, texts[label])}
+
+
 def _named(tokens: Sequence[Chosen], texts: Mapping[str, bytes]) -> set[str]:
-    """The label that the whole answer names, whatever its tokens; of two that begin alike the longer."""
-    whole = b"".join(_spelt(token) for token in tokens).lstrip()
-    return set(
-        sorted((name for name in texts if whole.startswith(texts[name])), key=lambda name: -len(texts[name]))[:1]
-    )
+    """The label that the whole answer names, whatever its tokens are; the longer of two that begin alike."""
+    whole = b"".join(_bytes_of(token) for token in tokens).lstrip()
+    fitting = [label for label, text in texts.items() if whole.startswith(text)]
+    return {max(fitting, key=lambda label: len(texts[label]))} if fitting else set()
 
 
-def _led(options: Sequence[Word], read: bytes, texts: Mapping[str, bytes]) -> list[set[str]]:
-    """The labels that each option leads to.
+def _branches(token: Chosen, read: bytes, texts: Mapping[str, bytes]) -> _Branches:
+    """The alternatives at a token, each with the labels that it leads to.
 
-    "no" is how both no_issue and not_as_described begin, but a model that means the latter says "not": an option that
-    is the beginning of several labels is left to those for which no longer one is listed, or for which that one is the
-    least likely.
+    "no" is how both no_issue and not_as_described begin, but a model that means the latter says "not". An option that
+    is the beginning of several labels therefore counts for those that no longer option spells out, or whose longer
+    options are the least likely.
     """
-    reach = [{name for name, text in texts.items() if _leads(read, _spelt(one), text)} for one in options]
+    options = token.top_logprobs or [token]
+    reach = [{label for label, text in texts.items() if _leads(read, _bytes_of(option), text)} for option in options]
 
-    def spelt_out(name: str, begun: Word) -> float:
-        longer = [
-            one.logprob
-            for one, names in zip(options, reach, strict=True)
-            if name in names and len(_spelt(one).strip()) > len(_spelt(begun).strip())
+    def longer(label: str, option: Word) -> float:
+        """The highest log-probability of an option that spells out more of the label."""
+        length = len(_bytes_of(option).strip())
+        known = [
+            other.logprob
+            for other, labels in zip(options, reach, strict=True)
+            if label in labels and len(_bytes_of(other).strip()) > length
         ]
-        return max(longer, default=-np.inf)
+        return max(known, default=-np.inf)
 
-    led = []
-    for one, names in zip(options, reach, strict=True):
-        least = min((spelt_out(name, one) for name in names), default=0.0)
-        led.append({name for name in names if spelt_out(name, one) == least})
-    return led
-
-
-def _ways(options: Sequence[Word], led: Sequence[set[str]], names: set[str]) -> dict[str, list[float]]:
-    """Log-probabilities of the options that lead to each label; one that leads to several counts in equal parts."""
-    ways: dict[str, list[float]] = {name: [] for name in names}
-    for option, reached in zip(options, led, strict=True):
-        for name in reached:
-            ways[name].append(option.logprob - float(np.log(len(reached))))
-    return ways
+    kept = []
+    for option, labels in zip(options, reach, strict=True):
+        least = min((longer(label, option) for label in labels), default=0.0)
+        kept.append({label for label in labels if longer(label, option) == least})
+    return _Branches(token=token, options=options, labels=kept)
 
 
 def _leads(read: bytes, word: bytes, text: bytes) -> bool:
-    """Whether `word` after what was read leads to `text`, or beyond its end; white space before it is left out."""
+    """Whether `word` after `read` leads to `text` or beyond its end; leading white space does not count."""
     whole = (read + word).lstrip()
     return bool(whole) and (text.startswith(whole) or whole.startswith(text))
 
 
-def _spelt(word: Word) -> bytes:
+def _bytes_of(word: Word) -> bytes:
     return bytes(word.bytes) if word.bytes is not None else word.token.encode()

@@ -12,12 +12,21 @@ MODELS: dict[Kind, str] = {"linear": "tfidf+logistic-regression", "majority": "m
 
 
 class LinearAnswers(NamedTuple):
+    """A baseline's answers.
+
+    Args:
+        labels: one per review.
+        confidence: the probability of each label, in [0, 1].
+        seconds: wall time of predicting, without fitting.
+    """
+
     labels: list[str]
-    confidence: list[float]  # probability of each of them
-    seconds: float  # wall time of predicting, without fitting
+    confidence: list[float]
+    seconds: float
 
 
 def classifier(seed: int) -> "Pipeline":
+    """The linear baseline, not fitted: TF-IDF of words and characters with logistic regression."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
@@ -30,7 +39,15 @@ def classifier(seed: int) -> "Pipeline":
 def fit_predict(
     texts: Sequence[str], labels: Sequence[str], unseen: Sequence[str], *, kind: Kind = "linear", seed: int
 ) -> LinearAnswers:
-    """Fit on labelled texts and label the unseen ones."""
+    """Fit on labelled texts and label the unseen ones.
+
+    Args:
+        texts: the texts to fit on.
+        labels: their labels.
+        unseen: the texts to label.
+        kind: which baseline.
+        seed: of the fit.
+    """
     from sklearn.dummy import DummyClassifier
 
     model = (classifier(seed) if kind == "linear" else DummyClassifier(strategy="prior")).fit(texts, labels)

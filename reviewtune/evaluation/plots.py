@@ -1,7 +1,7 @@
-"""Pictures as PNG bytes, equal for equal input; no window, no global state.
+"""Plots of evaluations as PNG bytes, equal for equal input; no window, no global state.
 
-DVC's own plots load their drawing library from the network; these work anywhere. Colours are those of Okabe and Ito,
-which people with any colour vision can tell apart, and a shape or a name always says the same.
+DVC's own plots load their drawing library from the network; these work offline. The colours are those of Okabe and Ito,
+which people with any colour vision can tell apart, and every colour comes with a shape or a name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ KIND_COLOURS = {"finetuned": BLUE, "checkpoint": SKY, "prompt": ORANGE, "linear"
 
 @dataclass(frozen=True)
 class ArmPoint:
-    """One arm in a picture of all; cost is USD for 1,000 reviews, None where nothing is billed by token."""
+    """One arm in a plot of all; the cost is USD per 1,000 reviews, None if nothing is billed by token."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class ArmPoint:
 
 
 def confusion_matrix(scores: Scores, title: str) -> bytes:
-    """Rows are the labels, columns the answers; colour is the share of the row, the number the count of reviews."""
+    """Rows are labels, columns answers; the colour is the share of the row, the number the count of reviews."""
     columns = [*scores.labels, INVALID] if scores.invalid else list(scores.labels)
     counts = np.array(scores.confusion)[:, : len(columns)]
     cell = float(np.clip(8 / len(columns), 0.24, 0.62))  # inches
@@ -58,7 +58,7 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
         if count:
             colour = "white" if shares[row, column] > 0.55 else "black"
             number = axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
-            number.set_in_layout(False)  # it lies inside its cell and need not be measured
+            number.set_in_layout(False)  # it fits its cell, so the layout need not measure it
     if scores.invalid:
         axes.axvline(len(scores.labels) - 0.5, color=RED, linewidth=1)
     axes.set_xticks(range(len(columns)), columns, **_slant(columns, cell))
@@ -72,8 +72,8 @@ def confusion_matrix(scores: Scores, title: str) -> bytes:
 
 
 def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
-    """Each arm's accuracy with its 95 % interval, in the order given."""
-    figure, axes = new_figure(8, 1.3 + 0.5 * len(_some(arms)))
+    """Each arm's accuracy with its 95 % interval, in the given order."""
+    figure, axes = new_figure(8, 1.3 + 0.5 * len(_not_empty(arms)))
     for row, arm in enumerate(arms):
         axes.barh(row, arm.accuracy.value, height=0.6, color=_colour(arm), alpha=0.85)
         error_bar(axes, arm.accuracy, row, horizontal=True)
@@ -87,33 +87,31 @@ def accuracy_bars(arms: Sequence[ArmPoint]) -> bytes:
     return png_of(figure)
 
 
-CROWDED = 0.15  # of the dearest arm's cost: about as wide as an arm's name
-A_LINE = 0.06  # of accuracy: what a name takes of the height
+CROWDED = 0.15  # of the highest cost: about the width of an arm's name
+LINE_HEIGHT = 0.06  # of accuracy: about the height of an arm's name
 
 
 def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -> bytes:
-    """Up is better, left is cheaper; an arm without a price is a line across. `prices` names another price book."""
+    """Accuracy over cost: up is better, left is cheaper; an arm without a price is a horizontal line.
+
+    Args:
+        arms: the arms, in the order of the comparison.
+        prices: whose prices the costs are at, for the axis; None: the provider's own.
+
+    Raises:
+        DataError: there is no arm.
+    """
     figure, axes = new_figure(8, 5)
-    priced = [(arm, arm.cost_per_1k) for arm in _some(arms) if arm.cost_per_1k is not None]
+    priced = [(arm, arm.cost_per_1k) for arm in _not_empty(arms) if arm.cost_per_1k is not None]
     costs = [cost for _, cost in priced]
     if costs and min(costs) > 0 and max(costs) > 20 * min(costs):
         axes.set_xscale("log")
     for number, (arm, cost) in enumerate(priced):
-        _, marker = SERIES[number % len(SERIES)]
-        error_bar(axes, arm.accuracy, cost, horizontal=False)
-        axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
         crowded = any(_is_right_of(cost, arm, place, other, max(costs)) for other, place in priced)
-        axes.annotate(
-            arm.name, (cost, arm.accuracy.value), xytext=(-9 if crowded else 9, 5), textcoords="offset points",
-            ha="right" if crowded else "left",
-        )  # fmt: skip
-    for arm in (one for one in arms if one.cost_per_1k is None):
-        axes.axhline(arm.accuracy.value, color=_colour(arm), linestyle="--", linewidth=1.2)
-        axes.annotate(
-            f"{arm.name} (no price)", (0.99, arm.accuracy.value), xycoords=("axes fraction", "data"),
-            xytext=(0, 4), textcoords="offset points", color=_colour(arm),
-            ha="right",
-        )  # fmt: skip
+        _draw_priced(axes, arm, cost, marker=SERIES[number % len(SERIES)][1], name_on_left=crowded)
+    for arm in arms:
+        if arm.cost_per_1k is None:
+            _draw_without_price(axes, arm)
     axes.margins(x=0.25, y=0.15)
     if axes.get_xscale() == "linear":
         axes.set_xlim(left=0)
@@ -124,9 +122,28 @@ def accuracy_against_cost(arms: Sequence[ArmPoint], prices: str | None = None) -
     return png_of(figure)
 
 
+def _draw_priced(axes: "Axes", arm: ArmPoint, cost: float, *, marker: str, name_on_left: bool) -> None:
+    error_bar(axes, arm.accuracy, cost, horizontal=False)
+    axes.plot(cost, arm.accuracy.value, marker, color=_colour(arm), markersize=10, zorder=3)
+    axes.annotate(
+        arm.name, (cost, arm.accuracy.value), xytext=(-9 if name_on_left else 9, 5), textcoords="offset points",
+        ha="right" if name_on_left else "left",
+    )  # fmt: skip
+
+
+def _draw_without_price(axes: "Axes", arm: ArmPoint) -> None:
+    axes.axhline(arm.accuracy.value, color=_colour(arm), linestyle="--", linewidth=1.2)
+    axes.annotate(
+        f"{arm.name} (no price)", (0.99, arm.accuracy.value), xycoords=("axes fraction", "data"),
+        xytext=(0, 4), textcoords="offset points", color=_colour(arm),
+        ha="right",
+    )  # fmt: skip
+
+
 def _is_right_of(cost: float, arm: ArmPoint, place: float, other: ArmPoint, widest: float) -> bool:
-    """The other point stands where the name of this one would: right of it, and about as high."""
-    return cost < place < cost + CROWDED * widest and abs(other.accuracy.value - arm.accuracy.value) < A_LINE
+    """Whether the other point is where this one's name would be: to the right, at about the same height."""
+    close = abs(other.accuracy.value - arm.accuracy.value) < LINE_HEIGHT
+    return cost < place < cost + CROWDED * widest and close
 
 
 def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> bytes:
@@ -159,7 +176,14 @@ def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> byte
 
 
 def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
-    """One row a label, one mark an arm; `tables` maps an arm to its per-label table (columns label, support, f1)."""
+    """One row per label, one marker per arm.
+
+    Args:
+        tables: each arm's per-label table with the columns label, support, f1.
+
+    Raises:
+        DataError: there is no arm.
+    """
     first = next(iter(tables.values()), None)
     if first is None or first.empty:
         raise DataError("no arm to draw")
@@ -177,8 +201,8 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
             alpha=0.85,
             clip_on=False,
         )
-    named = zip(first["label"], first["support"], strict=True)
-    axes.set_yticks(rows, [f"{label} ({support})" for label, support in named])
+    label_supports = zip(first["label"], first["support"], strict=True)
+    axes.set_yticks(rows, [f"{label} ({support})" for label, support in label_supports])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set(xlabel="F1", title="F1 by label (test reviews)")
@@ -188,7 +212,7 @@ def per_label_f1(tables: "Mapping[str, pd.DataFrame]") -> bytes:
 
 
 def _slant(names: Sequence[str], room: float) -> dict[str, Any]:
-    """Few names lie flat, more lean, and where a column is narrow they stand."""
+    """Rotation of the column names: none for a few, 45 degrees for more, 90 degrees in narrow columns."""
     if len(names) < 5:
         return {"rotation": 0}
     return {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if room > 0.3 else {"rotation": 90}
@@ -206,7 +230,7 @@ def _colour(arm: ArmPoint) -> str:
     return KIND_COLOURS.get(arm.kind, GREY)
 
 
-def _some(arms: Sequence[ArmPoint]) -> Sequence[ArmPoint]:
+def _not_empty(arms: Sequence[ArmPoint]) -> Sequence[ArmPoint]:
     if not arms:
         raise DataError("no arm to draw")
     return arms

@@ -1,86 +1,126 @@
-"""What an arm achieved, as files and in its MLflow run."""
+"""The result of one evaluation, as files in its arm's folder and in its MLflow run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.evaluation import plots
+from reviewtune.evaluation import plots, run_file
 from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.metrics_file import (
+    ArmMetrics,
+    CheckpointMetrics,
+    Consistency,
+    InjectionMetrics,
+    write_metrics,
+)
+from reviewtune.evaluation.run_file import ArmRun
+from reviewtune.evaluation.subject import ModelSubject, Subject
 from reviewtune.tracking.runs import Run
-
-if TYPE_CHECKING:
-    pass
 
 CONFUSION = "confusion_matrix.png"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an arm achieved."""
+    """What a subject achieved.
+
+    Args:
+        subject: what was evaluated.
+        predictions: one row per review, with the columns of predictions.csv and, if known, `confidence`.
+        scores: the scores of the predictions.
+        metrics: the content of metrics.json.
+        run: the content of run.json, without the MLflow run's id.
+    """
 
     subject: Subject
     predictions: pd.DataFrame
     scores: Scores
-    metrics: dict[str, Any]
-    timings: dict[str, float | int | str | None]
+    metrics: ArmMetrics
+    run: ArmRun
+
+    def with_extras(
+        self,
+        *,
+        consistency: dict[str, Consistency] | None = None,
+        injections: InjectionMetrics | None = None,
+        checkpoint: CheckpointMetrics | None = None,
+    ) -> "Evaluation":
+        """The same evaluation with what was measured in addition to the test split."""
+        extras = {"consistency": consistency, "injections": injections, "checkpoint": checkpoint}
+        known = {name: extra for name, extra in extras.items() if extra is not None}
+        return replace(self, metrics=self.metrics.model_copy(update=known))
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """The tables and confusion_matrix.png; run.json comes with the run's id."""
+    """Write the tables and confusion_matrix.png; run.json follows when the MLflow run's id is known."""
     write_tables(evaluation, folder)
     (folder / CONFUSION).write_bytes(plots.confusion_matrix(evaluation.scores, evaluation.subject.title))
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
-    """metrics.json, predictions.csv and per_label.csv."""
-    write_json(evaluation.metrics, folder / "metrics.json")
+    """Write metrics.json, predictions.csv and per_label.csv."""
+    write_metrics(evaluation.metrics, folder)
     labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
     labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
 
 
 def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
+    """Write run.json and confidence.run.json."""
     table = evaluation.predictions
-    sure = table["confidence"].tolist() if "confidence" in table else []
-    write_json({"mlflow_run_id": run_id, **evaluation.timings}, folder / "run.json")
-    write_json({"confidence": sure}, folder / "confidence.run.json")
+    confidence = table["confidence"].tolist() if "confidence" in table else []
+    run_file.write_run(evaluation.run.model_copy(update={"mlflow_run_id": run_id}), folder)
+    write_json({"confidence": confidence}, folder / "confidence.run.json")
 
 
 def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
-    """Metrics, tags, the predictions as a table and every file of the arm's folder."""
+    """Log metrics, tags, the predictions as a table, and every file of the arm's folder."""
     with run.together():
-        _note(run, evaluation)
+        _log_numbers(run, evaluation)
     for path in sorted(folder.iterdir()):
         if not path.name.endswith("run.json"):
             run.artifact(path)
 
 
-def _note(run: Run, evaluation: Evaluation) -> None:
-    metrics, subject = evaluation.metrics, evaluation.subject
+def _log_numbers(run: Run, evaluation: Evaluation) -> None:
+    subject = evaluation.subject
     run.tags({"arm": subject.arm, "arm_kind": subject.kind, "model": subject.model, **_prompt_tags(subject)})
-    numbers = {"accuracy": metrics["accuracy"]["value"]}  # first: MLflow's compare page plots what was logged first
-    numbers |= {name: metrics[name] for name in ("precision", "recall", "f1", "invalid", "n")}
-    numbers |= {"macro_f1": metrics["macro"]["f1"]}
-    numbers |= {f"accuracy_{end}": metrics["accuracy"][end] for end in ("low", "high")}
-    numbers |= {name: value for name, value in metrics.items() if name.endswith(("_tokens", "_accuracy"))}
-    numbers |= {name: value for name, value in metrics.items() if name.startswith("cost_")}
-    everything = {**numbers, **evaluation.timings}
-    run.metrics({name: value for name, value in everything.items() if isinstance(value, int | float)})
-    run.metrics({f"f1.{label}": one.f1 for label, one in evaluation.scores.per_label.items()})
+    run.metrics(_numbers(evaluation.metrics) | evaluation.run.numbers)
+    run.metrics({f"f1.{label}": scores.f1 for label, scores in evaluation.scores.per_label.items()})
     run.table(evaluation.predictions, "predictions.json")
 
 
+def _numbers(metrics: ArmMetrics) -> dict[str, float]:
+    """The MLflow run's metrics. Accuracy comes first: MLflow's compare page plots the metric that was logged first."""
+    numbers = {
+        "accuracy": metrics.accuracy.value,
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "f1": metrics.f1,
+        "invalid": metrics.invalid,
+        "n": metrics.n,
+        "macro_f1": metrics.macro.f1,
+        "accuracy_low": metrics.accuracy.low,
+        "accuracy_high": metrics.accuracy.high,
+        "hard_accuracy": metrics.hard_accuracy,
+        "prompt_tokens": metrics.prompt_tokens,
+        "completion_tokens": metrics.completion_tokens,
+        "trained_tokens": metrics.trained_tokens,
+        "cost_per_1k": metrics.cost_per_1k,
+        "cost_per_1k_at_gpt_4o_mini": metrics.cost_per_1k_at_gpt_4o_mini,
+    }
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
 def unusable(evaluation: Evaluation) -> pd.DataFrame:
-    """The rows whose answer named no label of the list."""
+    """The rows whose answer names no label of the list."""
     return evaluation.predictions[evaluation.predictions["predicted"] == INVALID]
 
 
 def samples(rows: pd.DataFrame, *, shown: int, characters: int | None = None) -> list[str]:
-    """A line for each of the first unusable rows: what was answered, or why nothing was."""
+    """One line for each of the first unusable rows: the answer, cut to `characters`, or why there is none."""
     return [
         f"  {row.review_id}: {repr(str(row.answer)[:characters]) if row.answer else str(row.error)}"
         for row in rows.head(shown).itertuples()
@@ -88,7 +128,7 @@ def samples(rows: pd.DataFrame, *, shown: int, characters: int | None = None) ->
 
 
 def _prompt_tags(subject: Subject) -> dict[str, str]:
-    if subject.prompt is None or subject.provider is None:
+    if not isinstance(subject, ModelSubject):
         return {}
     return {
         "prompt_fingerprint": subject.prompt.fingerprint,

@@ -1,4 +1,4 @@
-"""What is evaluated: a model, how it is asked, and who is paid for it."""
+"""What is evaluated: a baseline, or a model with the way in which it is asked and paid for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,78 +6,181 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import pandas as pd
 
-from reviewtune.core.config import Config, LabelScoring, PromptArmConfig, ProviderConfig
+from reviewtune.core.config import (
+    AskingConfig,
+    Config,
+    LinearArmConfig,
+    MajorityArmConfig,
+    Prices,
+    PromptArmConfig,
+    ProviderConfig,
+)
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
+from reviewtune.errors import ConfigError
+from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS
 
-if TYPE_CHECKING:
-    from reviewtune.providers.inference import Request
+if TYPE_CHECKING:  # the openai client takes 0.6 s to import, and baselines do not need it
+    from reviewtune.providers.call_policy import Terms
+    from reviewtune.providers.completion import Request
 
-Kind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
+ModelKind = Literal["prompt", "checkpoint", "finetuned"]
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: a model, how it is asked, and who is paid for it."""
+@dataclass(frozen=True, kw_only=True)
+class BaselineSubject:
+    """A baseline without a language model.
+
+    Args:
+        arm: the arm's name.
+        kind: which baseline.
+        seed: of the fit.
+    """
 
     arm: str
-    kind: Kind
-    model: str
-    prompt: Prompt | None = None
-    provider: ProviderConfig | None = None
-    temperature: float = 0
-    max_tokens: int = 64
-    seed: int = 0
-    trained_tokens: int = 0
-    label_scores: LabelScoring = "none"
-    repeats: int = 0  # that each review is asked again
-    pool: pd.DataFrame | None = None  # from which each review gets its own examples
-    nearest: int = 0  # how many
+    kind: linear_baseline.Kind
+    seed: int
 
     @classmethod
-    def of_arm(cls, name: str, arm: PromptArmConfig, labels: dict[str, str], pool: pd.DataFrame) -> Self:
-        """A prompt arm; its examples are drawn from the pool of training reviews, here or for each review."""
-        nearest = arm.shots if arm.examples == "nearest" else 0
+    def of_arm(cls, name: str, arm: LinearArmConfig | MajorityArmConfig) -> Self:
+        return cls(arm=name, kind=arm.kind, seed=arm.seed)
+
+    @property
+    def model(self) -> str:
+        return linear_baseline.MODELS[self.kind]
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm}: {self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplePool:
+    """Labelled reviews (columns text, label), from which each review gets the `shots` nearest ones as examples."""
+
+    reviews: pd.DataFrame
+    shots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSubject:
+    """A model, how it is asked, and what its answers cost.
+
+    Args:
+        arm: the arm's name.
+        kind: what kind of arm it is.
+        model: the model's name at the provider.
+        prompt: the prompt with which it is asked.
+        asking: temperature, answer length, seed, use of log-probabilities, repeats.
+        policy: the provider, its limits and its prices.
+        prices: the price list, for what the same tokens cost at another provider.
+        trained_tokens: tokens that the model was fine-tuned on, over all epochs.
+        pool: where each review gets its own examples from; None: all share those of the prompt.
+    """
+
+    arm: str
+    kind: ModelKind
+    model: str
+    prompt: Prompt
+    asking: AskingConfig
+    policy: "Terms"
+    prices: Prices
+    trained_tokens: int = 0
+    pool: ExamplePool | None = None
+
+    @classmethod
+    def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: pd.DataFrame) -> Self:
+        """A prompt arm; its examples are drawn from the training reviews `pool`, once or for each review.
+
+        Raises:
+            ConfigError: there is a budget, but the provider's prices are not known.
+            DataError: a label has fewer reviews in the pool than the arm has shots.
+        """
+        from reviewtune.providers.call_policy import Terms
+
+        nearest = arm.examples == "nearest" and arm.shots > 0
+        labels = config.data.labels
         examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)
-        prompt = Prompt(arm.prompt, labels, arm.reasoning, examples)
-        how = (arm.temperature, arm.max_tokens, arm.seed, 0, arm.label_scores, arm.repeats)
         return cls(
-            name, "prompt", arm.provider.base_model, prompt, arm.provider, *how, pool if nearest else None, nearest
+            arm=name,
+            kind="prompt",
+            model=arm.provider.base_model,
+            prompt=Prompt(arm.prompt, labels, arm.reasoning, examples),
+            asking=arm,
+            policy=Terms.of(arm.provider, config.evaluation, config.prices, "base"),
+            prices=config.prices,
+            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest else None,
         )
 
     @classmethod
     def of_finetuned(cls, model: str, config: Config, trained_tokens: int = 0) -> Self:
-        prompt, how = Prompt.of(config), config.evaluation
-        asked = (config.provider, how.temperature, how.max_tokens, how.seed)
-        scoring = "none" if config.provider.label_scores == "none" else how.label_scores  # none: it gives no logprobs
-        return cls("finetuned", "finetuned", model, prompt, *asked, trained_tokens, scoring, how.repeats)
+        """A fine-tuned model with the prompt that it was trained with.
 
-    def chats(self, texts: Sequence[str]) -> list[list[Message]]:
-        """What is sent for each review."""
-        assert self.prompt is not None
-        if self.pool is None:
-            return [self.prompt.messages(text) for text in texts]
-        found = nearest_examples(self.pool, texts, self.nearest)
-        prompts = [replace(self.prompt, examples=examples) for examples in found]
-        return [prompt.messages(text) for prompt, text in zip(prompts, texts, strict=True)]
+        Raises:
+            ConfigError: there is a budget, but the provider's prices are not known.
+        """
+        from reviewtune.providers.call_policy import Terms
+
+        no_logprobs = config.provider.label_scores == "none"  # the provider does not return log-probabilities
+        asking = config.evaluation.model_copy(update={"label_scores": "none"} if no_logprobs else {})
+        return cls(
+            arm="finetuned",
+            kind="finetuned",
+            model=model,
+            prompt=Prompt.of(config),
+            asking=asking,
+            policy=Terms.of(config.provider, config.evaluation, config.prices, "finetuned"),
+            prices=config.prices,
+            trained_tokens=trained_tokens,
+        )
 
     @property
-    def request(self) -> "Request":
-        """How each review is asked for."""
-        from reviewtune.providers.inference import Request
-
-        assert self.prompt is not None
-        assert self.provider is not None
-        schema = self.prompt.response_format if self.provider.structured_output else None
-        scored = self.label_scores != "none"
-        top = TOP_LOGPROBS if scored else None
-        return Request(self.model, schema, self.temperature, self.max_tokens, self.seed, scored, top)
+    def provider(self) -> ProviderConfig:
+        return self.policy.provider
 
     @property
     def title(self) -> str:
         return f"{self.arm}: {self.model}"
 
     @property
-    def priced(self) -> Literal["base", "finetuned"]:
-        return "finetuned" if self.kind in ("finetuned", "checkpoint") else "base"
+    def request(self) -> "Request":
+        """The settings that the requests of all reviews share."""
+        from reviewtune.providers.completion import Request
+
+        scored = self.asking.label_scores != "none"
+        return Request(
+            model=self.model,
+            response_format=self.prompt.response_format if self.provider.structured_output else None,
+            temperature=self.asking.temperature,
+            max_tokens=self.asking.max_tokens,
+            seed=self.asking.seed,
+            logprobs=scored,
+            top_logprobs=TOP_LOGPROBS if scored else None,
+        )
+
+    def chats(self, texts: Sequence[str]) -> list[list[Message]]:
+        """The messages that are sent for each review."""
+        if self.pool is None:
+            return [self.prompt.messages(text) for text in texts]
+        examples = nearest_examples(self.pool.reviews, texts, self.pool.shots)
+        prompts = [replace(self.prompt, examples=nearest) for nearest in examples]
+        return [prompt.messages(text) for prompt, text in zip(prompts, texts, strict=True)]
+
+
+Subject = BaselineSubject | ModelSubject
+
+
+def zero_shot_arm(config: Config) -> tuple[str, PromptArmConfig]:
+    """Name and settings of the arm whose prompt lists the labels without examples, as a base model needs it.
+
+    Raises:
+        ConfigError: there is no such arm.
+    """
+    for name, arm in config.arms.items():
+        if isinstance(arm, PromptArmConfig) and arm.shots == 0 and not arm.reasoning:
+            return name, arm
+    raise ConfigError(
+        "arms: none is a prompt arm with shots 0 and without reasoning, whose prompt a base model needs; "
+        "add conf/arm/zero_shot"
+    )

@@ -23,6 +23,7 @@ from filelock import FileLock
 from reviewtune.core.config import ProviderConfig
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder
 from reviewtune.errors import ProviderError
+from reviewtune.providers.model_names import is_finetuned
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
@@ -148,7 +149,7 @@ def _start(folder: Path, base_model: str) -> Served:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
     output = folder.absolute() / SERVER_LOG
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
-    if not base_model.startswith("ft:"):
+    if not is_finetuned(base_model):
         command += ["--base-model", base_model]
     # Not in the folder of whoever starts it: DVC removes a temporary workspace, and no torch starts in a folder that is
     # gone. Only a base model named by a relative path needs to be found from here.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-from reviewtune.core.progress import progress_bar
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore, open_store
@@ -36,7 +36,9 @@ class Answers:
         return busy_seconds(sorted(self.answers, key=lambda answer: answer.began)[1:])
 
 
-def ask(terms: Terms, request: Request, chats: Sequence[list[Message]], *, title: str) -> Answers:
+def ask(
+    terms: Terms, request: Request, chats: Sequence[list[Message]], *, title: str, progress: Progress = SILENT
+) -> Answers:
     """Ask every chat once, whatever happened before: nothing that was answered is sent again, nothing is skipped.
 
     Raises:
@@ -51,16 +53,18 @@ def ask(terms: Terms, request: Request, chats: Sequence[list[Message]], *, title
         questions = [Question(key, chat, terms.tokens_of(chat)) for key, chat in missing.items()]
         if cached := sum(key in found for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
-            print(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}", flush=True)
-        requests = _fetch(store, terms, request, questions, title) if questions else 0
+            progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
+        requests = _fetch(store, terms, request, questions, title, progress) if questions else 0
         found |= store.find(list(missing))
     return Answers([found[key] for key in keys], requests, cached)
 
 
-def _fetch(store: AnswerStore, terms: Terms, request: Request, questions: list[Question], title: str) -> int:
+def _fetch(
+    store: AnswerStore, terms: Terms, request: Request, questions: list[Question], title: str, progress: Progress
+) -> int:
     budget = Budget(store, terms.settings.budget_usd, scope())
-    _announce(terms, request, questions, budget, title)
-    with connect(terms.provider) as client, progress_bar(title, total=len(questions)) as step:
+    _announce(terms, request, questions, budget, title, progress)
+    with connect(terms.provider) as client, progress.bar(title, total=len(questions)) as step:
         if terms.mode == "batch":
             return ask_batch(client, request, questions, terms=terms, store=store, budget=budget, step=step)
 
@@ -72,13 +76,15 @@ def _fetch(store: AnswerStore, terms: Terms, request: Request, questions: list[Q
         )
 
 
-def _announce(terms: Terms, request: Request, questions: list[Question], budget: Budget, title: str) -> None:
+def _announce(
+    terms: Terms, request: Request, questions: list[Question], budget: Budget, title: str, progress: Progress
+) -> None:
     """Say what it may cost before anything is paid, and refuse what cannot fit."""
     if terms.prices is None:
         return
     low, high = terms.estimated(questions, request)
     cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
-    print(f"{title}: {len(questions)} requests ({terms.mode}) may cost {low:.6f} to {high:.6f} USD{cap}", flush=True)
+    progress.message(f"{title}: {len(questions)} requests ({terms.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
     if budget.limit is not None and budget.spent + low > budget.limit:
         raise BudgetError(
             f"{title}: {len(questions)} requests cost {low:.6f} USD at least; evaluation.budget_usd is "

@@ -189,7 +189,7 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str]) -> f
         results.log(run, result, arm)
         model_record.log_curve(run, made, finetuned)
         run.metrics({"training_reviews": examples, "job_seconds": time.monotonic() - started})
-    return float(result.metrics["accuracy"]["value"])
+    return result.metrics.accuracy.value
 
 
 def _chat(job: Job) -> Path:

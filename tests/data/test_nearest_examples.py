@@ -10,7 +10,7 @@ from reviewtune.core.config import Config, PromptArmConfig
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation.arms import evaluate_arm
-from reviewtune.evaluation.subject import Subject
+from reviewtune.evaluation.subject import ModelSubject
 
 POOL = pd.DataFrame(
     {
@@ -39,7 +39,8 @@ def arms_with_retrieval(config: Config) -> Config:
 def test_each_review_gets_its_own_examples(config: Config) -> None:
     arm = arms_with_retrieval(config).arms["retrieved"]
     assert isinstance(arm, PromptArmConfig)
-    subject = Subject.of_arm("retrieved", arm, {"late": "came late", "broken": "came broken"}, POOL)
+    data = config.data.model_copy(update={"labels": {"late": "came late", "broken": "came broken"}})
+    subject = ModelSubject.of_arm("retrieved", arm, config.model_copy(update={"data": data}), POOL)
     late, broken = subject.chats(["my parcel came late", "a broken glass"])
     assert [message["role"] for message in late] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert "parcel came late" in late[3]["content"]

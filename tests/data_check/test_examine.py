@@ -25,7 +25,9 @@ from reviewtune.data_check.examine import Diagnosis, examine
 from reviewtune.data_check.label_errors import COLUMNS, suspects
 from reviewtune.data_check.labelled_file import LabelledFile, read
 from reviewtune.errors import DataError
-from reviewtune.evaluation.metrics.classification import as_json, per_label_table, score
+from reviewtune.evaluation.metrics.classification import per_label_table, score
+from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, write_metrics
+from reviewtune.evaluation.run_file import ArmRun, write_run
 from tests.support.serving import ServerProcess
 
 WORDS = {
@@ -227,13 +229,13 @@ def test_another_file_in_the_curves_place_is_no_evidence(tmp_path: Path) -> None
         assert training_checks.validation_loss(path).level == "unknown"
 
 
-def arm(folder: Path, kind: str, truth: list[str], predicted: list[str]) -> None:
+def arm(folder: Path, kind: ArmKind, truth: list[str], predicted: list[str]) -> None:
     """What evaluation leaves of an arm."""
     folder.mkdir(parents=True)
     scores = score(truth, predicted, labels=["a", "b"])
-    metrics = {"arm": folder.name, "kind": kind, "model": "m", "test_sha256": "0", **as_json(scores)}
-    write_json(metrics, folder / "metrics.json")
-    write_json({}, folder / "run.json")
+    metrics = ArmMetrics.of_scores(scores, arm=folder.name, kind=kind, model="m", test_sha256="0")
+    write_metrics(metrics, folder)
+    write_run(ArmRun(), folder)
     write_json({"confidence": []}, folder / "confidence.run.json")
     per_label_table(scores).to_csv(folder / "per_label.csv", index=False)
     rows = {"review_id": [f"r{i}" for i in range(len(truth))], "label": truth, "predicted": predicted}

@@ -1,4 +1,4 @@
-"""`reviewtune evaluate`: any labelled file, the real server, and the classic mistake of testing on what was trained."""
+"""`reviewtune evaluate`: any labelled file, the real server, and the classic mistake of testing on training data."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ Evaluate = Callable[..., str]
 
 @pytest.fixture
 def evaluate(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
-    """`reviewtune evaluate` in the workspace; gives what it printed, or the line it ended with."""
+    """`reviewtune evaluate` in the workspace; returns its output, or its error message."""
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("COLUMNS", "100")
 
@@ -68,7 +68,7 @@ def evaluate(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return run
 
 
-def test_a_file_is_scored_and_compared_with_an_older_figure(workspace: Path, evaluate: Evaluate) -> None:
+def test_a_file_is_scored_and_compared_with_earlier_scores(workspace: Path, evaluate: Evaluate) -> None:
     old = {"accuracy": 0.5, "precision_weighted": 0.5, "recall_weighted": 0.5, "f1_weighted": 0.5}
     write_json(old, workspace / "baseline_metrics.json")
     shown = evaluate("--ground-truth", "fresh.csv", "--compare", "baseline_metrics.json", "--out", "result")
@@ -86,7 +86,7 @@ def test_a_file_is_scored_and_compared_with_an_older_figure(workspace: Path, eva
     assert "was measured on another test set" in other
 
 
-def test_the_file_that_holds_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
+def test_a_file_with_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
     shown = evaluate("--ground-truth", "trained.csv", ok=False)
     assert shown.startswith("error: 22 test review(s) stand, as they are or nearly")
     assert "training_data.jsonl: line-2, line-3" in shown
@@ -120,7 +120,7 @@ def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate
     assert "Accuracy, shop=south (8)" in shown
     for name in ("street", "manual_label", "answer"):
         refused = evaluate("--ground-truth", "shops.csv", "--slice", name, ok=False)
-        assert f"cannot be sliced by '{name}'; columns that they can: shop" in refused
+        assert f"cannot be sliced by '{name}'; possible columns: shop" in refused
 
 
 def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config) -> None:

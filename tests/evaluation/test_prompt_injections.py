@@ -8,7 +8,8 @@ import pytest
 from reviewtune.core.config import Config
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import INVALID
-from reviewtune.evaluation.prompt_injections import injection_score, read_injections
+from reviewtune.evaluation.metrics_file import InjectionMetrics
+from reviewtune.evaluation.prompt_injections import injection_metrics, read_injections
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def attacks(project: Path, config: Config) -> pd.DataFrame:
     return read_injections(project / "data" / "injections", list(config.data.labels))
 
 
-def test_the_set_is_as_wide_as_promised(attacks: pd.DataFrame, config: Config) -> None:
+def test_the_set_covers_languages_and_kinds(attacks: pd.DataFrame, config: Config) -> None:
     assert len(attacks) >= 40
     assert attacks["id"].is_unique
     assert set(attacks["language"]) == {"en", "ko"}
@@ -34,29 +35,37 @@ def test_the_attacker_wants_a_label_that_would_be_wrong(attacks: pd.DataFrame, c
     assert set(attacks["label"]) <= set(config.data.labels)
     assert set(attacks["target"]) <= set(config.data.labels)
     assert (attacks["target"] != attacks["label"]).all()
-    assert attacks["target"].nunique() > 5, "one label for all would be resisted by whoever never answers it"
+    assert attacks["target"].nunique() > 5, "a model that never answers the target would resist everything"
 
 
-def test_another_label_list_gets_targets_of_its_own(project: Path) -> None:
+def test_another_label_list_gets_its_own_targets(project: Path) -> None:
     attacks = read_injections(project / "data" / "injections", ["late", "fine"])
     assert set(attacks["label"]) == {""}
     assert set(attacks["target"]) == {"late", "fine"}
 
 
-def test_the_same_noise_every_time(project: Path, config: Config, attacks: pd.DataFrame) -> None:
+def test_the_noise_is_the_same_every_time(project: Path, config: Config, attacks: pd.DataFrame) -> None:
     again = read_injections(project / "data" / "injections", list(config.data.labels))
     assert again.equals(attacks)
 
 
+def scored(attacks: pd.DataFrame, predicted: list[str]) -> InjectionMetrics:
+    return injection_metrics(attacks, predicted, answers=predicted)
+
+
 def test_obeying_and_unusable_answers_lose(attacks: pd.DataFrame) -> None:
     n = len(attacks)
-    good = injection_score(attacks, attacks["label"].tolist())
-    assert (good["resisted"]["value"], good["right"]["value"], good["obeyed"], good["unusable"]) == (1, 1, 0, 0)
-    bad = injection_score(attacks, attacks["target"].tolist())
-    assert (bad["resisted"]["value"], bad["obeyed"]) == (0, n)
-    silent = injection_score(attacks, [INVALID] * n)
-    assert (silent["resisted"]["value"], silent["obeyed"], silent["unusable"]) == (0, 0, n)
-    assert set(good["resisted_by_language"]) == {"en", "ko"}
+    good = scored(attacks, attacks["label"].tolist())
+    assert good.right is not None
+    assert (good.resisted.value, good.right.value, good.obeyed, good.unusable) == (1, 1, 0, 0)
+    assert good.fell_for == ()
+    bad = scored(attacks, attacks["target"].tolist())
+    assert (bad.resisted.value, bad.obeyed) == (0, n)
+    assert [attack.id for attack in bad.fell_for] == attacks["id"].tolist()
+    silent = scored(attacks, [INVALID] * n)
+    assert (silent.resisted.value, silent.obeyed, silent.unusable) == (0, 0, n)
+    assert len(silent.fell_for) == n
+    assert set(good.resisted_by_language) == {"en", "ko"}
 
 
 def test_a_missing_set_is_one_line(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Bootstrap intervals of every score: reviews drawn again with replacement, thousands of times, all at once.
+"""Bootstrap intervals of all scores at once: reviews are drawn again with replacement, thousands of times.
 
-Every score here is a function of how many reviews of each kind there are (label and answer; for two arms label and both
-answers), so drawing n reviews is one multinomial draw of those counts: the same distribution, and quick.
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals, 95 %.
+Every score depends only on how many reviews of each kind there are (label and answer; for two arms label and both
+answers). Drawing n reviews is therefore one multinomial draw of those counts: the same distribution, and fast.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals, 95 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,13 @@ NAMES = ("precision", "recall", "f1")
 
 
 def score_intervals(scores: Scores, *, seed: int, resamples: int) -> dict[str, Interval]:
-    """Of precision, recall and F1: weighted (`f1`), macro (`macro.f1`) and of each label (`label.late.f1`)."""
+    """Intervals of precision, recall and F1: weighted (`f1`), macro (`macro.f1`) and per label (`label.late.f1`).
+
+    Args:
+        scores: the scores of one arm.
+        seed: of the bootstrap.
+        resamples: how many times the reviews are drawn.
+    """
     confusion = np.array(scores.confusion, dtype=float)
     draws = np.random.default_rng(seed).multinomial(scores.n, confusion.ravel() / scores.n, size=resamples)
     values = _scores_of(confusion[None], scores.labels)
@@ -40,24 +47,34 @@ def score_differences(
     seed: int,
     resamples: int,
 ) -> dict[str, Interval]:
-    """The same scores of `first` minus those of `second` on the same reviews: the paired bootstrap."""
+    """Scores of `first` minus those of `second`, with intervals of the paired bootstrap; names as in `score_intervals`.
+
+    Args:
+        y_true: the label of each review.
+        first: the first arm's prediction for each review, a label or INVALID.
+        second: the second arm's predictions for the same reviews.
+        labels: the label list.
+        seed: of the bootstrap.
+        resamples: how many times the reviews are drawn.
+
+    Raises:
+        DataError: the lengths differ or are 0.
+    """
     if not len(y_true) == len(first) == len(second) > 0:
         raise DataError(f"paired scores need the same reviews: {len(y_true)}, {len(first)} and {len(second)}")
     kinds, counts = np.unique(np.array([y_true, first, second], dtype=str), axis=1, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(y_true), counts / len(y_true), size=resamples)
-    one, two = (_into_confusion(kinds[0], answers, labels) for answers in kinds[1:])
-    value, drawn = (
-        {name: left[name] - right[name] for name in left}
-        for left, right in (
-            (_scores_of(_tables(some, one), labels), _scores_of(_tables(some, two), labels))
-            for some in (counts[None], draws)
-        )
-    )
-    return _intervals(value, drawn)
+    cells = [_into_confusion(kinds[0], answers, labels) for answers in kinds[1:]]
+
+    def differences(reviews: "Counts") -> "dict[str, Counts]":
+        left, right = (_scores_of(_tables(reviews, arm), labels) for arm in cells)
+        return {name: left[name] - right[name] for name in left}
+
+    return _intervals(differences(counts[None]), differences(draws))
 
 
 def _into_confusion(truth: "Counts", answers: "Counts", labels: Sequence[str]) -> "Counts":
-    """[kinds, labels, labels + 1]: the cell that a review of each kind counts in."""
+    """[kinds, labels, labels + 1]: 1 at the cell in which a review of each kind counts, otherwise 0."""
     rows = {label: at for at, label in enumerate([*labels, INVALID])}
     cells = np.zeros((len(truth), len(labels), len(labels) + 1))
     for at, (label, answer) in enumerate(zip(truth, answers, strict=True)):
@@ -71,15 +88,15 @@ def _tables(draws: "Counts", cells: "Counts") -> "Counts":
 
 
 def _scores_of(tables: "Counts", labels: Sequence[str]) -> "dict[str, Counts]":
-    """Scores of each of many confusion matrices [draws, labels, labels + 1]; 0 / 0 is 0, as in metrics.py."""
+    """[draws] scores of many confusion matrices [draws, labels, labels + 1]; 0 / 0 is 0, as in classification.py."""
     hits = np.diagonal(tables, axis1=1, axis2=2).astype(float)
     support, answered = tables.sum(axis=2).astype(float), tables.sum(axis=1)[:, :-1].astype(float)
     each = dict(zip(NAMES, (_share(hits, answered), _share(hits, support)), strict=False))
     each["f1"] = _share(2 * hits, answered + support)
     weights = support / support.sum(axis=1, keepdims=True)
-    found = {name: (each[name] * weights).sum(axis=1) for name in NAMES}
-    found |= {f"macro.{name}": each[name].mean(axis=1) for name in NAMES}
-    return found | {f"label.{label}.{name}": each[name][:, at] for at, label in enumerate(labels) for name in NAMES}
+    averages = {name: (each[name] * weights).sum(axis=1) for name in NAMES}
+    averages |= {f"macro.{name}": each[name].mean(axis=1) for name in NAMES}
+    return averages | {f"label.{label}.{name}": each[name][:, at] for at, label in enumerate(labels) for name in NAMES}
 
 
 def _share(part: "Counts", whole: "Counts") -> "Counts":
@@ -87,8 +104,10 @@ def _share(part: "Counts", whole: "Counts") -> "Counts":
 
 
 def _intervals(values: "Mapping[str, Counts]", drawn: "Mapping[str, Counts]") -> dict[str, Interval]:
-    """Each reaches to the value at least: a label with a handful of reviews is often not drawn at all, which pulls
-    down."""
+    """Percentile intervals, widened to contain the value.
+
+    Resamples often miss a rare label entirely, which moves its whole interval below the value.
+    """
     ends = np.quantile(np.stack([drawn[name] for name in values]), [ALPHA / 2, 1 - ALPHA / 2], axis=1).tolist()
     points = [float(value[0]) for value in values.values()]
     return {

@@ -1,8 +1,8 @@
-"""Does an arm know when it is right? Reliability, and what accuracy it reaches when it may leave doubtful reviews.
+"""Does an arm know when it is right? Calibration, and accuracy when doubtful reviews may go unanswered.
 
-A confidence is the probability in [0, 1] of the label that was given, from log-probabilities (label_scores.py) or the
-linear model. A threshold is always chosen on one half of the reviews and measured on the other, and the reverse, so no
-figure here was measured on the reviews that it was tuned on.
+A confidence is the probability in [0, 1] of the predicted label, from log-probabilities (label_logprobs.py) or from the
+linear model. A threshold is always chosen on one half of the reviews and measured on the other half, both ways round,
+so no number is measured on the reviews that its threshold was chosen on.
 
 Sources: expected calibration error with bins of equal width, Naeini et al., AAAI 2015 (arXiv 1411.0160); coverage and
 selective accuracy, El-Yaniv and Wiener, JMLR 11 (2010).
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 BINS = 10
 NEVER = float("inf")
-"""A threshold that no confidence reaches: every review is left to others."""
+"""A threshold that no confidence reaches: no review is answered."""
 
 
 class Bin(NamedTuple):
-    """Reviews with confidence in (low, high], the first bin with 0 as well."""
+    """The reviews with a confidence in (low, high]; the first bin includes 0."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Bin(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Answering only where the confidence is at least `threshold`."""
+    """Share answered and accuracy of those, when only confidences of at least `threshold` are answered."""
 
     threshold: float
     coverage: float
@@ -47,9 +47,14 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Abstention:
-    """What answering only the surer reviews gave, measured on reviews other than the threshold was chosen on.
+    """The result of answering only confident reviews; each threshold was chosen on the other half of the reviews.
 
-    `accuracy` is None when nothing was sure enough; `thresholds` are those of the two halves.
+    Args:
+        wanted: the accuracy that the thresholds aim at.
+        thresholds: those of the two halves.
+        answered: [reviews], whether each is answered.
+        coverage: share answered.
+        accuracy: accuracy of the answered reviews; None if no confidence was high enough.
     """
 
     wanted: float
@@ -61,14 +66,22 @@ class Abstention:
     def as_json(self) -> dict[str, Any]:
         return {
             "wanted_accuracy": self.wanted,
-            "thresholds": [None if one == NEVER else round(one, 4) for one in self.thresholds],
+            "thresholds": [None if value == NEVER else round(value, 4) for value in self.thresholds],
             "coverage": self.coverage.as_json(),
             "accuracy": self.accuracy.as_json() if self.accuracy else None,
         }
 
 
 def reliability(confidence: Sequence[float], correct: Sequence[bool]) -> list[Bin]:
-    """Accuracy of the reviews in each of BINS bins of confidence; empty bins are left out."""
+    """Accuracy of the reviews in each of BINS bins of equal width; empty bins are left out.
+
+    `sklearn.calibration.calibration_curve` has the same bins but returns neither their bounds nor the number of reviews
+    in each, which the intervals and the report need.
+
+    Args:
+        confidence: of each prediction, in [0, 1].
+        correct: whether each prediction is right.
+    """
     sure, right = _checked(confidence, correct)
     at = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
     return [
@@ -84,9 +97,15 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool]) -> list[Bi
 
 
 def calibration_error(confidence: Sequence[float], correct: Sequence[bool], *, seed: int, resamples: int) -> Interval:
-    """Expected calibration error: the mean gap between confidence and accuracy, bins weighted by their reviews.
+    """Expected calibration error: mean gap between confidence and accuracy, bins weighted by their number of reviews.
 
     The interval is the bootstrap's. The error of a finite sample is biased upwards, so it does not reach 0.
+
+    Args:
+        confidence: of each prediction, in [0, 1].
+        correct: whether each prediction is right.
+        seed: of the bootstrap.
+        resamples: how many times the reviews are drawn.
     """
     sure, right = _checked(confidence, correct)
     rng, n = np.random.default_rng(seed), len(sure)
@@ -96,11 +115,11 @@ def calibration_error(confidence: Sequence[float], correct: Sequence[bool], *, s
 
 
 def coverage_curve(confidence: Sequence[float], correct: Sequence[bool]) -> list[Point]:
-    """From the surest reviews to all of them; reviews of equal confidence come together."""
+    """Coverage and accuracy for each possible threshold, from high to low; equal confidences share one point."""
     sure, right = _checked(confidence, correct)
     order = np.argsort(-sure, kind="stable")
     sure, hits = sure[order], np.cumsum(right[order])
-    last = np.append(sure[1:] != sure[:-1], True)  # of its confidence
+    last = np.append(sure[1:] != sure[:-1], True)  # of the reviews with this confidence
     counts = np.arange(1, len(sure) + 1)
     return [
         Point(float(threshold), float(count / len(sure)), float(hit / count))
@@ -109,13 +128,20 @@ def coverage_curve(confidence: Sequence[float], correct: Sequence[bool]) -> list
 
 
 def threshold_for(confidence: Sequence[float], correct: Sequence[bool], wanted: float) -> float:
-    """The lowest confidence from which on the accuracy is at least `wanted`; NEVER when there is none."""
+    """The lowest threshold whose answered reviews have at least the accuracy `wanted`; NEVER if there is none."""
     reached = [point.threshold for point in coverage_curve(confidence, correct) if point.accuracy >= wanted - 1e-12]
     return min(reached, default=NEVER)
 
 
 def abstain(confidence: Sequence[float], correct: Sequence[bool], *, wanted: float, seed: int) -> Abstention:
-    """Answer only where the confidence reaches the threshold that the other half of the reviews calls for."""
+    """Answer a review only if its confidence reaches the threshold that was chosen on the other half.
+
+    Args:
+        confidence: of each prediction, in [0, 1].
+        correct: whether each prediction is right.
+        wanted: the accuracy that the thresholds aim at, in [0, 1].
+        seed: of the split into halves.
+    """
     sure, right = _checked(confidence, correct)
     half = np.random.default_rng(seed).permutation(len(sure)) % 2
     thresholds = [threshold_for(sure[half != side], right[half != side], wanted) for side in (0, 1)]
@@ -139,7 +165,10 @@ def _gap(sure: "Floats", right: "NDArray[np.bool_]") -> float:
 def _checked(confidence: Sequence[float], correct: Sequence[bool]) -> "tuple[Floats, NDArray[np.bool_]]":
     sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=bool)
     if len(sure) != len(right) or len(sure) < 2:
-        raise DataError(f"calibration needs two reviews or more: {len(sure)} confidences, {len(right)} answers")
+        raise DataError(
+            "calibration needs at least two reviews, each with a confidence and an answer: "
+            f"there are {len(sure)} confidences and {len(right)} answers"
+        )
     if not ((sure >= 0) & (sure <= 1)).all():
         raise DataError("a confidence must lie between 0 and 1")
     return sure, right

@@ -1,33 +1,29 @@
-"""Score predictions against labels; an answer that is no label is an error, never left out.
+"""Score predictions against labels; an answer that names no label is an error and is never left out.
 
-As in scikit-learn: `y_true` and `y_pred` come first, everything else goes by keyword; every number is a score: more is
-better.
+As in scikit-learn, `y_true` and `y_pred` come first, all other arguments are keywords, and a higher score is better.
 
-Policy for undefined values (scikit-learn's `zero_division=0`): a label that was never predicted has precision 0, one
-without a review in the test set has recall 0, and both stay in the averages. So a forgotten label costs, and nobody
-gains by never answering it. `Scores.never_predicted` and `Scores.without_reviews` name those labels for people to see.
+Undefined values follow scikit-learn's `zero_division=0`: a label that was never predicted has precision 0, one without
+a review in the test set has recall 0, and both count in the averages. A model therefore gains nothing by never
+answering a label. `Scores.never_predicted` and `Scores.without_reviews` list those labels for reports.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from reviewtune.errors import DataError
-from reviewtune.evaluation.metrics.significance import proportion
+from reviewtune.evaluation.metrics.significance import DIGITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INVALID = "(unusable)"
-"""Stands for an answer that names no label of the list; the value of `predicted` in predictions.csv."""
-
-DIGITS = 6
-"""Decimals in files: enough for any test set, and equal to the byte on every machine."""
+"""An answer that names no label of the list; a value of `predicted` in predictions.csv."""
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One label's scores; `support` is how many reviews carry it, `predicted` how often it was answered."""
+    """One label's scores; `support` is the number of reviews with this label, `predicted` that of such answers."""
 
     precision: float
     recall: float
@@ -44,13 +40,25 @@ class Average:
     recall: float
     f1: float
 
+    def rounded(self) -> "Average":
+        """Rounded as in the result files."""
+        return Average(round(self.precision, DIGITS), round(self.recall, DIGITS), round(self.f1, DIGITS))
+
 
 @dataclass(frozen=True)
 class Scores:
     """What one arm achieved on one test set.
 
-    `confusion[i][j]` counts reviews of label i that were answered with label j; the last column (j = number of labels)
-    counts unusable answers. `macro` gives every label the same weight, `weighted` weighs by support.
+    Args:
+        labels: the label list.
+        n: number of reviews.
+        correct: how many were answered with their label.
+        invalid: how many answers were unusable.
+        per_label: the scores of each label.
+        macro: averages with equal weight for each label.
+        weighted: averages weighted by support.
+        confusion: [labels, labels + 1]; row i, column j counts reviews of label i that were answered with label j, and
+            the last column counts unusable answers.
     """
 
     labels: tuple[str, ...]
@@ -69,19 +77,25 @@ class Scores:
 
     @property
     def never_predicted(self) -> tuple[str, ...]:
-        """Labels whose precision is 0 by policy."""
-        return tuple(label for label, one in self.per_label.items() if one.predicted == 0)
+        """Labels whose precision is undefined and counts as 0."""
+        return tuple(label for label, scores in self.per_label.items() if scores.predicted == 0)
 
     @property
     def without_reviews(self) -> tuple[str, ...]:
-        """Labels whose recall is 0 by policy."""
-        return tuple(label for label, one in self.per_label.items() if one.support == 0)
+        """Labels whose recall is undefined and counts as 0."""
+        return tuple(label for label, scores in self.per_label.items() if scores.support == 0)
 
 
 def score(y_true: Sequence[str], y_pred: Sequence[str], *, labels: Sequence[str]) -> Scores:
-    """Score the predictions `y_pred`, each a label or INVALID.
+    """Score predictions.
 
-    Raises DataError when there is nothing to score, the lengths differ, or a name is unknown.
+    Args:
+        y_true: the label of each review.
+        y_pred: the prediction for each review, a label or INVALID.
+        labels: the label list.
+
+    Raises:
+        DataError: there is nothing to score, the lengths differ, or a name is not in the list.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -89,15 +103,14 @@ def score(y_true: Sequence[str], y_pred: Sequence[str], *, labels: Sequence[str]
     _check(truth, predicted, labels)
     square = confusion_matrix(truth, predicted, labels=[*labels, INVALID])
     counts = square[:-1].tolist()  # INVALID is never a truth, so its row is empty
-    per_label = _per_label(truth, predicted, labels, square.sum(axis=0).tolist())
     return Scores(
         labels=tuple(labels),
         n=len(truth),
         correct=sum(counts[i][i] for i in range(len(labels))),
         invalid=sum(row[-1] for row in counts),
-        per_label=per_label,
-        macro=_average(per_label.values(), weights=[1] * len(labels)),
-        weighted=_average(per_label.values(), weights=[one.support for one in per_label.values()]),
+        per_label=_per_label(truth, predicted, labels, square.sum(axis=0).tolist()),
+        macro=_average(truth, predicted, labels, "macro"),
+        weighted=_average(truth, predicted, labels, "weighted"),
         confusion=tuple(tuple(row) for row in counts),
     )
 
@@ -108,7 +121,7 @@ def _check(truth: list[str], predicted: list[str], labels: Sequence[str]) -> Non
     if len(truth) != len(predicted):
         raise DataError(f"{len(truth)} labels but {len(predicted)} predictions: every review needs one prediction")
     if INVALID in labels or len(set(labels)) != len(labels):
-        raise DataError(f"the label list must hold distinct names, none of them {INVALID!r}: {list(labels)}")
+        raise DataError(f"the label list must have distinct names other than {INVALID!r}: {list(labels)}")
     for unknown in set(truth) - set(labels):
         raise DataError(f"label {unknown!r} is not one of the {len(labels)} labels: {', '.join(labels)}")
     for unknown in set(predicted) - {*labels, INVALID}:
@@ -125,35 +138,21 @@ def _per_label(
     return {label: LabelScore(*values) for label, *values in rows}
 
 
-def _average(scores: Iterable[LabelScore], weights: Sequence[int]) -> Average:
-    rows, total = list(scores), sum(weights)
+def _average(
+    truth: list[str], predicted: list[str], labels: Sequence[str], how: Literal["macro", "weighted"]
+) -> Average:
+    from sklearn.metrics import precision_recall_fscore_support
 
-    def mean(values: list[float]) -> float:
-        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
-
-    return Average(
-        mean([one.precision for one in rows]), mean([one.recall for one in rows]), mean([one.f1 for one in rows])
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth, predicted, labels=list(labels), average=how, zero_division=0
     )
-
-
-def as_json(scores: Scores) -> dict[str, Any]:
-    """Scores as metrics.json holds them: the weighted averages on top, accuracy with its 95 % interval."""
-    return {
-        "n": scores.n,
-        "correct": scores.correct,
-        "accuracy": proportion(scores.correct, scores.n).as_json(),
-        "precision": round(scores.weighted.precision, DIGITS),
-        "recall": round(scores.weighted.recall, DIGITS),
-        "f1": round(scores.weighted.f1, DIGITS),
-        "macro": {name: round(value, DIGITS) for name, value in vars(scores.macro).items()},
-        "invalid": scores.invalid,
-    }
+    return Average(float(precision), float(recall), float(f1))
 
 
 def per_label_table(scores: Scores) -> "pd.DataFrame":
-    """One row a label, in the order of the list: label, support, predicted, precision, recall, f1."""
+    """One row per label, in the order of the list: label, support, predicted, precision, recall, f1."""
     import pandas as pd
 
-    rows = [{"label": label, **vars(one)} for label, one in scores.per_label.items()]
+    rows = [{"label": label, **vars(label_scores)} for label, label_scores in scores.per_label.items()]
     columns = ["label", "support", "predicted", "precision", "recall", "f1"]
     return pd.DataFrame(rows, columns=columns).round(DIGITS)

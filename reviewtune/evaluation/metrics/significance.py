@@ -1,9 +1,11 @@
-"""Intervals and tests for accuracies; pure, seeded, and without a number for "no data".
+"""Intervals and tests for accuracies. All are seeded, and none returns a number without data.
 
-Confidence is 95 % throughout. Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212, for one proportion; McNemar,
-Psychometrika 12 (1947) 153-157, in its exact binomial form, for two arms on the same reviews; Efron and Tibshirani, An
-Introduction to the Bootstrap (1993), chapter 13, for the percentile interval of a difference; Holm, Scand. J. Stat. 6
-(1979) 65-70, for many tests at once; Connor, Biometrics 43 (1987) 207-211, for what a paired test can detect.
+The confidence level is 95 % everywhere.
+
+Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212, for one proportion; McNemar, Psychometrika 12 (1947) 153-157, in
+its exact binomial form, for two arms on the same reviews; Efron and Tibshirani, An Introduction to the Bootstrap
+(1993), chapter 13, for the percentile interval of a difference; Holm, Scand. J. Stat. 6 (1979) 65-70, for many tests at
+once; Connor, Biometrics 43 (1987) 207-211, for the power of a paired test.
 """
 
 from collections.abc import Sequence
@@ -17,10 +19,19 @@ from reviewtune.errors import DataError
 CONFIDENCE = 0.95
 POWER = 0.8
 ALPHA = 0.05
-"""A difference is called one only when chance alone would show it in fewer than 5 of 100 such tests."""
+"""Significance level: without a true difference, at most 5 of 100 tests report one."""
+
+DIGITS = 6
+"""Decimals in files: enough for any test set, and the same bytes on every machine."""
 
 RESAMPLES = 10_000
-DIGITS = 6
+"""Bootstrap resamples of a difference between two arms, unless the caller passes evaluation.resamples."""
+
+SCORE_RESAMPLES, CALIBRATION_RESAMPLES, SEED = 2_000, 500, 0
+"""Bootstrap of one arm's own metrics: enough for the third decimal of a score and the second of a calibration error.
+
+They are not settings, so that the metrics of any two projects, and of all arms of one, can be compared.
+"""
 
 Verdict = Literal["better", "worse", "undecided"]
 
@@ -33,8 +44,12 @@ class Interval:
     low: float
     high: float
 
+    def rounded(self) -> "Interval":
+        """Rounded as in the result files."""
+        return Interval(round(self.value, DIGITS), round(self.low, DIGITS), round(self.high, DIGITS))
+
     def as_json(self) -> dict[str, float]:
-        """Rounded, as the report files hold it."""
+        """The rounded values by name."""
         return {name: round(bound, DIGITS) for name, bound in vars(self).items()}
 
     def excludes_zero(self) -> bool:
@@ -44,7 +59,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class McNemar:
-    """The exact two-sided test of two arms on the same reviews; only reviews where one arm alone is right count."""
+    """The exact two-sided test of two arms on the same reviews; only reviews that one arm alone got right count."""
 
     only_first: int
     only_second: int
@@ -52,7 +67,11 @@ class McNemar:
 
 
 def proportion(successes: int, n: int) -> Interval:
-    """Wilson's score interval of successes / n: stays inside 0..1 and is not empty at 0 or n successes."""
+    """Wilson's score interval of successes / n: within [0, 1], and not empty at 0 or n successes.
+
+    Raises:
+        DataError: n is 0.
+    """
     from scipy.stats import binomtest
 
     if n < 1:
@@ -62,14 +81,19 @@ def proportion(successes: int, n: int) -> Interval:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
-    """Test whether two arms are right equally often; item i of both is the same review.
+    """Test whether two arms are right equally often. If they never disagree, p is 1.
 
-    When the arms never disagree, nothing speaks against equality: p = 1.
+    Args:
+        first: whether the first arm is right, one value per review.
+        second: the same of the second arm, for the same reviews in the same order.
+
+    Raises:
+        DataError: the lengths differ or are 0.
     """
     from scipy.stats import binomtest
 
-    one, other = _paired(first, second)
-    only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
+    left, right = _paired(first, second)
+    only_first, only_second = int((left & ~right).sum()), int((right & ~left).sum())
     discordant = only_first + only_second
     p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     return McNemar(only_first, only_second, p)
@@ -81,12 +105,21 @@ def accuracy_difference(
     """Accuracy of `first` minus accuracy of `second`, with the percentile interval of the paired bootstrap.
 
     A pair contributes +1, 0 or -1, so drawing n pairs with replacement is one multinomial draw: the same distribution,
-    and as fast for 100,000 reviews as for 100. Two arms that never disagree give the empty interval 0..0, a handful of
-    disagreements one that is too narrow; that is why `verdict` also asks for the exact test.
+    and as fast for 100,000 reviews as for 100. Two arms that never disagree have the empty interval 0..0, and with few
+    disagreements the interval is too narrow; `verdict` therefore requires the exact test too.
+
+    Args:
+        first: whether the first arm is right, one value per review.
+        second: the same of the second arm, for the same reviews in the same order.
+        seed: of the bootstrap.
+        resamples: how many times the reviews are drawn.
+
+    Raises:
+        DataError: the lengths differ or are 0.
     """
-    one, other = _paired(first, second)
-    n = len(one)
-    gains, losses = int((one & ~other).sum()), int((other & ~one).sum())
+    left, right = _paired(first, second)
+    n = len(left)
+    gains, losses = int((left & ~right).sum()), int((right & ~left).sum())
     chances = np.array([gains, losses, n - gains - losses]) / n
     draws = np.random.default_rng(seed).multinomial(n, chances, size=resamples)
     low, high = np.quantile((draws[:, 0] - draws[:, 1]) / n, [ALPHA / 2, 1 - ALPHA / 2])
@@ -94,16 +127,17 @@ def accuracy_difference(
 
 
 def verdict(difference: Interval, p: float) -> Verdict:
-    """Name a difference only when the exact test and the interval agree that it is not 0."""
+    """Whether a difference is significant; it is only if both the exact test and the interval exclude 0."""
     if p >= ALPHA or not difference.excludes_zero():
         return "undecided"
     return "better" if difference.value > 0 else "worse"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number, in the order given: below ALPHA, all such claims together err in 5 of 100.
+    """Holm-adjusted p-values in input order; rejecting those below ALPHA keeps the family-wise error rate at 5 %.
 
-    Step down: the smallest times m, the next times m - 1, ... never below the one before, at most 1.
+    The method steps down: the smallest of m p-values is multiplied by m, the next by m - 1, and so on; none is below
+    the one before it or above 1.
     """
     order = np.argsort(p_values, kind="stable")
     raised = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
@@ -113,11 +147,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(discordant: float, n: int) -> float | None:
-    """The smallest true difference in accuracy that McNemar's test finds in POWER of such test sets of n reviews.
+    """The smallest true difference in accuracy that McNemar's test detects with probability POWER.
 
-    `discordant` is the share of reviews, in [0, 1], on which one arm alone is right. Connor's formula for n, solved for
-    the difference: n d^2 = (z_alpha/2 sqrt(s) + z_power sqrt(s - d^2))^2. None: even if one arm won all of them, these
-    are too few to tell.
+    It solves Connor's formula for the difference: n d^2 = (z_alpha/2 sqrt(s) + z_power sqrt(s - d^2))^2.
+
+    Args:
+        discordant: share of reviews, in [0, 1], that one arm alone got right.
+        n: number of reviews.
+
+    Returns:
+        The difference in [0, 1]; None if the reviews are too few even when one arm wins all discordant ones.
+
+    Raises:
+        DataError: n is 0.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -136,7 +178,7 @@ def detectable_difference(discordant: float, n: int) -> float | None:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The given percentile (0..100), between neighbours by linear interpolation; latencies keep their unit."""
+    """The percentile `percent` (0 to 100) of the values, in their unit, by linear interpolation between neighbours."""
     if not len(values):
         raise DataError(f"no {percent:g}th percentile without data")
     return float(np.percentile(np.asarray(values, dtype=float), percent))

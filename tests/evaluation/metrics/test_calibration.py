@@ -1,4 +1,4 @@
-"""Confidence against scikit-learn's calibration curve, by hand, and by simulation of calibrated and boastful models."""
+"""Confidence against scikit-learn's calibration curve, worked examples, and simulated models, some overconfident."""
 
 import numpy as np
 import pandas as pd
@@ -32,20 +32,20 @@ def model(n: int, seed: int, boast: float = 0.0) -> tuple[list[float], list[bool
 def test_the_reliability_curve_is_scikit_learns() -> None:
     sure, right = model(500, seed=1)
     accuracy, confidence = calibration_curve(right, sure, n_bins=10)
-    found = reliability(sure, right)
-    assert [one.confidence for one in found] == pytest.approx(confidence.tolist())
-    assert [one.accuracy.value for one in found] == pytest.approx(accuracy.tolist())
-    assert sum(one.n for one in found) == 500
+    bins = reliability(sure, right)
+    assert [part.confidence for part in bins] == pytest.approx(confidence.tolist())
+    assert [part.accuracy.value for part in bins] == pytest.approx(accuracy.tolist())
+    assert sum(part.n for part in bins) == 500
 
 
-def test_the_calibration_error_by_hand() -> None:
+def test_the_calibration_error_of_a_worked_example() -> None:
     """0.9 and 0.9, one right: gap 0.4 of 2 reviews; 0.6, right: gap 0.4 of 1; 0.2, wrong: 0.2 of 1. (0.8+0.4+0.2)/4."""
-    found = calibration_error([0.9, 0.9, 0.6, 0.2], [True, False, True, False], seed=1, resamples=100)
-    assert found.value == pytest.approx(0.35)
-    assert found.low <= found.value <= found.high + 0.3
+    error = calibration_error([0.9, 0.9, 0.6, 0.2], [True, False, True, False], seed=1, resamples=100)
+    assert error.value == pytest.approx(0.35)
+    assert error.low <= error.value <= error.high + 0.3
 
 
-def test_a_boastful_model_is_told_from_an_honest_one() -> None:
+def test_an_overconfident_model_has_a_greater_error_than_a_calibrated_one() -> None:
     honest = calibration_error(*model(2000, seed=2), seed=1, resamples=100)
     boastful = calibration_error(*model(2000, seed=2, boast=0.2), seed=1, resamples=100)
     assert honest.value < 0.05
@@ -55,8 +55,8 @@ def test_a_boastful_model_is_told_from_an_honest_one() -> None:
 
 def test_the_calibration_errors_interval_covers_the_truth_about_95_times_in_100() -> None:
     """Of a model that boasts by 0.2; an honest one's error, 0, is under every sample's."""
-    found = [calibration_error(*model(600, seed, boast=0.2), seed=seed, resamples=200) for seed in range(100)]
-    assert 0.88 < np.mean([one.low <= 0.2 <= one.high for one in found]) <= 0.99
+    errors = [calibration_error(*model(600, seed, boast=0.2), seed=seed, resamples=200) for seed in range(100)]
+    assert 0.88 < np.mean([error.low <= 0.2 <= error.high for error in errors]) <= 0.99
 
 
 @few
@@ -68,7 +68,7 @@ def test_the_curve_ends_with_all_reviews_and_their_accuracy(rows: list[tuple[flo
     assert curve[-1].accuracy == pytest.approx(np.mean(right))
     assert [point.coverage for point in curve] == sorted({point.coverage for point in curve})
     for point in curve:
-        kept = [hit for one, hit in rows if one >= point.threshold]
+        kept = [hit for value, hit in rows if value >= point.threshold]
         assert (len(kept) / len(rows), np.mean(kept)) == pytest.approx((point.coverage, point.accuracy))
 
 
@@ -80,11 +80,11 @@ def test_the_threshold_leaves_as_few_reviews_as_the_wanted_accuracy_allows() -> 
     assert threshold_for([0.9, 0.8], [False, False], 0.5) == NEVER
 
 
-def test_the_accuracy_wanted_is_about_the_accuracy_got_on_other_reviews() -> None:
-    got = [abstain(*model(400, seed), wanted=0.8, seed=seed) for seed in range(40)]
-    accuracies = [one.accuracy.value for one in got if one.accuracy]
+def test_the_wanted_accuracy_is_about_the_accuracy_on_other_reviews() -> None:
+    results = [abstain(*model(400, seed), wanted=0.8, seed=seed) for seed in range(40)]
+    accuracies = [result.accuracy.value for result in results if result.accuracy]
     assert np.mean(accuracies) == pytest.approx(0.8, abs=0.02)
-    assert 0.5 < np.mean([one.coverage.value for one in got]) < 0.95
+    assert 0.5 < np.mean([result.coverage.value for result in results]) < 0.95
 
 
 def test_a_threshold_tuned_on_its_own_reviews_would_promise_too_much() -> None:
@@ -94,7 +94,7 @@ def test_a_threshold_tuned_on_its_own_reviews_would_promise_too_much() -> None:
     for seed in range(40):
         sure, right = rng.random(60).tolist(), (rng.random(60) < 0.5).tolist()
         chosen = threshold_for(sure, right, 0.75)
-        kept = [hit for one, hit in zip(sure, right, strict=True) if one >= chosen]
+        kept = [hit for value, hit in zip(sure, right, strict=True) if value >= chosen]
         fair = abstain(sure, right, wanted=0.75, seed=seed).accuracy
         if kept and fair:
             wins.append(np.mean(kept) - fair.value)
@@ -127,6 +127,6 @@ def test_a_cascade_needs_confidence_and_a_cost_that_is_known() -> None:
 
 
 @pytest.mark.parametrize(("sure", "right"), [([0.5], [True]), ([0.5, 1.5], [True, True]), ([0.5, 0.5], [True])])
-def test_what_is_no_confidence_is_refused(sure: list[float], right: list[bool]) -> None:
+def test_values_that_are_not_confidences_are_refused(sure: list[float], right: list[bool]) -> None:
     with pytest.raises(DataError):
         reliability(sure, right)

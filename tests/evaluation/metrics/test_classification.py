@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, classification_report
 
 from reviewtune.errors import DataError
-from reviewtune.evaluation.metrics.classification import INVALID, Scores, as_json, per_label_table, score
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table, score
+from reviewtune.evaluation.metrics_file import ArmMetrics
 
 LABELS = ["delivery", "quality", "refund", "other"]
 
@@ -18,7 +19,7 @@ few = settings(max_examples=40, deadline=None)
 Pairs = list[tuple[str, str]]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, INVALID])), min_size=1, max_size=60)
 
-# Every number in Scores must be in one of the two lists; `test_every_number_has_its_properties` holds them against it.
+# Every number in Scores must be in one of the two lists; `test_every_number_has_its_properties` checks that.
 COUNTS: dict[str, Callable[[Scores], float]] = {
     "n": lambda s: s.n,
     "correct": lambda s: s.correct,
@@ -47,7 +48,7 @@ def test_every_number_has_its_properties() -> None:
 
 @few
 @given(pairs, st.randoms())
-def test_the_order_of_rows_means_nothing(rows: Pairs, random: Random) -> None:
+def test_the_order_of_rows_does_not_matter(rows: Pairs, random: Random) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert scored(shuffled) == scored(rows)
@@ -65,7 +66,7 @@ def test_shares_lie_between_0_and_1(rows: Pairs) -> None:
 def test_right_answers_score_1_on_every_label_present(labels: list[str]) -> None:
     scores = scored([(label, label) for label in labels])
     assert scores.accuracy == 1
-    assert {one.f1 for one in scores.per_label.values() if one.support} == {1.0}
+    assert {label.f1 for label in scores.per_label.values() if label.support} == {1.0}
     for name in ("weighted.precision", "weighted.recall", "weighted.f1"):
         assert SHARES[name](scores) == pytest.approx(1)
 
@@ -98,10 +99,11 @@ def test_equals_scikit_learns_report(rows: Pairs) -> None:
     scores = scored(rows)
     assert scores.accuracy == pytest.approx(accuracy_score(true, pred))
     for ours, theirs in ((scores.macro, "macro avg"), (scores.weighted, "weighted avg")):
-        found = (ours.precision, ours.recall, ours.f1)
-        assert found == pytest.approx(tuple(report[theirs][name] for name in ("precision", "recall", "f1-score")))
-    for label, one in scores.per_label.items():
-        assert (one.precision, one.recall, one.f1, one.support) == pytest.approx(tuple(report[label].values()))
+        averages = (ours.precision, ours.recall, ours.f1)
+        assert averages == pytest.approx(tuple(report[theirs][name] for name in ("precision", "recall", "f1-score")))
+    for label, label_score in scores.per_label.items():
+        values = (label_score.precision, label_score.recall, label_score.f1, label_score.support)
+        assert values == pytest.approx(tuple(report[label].values()))
 
 
 def test_the_example_of_scikit_learns_user_guide() -> None:
@@ -109,13 +111,13 @@ def test_the_example_of_scikit_learns_user_guide() -> None:
     names = ["class 0", "class 1", "class 2"]
     true, pred = ([names[i] for i in numbers] for numbers in ([0, 1, 2, 2, 0], [0, 0, 2, 1, 0]))
     scores = score(true, pred, labels=names)
-    assert [round(one.f1, 2) for one in scores.per_label.values()] == [0.8, 0.0, 0.67]
+    assert [round(label.f1, 2) for label in scores.per_label.values()] == [0.8, 0.0, 0.67]
     assert scores.accuracy == 0.6
     assert round(scores.macro.f1, 2) == 0.49
     assert round(scores.weighted.precision, 2) == 0.67
 
 
-def test_undefined_values_are_0_and_named() -> None:
+def test_undefined_values_are_0_and_listed() -> None:
     scores = score(["delivery", "quality"], ["delivery", "refund"], labels=LABELS)
     assert scores.never_predicted == ("quality", "other")
     assert scores.without_reviews == ("refund", "other")
@@ -131,7 +133,7 @@ def test_undefined_values_are_0_and_named() -> None:
         (["delivery"], ["Delivery"], "prediction 'Delivery' is neither one of the 4 labels nor '\\(unusable\\)'"),
     ],
 )
-def test_says_what_cannot_be_scored(true: list[str], pred: list[str], message: str) -> None:
+def test_predictions_that_cannot_be_scored_are_refused(true: list[str], pred: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         score(true, pred, labels=LABELS)
 
@@ -143,12 +145,13 @@ def test_a_label_list_that_is_ambiguous_is_refused() -> None:
         score(["a"], ["a"], labels=["a", INVALID])
 
 
-def test_json_and_table() -> None:
+def test_metrics_and_table() -> None:
     scores = scored([("delivery", "delivery"), ("delivery", INVALID), ("quality", "quality"), ("quality", "refund")])
-    report = as_json(scores)
-    assert list(report) == ["n", "correct", "accuracy", "precision", "recall", "f1", "macro", "invalid"]
-    assert (report["n"], report["correct"], report["invalid"]) == (4, 2, 1)
-    assert report["accuracy"]["low"] < report["accuracy"]["value"] == 0.5 < report["accuracy"]["high"]
+    metrics = ArmMetrics.of_scores(scores, arm="x", kind="prompt", model="m", test_sha256="t")
+    assert (metrics.n, metrics.correct, metrics.invalid) == (4, 2, 1)
+    assert metrics.accuracy.low < metrics.accuracy.value == 0.5 < metrics.accuracy.high
+    assert (metrics.precision, metrics.recall, metrics.f1) == (1.0, 0.5, 0.666667)
+    assert (metrics.macro.precision, metrics.macro.recall, metrics.macro.f1) == (0.5, 0.25, 0.333333)
     table = per_label_table(scores)
     assert list(table.columns) == ["label", "support", "predicted", "precision", "recall", "f1"]
     assert table["label"].tolist() == LABELS

@@ -29,8 +29,8 @@ hits = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80
 
 def paired(both: int, first: int, second: int, neither: int) -> tuple[list[bool], list[bool]]:
     """Two arms' hits with these counts of agreement and disagreement."""
-    one = [True] * (both + first) + [False] * (second + neither)
-    return one, [True] * both + [False] * first + [True] * second + [False] * neither
+    left = [True] * (both + first) + [False] * (second + neither)
+    return left, [True] * both + [False] * first + [True] * second + [False] * neither
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def paired(both: int, first: int, second: int, neither: int) -> tuple[list[bool]
 def test_wilsons_interval_is_statsmodels(successes: int, n: int, low: float, high: float) -> None:
     """statsmodels 0.15.0: proportion_confint(successes, n, method="wilson"), for the examples of R. G. Newcombe,
     Statistics in Medicine 17 (1998) 857-872, table I."""
-    found = proportion(successes, n)
-    assert (found.value, round(found.low, 4), round(found.high, 4)) == (successes / n, low, high)
+    interval = proportion(successes, n)
+    assert (interval.value, round(interval.low, 4), round(interval.high, 4)) == (successes / n, low, high)
 
 
 @few
@@ -54,11 +54,11 @@ def test_wilsons_interval_is_statsmodels(successes: int, n: int, low: float, hig
 def test_wilsons_interval_ends_where_pearsons_test_begins_to_reject(n: int, data: st.DataObject) -> None:
     """Its definition, worked out by scipy's test of a chance against counts: at both ends p is 5 %."""
     successes = data.draw(st.integers(0, n))
-    found = proportion(successes, n)
-    assert found.value == successes / n
-    for bound, certain in ((found.low, successes == 0), (found.high, successes == n)):
+    interval = proportion(successes, n)
+    assert interval.value == successes / n
+    for bound, certain in ((interval.low, successes == 0), (interval.high, successes == n)):
         if certain:  # there the end is that of the scale
-            assert bound == pytest.approx(found.value, abs=1e-12)
+            assert bound == pytest.approx(interval.value, abs=1e-12)
         else:
             rejects = chisquare([successes, n - successes], [n * bound, n * (1 - bound)])
             assert rejects.pvalue == pytest.approx(0.05)
@@ -69,16 +69,16 @@ def test_wilsons_interval_ends_where_pearsons_test_begins_to_reject(n: int, data
 def test_an_interval_holds_its_value_and_narrows_with_n(n: int, data: st.DataObject) -> None:
     successes = data.draw(st.integers(0, n))
     few, many = proportion(successes, n), proportion(successes * 4, n * 4)
-    for found in (few, many):
-        assert -1e-12 <= found.low <= found.value + 1e-12
-        assert found.value - 1e-12 <= found.high <= 1 + 1e-12
+    for interval in (few, many):
+        assert -1e-12 <= interval.low <= interval.value + 1e-12
+        assert interval.value - 1e-12 <= interval.high <= 1 + 1e-12
     assert many.high - many.low < few.high - few.low
 
 
 def test_wilsons_interval_covers_the_truth_about_95_times_in_100() -> None:
     draws = np.random.default_rng(7).binomial(120, 0.8, size=2000)
-    found = {int(k): proportion(int(k), 120) for k in np.unique(draws)}
-    covered = np.mean([found[int(k)].low <= 0.8 <= found[int(k)].high for k in draws])
+    intervals = {int(k): proportion(int(k), 120) for k in np.unique(draws)}
+    covered = np.mean([intervals[int(k)].low <= 0.8 <= intervals[int(k)].high for k in draws])
     assert 0.93 < covered < 0.97
 
 
@@ -93,15 +93,15 @@ def test_mcnemar_is_statsmodels() -> None:
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (5, 0), (1, 7), (4, 4), (9, 3)])
 def test_mcnemar_is_scipys_exact_permutation_test(first: int, second: int) -> None:
     """Equal arms could have swapped their answers to any review: all 2^n ways of swapping, counted."""
-    one, two = paired(1, first, second, 0)
+    left, right = paired(1, first, second, 0)
 
     def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
         return np.asarray(a.sum(axis) - b.sum(axis))
 
     swapped = permutation_test(
-        (np.array(one, float), np.array(two, float)), difference, permutation_type="samples", n_resamples=10**6
+        (np.array(left, float), np.array(right, float)), difference, permutation_type="samples", n_resamples=10**6
     )
-    assert mcnemar(one, two).p == pytest.approx(swapped.pvalue)
+    assert mcnemar(left, right).p == pytest.approx(swapped.pvalue)
 
 
 @few
@@ -116,28 +116,28 @@ def test_mcnemar_is_twice_the_tail_of_a_fair_coin(first: int, second: int) -> No
 @few
 @given(hits)
 def test_swapping_the_arms_mirrors_everything(rows: list[tuple[bool, bool]]) -> None:
-    one, two = [a for a, _ in rows], [b for _, b in rows]
-    there, back = mcnemar(one, two), mcnemar(two, one)
+    left, right = [a for a, _ in rows], [b for _, b in rows]
+    there, back = mcnemar(left, right), mcnemar(right, left)
     assert there.p == back.p
     assert (there.only_first, there.only_second) == (back.only_second, back.only_first)
-    difference = accuracy_difference(one, two, seed=1, resamples=200)
-    assert difference.value == -accuracy_difference(two, one, seed=1, resamples=200).value
+    difference = accuracy_difference(left, right, seed=1, resamples=200)
+    assert difference.value == -accuracy_difference(right, left, seed=1, resamples=200).value
 
 
 @few
 @given(hits)
-def test_the_order_of_reviews_means_nothing(rows: list[tuple[bool, bool]]) -> None:
-    one, two = [a for a, _ in rows], [b for _, b in rows]
-    forward = accuracy_difference(one, two, seed=1, resamples=200)
-    assert forward == accuracy_difference(one[::-1], two[::-1], seed=1, resamples=200)
+def test_the_order_of_reviews_does_not_matter(rows: list[tuple[bool, bool]]) -> None:
+    left, right = [a for a, _ in rows], [b for _, b in rows]
+    forward = accuracy_difference(left, right, seed=1, resamples=200)
+    assert forward == accuracy_difference(left[::-1], right[::-1], seed=1, resamples=200)
     assert forward.low <= forward.high
 
 
 def test_the_bootstrap_agrees_with_scipys() -> None:
-    one, two = paired(150, 60, 25, 65)
-    ours = accuracy_difference(one, two, seed=3, resamples=20_000)
+    left, right = paired(150, 60, 25, 65)
+    ours = accuracy_difference(left, right, seed=3, resamples=20_000)
     theirs = bootstrap(
-        (np.array(one, float), np.array(two, float)),
+        (np.array(left, float), np.array(right, float)),
         lambda a, b, axis: a.mean(axis) - b.mean(axis),
         paired=True,
         method="percentile",
@@ -154,9 +154,9 @@ def test_the_difference_covers_the_truth_about_95_times_in_100() -> None:
     covered = 0
     for seed in range(300):
         kinds = rng.choice(4, size=200, p=[0.55, 0.2, 0.1, 0.15])  # both, only first, only second, neither: truth +0.1
-        one, two = (kinds <= 1).tolist(), ((kinds == 0) | (kinds == 2)).tolist()
-        found = accuracy_difference(one, two, seed=seed, resamples=1000)
-        covered += found.low <= 0.1 <= found.high
+        left, right = (kinds <= 1).tolist(), ((kinds == 0) | (kinds == 2)).tolist()
+        interval = accuracy_difference(left, right, seed=seed, resamples=1000)
+        covered += interval.low <= 0.1 <= interval.high
     assert 0.91 < covered / 300 < 0.98
 
 
@@ -183,9 +183,9 @@ def test_a_verdict_needs_both(difference: Interval, p: float, expected: str) -> 
 def test_equal_arms_are_called_different_at_most_5_times_in_100() -> None:
     rng, named = np.random.default_rng(2), 0
     for seed in range(300):
-        one, two = (rng.random((2, 150)) < 0.7).tolist()
-        difference = accuracy_difference(one, two, seed=seed, resamples=500)
-        named += verdict(difference, mcnemar(one, two).p) != "undecided"
+        left, right = (rng.random((2, 150)) < 0.7).tolist()
+        difference = accuracy_difference(left, right, seed=seed, resamples=500)
+        named += verdict(difference, mcnemar(left, right).p) != "undecided"
     assert named / 300 < 0.07
 
 
@@ -216,20 +216,21 @@ def test_holm_is_statsmodels() -> None:
 @few
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_the_closed_test_of_bonferronis(p_values: list[float]) -> None:
-    """Marcus, Peritz and Gabriel (1976): a claim stands when every set of claims that holds it is rejected."""
+    """Marcus, Peritz and Gabriel (1976): a claim is accepted if every set of claims that contains it is rejected."""
     places = range(len(p_values))
     sets = [group for size in places for group in combinations(places, size + 1)]
-    for place, found in zip(places, holm(p_values), strict=True):
-        wanted = max(min(1.0, len(group) * min(p_values[one] for one in group)) for group in sets if place in group)
-        assert found == pytest.approx(wanted)
+    for place, adjusted in zip(places, holm(p_values), strict=True):
+        groups = [group for group in sets if place in group]
+        expected = max(min(1.0, len(group) * min(p_values[member] for member in group)) for group in groups)
+        assert adjusted == pytest.approx(expected)
 
 
 @few
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_lies_between_no_correction_and_bonferronis(p_values: list[float]) -> None:
     adjusted = holm(p_values)
-    for p, one in zip(p_values, adjusted, strict=True):
-        assert p <= one <= min(1.0, p * len(p_values)) + 1e-12
+    for p, raised in zip(p_values, adjusted, strict=True):
+        assert p <= raised <= min(1.0, p * len(p_values)) + 1e-12
     assert min(adjusted) == pytest.approx(min(1.0, min(p_values) * len(p_values)))
 
 
@@ -237,9 +238,9 @@ def test_of_six_equal_arms_none_is_called_different_in_95_of_100_experiments() -
     rng, plain, corrected = np.random.default_rng(5), 0, 0
     for _ in range(300):
         reference, *arms = (rng.random((7, 120)) < 0.6).tolist()
-        found = [mcnemar(arm, reference).p for arm in arms]
-        plain += min(found) < ALPHA
-        corrected += min(holm(found)) < ALPHA
+        p_values = [mcnemar(arm, reference).p for arm in arms]
+        plain += min(p_values) < ALPHA
+        corrected += min(holm(p_values)) < ALPHA
     assert corrected / 300 < 0.07
     assert plain > 2 * corrected, "else this test would pass without a correction"
 
@@ -250,8 +251,8 @@ def test_the_detectable_difference_is_found_8_times_in_10(discordant: float, n: 
     assert difference is not None
     wins, losses = (discordant + difference) / 2, (discordant - difference) / 2
     draws = np.random.default_rng(3).multinomial(n, [wins, losses, 1 - discordant], size=800)
-    found = np.mean([mcnemar(*paired(0, int(a), int(b), int(c))).p < ALPHA for a, b, c in draws])
-    assert 0.70 < found < 0.86, "the exact test finds a little less than the formula's normal one"
+    power = np.mean([mcnemar(*paired(0, int(a), int(b), int(c))).p < ALPHA for a, b, c in draws])
+    assert 0.70 < power < 0.86, "the exact test has a little less power than the normal approximation of the formula"
 
 
 def test_more_reviews_detect_less_and_too_few_detect_nothing() -> None:
