@@ -44,6 +44,10 @@ class Average:
     recall: float
     f1: float
 
+    def rounded(self) -> "Average":
+        """As the result files hold it."""
+        return Average(round(self.precision, DIGITS), round(self.recall, DIGITS), round(self.f1, DIGITS))
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -33,6 +33,10 @@ class Interval:
     low: float
     high: float
 
+    def rounded(self) -> "Interval":
+        """As the result files hold it."""
+        return Interval(round(self.value, DIGITS), round(self.low, DIGITS), round(self.high, DIGITS))
+
     def as_json(self) -> dict[str, float]:
         """Rounded, as the report files hold it."""
         return {name: round(bound, DIGITS) for name, bound in vars(self).items()}
