@@ -11,7 +11,6 @@ from reviewtune.evaluation.comparison.cascade import PERSON
 from reviewtune.evaluation.comparison.comparison_file import (
     AbstentionReport,
     ArmRow,
-    BreakEven,
     Cascade,
     Comparison,
     CostComparison,
@@ -97,10 +96,9 @@ def cost_lines(comparison: Comparison) -> list[str]:
     report, finetuned = comparison.economics, comparison.finetuned
     if report is None or finetuned is None:
         return []
-    if _charged(report.at_provider):
-        return _costs(report, report.at_provider, finetuned.arm, prices="")
-    if _charged(report.at_gpt_4o_mini):
-        return _costs(report, report.at_gpt_4o_mini, finetuned.arm, prices=" at gpt-4o-mini's prices")
+    for costs, prices in ((report.at_provider, ""), (report.at_gpt_4o_mini, " at gpt-4o-mini's prices")):
+        if costs and (costs.training_usd or costs.cost_per_1k_of_the_prompt):
+            return _costs(costs, finetuned=finetuned.arm, other=report.against, prices=prices)
     return ["this provider charges nothing"] if report.at_provider or report.at_gpt_4o_mini else []
 
 
@@ -185,18 +183,14 @@ def _checkpoint(checkpoint: CheckpointMetrics) -> str:
     )
 
 
-def _charged(costs: CostComparison | None) -> bool:
-    return costs is not None and bool(costs.training_usd or costs.cost_per_1k_of_the_prompt)
-
-
-def _costs(report: BreakEven, costs: CostComparison | None, finetuned: str, *, prices: str) -> list[str]:
-    assert costs is not None
-    prompt = f"{report.against} (the best prompt arm) {money(costs.cost_per_1k_of_the_prompt)}"
-    totals = [f"{money(usd)} for a total of {volume:,}" for volume, usd in costs.amortised_per_1k.items()]
+def _costs(costs: CostComparison, *, finetuned: str, other: str, prices: str) -> list[str]:
+    prompt = f"{other} (the best prompt arm) {money(costs.cost_per_1k_of_the_prompt)}"
+    training = f"with training ({money(costs.training_usd)}) included"
+    totals = ", ".join(f"{money(usd)} for {volume:,}" for volume, usd in costs.amortised_per_1k.items())
     return [
         f"cost per 1,000 reviews{prices}: {prompt}, {finetuned} {money(costs.cost_per_1k)} without training",
-        f"{finetuned} per 1,000 reviews with training ({money(costs.training_usd)}) included: {', '.join(totals)}",
-        f"with training included, {finetuned} {_break_even(costs.break_even_reviews, report.against)}",
+        f"{finetuned} per 1,000 reviews {training}, by total number of reviews: {totals}",
+        f"with training included, {finetuned} {_break_even(costs.break_even_reviews, other)}",
     ]
 
 

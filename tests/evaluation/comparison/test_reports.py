@@ -129,7 +129,7 @@ def test_cost_and_time_are_reported_where_they_are_known(tmp_path: Path) -> None
     assert max(map(len, on_terminal.splitlines())) <= 80
     for text in (written, " ".join(on_terminal.split())):
         assert "zero_shot (the best prompt arm) $0.0200, finetuned $0.0140 without training" in text
-        assert "with training ($6.00) included: $6.01 for a total of 1,000" in text
+        assert "with training ($6.00) included, by total number of reviews: $6.01 for 1,000," in text
         assert "with training included, finetuned costs no more than zero_shot from 1,000,000 reviews on" in text
 
 
