@@ -7,7 +7,8 @@ from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
-from reviewtune.evaluation.comparison.compare import compare, load_arm, write
+from reviewtune.evaluation.comparison.compare import compare, load_arm
+from reviewtune.evaluation.comparison.outputs import outputs_of, write_outputs
 from reviewtune.tracking.provenance import log_pass
 
 REPORTS, MODELS = Path("reports"), Path("models")
@@ -17,11 +18,11 @@ def main() -> None:
     config = load_params()
     how, folders = config.evaluation, [REPORTS / "arms" / name for name in config.compared]
     arms = [load_arm(folder) for folder in folders]
-    made = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
+    comparison = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
+    outputs = outputs_of(comparison, arms)
+    written = write_outputs(outputs, REPORTS)
     runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
-    written = write(made, REPORTS)
-    description = (REPORTS / "comparison.md").read_text(encoding="utf-8")
-    log_pass(config.tracking, made.test_sha256, runs, written, description)
+    print(log_pass(config.tracking, comparison.test_sha256, runs, written, outputs.markdown))
 
 
 if __name__ == "__main__":

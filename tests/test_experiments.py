@@ -89,7 +89,7 @@ class TestSweep:
         assert committed.repro() == []
         assert "against zero_shot" in committed.run("reviewtune", "compare")
         assert {run.info.run_id for run in committed.runs()} == runs
-        assert "would go:\n        0.0 MB  0 runs of" in committed.run("reviewtune", "clean")
+        assert "would be removed:\n        0.0 MB  0 runs of" in committed.run("reviewtune", "clean")
         shutil.rmtree(committed.folder / "data" / "splits")
         committed.run("dvc", "checkout")
         assert committed.repro() == []

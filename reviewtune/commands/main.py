@@ -95,17 +95,12 @@ def compare(
     reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
 ) -> None:
     """Print the comparison of the last `dvc repro`."""
-    from reviewtune.core.atomic_files import read_json
-    from reviewtune.evaluation.comparison.compare import render
+    from rich.console import Console
 
-    path = reports / "comparison.json"
-    try:
-        report = read_json(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no comparison yet; run `make repro`") from error
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); run `dvc repro --force compare`") from error
-    render(report)
+    from reviewtune.evaluation.comparison.comparison_file import read_comparison
+    from reviewtune.evaluation.comparison.console_report import print_comparison
+
+    print_comparison(read_comparison(reports), Console())
 
 
 @app.command()

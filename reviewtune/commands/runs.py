@@ -1,4 +1,4 @@
-"""Commands about runs of the past: `reviewtune reproduce`, `lineage`, `apply`, `clean`."""
+"""Commands about stored runs: `reviewtune reproduce`, `lineage`, `apply`, `clean`."""
 
 import sys
 from pathlib import Path
@@ -20,60 +20,64 @@ RunId = Annotated[str, typer.Argument(help="an MLflow run id, or its first digit
 @app.command()
 def reproduce(
     run_id: RunId,
-    tolerance: Annotated[float, typer.Option(help="how far the accuracy may move, as a share")] = 0.01,
+    tolerance: Annotated[float, typer.Option(help="difference in accuracy that is accepted, as a share")] = 0.01,
     retrain: Annotated[
-        bool | None, typer.Option("--retrain/--reuse-job", help="default: train anew where that costs nothing")
+        bool | None, typer.Option("--retrain/--reuse-job", help="default: train again if the provider charges nothing")
     ] = None,
 ) -> None:
-    """Run a stored run again from its revision, data and configuration, and compare. Exit status 1: different.
+    """Run a stored run again from its revision, data and configuration, and compare the results.
 
-    The revision is checked out into a temporary folder; the workspace and its runs stay as they are.
+    Exit status 1: the results differ. The revision is checked out into a temporary folder; the workspace and its runs
+    are not changed.
     """
     from reviewtune.commands.reproduce import reproduce as run_again
     from reviewtune.commands.reproduce import to_text
     from reviewtune.tracking.queries import find_run
 
     tracking = _config().tracking
-    found = run_again(find_run(tracking, run_id), tracking, tolerance=tolerance, retrain=retrain)
-    print(to_text(found))
-    sys.exit(1 if found.outcome == "different" else 0)
+    reproduction = run_again(find_run(tracking, run_id), tracking, tolerance=tolerance, retrain=retrain)
+    print(to_text(reproduction))
+    sys.exit(1 if reproduction.outcome == "different" else 0)
 
 
 @app.command()
 def lineage(
     run_id: RunId,
-    picture: Annotated[Path | None, typer.Option(help="also draw it: a PNG file to write")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file to draw it to as well")] = None,
 ) -> None:
-    """Where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
+    """Print where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
     from reviewtune.commands import lineage as commands_lineage
     from reviewtune.tracking.queries import find_run, find_runs
 
     tracking = _config().tracking
-    descent = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
-    print(commands_lineage.to_text(descent))
+    traced = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
+    print(commands_lineage.to_text(traced))
     if picture:
-        picture.write_bytes(commands_lineage.picture(descent))
+        picture.write_bytes(commands_lineage.picture(traced))
 
 
 @app.command()
 def apply(run_id: RunId) -> None:
-    """Bring a sweep's winner, or a DVC experiment, into the workspace; `dvc repro` then has nothing to train."""
-    from reviewtune.commands.apply import apply as bring
+    """Apply a job of a sweep or a DVC experiment to the workspace; `dvc repro` then has nothing to train."""
+    from reviewtune.commands.apply import apply as apply_run
     from reviewtune.tracking.queries import find_run
 
     tracking = _config().tracking
-    bring(find_run(tracking, run_id), tracking)
+    apply_run(find_run(tracking, run_id), tracking)
 
 
 @app.command()
 def clean(
-    remove: Annotated[bool, typer.Option("--apply", help="do it; without this, only the plan is shown")] = False,
+    remove: Annotated[
+        bool, typer.Option("--apply", help="remove them; without this option only the plan is shown")
+    ] = False,
     sweeps: Annotated[int | None, typer.Option(min=0, help="keep the newest N sweeps; default: all")] = None,
 ) -> None:
-    """Remove runs, models, jobs and caches that no kept run refers to. Shows what there is and what would go.
+    """Remove runs, models, jobs and caches that no kept run refers to.
 
-    Kept: runs named by a run.json of the workspace, a commit or a DVC experiment; runs with a tag `keep` (set it in the
-    MLflow UI); open runs; sweeps, with the winner's model. DVC's cache is another command: `dvc gc`.
+    Prints what is on disk and what would be removed. Kept are: runs named by a run.json of the workspace, a commit or a
+    DVC experiment; runs with a tag `keep` (set it in the MLflow UI); open runs; sweeps, with the winner's model. DVC's
+    own cache is not touched: use `dvc gc`.
     """
     from reviewtune.commands import clean as commands_clean
 
@@ -81,11 +85,11 @@ def clean(
     print("on disk:")
     _print_items(commands_clean.on_disk(config))
     plan = commands_clean.plan(config, sweeps=sweeps)
-    print(f"{plan.kept} runs are kept; {'removing' if remove else 'would go'}:")
+    print(f"{plan.kept} runs are kept; {'removing' if remove else 'would be removed'}:")
     _print_items(plan.items)
     if remove:
         commands_clean.execute(plan, config)
-    print(f"{_megabytes(plan.size)} {'freed' if remove else 'to gain: reviewtune clean --apply'}")
+    print(f"{_megabytes(plan.size)} {'freed' if remove else 'would be freed by: reviewtune clean --apply'}")
 
 
 def _config() -> Config:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.config import DataConfig
+from reviewtune.core.formatting import markdown_table
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
 from reviewtune.data.splits import METHOD, near_duplicates
@@ -70,9 +71,7 @@ def to_markdown(facts: dict[str, Any]) -> str:
         f"- exact duplicates merged: {facts['exact_duplicates_merged']}; conflicts settled: {len(facts['conflicts'])}",
         f"- near-duplicate pairs ({facts['near_duplicate_method']}): {facts['near_duplicate_pairs']}, kept on one side",
         "",
-        "| label | reviews |",
-        "|---|---:|",
-        *(f"| {label} | {count} |" for label, count in facts["labels"].items()),
+        markdown_table(["label", "reviews"], [[label, str(count)] for label, count in facts["labels"].items()]),
         "",
         "## Warnings",
         *([f"- {warning}" for warning in facts["warnings"]] or ["none"]),

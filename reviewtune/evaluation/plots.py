@@ -146,21 +146,22 @@ def _is_right_of(cost: float, arm: ArmPoint, place: float, other: ArmPoint, wide
     return cost < place < cost + CROWDED * widest and close
 
 
-def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> bytes:
-    """Left, how right the arms are when they say how sure they are; right, their accuracy on their surest reviews.
+def calibration(reliability: Mapping[str, Sequence[tuple[float, float]]], coverage: "pd.DataFrame") -> bytes:
+    """Left, accuracy against confidence; right, accuracy on the share of reviews with the highest confidence.
 
-    `confidence` and `coverage` (arm, threshold, coverage, accuracy) are those of confidence.py.
+    Args:
+        reliability: each arm's bins: mean confidence and accuracy, both in [0, 1].
+        coverage: columns arm, threshold, coverage, accuracy.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), dpi=DPI)
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    for number, (name, found) in enumerate(confidence.items()):
+    for number, (name, bins) in enumerate(reliability.items()):
         colour, marker = SERIES[number % len(SERIES)]
-        bins = found["reliability"]
-        sure, hit = [one["confidence"] for one in bins], [one["accuracy"]["value"] for one in bins]
-        left.plot(sure, hit, marker=marker, color=colour, label=name)
+        confidences, accuracies = zip(*bins, strict=True)
+        left.plot(confidences, accuracies, marker=marker, color=colour, label=name)
         curve = coverage[coverage["arm"] == name]
         right.plot(curve["coverage"], curve["accuracy"], color=colour, drawstyle="steps-post", label=name)
     left.set(xlabel="confidence", ylabel="accuracy", title="Reliability", xlim=(0, 1), ylim=(0, 1))
@@ -170,7 +171,7 @@ def calibration(confidence: Mapping[str, Any], coverage: "pd.DataFrame") -> byte
         axes.xaxis.set_major_formatter(PERCENT)
         axes.yaxis.set_major_formatter(PERCENT)
         open_axes(axes, grid="both")
-    if confidence:
+    if reliability:
         right.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     return png_of(figure)
 

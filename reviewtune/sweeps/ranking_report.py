@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reviewtune.core.formatting import markdown_table
 from reviewtune.sweeps.ranking import Row
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), sid
     if rows:
         cells = [_cells(row) for row in rows]
         keys = _shown(cells)
-        head = f"| {' | '.join(COLUMNS[key] for key in keys)} |\n|{'---|' * len(keys)}"
-        body = [f"| {' | '.join(line[key].replace('|', chr(92) + '|') for key in keys)} |" for line in cells]
+        head, body = [COLUMNS[key] for key in keys], [[line[key] for key in keys] for line in cells]
+        table = markdown_table(head, body, right_aligned=False)
         link = f"[The best {min(len(rows), COMPARED)} side by side]({side_by_side})" if side_by_side else ""
-        parts += [f"**{verdict_line(rows)}**", *filter(None, [link]), "\n".join([head, *body]), CAUTION]
+        parts += [f"**{verdict_line(rows)}**", *filter(None, [link]), table, CAUTION]
     if failed:
         parts.append("\n".join(["Failed:", "", *(f"- {name}: {message}" for name, message in failed)]))
     return "\n\n".join(parts) + "\n"

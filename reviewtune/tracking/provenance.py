@@ -104,10 +104,13 @@ def _sources(root: Path, dep: str) -> list[str]:
 
 def log_pass(
     tracking: TrackingConfig, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path], description: str
-) -> None:
+) -> str:
     """A run for the comparison itself, whose id every run of this pass of the pipeline then bears in its tag `passes`.
 
     A run that was restored instead of made again belongs to several passes: hence a list in a tag, not a parent.
+
+    Returns:
+        One line on how to find the runs of this pass in the MLflow UI.
     """
     runs = [read_json(file)["mlflow_run_id"] for file in run_files]
     tags = {"test_sha256": test_sha256, "mlflow.note.content": description}
@@ -115,7 +118,7 @@ def log_pass(
         for path in written:
             run.artifact(path)
         add_to_pass(tracking, [*runs, run.id], run.id[:12])
-    print(f"runs of this pass, in the MLflow UI (`make ui`): tags.passes LIKE '%{run.id[:12]}%'")
+    return f"runs of this pass, in the MLflow UI (`make ui`): tags.passes LIKE '%{run.id[:12]}%'"
 
 
 def _hashes(manifest: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:

@@ -81,7 +81,7 @@ def test_the_model_of_an_epoch_is_reproduced_by_its_own_stage() -> None:
 
 @pytest.mark.parametrize("kind", ["sweep", "comparison"])
 def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
-    with pytest.raises(DataError, match="names no data of its own; choose a fine-tune"):
+    with pytest.raises(DataError, match="has no data set; choose a fine-tune"):
         trace(run(9, kind, {}), RUNS)
     with pytest.raises(DataError, match=f"is a {kind}: choose a fine-tune"):
         commands_reproduce._what(run(9, kind, {"git_revision": "9" * 40}))

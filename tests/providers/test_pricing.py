@@ -3,7 +3,6 @@
 import json
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,9 @@ from hypothesis import strategies as st
 from reviewtune.core.config import Config
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import BudgetError
-from reviewtune.evaluation.comparison.break_even import economics
+from reviewtune.evaluation.comparison.break_even import break_even_report
+from reviewtune.evaluation.metrics.classification import score
+from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics
 from reviewtune.finetuning.cost import allow_training, epochs_of
 from reviewtune.providers.pricing import Usage, amortised, break_even, estimate, inference_cost
 
@@ -93,32 +94,28 @@ def test_auto_epochs_are_those_of_the_cookbook(config: Config, examples: int, ep
     assert epochs_of(config.training.model_copy(update={"n_epochs": "auto"}), examples) == epochs
 
 
-def arm(kind: str, accuracy: float, cost: float, **more: Any) -> dict[str, Any]:
-    return {
-        "arm": more.pop("name", kind),
-        "kind": kind,
-        "accuracy": {"value": accuracy},
-        "cost_per_1k": 0.0,
-        "cost_per_1k_at_gpt_4o_mini": cost,
-        **more,
-    }
+def arm(kind: ArmKind, accuracy: float, cost: float, *, name: str = "arm", **training: float) -> ArmMetrics:
+    """An arm at a provider that charges nothing; `cost` is at gpt-4o-mini's prices."""
+    scores = score(["a"] * 10, ["a"] * round(10 * accuracy) + ["b"] * round(10 - 10 * accuracy), labels=["a", "b"])
+    costs = {"cost_per_1k": 0.0, "cost_per_1k_at_gpt_4o_mini": cost, **training}
+    return ArmMetrics.of_scores(scores, arm=name, kind=kind, model="m", test_sha256="t", **costs)
 
 
-def test_economics_hold_the_fine_tune_against_the_best_prompt() -> None:
-    tuned = arm("finetuned", 0.8, 0.03, training_usd=0.0, training_usd_at_gpt_4o_mini=0.3)
+def test_the_fine_tune_is_compared_with_the_best_prompt() -> None:
+    finetuned = arm("finetuned", 0.8, 0.03, training_usd=0.0, training_usd_at_gpt_4o_mini=0.3)
     arms = [
         arm("prompt", 0.3, 0.01, name="poor"),
         arm("prompt", 0.5, 0.09, name="best"),
         arm("linear", 0.9, 0.0),
-        tuned,
+        finetuned,
     ]
-    found = economics(arms)
-    assert found is not None
-    assert found["against"] == "best"
-    assert found["at_provider"]["break_even_reviews"] == 0
-    assert found["at_gpt_4o_mini"]["break_even_reviews"] == 5_000
-    assert found["at_gpt_4o_mini"]["amortised_per_1k"] == {
-        "1000": 0.33, "10000": 0.06, "100000": 0.033, "1000000": 0.0303
-    }  # fmt: skip
-    assert economics(arms[:3]) is None
-    assert economics([tuned]) is None
+    report = break_even_report(arms)
+    assert report is not None
+    assert report.against == "best"
+    assert report.at_provider is not None
+    assert report.at_provider.break_even_reviews == 0
+    assert report.at_gpt_4o_mini is not None
+    assert report.at_gpt_4o_mini.break_even_reviews == 5_000
+    assert report.at_gpt_4o_mini.amortised_per_1k == {1_000: 0.33, 10_000: 0.06, 100_000: 0.033, 1_000_000: 0.0303}
+    assert break_even_report(arms[:3]) is None
+    assert break_even_report([finetuned]) is None

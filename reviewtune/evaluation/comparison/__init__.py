@@ -1,0 +1,1 @@
+"""Comparison of the arms: tests, cost, confidence, and the reports made from them."""

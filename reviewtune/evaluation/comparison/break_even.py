@@ -1,41 +1,51 @@
-"""When a fine-tune pays: its training's cost spread over the reviews, against the prompt arm that it replaces."""
+"""When a fine-tune pays off: its training's cost spread over the reviews, against the prompt arm that it replaces."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from reviewtune.evaluation.comparison.comparison_file import BreakEven, CostComparison
+from reviewtune.evaluation.metrics.significance import DIGITS
+from reviewtune.evaluation.metrics_file import ArmMetrics
 from reviewtune.providers.pricing import amortised, break_even
 
 VOLUMES = (1_000, 10_000, 100_000, 1_000_000)  # reviews
-BOOKS = {"at_provider": "", "at_gpt_4o_mini": "_at_gpt_4o_mini"}  # what is paid, and what OpenAI would have charged
 
 
-def economics(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """`arms` are metrics.json of each. None without a fine-tuned arm or a prompt arm to hold it against.
+def break_even_report(arms: Sequence[ArmMetrics]) -> BreakEven | None:
+    """Compare the fine-tuned arm's cost with that of the prompt arm that has the best accuracy; of equals the cheaper.
 
-    The prompt arm is the one with the best accuracy; of equals the cheaper. Costs are USD, `break_even_reviews` is
-    from how many reviews on training and asking cost no more than prompting: 0 at once, None never.
+    Returns:
+        None without a fine-tuned arm or without a prompt arm.
     """
-    tuned = next((arm for arm in arms if arm["kind"] == "finetuned"), None)
-    prompted = [arm for arm in arms if arm["kind"] == "prompt"]
-    if tuned is None or not prompted:
+    finetuned = next((arm for arm in arms if arm.kind == "finetuned"), None)
+    prompts = [arm for arm in arms if arm.kind == "prompt"]
+    if finetuned is None or not prompts:
         return None
-    best = min(prompted, key=lambda arm: (-arm["accuracy"]["value"], arm.get("cost_per_1k_at_gpt_4o_mini") or 0.0))
-    return {"against": best["arm"], **{name: _at(tuned, best, end) for name, end in BOOKS.items()}}
-
-
-def _at(tuned: Mapping[str, Any], other: Mapping[str, Any], end: str) -> dict[str, Any] | None:
-    """At one set of prices; None where one of them is not known."""
-    training, own, others = (
-        tuned.get(f"training_usd{end}"),
-        tuned.get(f"cost_per_1k{end}"),
-        other.get(f"cost_per_1k{end}"),
+    best = min(prompts, key=lambda arm: (-arm.accuracy.value, arm.cost_per_1k_at_gpt_4o_mini or 0.0))
+    return BreakEven(
+        against=best.arm,
+        at_provider=_compared(
+            training_usd=finetuned.training_usd,
+            cost_per_1k=finetuned.cost_per_1k,
+            prompt_cost_per_1k=best.cost_per_1k,
+        ),
+        at_gpt_4o_mini=_compared(
+            training_usd=finetuned.training_usd_at_gpt_4o_mini,
+            cost_per_1k=finetuned.cost_per_1k_at_gpt_4o_mini,
+            prompt_cost_per_1k=best.cost_per_1k_at_gpt_4o_mini,
+        ),
     )
-    if training is None or own is None or others is None:
+
+
+def _compared(
+    *, training_usd: float | None, cost_per_1k: float | None, prompt_cost_per_1k: float | None
+) -> CostComparison | None:
+    """At one set of prices; None if one of them is not known."""
+    if training_usd is None or cost_per_1k is None or prompt_cost_per_1k is None:
         return None
-    return {
-        "training_usd": training,
-        "cost_per_1k": own,
-        "cost_per_1k_of_the_prompt": others,
-        "amortised_per_1k": {str(volume): round(amortised(own, training, volume), 6) for volume in VOLUMES},
-        "break_even_reviews": break_even(training, own, others),
-    }
+    return CostComparison(
+        training_usd=training_usd,
+        cost_per_1k=cost_per_1k,
+        cost_per_1k_of_the_prompt=prompt_cost_per_1k,
+        amortised_per_1k={volume: round(amortised(cost_per_1k, training_usd, volume), DIGITS) for volume in VOLUMES},
+        break_even_reviews=break_even(training_usd, cost_per_1k, prompt_cost_per_1k),
+    )

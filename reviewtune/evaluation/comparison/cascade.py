@@ -1,72 +1,124 @@
-"""A small model first, and who else for the reviews that it is unsure of: a larger model or a person.
+"""Two-stage classification: one arm answers where it is confident, a second arm or a person takes the rest.
 
-Cost and accuracy are measured: the second's own answers and price to just the reviews that reach it. A person's answers
-are those of the second annotator in the data; the price of a person's answer comes from conf/evaluation.
+Accuracy and cost are measured: those of the second on just the reviews that reach it. A person's answers are those of
+the second annotator in the data; the price of a person's answer comes from conf/evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from reviewtune.core.config import CascadeConfig
 from reviewtune.errors import DataError
-from reviewtune.evaluation.metrics.calibration import Abstention, abstain
-from reviewtune.evaluation.metrics.significance import Interval, proportion
+from reviewtune.evaluation.comparison.comparison_file import Cascade
+from reviewtune.evaluation.comparison.confidence_report import abstention_report
+from reviewtune.evaluation.metrics.calibration import abstain
+from reviewtune.evaluation.metrics.significance import DIGITS, Interval, proportion
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 PERSON = "person"
 
 
 @dataclass(frozen=True)
-class Cascade:
-    """Accuracy of both together; `cost_per_1k` in USD for 1,000 reviews of the mix that was measured."""
+class First:
+    """The arm that sees every review: columns label, predicted, confidence. Cost in USD per 1,000 reviews."""
 
-    first: str
-    second: str
-    abstention: Abstention
-    accuracy: Interval
-    second_accuracy: Interval | None  # on the reviews that reach it; None when none does
+    name: str
+    predictions: "pd.DataFrame"
     cost_per_1k: float | None
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "first": self.first,
-            "second": self.second,
-            **self.abstention.as_json(),
-            "routed": round(1 - self.abstention.coverage.value, 6),
-            "second_accuracy": self.second_accuracy.as_json() if self.second_accuracy else None,
-            "cascade_accuracy": self.accuracy.as_json(),
-            "cost_per_1k": None if self.cost_per_1k is None else round(self.cost_per_1k, 6),
-        }
+
+@dataclass(frozen=True)
+class Second:
+    """Who takes the rest: answers to the same reviews in the same order. Cost in USD per 1,000 reviews."""
+
+    name: str
+    answers: Sequence[str]
+    cost_per_1k: float | None
 
 
-def cascade(
-    names: tuple[str, str],
-    predictions: "pd.DataFrame",
-    second: Sequence[str],
-    *,
-    costs: tuple[float | None, float | None],
-    wanted: float,
-    seed: int,
-) -> Cascade:
-    """`predictions` are the first's (columns label, predicted, confidence); `second` are the other's answers to the
-    same reviews in the same order; `costs` are USD for 1,000 reviews of each alone, None where unknown.
+def cascade_report(
+    predictions: "Mapping[str, pd.DataFrame]", costs: Mapping[str, float | None], settings: CascadeConfig, *, seed: int
+) -> Cascade | None:
+    """Measure the configured cascade.
+
+    Args:
+        predictions: each arm's predictions: columns review_id, label, predicted, and confidence where it has one.
+        costs: USD per 1,000 reviews of each arm.
+        settings: which arms, and the accuracy that the first must reach.
+        seed: seed of the split into halves on which thresholds are chosen.
+
+    Returns:
+        None if the first arm has no confidence, or a person is second and the data have no second label.
 
     Raises:
-        DataError: the first has no confidence.
+        DataError: the cascade names an arm that was not evaluated.
     """
-    if "confidence" not in predictions:
-        raise DataError(f"arm {names[0]} has no confidence to route by; give it label_scores: raw")
-    correct = (predictions["label"] == predictions["predicted"]).tolist()
-    doubt = abstain(predictions["confidence"].tolist(), correct, wanted=wanted, seed=seed)
-    other = (predictions["label"] == list(second)).to_numpy()
-    right = [mine if kept else his for mine, his, kept in zip(correct, other.tolist(), doubt.answered, strict=True)]
-    routed = ~doubt.answered
+    _refuse_unknown(settings, predictions)
+    table = predictions[settings.first]
+    second = _second(predictions, costs, settings)
+    if "confidence" not in table or second is None:
+        return None
+    first = First(settings.first, table, costs.get(settings.first))
+    return cascade(first, second, wanted_accuracy=settings.wanted_accuracy, seed=seed)
+
+
+def cascade(first: First, second: Second, *, wanted_accuracy: float, seed: int) -> Cascade:
+    """Accuracy and cost of both together.
+
+    Raises:
+        DataError: the first arm has no confidence.
+    """
+    table = first.predictions
+    if "confidence" not in table:
+        raise DataError(f"arm {first.name} has no confidence to route by; give it label_scores: raw")
+    first_correct = (table["label"] == table["predicted"]).to_numpy()
+    second_correct = (table["label"] == list(second.answers)).to_numpy()
+    abstention = abstain(table["confidence"].tolist(), first_correct.tolist(), wanted=wanted_accuracy, seed=seed)
+    kept, routed = abstention_report(abstention), ~abstention.answered
     return Cascade(
-        *names,
-        doubt,
-        proportion(sum(right), len(right)),
-        proportion(int(other[routed].sum()), int(routed.sum())) if routed.any() else None,
-        None if costs[0] is None or costs[1] is None else costs[0] + (1 - doubt.coverage.value) * costs[1],
+        first=first.name,
+        second=second.name,
+        wanted_accuracy=kept.wanted_accuracy,
+        thresholds=kept.thresholds,
+        coverage=kept.coverage,
+        accuracy=kept.accuracy,
+        routed=round(1 - abstention.coverage.value, DIGITS),
+        second_accuracy=_accuracy(second_correct[routed]) if routed.any() else None,
+        cascade_accuracy=_accuracy(np.where(routed, second_correct, first_correct)),
+        cost_per_1k=_mixed_cost(first.cost_per_1k, second.cost_per_1k, 1 - abstention.coverage.value),
     )
+
+
+def _refuse_unknown(settings: CascadeConfig, predictions: "Mapping[str, pd.DataFrame]") -> None:
+    for name, others in ((settings.first, ()), (settings.second, (PERSON,))):
+        if name not in (*predictions, *others):
+            arms = ", ".join([*predictions, *others])
+            raise DataError(f"evaluation.cascade: arm {name!r} was not evaluated; it is not one of: {arms}")
+
+
+def _second(
+    predictions: "Mapping[str, pd.DataFrame]", costs: Mapping[str, float | None], settings: CascadeConfig
+) -> Second | None:
+    """None if a person is second and a review has no second label."""
+    table, name = predictions[settings.first], settings.second
+    if name == PERSON:
+        if "label_second" not in table or (table["label_second"] == "").any():
+            return None
+        return Second(name, table["label_second"].tolist(), 1000 * settings.person_usd)
+    in_order = predictions[name].set_index("review_id").loc[table["review_id"].tolist()]
+    return Second(name, in_order["predicted"].tolist(), costs.get(name))
+
+
+def _accuracy(correct: "NDArray[np.bool_]") -> Interval:
+    return proportion(int(correct.sum()), len(correct)).rounded()
+
+
+def _mixed_cost(first: float | None, second: float | None, routed: float) -> float | None:
+    """USD per 1,000 reviews, of which the share `routed` also reaches the second."""
+    return None if first is None or second is None else round(first + routed * second, DIGITS)

@@ -1,135 +1,202 @@
-"""What the comparison says beside its tables: label prior, labels, confidence, cascade, repeats, hostile reviews."""
+"""The sentences of the comparison: verdicts, cost, label prior, confidence, cascade, labels, optional measurements.
+
+"Better" and "worse" are used only where the test and the interval agree; otherwise the verdict is "undecided".
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
-from reviewtune.core.formatting import money, percent, rate, seconds, with_interval
+from reviewtune.core.formatting import money, p_value, percent, points, with_interval
+from reviewtune.evaluation.comparison.cascade import PERSON
+from reviewtune.evaluation.comparison.comparison_file import (
+    AbstentionReport,
+    ArmRow,
+    Cascade,
+    Comparison,
+    CostComparison,
+    PairwiseTest,
+)
+from reviewtune.evaluation.metrics.significance import Verdict
+from reviewtune.evaluation.metrics_file import CheckpointMetrics, InjectionMetrics
 
-Report = Mapping[str, Any]
-VERDICTS = ("better", "worse")
-BOOKS = {"at_provider": "", "at_gpt_4o_mini": " at gpt-4o-mini's prices"}
-LATENCIES = ("latency_p50", "latency_p95", "latency_p99")
+DECIDED: tuple[Verdict, ...] = ("better", "worse")
 
 
-def sections(report: Report) -> dict[str, list[str]]:
-    """Heading -> lines; without the headings that have nothing to say."""
-    found = {
-        "Accuracy as answered, and with the label prior taken out": correction_lines(report),
-        "Confidence, abstaining, cascade": confidence_lines(report),
-        "Consistency, hostile reviews, checkpoints": extra_lines(report),
-        "Label by label": label_lines(report),
+class Names(NamedTuple):
+    """Names of the two arms of a test."""
+
+    this: str
+    other: str
+
+
+def sections(comparison: Comparison) -> dict[str, list[str]]:
+    """Heading -> sentences; without the headings that have none."""
+    by_heading = {
+        "Label prior correction": prior_lines(comparison),
+        "Confidence, abstention, cascade": confidence_lines(comparison),
+        "Consistency, hostile reviews, checkpoints": optional_lines(comparison),
+        "By label": label_lines(comparison),
     }
-    return {heading: lines for heading, lines in found.items() if lines}
+    return {heading: lines for heading, lines in by_heading.items() if lines}
 
 
-def correction_lines(report: Report) -> list[str]:
-    """What taking the label prior out changed, an arm each."""
-    arms = [arm for arm in report["arms"] if arm.get("decided_by") == "corrected"]
-    ways = ("accuracy_as_answered", "accuracy_prior_corrected")
-    return [f"{arm['arm']}: {' -> '.join(with_interval(arm[way]) for way in ways)}" for arm in arms]
+def verdict_lines(comparison: Comparison, bold: str = "") -> list[str]:
+    """One sentence per arm on the fine-tuned arm against it, the reference first; without a fine-tuned arm, on each
+    arm against the reference.
+
+    Args:
+        comparison: content of comparison.json.
+        bold: what to put around the verdict, such as `**`.
+    """
+    accuracies = {arm.arm: arm.accuracy.value for arm in comparison.arms}
+    return [_verdict(names, test, accuracies, bold) for names, test in _tests(comparison).items()]
 
 
-def label_lines(report: Report) -> list[str]:
-    """On which labels the fine-tuned model is better or worse than each other arm; Holm over the labels."""
-    lines = []
-    for name, duel in report["finetuned_against"].items():
-        found = {
-            word: [label for label, one in duel["per_label"].items() if one["verdict"] == word] for word in VERDICTS
-        }
-        told = [f"{word} on {', '.join(labels)}" for word, labels in found.items() if labels]
-        lines.append(f"against {name}: {'; '.join(told) or 'undecided on every label'}")
-    return lines
-
-
-def confidence_lines(report: Report) -> list[str]:
-    """How far the fine-tuned model's confidence can be trusted, and what leaving doubtful reviews to others brings."""
-    tuned = finetuned_of(report)
-    found = report["confidence"].get(tuned["arm"]) if tuned else None
-    lines = []
-    if tuned and found:
-        doubt, error = found["abstention"], found["calibration_error"]
-        kept = with_interval(doubt["accuracy"]) if doubt["accuracy"] else "nothing sure enough"
-        lines.append(f"{tuned['arm']}: expected calibration error {with_interval(error)}")
-        lines.append(
-            f"{tuned['arm']}, answering only where it is sure{_threshold(doubt)}, aimed at "
-            f"{percent(doubt['wanted_accuracy'])}: answers {percent(doubt['coverage']['value'])} of the reviews, of "
-            f"those right: {kept}"
-        )
-    if cascade := report["cascade"]:
-        lines.append(
-            f"{cascade['first']}, else {cascade['second']} for {percent(cascade['routed'])} of the reviews: accuracy "
-            f"{with_interval(cascade['cascade_accuracy'])}, {money(cascade['cost_per_1k'])} for 1,000 reviews"
-        )
-    return lines
-
-
-def _threshold(doubt: Mapping[str, Any]) -> str:
-    """How sure is sure enough; each half of the reviews chose one for the other."""
-    known = sorted(f"{one:.2f}" for one in doubt["thresholds"] if one is not None)
-    return f" (a probability of {' or '.join(dict.fromkeys(known))} at least)" if known else ""
-
-
-def extra_lines(report: Report) -> list[str]:
-    """What was asked beyond the test split: repeats, hostile reviews, the epochs' models."""
-    lines = []
-    for arm in report["arms"]:
-        for temperature, found in arm.get("consistency", {}).items():
-            share = with_interval(found["one_answer"])
-            lines.append(
-                f"{arm['arm']}, asked {found['repeats']} times at {temperature}: {share} of reviews with one answer"
-            )
-        if hostile := arm.get("injections"):
-            share, fell = (
-                with_interval(hostile["resisted"]),
-                f"obeyed {hostile['obeyed']}, unusable {hostile['unusable']}",
-            )
-            lines.append(f"{arm['arm']}, {hostile['n']} hostile reviews: resists {share} ({fell})")
-        if point := arm.get("checkpoint"):
-            loss = "" if point["valid_loss"] is None else f", validation loss {point['valid_loss']:.3f}"
-            lines.append(
-                f"{arm['arm']}: the model after epoch {point['epoch']} (step {point['step']}{loss}); to look at: "
-                "choose by the validation loss, as the best of several on the test reviews looks better than it is"
-            )
-    return lines
-
-
-def cost_lines(report: Report) -> list[str]:
-    """Where the fine-tune's training pays, against the best prompt arm: at the provider's prices, else at OpenAI's."""
-    found = report.get("economics")
-    tuned = finetuned_of(report)
-    if not found or tuned is None:
-        return []
-    known = {name: found[name] for name in BOOKS if found[name]}
-    paid = {name: book for name, book in known.items() if book["training_usd"] or book["cost_per_1k_of_the_prompt"]}
-    if not paid:
-        return ["this provider charges nothing"] if known else []
-    name, book = next(iter(paid.items()))
-    spread = [f"over {int(volume):,} reviews {money(usd)}" for volume, usd in book["amortised_per_1k"].items()]
-    other, prompted = found["against"], money(book["cost_per_1k_of_the_prompt"])
-    own, training = money(book["cost_per_1k"]), money(book["training_usd"])
-    asked = f"{other} (the best prompt arm) {prompted}, {tuned['arm']} {own}"
+def prior_lines(comparison: Comparison) -> list[str]:
+    """What the label prior correction changed, for each arm that uses it."""
     return [
-        f"1,000 reviews{BOOKS[name]}: {asked}, with its training ({training}) spread {', '.join(spread)}",
-        f"{tuned['arm']}, training included, {_pays(book['break_even_reviews'], other)}",
+        f"{arm.arm}: accuracy {with_interval(arm.accuracy_as_answered)} as answered, "
+        f"{with_interval(arm.accuracy_prior_corrected)} with label prior correction"
+        for arm in comparison.arms
+        if arm.decided_by == "corrected" and arm.accuracy_as_answered and arm.accuracy_prior_corrected
     ]
 
 
-def latency_rows(report: Report) -> list[list[str]]:
-    """A head and a row for each arm that was asked request by request; empty when all came in batches."""
-    arms = [arm for arm in report["arms"] if arm.get("latency_p50") is not None]
-    rows = [
-        [arm["arm"], *(seconds(arm.get(name)) for name in LATENCIES), rate(arm["reviews_per_second"])] for arm in arms
+def label_lines(comparison: Comparison) -> list[str]:
+    """On which labels the fine-tuned arm is better or worse than each other arm."""
+    finetuned = comparison.finetuned
+    if finetuned is None:
+        return []
+    return [
+        f"{finetuned.arm} against {other}: {_labels_decided(test)}"
+        for other, test in comparison.finetuned_against.items()
     ]
-    return [["an answer after", "p50", "p95", "p99", "reviews/s"], *rows] if rows else []
 
 
-def _pays(reviews: int | None, other: str) -> str:
+def confidence_lines(comparison: Comparison) -> list[str]:
+    """How far the fine-tuned arm's confidence can be trusted, and what the cascade achieves."""
+    lines = []
+    finetuned = comparison.finetuned
+    if finetuned and (report := comparison.confidence.get(finetuned.arm)):
+        error = with_interval(report.calibration_error)
+        lines.append(f"{finetuned.arm}: expected calibration error {error}")
+        lines.append(f"{finetuned.arm}, answering only where it is confident{_abstention(report.abstention)}")
+    if comparison.cascade:
+        lines.append(_cascade(comparison.cascade))
+    return lines
+
+
+def optional_lines(comparison: Comparison) -> list[str]:
+    """Repeated requests, hostile reviews and checkpoints, where they were measured."""
+    return [line for arm in comparison.arms for line in _optional(arm)]
+
+
+def cost_lines(comparison: Comparison) -> list[str]:
+    """What training adds to the cost and when it pays off: at the provider's prices, if those are 0 at OpenAI's."""
+    report, finetuned = comparison.economics, comparison.finetuned
+    if report is None or finetuned is None:
+        return []
+    for costs, prices in ((report.at_provider, ""), (report.at_gpt_4o_mini, " at gpt-4o-mini's prices")):
+        if costs and (costs.training_usd or costs.cost_per_1k_of_the_prompt):
+            return _costs(costs, finetuned=finetuned.arm, other=report.against, prices=prices)
+    return ["this provider charges nothing"] if report.at_provider or report.at_gpt_4o_mini else []
+
+
+def _tests(comparison: Comparison) -> dict[Names, PairwiseTest]:
+    """The tests to report, the one against the reference first."""
+    if finetuned := comparison.finetuned:
+        tests = {Names(finetuned.arm, other): test for other, test in comparison.finetuned_against.items()}
+        return dict(sorted(tests.items(), key=lambda item: item[0].other != comparison.reference))
+    return {
+        Names(arm.arm, comparison.reference): arm.against_reference
+        for arm in comparison.arms
+        if arm.against_reference is not None
+    }
+
+
+def _verdict(names: Names, test: PairwiseTest, accuracies: Mapping[str, float], bold: str) -> str:
+    this, other = names
+    undecided = test.verdict == "undecided"
+    verdict = f"undecided between {this} and {other}" if undecided else f"{this} is {test.verdict} than {other}"
+    accuracy = f"accuracy {percent(accuracies[this])} against {percent(accuracies[other])}"
+    bounds = f"{points(test.difference.low)} to {points(test.difference.high)}"
+    evidence = f"95 % interval {bounds}, exact McNemar with Holm's correction {p_value(test.holm_p)}"
+    counts = f"only {this} is right on {test.only_this_right} reviews, only {other} on {test.only_other_right}"
+    limit = f"; {_detectable(test.detectable_difference)}" if undecided else ""
+    return f"{bold}{verdict}{bold}: {accuracy}, {points(test.difference.value)} points ({evidence}); {counts}{limit}."
+
+
+def _detectable(difference: float | None) -> str:
+    if difference is None:
+        return "they disagree on too few reviews for this test set to show any difference"
+    return f"this test set would often miss a true difference under {100 * difference:.1f} points"
+
+
+def _labels_decided(test: PairwiseTest) -> str:
+    labels = {word: [label for label, of in test.per_label.items() if of.verdict == word] for word in DECIDED}
+    parts = [f"{word} on {', '.join(names)}" for word, names in labels.items() if names]
+    return "; ".join(parts) or "undecided on every label"
+
+
+def _abstention(report: AbstentionReport) -> str:
+    aim = f"chosen for an accuracy of {percent(report.wanted_accuracy)}"
+    thresholds = sorted({f"{threshold:.2f}" for threshold in report.thresholds if threshold is not None})
+    limit = f" (probability of at least {' or '.join(thresholds)}, {aim})" if thresholds else ""
+    if report.accuracy is None:
+        return f"{limit or f' enough for an accuracy of {percent(report.wanted_accuracy)}'}: answers no review"
+    share = f"answers {percent(report.coverage.value)} of the reviews"
+    return f"{limit}: {share}, with accuracy {with_interval(report.accuracy)}"
+
+
+def _cascade(cascade: Cascade) -> str:
+    second = "a person" if cascade.second == PERSON else cascade.second
+    return (
+        f"cascade: {cascade.first} answers where it is confident, {second} answers the other "
+        f"{percent(cascade.routed)} of the reviews: accuracy {with_interval(cascade.cascade_accuracy)}, "
+        f"cost {money(cascade.cost_per_1k)} per 1,000 reviews"
+    )
+
+
+def _optional(arm: ArmRow) -> list[str]:
+    lines = [
+        f"{arm.arm}, asked {result.repeats} times at {temperature}: the same label every time for "
+        f"{with_interval(result.one_answer)} of the reviews"
+        for temperature, result in (arm.consistency or {}).items()
+    ]
+    if arm.injections:
+        lines.append(f"{arm.arm}: {_injections(arm.injections)}")
+    if arm.checkpoint:
+        lines.append(f"{arm.arm}: {_checkpoint(arm.checkpoint)}")
+    return lines
+
+
+def _injections(result: InjectionMetrics) -> str:
+    failures = f"obeys {result.obeyed}, gives no usable answer to {result.unusable}"
+    return f"resists {with_interval(result.resisted)} of {result.n} hostile reviews ({failures})"
+
+
+def _checkpoint(checkpoint: CheckpointMetrics) -> str:
+    loss = "" if checkpoint.valid_loss is None else f", validation loss {checkpoint.valid_loss:.3f}"
+    return (
+        f"the model after epoch {checkpoint.epoch} (step {checkpoint.step}{loss}); choose a checkpoint by its "
+        "validation loss, because the best of several on the test reviews looks better than it is"
+    )
+
+
+def _costs(costs: CostComparison, *, finetuned: str, other: str, prices: str) -> list[str]:
+    prompt = f"{other} (the best prompt arm) {money(costs.cost_per_1k_of_the_prompt)}"
+    training = f"with training ({money(costs.training_usd)}) included"
+    totals = ", ".join(f"{money(usd)} for {volume:,}" for volume, usd in costs.amortised_per_1k.items())
+    return [
+        f"cost per 1,000 reviews{prices}: {prompt}, {finetuned} {money(costs.cost_per_1k)} without training",
+        f"{finetuned} per 1,000 reviews {training}, by total number of reviews: {totals}",
+        f"with training included, {finetuned} {_break_even(costs.break_even_reviews, other)}",
+    ]
+
+
+def _break_even(reviews: int | None, other: str) -> str:
     if reviews is None:
         return f"never costs less than {other}"
     if reviews == 0:
         return f"costs no more than {other} from the first review on"
     return f"costs no more than {other} from {reviews:,} reviews on"
-
-
-def finetuned_of(report: Report) -> Mapping[str, Any] | None:
-    return next((arm for arm in report["arms"] if arm["kind"] == "finetuned"), None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
 from reviewtune.errors import DataError
-from reviewtune.evaluation.comparison.cascade import cascade
+from reviewtune.evaluation.comparison.cascade import First, Second, cascade
 from reviewtune.evaluation.metrics.calibration import (
     NEVER,
     abstain,
@@ -107,23 +107,22 @@ def table(sure: list[float], right: list[bool]) -> pd.DataFrame:
 
 
 def test_a_cascade_is_as_good_as_who_answers_each_review_and_costs_what_they_cost() -> None:
-    first = table(*model(400, seed=3))
-    both = cascade(("small", "person"), first, ["a"] * 400, costs=(0.02, 200.0), wanted=0.9, seed=1)
-    routed = 1 - both.abstention.coverage.value
-    kept = both.abstention.accuracy
-    assert kept is not None
+    first, second = First("small", table(*model(400, seed=3)), 0.02), Second("person", ["a"] * 400, 200.0)
+    both = cascade(first, second, wanted_accuracy=0.9, seed=1)
+    assert both.accuracy is not None
     assert both.second_accuracy is not None
     assert both.second_accuracy.value == 1
-    assert both.accuracy.value == pytest.approx(routed + (1 - routed) * kept.value)
-    assert both.cost_per_1k == pytest.approx(0.02 + routed * 200)
-    assert 0.1 < routed < 0.9
+    assert both.routed == pytest.approx(1 - both.coverage.value)
+    assert both.cascade_accuracy.value == pytest.approx(both.routed + (1 - both.routed) * both.accuracy.value)
+    assert both.cost_per_1k == pytest.approx(0.02 + both.routed * 200)
+    assert 0.1 < both.routed < 0.9
 
 
 def test_a_cascade_needs_confidence_and_a_cost_that_is_known() -> None:
-    first = table(*model(50, seed=3))
-    assert cascade(("a", "b"), first, ["a"] * 50, costs=(None, 1.0), wanted=0.9, seed=1).cost_per_1k is None
+    predictions, second = table(*model(50, seed=3)), Second("b", ["a"] * 50, 1.0)
+    assert cascade(First("a", predictions, None), second, wanted_accuracy=0.9, seed=1).cost_per_1k is None
     with pytest.raises(DataError, match="arm a has no confidence"):
-        cascade(("a", "b"), first.drop(columns="confidence"), ["a"] * 50, costs=(0, 0), wanted=0.9, seed=1)
+        cascade(First("a", predictions.drop(columns="confidence"), 0), second, wanted_accuracy=0.9, seed=1)
 
 
 @pytest.mark.parametrize(("sure", "right"), [([0.5], [True]), ([0.5, 1.5], [True, True]), ([0.5, 0.5], [True])])
