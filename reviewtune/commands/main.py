@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
-from reviewtune.errors import GO_ON, INTERRUPTED, DataError
+from reviewtune.errors import GO_ON, INTERRUPTED
 
 
 class Commands(TyperGroup):
