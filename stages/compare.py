@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.evaluation.comparison.compare import compare, load_arm, write
 from reviewtune.tracking.provenance import log_pass
 
@@ -21,7 +22,7 @@ def main() -> None:
     runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
     written = write(made, REPORTS)
     description = (REPORTS / "comparison.md").read_text(encoding="utf-8")
-    log_pass(config.tracking, made.test_sha256, runs, written, description)
+    log_pass(config.tracking, made.test_sha256, runs, written, description, progress=TerminalProgress())
 
 
 if __name__ == "__main__":
