@@ -78,10 +78,10 @@ def evaluate_checkpoint(
 
     point = record.checkpoint(epoch)
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
-    subject = Subject.of_finetuned(point["model"], config)
+    subject = Subject.of_finetuned(point.model, config)
     subject = replace(subject, arm=f"{CHECKPOINT}{epoch}", kind="checkpoint", repeats=0)
     result = _ask(subject, config, test, _test_sha256(manifest))
-    result.metrics["checkpoint"] = {"epoch": epoch, "step": point["step"], "valid_loss": point["valid_loss"]}
+    result.metrics["checkpoint"] = {"epoch": epoch, "step": point.step, "valid_loss": point.valid_loss}
     return result
 
 

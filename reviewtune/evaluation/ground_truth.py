@@ -95,7 +95,7 @@ def _record(model: str | None, project: Path) -> ModelRecord | None:
     if model is None:
         return read_record(path)
     found = read_record(path) if path.exists() else None
-    names = {found.model, *(point["model"] for point in found.checkpoints)} if found else set()
+    names = {found.model, *(point.model for point in found.checkpoints)} if found else set()
     return found if model in names else None
 
 

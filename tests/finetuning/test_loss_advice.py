@@ -1,4 +1,4 @@
-"""What a curve says: known curves with known answers, and curves of which nothing bad may be said."""
+"""Advice on loss curves: known curves with known findings, and good curves that must not be criticised."""
 
 import math
 from itertools import pairwise
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reviewtune.finetuning.checkpoints import Checkpoint
 from reviewtune.finetuning.loss_advice import advise, epoch_ends
 
 EPOCH = 10  # steps
@@ -54,7 +55,7 @@ def test_a_curve_as_it_should_be_gets_no_advice() -> None:
 
 def test_overfitting_names_the_better_epoch_and_its_model() -> None:
     table = curve([2, 1, 0.5, 0.2], [0.9, 0.6, 0.7])
-    kept = [{"step": step, "model": f"ft:x:ckpt-step-{step}"} for step in (10, 20, 30)]
+    kept = [Checkpoint(step=step, model=f"ft:x:ckpt-step-{step}") for step in (10, 20, 30)]
     (found,) = advise(table, n_epochs=3, multiplier=2.0, checkpoints=kept)
     for part in ("epoch 2", "ft:x:ckpt-step-20", "n_epochs=2", "more data", "learning_rate_multiplier (2 now)"):
         assert part in found.do
