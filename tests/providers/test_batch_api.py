@@ -122,7 +122,7 @@ def test_a_cancelled_batch_is_told_and_made_anew(config: Config, server: ServerP
 def test_a_budget_holds_before_a_batch_is_sent(config: Config, server: ServerProcess, base: str) -> None:
     before = batches(server)
     here = terms(config, server.base_url, "batch", priced_as="gpt-4o-mini-2024-07-18")
-    here = replace(here, settings=here.settings.model_copy(update={"budget_usd": 1e-5}))
+    here = replace(here, budget_usd=1e-5)
     with pytest.raises(BudgetError):
         ask(here, request(base), chats(9, "f"), title="x")
     assert batches(server) == before

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reviewtune.commands.cache import prune_answers, show_stats
 from reviewtune.core.config import Config
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.completion import Answer, busy_seconds, from_json, key_of, to_json
@@ -55,7 +56,7 @@ def test_a_second_run_asks_nothing_says_so_and_gives_the_same(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot")
-    again = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot")
+    again = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot", progress=TerminalProgress())
     assert again.answers == first.answers
     assert again.seconds == first.seconds
     assert (again.requests, again.cached, server.served) == (0, 20, 20)
@@ -75,8 +76,9 @@ def test_what_is_asked_otherwise_is_asked_anew(config: Config, server: Loopback)
         replace(REQUEST, response_format={"type": "json_object"}),
         replace(REQUEST, repeat=1),
     ]
-    keys = {key_of(here.address, variant, chats(1)[0]) for variant in variants}
-    keys |= {key_of(here.address, REQUEST, chats(2)[1]), key_of("elsewhere", REQUEST, chats(1)[0])}
+    first, second = chats(2)
+    keys = {key_of(here.address, variant.body(first), variant.repeat) for variant in variants}
+    keys |= {key_of(here.address, REQUEST.body(second), 0), key_of("elsewhere", REQUEST.body(first), 0)}
     assert len(keys) == len(variants) + 2
     for variant in variants[::4]:
         assert ask(here, variant, chats(1), title="x").requests == 1
@@ -201,8 +203,9 @@ PRICED = {"priced_as": "gpt-4o-mini-2024-07-18"}
 def test_a_budget_that_cannot_do_sends_nothing(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    short = terms(config, server.base_url, budget_usd=0.00001, **PRICED)
     with pytest.raises(BudgetError, match="nothing was sent"):
-        ask(terms(config, server.base_url, budget_usd=0.00001, **PRICED), REQUEST, chats(100), title="x")
+        ask(short, REQUEST, chats(100), title="x", progress=TerminalProgress())
     assert server.served == 0
     assert "100 requests (online) may cost 0.00" in capsys.readouterr().out
 
