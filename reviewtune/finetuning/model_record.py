@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from reviewtune.core.config import PromptConfig
 from reviewtune.core.result_file import ResultFile, read_result, write_result
@@ -52,22 +52,13 @@ class ModelRecord(ResultFile):
     validation_sha256: str = Field(description="hash of the validation file; empty: there was none")
     test_sha256: str = Field(description="hash of the test split, which the model must not have seen")
     order_key: str = Field(
-        description="hash of the files, base model, settings and provider that the job was created with"
+        validation_alias=AliasChoices("order_key", "run_key"),  # files without a version call it run_key
+        description="hash of the files, base model, settings and provider that the job was created with",
     )
     seed: int | None = Field(description="seed of the order of the examples; null: the provider did not report it")
     hyperparameters: Hyperparameters = Field(description="the job's settings, as the provider resolved them")
     trained_tokens: int = Field(description="tokens that the provider counted, in all epochs; 0: not reported")
     checkpoints: tuple[Checkpoint, ...] = Field(description="the models that the provider kept, in order of step")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_name(cls, values: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-        """Files without a version call the order key `run_key`."""
-        if isinstance(values, dict) and "run_key" in values:
-            renamed = {**values, "order_key": values["run_key"]}
-            del renamed["run_key"]
-            return renamed
-        return values
 
     def checkpoint(self, epoch: int) -> Checkpoint:
         """The model after this epoch; providers keep only the last few.

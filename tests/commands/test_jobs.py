@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ from typing import Any
 import openai
 import pytest
 import yaml
-from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.commands.main import main
-from reviewtune.core.progress import TerminalProgress
-from reviewtune.finetuning.follow import JobMonitor
-from reviewtune.finetuning.jobs import note_on_interrupt
 from tests.support.serving import ServerProcess, example, finished, jsonl, wait_for
 
 DOWN = ("--set", "provider.base_url=http://127.0.0.1:9/v1", "--set", "provider.max_retries=0")
@@ -138,7 +133,7 @@ def test_a_job_can_be_paused_resumed_cancelled_and_followed_again_after_ctrl_c(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("get", "ftjob-nothing"), "Could not find fine tune: ftjob-nothing"),
         (("create", "nothing.jsonl"), "nothing.jsonl"),
@@ -158,7 +153,7 @@ def test_a_job_can_be_paused_resumed_cancelled_and_followed_again_after_ctrl_c(
     ],
 )
 def test_every_error_is_one_line_on_standard_error(
-    run: Run, workspace: Path, words: tuple[str, ...], said: str
+    run: Run, workspace: Path, words: tuple[str, ...], message: str
 ) -> None:
     good = (workspace / "train.jsonl").read_bytes().splitlines(keepends=True)
     (workspace / "few.jsonl").write_bytes(b"".join(good[:9]))
@@ -167,32 +162,8 @@ def test_every_error_is_one_line_on_standard_error(
     status, out, err = run(*words)
     assert (status, out) == (1, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert said in line
+    assert message in line
     assert err.strip().endswith(line)
-
-
-def test_a_job_with_an_unknown_status_has_ended_only_if_it_says_so(tuned: FineTuningJob) -> None:
-    odd = tuned.model_copy(update={"status": "pondering", "finished_at": None})
-    assert not JobMonitor(odd).ended
-    assert JobMonitor(odd.model_copy(update={"finished_at": 1})).ended
-
-
-def test_the_time_left_of_several_jobs_includes_the_later_ones(tuned: FineTuningJob) -> None:
-    """The job takes 100 s according to its estimate, 60 of them are left; the other two take as long."""
-    now = int(time.time())
-    job = JobMonitor(tuned.model_copy(update={"created_at": now - 40, "estimated_finish": now + 60}))
-    assert job.seconds_left_of(1) == pytest.approx(60, abs=3)
-    assert job.seconds_left_of(3) == pytest.approx(60 + 2 * 100, abs=3)
-
-
-def test_ctrl_c_during_a_fine_tune_reports_that_the_job_continues(
-    tuned: FineTuningJob, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(KeyboardInterrupt), note_on_interrupt(tuned, progress=TerminalProgress()):
-        raise KeyboardInterrupt
-    assert f"job {tuned.id} continues without this command; `reviewtune jobs cancel {tuned.id}` stops it" in (
-        capsys.readouterr().out
-    )
 
 
 def test_a_line_separator_inside_a_review_does_not_split_the_line(

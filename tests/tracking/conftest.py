@@ -19,7 +19,7 @@ def four_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose store four processes created at once, each with one run."""
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - once here, instead of in every child
 
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("four_runs")
     (folder / "dvc.yaml").touch()
     here = Path.cwd()
     os.chdir(folder)

@@ -25,12 +25,12 @@ def test_the_runs_of_a_pass_are_found_by_its_id(moved_project: Path) -> None:
     for number in range(3):
         queries.add_to_pass(SETTINGS, [first], str(number) * 3000)
     passes = stored().get_run(first).data.tags["passes"].split(",")
-    assert [len(one) for one in passes] == [3000, 3000]
+    assert [len(name) for name in passes] == [3000, 3000]
 
 
 def test_a_bad_filter_is_one_line(moved_project: Path) -> None:
     with pytest.raises(TrackingError, match=r"MLflow store .*mlflow.db: Invalid") as caught:
-        queries.find_runs(SETTINGS, "this is no filter")
+        queries.find_runs(SETTINGS, "this is not a filter")
     assert "\n" not in str(caught.value)
 
 

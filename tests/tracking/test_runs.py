@@ -122,14 +122,14 @@ def killed(key: str) -> None:
 
 
 def test_a_killed_run_is_continued(moved_project: Path) -> None:
-    key = "sweep prompt='a b' \"c\" `d`"  # what a filter could not hold
+    key = "sweep prompt='a b' \"c\" `d`"  # no filter can hold it
     assert in_child(killed, key) == -signal.SIGKILL
     (left,) = queries.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
     with open_run(run_key=key) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.0, 0.5]}), "step")
         with open_run(run_key=key) as other:
-            assert other.id != run.id  # a live process keeps its own
+            assert other.id != run.id  # a live process keeps its run
     assert run.id == left.id
     assert stored().get_run(run.id).info.status == "FINISHED"
     assert [point.value for point in stored().get_metric_history(run.id, "loss")] == [2.0, 1.0, 0.5]
@@ -183,7 +183,7 @@ def test_runs_can_register_the_same_data_set_at_the_same_moment(moved_project: P
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0, 0, 0]
     runs = [run for run in stored().search_runs(["1"]) if run.inputs.dataset_inputs]
-    assert [sorted(one.dataset.name for one in run.inputs.dataset_inputs) for run in runs] == [sorted(names)] * 4
+    assert [sorted(entry.dataset.name for entry in run.inputs.dataset_inputs) for run in runs] == [sorted(names)] * 4
 
 
 def test_another_value_for_a_param_is_refused_in_one_line(moved_project: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_moved_project_keeps_its_runs_and_artifacts(moved_project: Path) -> No
     for run in runs:
         where = Path(client.get_run(run.id).info.artifact_uri)
         assert where.is_relative_to(moved_project)
-        assert [found.path for found in client.list_artifacts(run.id)] == ["name.txt"]
+        assert [artifact.path for artifact in client.list_artifacts(run.id)] == ["name.txt"]
     with open_run() as new:
         new.text("new", "new.txt")
     assert (moved_project / "mlruns" / "1" / new.id / "artifacts" / "new.txt").exists()
