@@ -188,8 +188,8 @@ def texts_of(path: Path, settings: PromptConfig) -> list[str]:
     for number, line in enumerate(read_lines(path), start=1):
         review = _without_prompt(line["messages"][-2]["content"], settings.user)
         if review is None:
-            raise DataError(f"{path} line {number}: the user message does not have the form of prompt {settings.name}; "
-                            "run `dvc repro format` to write the file again")  # fmt: skip
+            problem = f"the user message does not have the form of prompt {settings.name}"
+            raise DataError(f"{path} line {number}: {problem}; run `dvc repro format` to write the file again")
         reviews.append(review)
     return reviews
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -88,7 +89,16 @@ class AnswerStore:
         """The share of each model, the largest first."""
         query = """SELECT model, COUNT(*), SUM(LENGTH(key) + LENGTH(answer)), MIN(used_at), MAX(used_at)
                    FROM answers GROUP BY model ORDER BY 3 DESC, 1"""
-        return [ModelShare(*row) for row in self.rows(query)]  # type: ignore[arg-type]  # SQLite's own types
+        return [
+            ModelShare(
+                model=str(model),
+                answers=int(str(answers)),
+                bytes=int(str(size)),
+                oldest=float(str(oldest)),
+                newest=float(str(newest)),
+            )
+            for model, answers, size, oldest, newest in self.rows(query)
+        ]
 
     def prune(self, *, unused_since: float | None = None, model: str | None = None) -> int:
         """Delete answers; the file shrinks unless another process is using it.
@@ -107,6 +117,42 @@ class AnswerStore:
         self._connection.execute("VACUUM")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return count
+
+
+class BatchNote(NamedTuple):
+    """A running batch, noted so that the next run finds it.
+
+    Args:
+        identity: hash of its questions.
+        batch_id: at the provider; None until the provider confirmed the batch.
+        keys: of its questions.
+    """
+
+    identity: str
+    batch_id: str | None
+    keys: frozenset[str]
+
+
+class BatchNotes:
+    """The notes on the batches at one provider's address."""
+
+    def __init__(self, store: AnswerStore, address: str) -> None:
+        self._store, self._address = store, address
+
+    def __iter__(self) -> Iterator[BatchNote]:
+        query = "SELECT identity, batch_id, keys FROM batches WHERE address = ?"
+        for identity, batch_id, keys in self._store.rows(query, self._address):
+            known_id = None if batch_id is None else str(batch_id)
+            yield BatchNote(str(identity), batch_id=known_id, keys=frozenset(json.loads(str(keys))))
+
+    def write(self, note: BatchNote) -> None:
+        with self._store.writing() as connection:
+            row = (note.identity, self._address, note.batch_id, json.dumps(sorted(note.keys)))
+            connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", row)
+
+    def forget(self, note: BatchNote) -> None:
+        with self._store.writing() as connection:
+            connection.execute("DELETE FROM batches WHERE identity = ?", (note.identity,))
 
 
 @contextmanager

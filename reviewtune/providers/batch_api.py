@@ -11,20 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 from filelock import FileLock
 from openai.types import Batch
-from pydantic import ValidationError
 
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
-from reviewtune.providers.answer_cache import AnswerStore
+from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
+from reviewtune.providers.batch_outcome import Outcome, read_outcome
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
-from reviewtune.providers.completion import Answer, Question, Request, read_completion, timed
-from reviewtune.providers.rejections import refused_line
+from reviewtune.providers.completion import Question, Request
 
 MOST_REQUESTS = 50_000  # per file, OpenAI's limit
 MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
@@ -35,26 +34,6 @@ KEPT_SECONDS = 30 * 24 * 3600  # how long a provider keeps a batch's output
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two requests for the batch's status
 PAUSE_SHARE = 1 / 50  # of the time that the batch has taken so far
 IDENTITY = "reviewtune"  # key of the batch's identity in its metadata
-
-
-class Note(NamedTuple):
-    """A running batch as noted in the store; `batch_id` is None until the provider confirmed the batch."""
-
-    identity: str
-    batch_id: str | None
-    keys: frozenset[str]
-
-
-class Outcome(NamedTuple):
-    """The result of a batch.
-
-    Args:
-        answers: by the question's key.
-        refused: the provider's reason for a line that fails however often it is sent; None if there is no such line.
-    """
-
-    answers: dict[str, Answer]
-    refused: str | None
 
 
 def ask_batch(
@@ -149,26 +128,27 @@ class _Batches:
         step: Step,
     ) -> None:
         self.client, self.request, self.policy = client, request, policy
-        self.store, self.budget, self.step = store, budget, step
+        self.store, self.notes = store, BatchNotes(store, policy.address)
+        self.budget, self.step = budget, step
         self.began: dict[str, float] = {}  # Unix seconds, by identity, of the batches that this run created
         self.set_aside: dict[str, float] = {}  # USD, by identity
 
     # --- find or create ---
 
-    def running(self, missing: Sequence[Question]) -> list[Note]:
+    def running(self, missing: Sequence[Question]) -> list[BatchNote]:
         """Batches of earlier runs that hold any of these questions."""
         wanted = {question.key for question in missing}
         notes = []
-        for note in self._notes():
+        for note in self.notes:
             if not wanted.isdisjoint(note.keys):
                 batch = self.at_provider(note)
                 if batch is None:
-                    self.forget(note)  # the run was killed before the batch was created
+                    self.notes.forget(note)  # the run was killed before the batch was created
                 else:
                     notes.append(self.confirm(note, batch))
         return notes
 
-    def at_provider(self, note: Note) -> Batch | None:
+    def at_provider(self, note: BatchNote) -> Batch | None:
         if note.batch_id:
             try:
                 return self.client.batches.retrieve(note.batch_id)
@@ -184,12 +164,12 @@ class _Batches:
             if (batch.metadata or {}).get(IDENTITY) == identity and not (usable and batch.status in ENDED_BADLY):
                 yield batch
 
-    def create(self, questions: Sequence[Question], number: int) -> Note:
+    def create(self, questions: Sequence[Question], number: int) -> BatchNote:
         """Find the batch of exactly these questions or create it; it is noted before and confirmed after."""
         keys = [question.key for question in questions]
         identity = hashlib.sha256(json.dumps([sorted(keys), number]).encode()).hexdigest()
-        note = Note(identity, batch_id=None, keys=frozenset(keys))
-        self._write(note)
+        note = BatchNote(identity, batch_id=None, keys=frozenset(keys))
+        self.notes.write(note)
         batch = next(self.candidates(identity, usable=True), None)
         if batch is None:
             highest = sum(self.policy.highest(question, self.request) for question in questions)
@@ -225,32 +205,16 @@ class _Batches:
         line = {"custom_id": f"{index}-{question.key}", "method": "POST", "url": url}
         return json.dumps({**line, "body": question.body}).encode() + b"\n"
 
-    # --- notes ---
-
-    def _notes(self) -> Iterator[Note]:
-        query = "SELECT identity, batch_id, keys FROM batches WHERE address = ?"
-        for identity, batch_id, keys in self.store.rows(query, self.policy.address):
-            known_id = None if batch_id is None else str(batch_id)
-            yield Note(str(identity), batch_id=known_id, keys=frozenset(json.loads(str(keys))))
-
-    def _write(self, note: Note) -> None:
-        with self.store.writing() as connection:
-            row = (note.identity, self.policy.address, note.batch_id, json.dumps(sorted(note.keys)))
-            connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", row)
-
-    def confirm(self, note: Note, batch: Batch) -> Note:
+    def confirm(self, note: BatchNote, batch: Batch) -> BatchNote:
+        """The note with the batch's id."""
         if note.batch_id is None:
             note = note._replace(batch_id=batch.id)
-            self._write(note)
+            self.notes.write(note)
         return note
-
-    def forget(self, note: Note) -> None:
-        with self.store.writing() as connection:
-            connection.execute("DELETE FROM batches WHERE identity = ?", (note.identity,))
 
     # --- follow and collect ---
 
-    def follow(self, note: Note) -> Batch:
+    def follow(self, note: BatchNote) -> Batch:
         """Wait until the batch has ended. Ctrl-C leaves it running; the same command finds it again."""
         assert note.batch_id is not None
         started, shown = time.monotonic(), 0
@@ -267,14 +231,14 @@ class _Batches:
         self.step(max(0, done - shown), note=f"batch {batch.id}: {batch.status}")
         return max(done, shown)
 
-    def collect(self, note: Note, batch: Batch) -> None:
+    def collect(self, note: BatchNote, batch: Batch) -> None:
         """Keep the batch's answers and forget the batch, then raise if it failed."""
         outcome = self._outcome(note, batch)
         self.store.keep(self.request.model, outcome.answers)
         if note.identity in self.set_aside:  # otherwise an earlier run reserved it, and the highest cost stays booked
             paid = sum(self.policy.paid(answer) for answer in outcome.answers.values())
             self.budget.settle(self.set_aside.pop(note.identity), paid)
-        self.forget(note)
+        self.notes.forget(note)
         who = f"provider {self.policy.provider.kind}: batch {batch.id}"
         if outcome.refused:
             raise ProviderError(f"{who}: {outcome.refused}; fix the request, the other answers are kept")
@@ -286,25 +250,13 @@ class _Batches:
             left = len(note.keys) - len(outcome.answers)
             raise ProviderError(f"{who} was cancelled, {left} answers are missing; run the same command again for them")
 
-    def _outcome(self, note: Note, batch: Batch) -> Outcome:
+    def _outcome(self, note: BatchNote, batch: Batch) -> Outcome:
         if note.identity in self.began:
             began, ended = self.began[note.identity], time.time()
         else:
             began, ended = float(batch.created_at), float(batch.completed_at or time.time())
-        answers: dict[str, Answer] = {}
-        refused = None
-        for line in self._lines(batch.output_file_id):
-            try:
-                answer = read_completion(line["response"]["body"])
-            except (ValidationError, KeyError, TypeError):
-                continue  # not a chat completion: the question is asked again
-            answers[_key(line)] = timed(answer, began=began, ended=ended, mode="batch")
-        for line in self._lines(batch.error_file_id):
-            if unanswered := refused_line(line):
-                answers[_key(line)] = timed(unanswered, began=began, ended=ended, mode="batch")
-            else:
-                refused = refused or _refusal(line)
-        return Outcome(answers, refused)
+        output, errors = self._lines(batch.output_file_id), self._lines(batch.error_file_id)
+        return read_outcome(output, errors, began=began, ended=ended)
 
     def _lines(self, file_id: str | None) -> Iterator[dict[str, Any]]:
         if file_id is None:
@@ -316,17 +268,3 @@ class _Batches:
         for line in text.splitlines():
             if line.strip():
                 yield json.loads(line)
-
-
-def _key(line: dict[str, Any]) -> str:
-    return str(line["custom_id"]).partition("-")[2]
-
-
-def _refusal(line: dict[str, Any]) -> str | None:
-    """The reason why a line is wrong in itself; None if another attempt may help."""
-    response = line.get("response") or {}
-    status = int(response.get("status_code") or 0)
-    if not 400 <= status < 500 or status in (408, 409, 429):
-        return None
-    message = ((response.get("body") or {}).get("error") or {}).get("message", "no reason was given")
-    return f"line {line['custom_id'].partition('-')[0]}: HTTP {status}: {' '.join(str(message).split())}"

@@ -7,7 +7,7 @@ the page shows traces of chats.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlencode
 
 from reviewtune.tracking.queries import find_runs, tag_experiment
@@ -19,34 +19,51 @@ NAME = "attributes.`Run Name`"
 NAME_WIDTH = 320  # pixels: "#2 40.4 % (−4.7) prompt=short n_epochs=1"
 CREATED_AT = 1_767_225_600_000  # ms; a view needs a date, and a fixed one keeps the tag equal
 
-# Saved view -> its name, MLflow's filter, the sort key, the columns in their order.
 SETTINGS = ("params.`prompt.name`", "params.`training.n_epochs`", "params.`data.train_size`")
-VIEWS = {
-    "results": (
-        "Results, best first",
-        "metrics.accuracy >= 0",
-        "metrics.`accuracy`",
-        ("metrics.`accuracy`", "metrics.`behind_best`", "metrics.`f1`", *SETTINGS, "tags.`verdict`"),
+
+
+class View(NamedTuple):
+    """A saved view of the experiment.
+
+    Args:
+        title: its name in the UI.
+        filter: MLflow's filter of the runs.
+        sort: the column by which the runs are sorted, the highest value first.
+        columns: the columns in their order.
+    """
+
+    title: str
+    filter: str
+    sort: str
+    columns: Sequence[str]
+
+
+VIEWS = {  # by the end of the tag's name
+    "results": View(
+        title="Results, best first",
+        filter="metrics.accuracy >= 0",
+        sort="metrics.`accuracy`",
+        columns=("metrics.`accuracy`", "metrics.`behind_best`", "metrics.`f1`", *SETTINGS, "tags.`verdict`"),
     ),
-    "sweeps": (
-        "Sweeps, newest first",
-        "tags.kind = 'sweep'",
-        "attributes.start_time",
-        ("metrics.`best_accuracy`", "metrics.`variants`", "tags.`best`", "tags.`verdict`"),
+    "sweeps": View(
+        title="Sweeps, newest first",
+        filter="tags.kind = 'sweep'",
+        sort="attributes.start_time",
+        columns=("metrics.`best_accuracy`", "metrics.`variants`", "tags.`best`", "tags.`verdict`"),
     ),
 }
 
 
 def prepare(tracking: "TrackingConfig") -> str:
     """Add the views and the first metric of the charts, if the experiment lacks them; returns the experiment's id."""
-    views = {f"mlflow.sharedViewState.{key}": _view(*view) for key, view in VIEWS.items()}
+    views = {f"mlflow.sharedViewState.{key}": _state(view) for key, view in VIEWS.items()}
     return tag_experiment(tracking, {**views, "mlflow.experiment.primaryMetric.name": "accuracy"})
 
 
 def links(tracking: "TrackingConfig") -> dict[str, str]:
     """Links by title; relative, so that they fit any server."""
     runs = f"experiments/{prepare(tracking)}/runs"
-    pages = {title: _link(runs, {"viewStateShareKey": key}) for key, (title, *_) in VIEWS.items()}
+    pages = {view.title: _link(runs, {"viewStateShareKey": key}) for key, view in VIEWS.items()}
     finished = [run for run in find_runs(tracking, "tags.kind = 'sweep'") if "best_run" in run.tags]
     if finished:
         pages["Newest sweep"] = _link(f"{runs}/{finished[0].id}", {})
@@ -62,13 +79,16 @@ def _link(page: str, query: Mapping[str, str]) -> str:
     return f"#/{page}?{urlencode({**query, 'workflowType': 'machine_learning'}, quote_via=quote)}"
 
 
-def _view(name: str, runs: str, sort: str, columns: Sequence[str]) -> str:
+def _state(view: View) -> str:
+    """The view as MLflow keeps it: JSON that holds the state of its page as JSON."""
     state = {
-        "searchFilter": runs,
-        "orderByKey": sort,
+        "searchFilter": view.filter,
+        "orderByKey": view.sort,
         "orderByAsc": False,
-        "selectedColumns": columns,
-        "columnOrder": [NAME, *columns],
+        "selectedColumns": view.columns,
+        "columnOrder": [NAME, *view.columns],
         "columnWidths": {NAME: NAME_WIDTH},
     }
-    return json.dumps({"name": name, "createdAt": CREATED_AT, "updatedAt": CREATED_AT, "state": json.dumps(state)})
+    return json.dumps(
+        {"name": view.title, "createdAt": CREATED_AT, "updatedAt": CREATED_AT, "state": json.dumps(state)}
+    )
