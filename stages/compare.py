@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.evaluation.comparison.compare import compare, load_arm
 from reviewtune.evaluation.comparison.outputs import outputs_of, write_outputs
 from reviewtune.tracking.provenance import log_pass
@@ -22,7 +23,7 @@ def main() -> None:
     outputs = outputs_of(comparison, arms)
     written = write_outputs(outputs, REPORTS)
     runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
-    print(log_pass(config.tracking, comparison.test_sha256, runs, written, outputs.markdown))
+    log_pass(config.tracking, comparison.test_sha256, runs, written, outputs.markdown, progress=TerminalProgress())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning import model_record
@@ -30,7 +31,7 @@ def main() -> None:
     with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=order.key) as run:
         describe_run(run, config, sections=SECTIONS, inputs={"train": "training", "valid": "validation"})
         with connect(config.provider) as client:
-            finetuned = finetune(client, order)
+            finetuned = finetune(client, order, progress=TerminalProgress())
         made = model_record.record_of(finetuned, order, Prompt.of(config), test_sha256=sha256(TEST))
         model_record.write_record(made, finetuned, models=MODELS, reports=REPORTS)
         (REPORTS / model_record.PICTURE).write_bytes(model_record.picture_of(REPORTS / model_record.CURVE))

@@ -1,0 +1,1 @@
+"""The commands of `reviewtune`: they read options, call the library and print the results."""

@@ -1,4 +1,4 @@
-"""`reviewtune cache stats` and `reviewtune cache prune`: the store of answers, for people."""
+"""The commands `reviewtune cache stats` and `reviewtune cache prune`: the cache of answers."""
 
 import time
 from datetime import datetime
@@ -10,13 +10,13 @@ DAY = 24 * 3600
 
 
 def show_stats() -> None:
-    """A table by model on the terminal."""
+    """Print a table with one row per model."""
     from rich.console import Console
     from rich.table import Column, Table
 
     with open_store() as store:
-        whole = Column("model", overflow="fold")  # its end tells checkpoints apart
-        table = Table(whole, "answers", "MB", "last used", title=f"{store.path} ({_size(store):.1f} MB)")
+        model = Column("model", overflow="fold")  # not cut, because the names of checkpoints differ at the end
+        table = Table(model, "answers", "MB", "last used", title=f"{store.path} ({_size(store):.1f} MB)")
         for share in store.shares():
             used = f"{datetime.fromtimestamp(share.oldest):%Y-%m-%d} to {datetime.fromtimestamp(share.newest):%Y-%m-%d}"
             table.add_row(share.model, f"{share.answers:,}", f"{share.bytes / 1e6:.2f}", used)
@@ -24,13 +24,18 @@ def show_stats() -> None:
 
 
 def prune_answers(unused_for: int | None, model: str | None, *, everything: bool) -> None:
-    """Delete answers not used for so many days, of this model, or all.
+    """Delete the answers that match all criteria given.
+
+    Args:
+        unused_for: days since the last use.
+        model: the model that answered.
+        everything: delete all answers.
 
     Raises:
-        CacheError: nothing says which.
+        CacheError: no criterion was given.
     """
     if unused_for is None and model is None and not everything:
-        raise CacheError("which answers? Name --unused-for DAYS, --model NAME, both, or --all")
+        raise CacheError("which answers? Give --unused-for DAYS, --model NAME, both, or --all")
     with open_store() as store:
         before = _size(store)
         count = store.prune(unused_since=None if unused_for is None else time.time() - unused_for * DAY, model=model)
@@ -38,5 +43,5 @@ def prune_answers(unused_for: int | None, model: str | None, *, everything: bool
 
 
 def _size(store: AnswerStore) -> float:
-    """Megabytes of the file and of the log that SQLite has not worked into it yet."""
+    """Megabytes of the database and its log files."""
     return sum(file.stat().st_size for file in store.path.parent.glob(f"{store.path.name}*")) / 1e6

@@ -1,36 +1,44 @@
-"""What may go from the disk: whatever no kept run refers to. First a plan that only looks, then its execution.
+"""The command `reviewtune clean`: remove what no kept run refers to. `plan` only looks, `execute` removes.
 
-A run is kept when a run.json of the workspace, of any commit or of a DVC experiment names it, when it carries the tag
-`keep`, when it is still open, or when it belongs to a kept sweep (the newest ones, all by default). Of a sweep's models
-the winner's is kept, and those of other kept runs; a job is kept as long as a kept run names it (past_jobs.py). On an
-MLflow server that people share, all runs of other workspaces are kept, and every model that one of them names: whose
-commits name what cannot be seen from here. DVC's cache is never touched: for that there is `dvc gc`, which in turn
-touches nothing of this.
+A run is kept if one of these holds, as `_kept_ids` decides:
+
+- a run.json of the workspace, of any commit or of a DVC experiment names it;
+- it has the tag `keep`;
+- it is open;
+- it is a kept sweep (the newest ones, by default all), or a finished job of one;
+- it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
+- it is the fine-tune of a kept run's model, or a comparison in which a kept run took part.
+
+Of a sweep's models the winner's is kept, and those of other kept runs; a job is kept while a kept run names it
+(account_cleanup.py). DVC's cache is never touched: `dvc gc` cleans it, and touches nothing of this.
 """
 
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from reviewtune.commands import account_cleanup
-from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config
-from reviewtune.core.project import project_root
+from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.providers import budget
 from reviewtune.providers.answer_cache import NAME as ANSWERS
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.sweeps.ranking_report import SWEEPS, reports_of
+from reviewtune.tracking.process import workspace
 from reviewtune.tracking.queries import artifacts_folder, delete_runs, find_runs
-from reviewtune.tracking.runs import RunRecord, workspace
+from reviewtune.tracking.run_file import read_run_id
+from reviewtune.tracking.runs import RunRecord
 
 RUN_ID = re.compile(r'"mlflow_run_id": "([0-9a-f]{32})"')
-CACHES = ("sweep", "hydra", "check-data")  # below .work/: made anew when needed
-QUIET_SECONDS = 7 * 24 * 3600  # a run that spent nothing for so long has ended; the longest wait is a batch's, a day
+CACHES = ("sweep", "hydra", "check-data")  # folders of .work/ that are created again when needed
+IDLE_SECONDS = 7 * 24 * 3600  # a run that spent nothing for this long has ended; the longest wait is a batch's, a day
+PASS_ID_LENGTH = 12  # the tag `passes` holds the first characters of the comparisons' run ids
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """`kept` runs stay; the rest goes."""
+    """What `execute` removes. `kept` is the number of runs that stay."""
 
     kept: int
     runs: tuple[RunRecord, ...]
@@ -58,27 +66,40 @@ class Plan:
 
 
 def plan(config: Config, *, sweeps: int | None = None) -> Plan:
-    """What would go; `sweeps` keeps that many of the newest sweeps, None all of them. Changes nothing."""
+    """Find what can be removed, without changing anything.
+
+    Args:
+        config: the project's configuration.
+        sweeps: how many of the newest sweeps to keep; None keeps all.
+    """
     runs = find_runs(config.tracking)
-    others = _of_others(runs, config)
-    kept = _kept(runs, _named_in_files(project_root()) | others, sweeps, others)
-    gone = [run for run in runs if run.id not in kept]
+    others = _ids_of_other_workspaces(runs, config)
+    kept = _kept_ids(runs, named=_ids_in_files(project_root()), others=others, sweeps=sweeps)
+    removed = [run for run in runs if run.id not in kept]
     leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others)
-    folders = [] if _sweep_is_open(runs) else _cache_folders()
-    reports = _reports_of(gone)
-    budgets = _budgets(gone)
+    caches = [] if _sweep_is_open(runs) else _cache_folders()
+    reports = _uncommitted_reports(removed)
+    budgets = _settled_budgets(removed)
+    runs_size = sum(_size(artifacts_folder(config.tracking, run.id)) for run in removed)
     items = [
-        Item(f"{len(gone)} runs of {len(runs)}", sum(_size(artifacts_folder(config.tracking, run.id)) for run in gone)),
+        Item(f"{len(removed)} runs of {len(runs)}", runs_size),
         Item(_in_words(leftovers), _size_in_account(leftovers)),
-        Item(f"{len(folders)} folders of past sweeps and checks in .work/", sum(map(_size, folders))),
+        Item(f"{len(caches)} folders of past sweeps and checks in .work/", sum(map(_size, caches))),
         Item(f"{len(reports)} folders of their tables and pictures in {SWEEPS}/", sum(map(_size, reports))),
-        Item(f"{len(budgets)} notes of what past runs with a budget had spent", sum(map(len, budgets))),
+        Item(f"{len(budgets)} records of what past runs with a budget spent", sum(map(len, budgets))),
     ]
-    return Plan(len(kept), tuple(gone), leftovers, (*folders, *reports), tuple(budgets), tuple(items))
+    return Plan(
+        kept=len(kept),
+        runs=tuple(removed),
+        leftovers=leftovers,
+        folders=(*caches, *reports),
+        budgets=tuple(budgets),
+        items=tuple(items),
+    )
 
 
 def execute(plan: Plan, config: Config) -> None:
-    """Remove what the plan names. Interrupted, the next call removes the rest."""
+    """Remove what the plan names. If this is interrupted, the next plan holds the rest."""
     account_cleanup.remove(config.provider, plan.leftovers)
     with open_store() as answers:
         for model in plan.leftovers.models:
@@ -90,96 +111,136 @@ def execute(plan: Plan, config: Config) -> None:
 
 
 def on_disk(config: Config) -> list[Item]:
-    """What there is, for people who wonder where the space went."""
+    """Everything of the project and of its user that takes up space, each thing once."""
     root = project_root()
     places = {
         "runs and their artifacts (mlruns/)": root / "mlruns",
         "work in progress (.work/)": root / ".work",
         f"tables and pictures of sweeps ({SWEEPS}/)": root / SWEEPS,
         "DVC's cache (.dvc/cache; `dvc gc`)": root / ".dvc" / "cache",
-        "DVC's queue, its logs (.dvc/tmp; `dvc queue remove --all`)": root / ".dvc" / "tmp",
+        "DVC's queue and logs (.dvc/tmp; `dvc queue remove --all`)": root / ".dvc" / "tmp",
     }
     items = [Item(what, _size(place)) for what, place in places.items()]
-    return items + [Item(f"{item.what}, shared by all projects", item.size) for item in _shared(config)]
+    return items + [Item(f"{item.what}, shared by all projects", item.size) for item in _shared_items(config)]
 
 
-def _shared(config: Config) -> list[Item]:
+def _shared_items(config: Config) -> list[Item]:
     account, cache = account_folder(), cache_folder()
     items = []
     if config.provider.kind == "local" and config.provider.base_url is None:
         log = sum(file.stat().st_size for file in account.glob(f"{SERVER_LOG}*"))
         items += [Item(f"the local provider's account ({account})", _size(account) - log)]
-        items += [Item(f"its log ({SERVER_LOG}, of 5 MB at most, and one before)", log)]
+        items += [Item(f"its log ({SERVER_LOG} and the one before it, at most 5 MB each)", log)]
     answers = sum(file.stat().st_size for file in cache.glob(f"{ANSWERS}*"))
     items += [Item(f"answers ({cache / ANSWERS}; `reviewtune cache prune`)", answers)]
     return [*items, Item(f"base models and other caches ({cache})", _size(cache) - answers)]
 
 
-def _of_others(runs: Sequence[RunRecord], config: Config) -> set[str]:
-    """Runs that other workspaces made; in the project's own store all are its own, wherever it lay then."""
-    return {run.id for run in runs if run.tags.get("workspace") != workspace()} if config.tracking.uri else set()
+# --- which runs are kept; all functions return ids of runs ---
 
 
-def _kept(runs: Sequence[RunRecord], named: set[str], sweeps: int | None, others: set[str]) -> set[str]:
-    mine = [run for run in runs if run.tags.get("kind") == "sweep" and run.id not in others]
-    parents = sorted(mine, key=lambda run: -(run.ended or 2**40))
-    families = {run.id for run in (parents if sweeps is None else parents[:sweeps])}
-    kept = {run.id for run in runs if run.id in named | families or "keep" in run.tags or run.status == "RUNNING"}
-    kept |= {run.id for run in runs if run.tags.get("mlflow.parentRunId") in families and run.status == "FINISHED"}
-    return kept | _referred_to(runs, kept)
+def _kept_ids(
+    runs: Sequence[RunRecord], *, named: AbstractSet[str], others: AbstractSet[str], sweeps: int | None
+) -> set[str]:
+    """The runs that must stay, by the rules in the module's docstring.
+
+    Args:
+        runs: all runs of the experiment.
+        named: runs that files name.
+        others: runs of different workspaces.
+        sweeps: how many of the newest sweeps to keep; None keeps all.
+    """
+    tagged = {run.id for run in runs if "keep" in run.tags}
+    still_open = {run.id for run in runs if run.status == "RUNNING"}
+    kept_sweeps = _newest_sweeps([run for run in runs if run.id not in others], sweeps)
+    jobs = _finished_jobs(runs, kept_sweeps)
+    kept = {run.id for run in runs} & (named | others | tagged | still_open | kept_sweeps | jobs)
+    return kept | _finetunes_of(runs, kept) | _comparisons_of(runs, kept)
 
 
-def _referred_to(runs: Sequence[RunRecord], kept: set[str]) -> set[str]:
-    """The fine-tunes of kept evaluations, and the comparisons in which kept runs took part."""
-    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags}
-    passes = {one for run in runs if run.id in kept for one in run.tags.get("passes", "").split(",") if one}
-    tuned = {run.id for run in runs if run.tags.get("kind") == "finetune" and run.tags.get("model") in models}
-    return tuned | {run.id for run in runs if run.id[:12] in passes and run.tags.get("kind") == "comparison"}
+def _ids_of_other_workspaces(runs: Sequence[RunRecord], config: Config) -> set[str]:
+    """Runs of different workspaces. The project's own store has none, wherever the project was when it wrote them."""
+    if not config.tracking.uri:
+        return set()
+    return {run.id for run in runs if run.tags.get("workspace") != workspace()}
 
 
-def _named_in_files(root: Path) -> set[str]:
-    """Runs that the workspace's run.json files name, and those of every commit, tag and DVC experiment."""
-    files = [*root.glob("reports/arms/*/run.json"), root / "models" / "run.json"]
-    found = {read_json(file).get("mlflow_run_id", "") for file in files if file.exists()}
+def _ids_in_files(root: Path) -> set[str]:
+    """Runs that are named by the run.json files of the workspace and of all commits, tags and DVC experiments."""
+    files = [*root.glob("reports/arms/*/run.json"), ProjectPaths(root).models / "run.json"]
+    in_workspace = {read_run_id(file) for file in files if file.exists()}
     command = ["git", "log", "--all", "-p", "--format=", "--", "reports/**/run.json", "models/run.json"]
-    done = subprocess.run(command, cwd=root, text=True, capture_output=True)
-    return found | set(RUN_ID.findall(done.stdout))
+    history = subprocess.run(command, cwd=root, text=True, capture_output=True).stdout
+    return in_workspace | set(RUN_ID.findall(history))
 
 
-def _sweep_is_open(runs: Sequence[RunRecord]) -> bool:
+def _newest_sweeps(runs: Iterable[RunRecord], count: int | None) -> set[str]:
+    """The newest sweeps; an open sweep is newer than any that ended. None means all of them."""
+    sweeps = [run for run in runs if run.tags.get("kind") == "sweep"]
+    newest_first = sorted(sweeps, key=lambda run: run.ended or float("inf"), reverse=True)
+    return {run.id for run in newest_first[:count]}
+
+
+def _finished_jobs(runs: Iterable[RunRecord], sweeps: AbstractSet[str]) -> set[str]:
+    """The jobs of these sweeps that finished; failed ones can be removed."""
+    return {run.id for run in runs if run.tags.get("mlflow.parentRunId") in sweeps and run.status == "FINISHED"}
+
+
+def _finetunes_of(runs: Sequence[RunRecord], kept: AbstractSet[str]) -> set[str]:
+    """The fine-tunes whose models the kept runs use."""
+    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags}
+    return {run.id for run in runs if run.tags.get("kind") == "finetune" and run.tags.get("model") in models}
+
+
+def _comparisons_of(runs: Sequence[RunRecord], kept: AbstractSet[str]) -> set[str]:
+    """The comparisons in which kept runs took part."""
+    passes: set[str] = set()
+    for run in runs:
+        if run.id in kept:
+            passes.update(run.tags.get("passes", "").split(","))
+    return {run.id for run in runs if run.tags.get("kind") == "comparison" and run.id[:PASS_ID_LENGTH] in passes}
+
+
+# --- what goes with the runs ---
+
+
+def _sweep_is_open(runs: Iterable[RunRecord]) -> bool:
     return any(run.tags.get("kind") in ("sweep", "job") and run.status == "RUNNING" for run in runs)
 
 
 def _cache_folders() -> list[Path]:
-    places = (project_root() / ".work" / name for name in CACHES)
+    places = (ProjectPaths(project_root()).work / name for name in CACHES)
     return sorted(folder for place in places if place.exists() for folder in place.iterdir() if folder.is_dir())
 
 
-def _reports_of(gone: Sequence[RunRecord]) -> list[Path]:
-    """What these sweeps wrote into reports/sweeps/, unless git has it: what was committed is a result to keep."""
-    names = {reports_of(run.tags.get("run_key", "")).name for run in gone if run.tags.get("kind") == "sweep"}
+def _uncommitted_reports(removed: Iterable[RunRecord]) -> list[Path]:
+    """What these sweeps wrote into reports/sweeps/, except folders with files in git: those are results to keep."""
+    names = {reports_of(run.tags.get("run_key", "")).name for run in removed if run.tags.get("kind") == "sweep"}
     command = ["git", "ls-files", "-z", "--", str(SWEEPS)]
-    done = subprocess.run(command, cwd=project_root(), text=True, capture_output=True)
-    committed = {Path(name).parts[2] for name in done.stdout.split("\0") if name}
-    return sorted(folder for folder in (project_root() / SWEEPS).glob("*/") if folder.name in names - committed)
+    listing = subprocess.run(command, cwd=project_root(), text=True, capture_output=True).stdout
+    committed = {Path(name).parts[2] for name in listing.split("\0") if name}
+    folders = (project_root() / SWEEPS).glob("*/")
+    return sorted(folder for folder in folders if folder.name in names and folder.name not in committed)
 
 
-def _budgets(gone: Sequence[RunRecord]) -> list[str]:
+def _settled_budgets(removed: Iterable[RunRecord]) -> list[str]:
     with open_store() as answers:
-        sweeps = [run.id for run in gone if run.tags.get("kind") == "sweep"]
-        return budget.settled(answers, sweeps, unchanged_since=time.time() - QUIET_SECONDS)
+        sweeps = [run.id for run in removed if run.tags.get("kind") == "sweep"]
+        return budget.settled(answers, sweeps, unchanged_since=time.time() - IDLE_SECONDS)
 
 
 def _in_words(leftovers: account_cleanup.Leftovers) -> str:
-    models, jobs, files = (len(one) for one in (leftovers.models, leftovers.jobs, leftovers.files))
+    models, jobs, files = len(leftovers.models), len(leftovers.jobs), len(leftovers.files)
     return f"{models} fine-tuned models and checkpoints, {jobs} past jobs and {files} of their files"
 
 
 def _size_in_account(leftovers: account_cleanup.Leftovers) -> int:
-    """Of what can be seen from here: a server elsewhere has its own disk."""
+    """Bytes on this machine; a server elsewhere has its own disk."""
     places = (account_folder() / part / name for part in ("models", "jobs") for name in leftovers.folders)
     return sum(map(_size, places)) + sum(note.stat().st_size for note in leftovers.notes)
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    if not folder.exists():
+        return 0
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,9 +1,8 @@
-"""Fine-tuning jobs on the command line: what `openai api fine_tuning.jobs.*` used to be, for every provider."""
+"""The commands `reviewtune jobs ...`: fine-tuning jobs on the command line, for every provider."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from functools import partial
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJob
 
-    from reviewtune.core.config import Config, ProviderConfig, TrainingConfig
+    from reviewtune.core.config import Config, ProviderConfig
     from reviewtune.finetuning.jobs import Order
 
-HELP = """Fine-tuning jobs at any provider: create, follow, stop them.
+HELP = """Create, follow and stop fine-tuning jobs at any provider.
 
-The provider is the one of params.yaml. --provider takes another one of conf/provider/, --set any other value, such as
---set provider.base_url=https://host/v1. With --json, standard output is JSON and nothing else.
+The provider is the one in params.yaml. --provider selects another one of conf/provider/, --set changes any setting,
+such as --set provider.base_url=https://host/v1. With --json, standard output is JSON and nothing else.
 """
 
 jobs = typer.Typer(no_args_is_help=True, help=HELP)
@@ -30,104 +29,102 @@ jobs = typer.Typer(no_args_is_help=True, help=HELP)
 Job = Annotated[str, typer.Argument(help="the job's id, ftjob-...", metavar="JOB")]
 MaybeJob = Annotated[str | None, typer.Argument(help="the job's id; default: the newest job", metavar="[JOB]")]
 ProviderName = Annotated[str | None, typer.Option("--provider", help="local, openai, azure or compatible")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE as in `dvc exp run -S`; may be repeated")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as in `dvc exp run -S`; can be repeated")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Limit = Annotated[int, typer.Option(min=1, help="the newest so many")]
+Limit = Annotated[int, typer.Option(min=1, help="how many, the newest ones")]
 
 
 @jobs.command()
 def create(
     training: Annotated[Path, typer.Argument(help="chat JSONL to learn from", metavar="TRAINING.jsonl")],
     validation: Annotated[Path | None, typer.Option(help="chat JSONL to measure the loss on")] = None,
-    model: Annotated[str | None, typer.Option(help="the model to start from; default: provider.base_model")] = None,
-    suffix: Annotated[str | None, typer.Option(help="stands in the fine-tuned model's name")] = None,
+    model: Annotated[str | None, typer.Option(help="the model to fine-tune; default: provider.base_model")] = None,
+    suffix: Annotated[str | None, typer.Option(help="part of the fine-tuned model's name")] = None,
     n_epochs: Annotated[str | None, typer.Option(help="1 to 50, or auto")] = None,
     batch_size: Annotated[str | None, typer.Option(help="1 to 256, or auto")] = None,
     learning_rate_multiplier: Annotated[str | None, typer.Option(help="above 0, or auto")] = None,
-    seed: Annotated[int | None, typer.Option(help="of the order of the examples")] = None,
-    follow_it: Annotated[bool, typer.Option("--follow", help="then follow it to its end")] = False,
+    seed: Annotated[int | None, typer.Option(help="seed of the order of the examples")] = None,
+    follow_it: Annotated[bool, typer.Option("--follow", help="then follow the job to its end")] = False,
     provider: ProviderName = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Check the files, upload them, create the job once and print its id.
+    """Check and upload the files, create the job once and print its id.
 
-    What is not said comes from params.yaml (training, provider.base_model). The same command again finds the same job
-    and pays nothing; with the pipeline's files and settings it is the pipeline's job.
+    Settings that are not given come from params.yaml (training, provider.base_model). The same command again finds the
+    same job and costs nothing. The pipeline's files and settings give the pipeline's job.
     """
     from reviewtune.commands import jobs_output
     from reviewtune.core.config_loading import changed
-    from reviewtune.finetuning.jobs import place
+    from reviewtune.core.progress import TerminalProgress
+    from reviewtune.finetuning.jobs import Order, place
 
     config = _config(provider, set_)
-    asked = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier}
-    values = {name: _number(text) for name, text in asked.items()} | {"suffix": suffix, "seed": seed}
-    order = _order(
-        config,
-        training,
-        validation,
-        provider=changed(config.provider, "--model", **_given(base_model=model)),
-        settings=changed(config.training, "options", **_given(**values)),
-    )
-    _tell(_check_files(order))
-    with _asking(order.provider) as client:
-        with redirect_stdout(sys.stderr):  # what it says of the cost
-            job, is_new = place(client, order)
+    numbers = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier}
+    options = {name: _number(text) for name, text in numbers.items()} | {"suffix": suffix, "seed": seed}
+    sections = {
+        "provider": changed(config.provider, "--model", **_given(base_model=model)),
+        "training": changed(config.training, "options", **_given(**options)),
+    }
+    order = Order.for_files(config.model_copy(update=sections), training=training, validation=validation)
+    _inform(_check_files(order))
+    with _client(order.provider) as client:
+        job, is_new = place(client, order, progress=TerminalProgress(sys.stderr))
         if not is_new:
-            _tell(f"this order was created before and is {job.status}: nothing was created now")
+            _inform(f"this job was created before and is {job.status}: nothing was created now")
         jobs_output.show_json(job) if as_json else print(job.id)
         if follow_it:
             _follow(client, job, as_json)
         else:
-            _tell(f"follow it with: reviewtune jobs follow {job.id}")
+            _inform(f"follow it with: reviewtune jobs follow {job.id}")
 
 
 @jobs.command("list")
 def list_(limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """The newest jobs, newest first."""
+    """List the newest jobs, newest first."""
     from reviewtune.commands import jobs_output
 
-    with _asking(_config(provider, set_).provider) as client:
-        found = list(islice(client.fine_tuning.jobs.list(limit=min(limit, 100)), limit))
-    jobs_output.show_json(found) if as_json else jobs_output.show_jobs(found)
+    with _client(_config(provider, set_).provider) as client:
+        newest = list(islice(client.fine_tuning.jobs.list(limit=min(limit, 100)), limit))
+    jobs_output.show_json(newest) if as_json else jobs_output.show_jobs(newest)
 
 
 @jobs.command()
 def get(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """All about one job."""
+    """Show one job."""
     from reviewtune.commands import jobs_output
 
-    with _asking(_config(provider, set_).provider) as client:
-        found = _find(client, job)
-    jobs_output.show_json(found) if as_json else jobs_output.show_job(found)
+    with _client(_config(provider, set_).provider) as client:
+        details = _find(client, job)
+    jobs_output.show_json(details) if as_json else jobs_output.show_job(details)
 
 
 @jobs.command()
 def follow(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Watch a job to its end: steps, losses, accuracy, time left, and what the curve says.
+    """Show a job's progress until it has ended: steps, losses, accuracy, time left, advice on the loss curve.
 
-    Ctrl-C ends the watching, not the job; follow it again at any time. With --json: one event a line, then the job.
+    Ctrl-C stops the command, not the job; follow it again at any time. With --json: one event per line, then the job.
     Exit status 1 if the job failed or was cancelled.
     """
-    with _asking(_config(provider, set_).provider) as client:
+    with _client(_config(provider, set_).provider) as client:
         _follow(client, _find(client, job), as_json)
 
 
 @jobs.command()
 def cancel(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Stop a job for good. Checkpoints made by then stay."""
+    """Stop a job for good. Its checkpoints so far are kept."""
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.cancel(job))
 
 
 @jobs.command()
 def pause(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Stop a job for now; `resume` goes on from its last checkpoint."""
+    """Stop a job for now; `resume` continues from its last checkpoint."""
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.pause(job))
 
 
 @jobs.command()
 def resume(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Go on with a paused job."""
+    """Continue a paused job."""
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.resume(job))
 
 
@@ -135,46 +132,46 @@ def resume(job: Job, provider: ProviderName = None, set_: Set = None, as_json: J
 def events(
     job: MaybeJob = None, limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False
 ) -> None:
-    """What happened to a job, oldest first."""
+    """List the events of a job, oldest first."""
     from reviewtune.commands import jobs_output
 
-    with _asking(_config(provider, set_).provider) as client:
+    with _client(_config(provider, set_).provider) as client:
         job_id = _find(client, job).id
-        found = list(islice(client.fine_tuning.jobs.list_events(job_id, limit=min(limit, 100)), limit))[::-1]
-    jobs_output.show_json(found) if as_json else jobs_output.show_events(found)
+        newest = list(islice(client.fine_tuning.jobs.list_events(job_id, limit=min(limit, 100)), limit))[::-1]
+    jobs_output.show_json(newest) if as_json else jobs_output.show_events(newest)
 
 
 @jobs.command()
 def checkpoints(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """The models that a job left at its epochs' ends; each can be asked like the finished one."""
+    """List the models that a job saved at the end of its epochs; each can be used like the final one."""
     from reviewtune.commands import jobs_output
 
-    with _asking(_config(provider, set_).provider) as client:
-        found = list(client.fine_tuning.jobs.checkpoints.list(_find(client, job).id))[::-1]
-    jobs_output.show_json(found) if as_json else jobs_output.show_checkpoints(found)
+    with _client(_config(provider, set_).provider) as client:
+        saved = list(client.fine_tuning.jobs.checkpoints.list(_find(client, job).id))[::-1]
+    jobs_output.show_json(saved) if as_json else jobs_output.show_checkpoints(saved)
 
 
 @jobs.command()
 def curve(
-    out: Annotated[Path, typer.Option(help="the picture to write, .png")],
+    out: Annotated[Path, typer.Option(help="the PNG file to write")],
     job: MaybeJob = None,
     provider: ProviderName = None,
     set_: Set = None,
 ) -> None:
-    """Draw a job's losses by step, also of one that still runs."""
-    from reviewtune.finetuning.follow import Following, loss_table
+    """Draw a job's losses by step; the job may still be running."""
+    from reviewtune.finetuning.follow import JobMonitor, loss_table
     from reviewtune.finetuning.loss_plot import training_curve
 
     if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: the picture is a PNG; name a file that ends in .png")
-    with _asking(_config(provider, set_).provider) as client:
-        following = Following(_find(client, job))
-        following.look(client)
-        table = loss_table(client, following)
-    chosen = int(table["step"].max()) if following.job.fine_tuned_model and len(table) else None
+        raise ConfigError(f"--out {out}: the picture is a PNG file; choose a name that ends in .png")
+    with _client(_config(provider, set_).provider) as client:
+        monitor = JobMonitor(_find(client, job))
+        monitor.update(client)
+        table = loss_table(client, monitor)
+    chosen = int(table["step"].max()) if monitor.job.fine_tuned_model and len(table) else None
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(training_curve(table, chosen, title=f"Loss by step, {following.job.id}"))
-    _tell(f"{out}: {len(table)} steps of {following.job.id}")
+    out.write_bytes(training_curve(table, chosen, title=f"Loss by step, {monitor.job.id}"))
+    _inform(f"{out}: {len(table)} steps of {monitor.job.id}")
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
@@ -184,8 +181,8 @@ def _config(provider: str | None, overrides: list[str] | None) -> "Config":
 
 
 @contextmanager
-def _asking(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
-    """A client; an id that the provider doesn't know is an error of its own, as no base model is to blame."""
+def _client(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
+    """A client whose 404 errors are about the job's id, and not about the base model as they are elsewhere."""
     import openai
 
     from reviewtune.providers.client import connect
@@ -194,17 +191,21 @@ def _asking(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
         try:
             yield client
         except openai.NotFoundError as error:
-            hint = "`reviewtune jobs list` shows the jobs that there are"
+            hint = "`reviewtune jobs list` shows the existing jobs"
             raise JobError(f"provider {provider.kind}: HTTP 404: {error.message}; {hint}") from error
 
 
 def _find(client: "openai.OpenAI", job_id: str | None) -> "FineTuningJob":
-    """The job, or the newest. Raises: JobError: there is none."""
+    """The job, by default the newest.
+
+    Raises:
+        JobError: there is no job.
+    """
     if job_id is not None:
         return client.fine_tuning.jobs.retrieve(job_id)
     newest = client.fine_tuning.jobs.list(limit=1).data
     if not newest:
-        raise JobError("the provider has no job yet; `reviewtune jobs create --help` tells how to make one")
+        raise JobError("the provider has no job yet; `reviewtune jobs create --help` shows how to create one")
     return newest[0]
 
 
@@ -214,7 +215,7 @@ def _follow(client: "openai.OpenAI", job: "FineTuningJob", as_json: bool) -> Non
     try:
         ended = jobs_output.stream(client, job) if as_json else jobs_output.watch(client, job)
     except KeyboardInterrupt:
-        _tell(f"\nthe job goes on; follow it again with: reviewtune jobs follow {job.id}")
+        _inform(f"\nthe job continues; follow it again with: reviewtune jobs follow {job.id}")
         raise typer.Exit(INTERRUPTED) from None
     if ended.status != "succeeded":
         reason = f": {ended.error.message} ({ended.error.code})" if ended.error and ended.error.message else ""
@@ -226,32 +227,23 @@ def _change(
 ) -> None:
     from reviewtune.commands import jobs_output
 
-    with _asking(_config(provider, set_).provider) as client:
+    with _client(_config(provider, set_).provider) as client:
         changed = call(client)
     jobs_output.show_json(changed) if as_json else print(f"{job}: {changed.status}")
 
 
-def _order(
-    config: "Config", training: Path, validation: Path | None, *, provider: "ProviderConfig", settings: "TrainingConfig"
-) -> "Order":
-    """What is to be trained; refused before it is created where it may cost more than evaluation.budget_usd."""
-    from reviewtune.finetuning.cost import allow_training
-    from reviewtune.finetuning.jobs import Order
-
-    prices = (config.prices, config.evaluation.budget_usd)
-    return Order(
-        training, validation, provider, settings, partial(allow_training, training, provider, settings, *prices)
-    )
-
-
 def _check_files(order: "Order") -> str:
-    """Raises: DataError: a line that no provider would take, before anything is sent."""
+    """Check the files before anything is sent; returns what they hold.
+
+    Raises:
+        DataError: a line that no provider would accept.
+    """
     from reviewtune.data.chat_files import check
 
     training = check(order.training_file, None)
     validation = check(order.validation_file, None, least=1) if order.validation_file else None
-    text = f"{training.examples} examples, {training.tokens} tokens an epoch"
-    return text + (f", {validation.examples} to validate with" if validation else ", none to validate with")
+    text = f"{training.examples} examples, {training.tokens} tokens per epoch"
+    return text + (f", {validation.examples} for validation" if validation else ", none for validation")
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -259,7 +251,7 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _number(text: str | None) -> int | float | str | None:
-    """As a number where it is one; what isn't is for the check to refuse."""
+    """The number that a text holds; any other text is returned, for the check of the settings to refuse."""
     if text is None:
         return None
     for kind in (int, float):
@@ -270,6 +262,6 @@ def _number(text: str | None) -> int | float | str | None:
     return text
 
 
-def _tell(text: str) -> None:
-    """For people; standard output is for programs."""
+def _inform(text: str) -> None:
+    """Print for people; standard output is for programs."""
     print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How jobs, events and checkpoints look: tables for people, JSON for programs."""
+"""Print jobs, events and checkpoints: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.finetuning.follow import Following, checkpoints, follow, looks, numbers, say_advice
+from reviewtune.core.progress import TerminalProgress
+from reviewtune.finetuning.checkpoints import kept_checkpoints
+from reviewtune.finetuning.follow import JobMonitor, follow, in_words, report_advice, updates
 
 if TYPE_CHECKING:
     import openai
@@ -15,36 +17,37 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
     from rich.table import Table
 
-PIPED_WIDTH = 200  # characters; a pipe has no width of its own, and a job's id must stay whole
+PIPED_WIDTH = 200  # characters; a pipe has no width, and the ids of jobs must not be cut
 
 
 def watch(client: "openai.OpenAI", job: "FineTuningJob") -> "FineTuningJob":
-    """Follow with a bar, then say what the curve says; returns the job at its end."""
-    following = follow(client, job)
-    if following.job.fine_tuned_model:
-        print(f"fine-tuned model: {following.job.fine_tuned_model}", flush=True)
-    if len(following.curve):
-        print(f"after step {following.step}: {numbers(following.latest)}", flush=True)
-        found = following.advice(checkpoints(client, following.job))
-        say_advice(found)
-        if not found and following.job.status == "succeeded":
-            print("the losses look as they should")
-    return following.job
+    """Follow with a bar, then print advice on the loss curve; returns the job at its end."""
+    progress = TerminalProgress()
+    monitor = follow(client, job, progress=progress)
+    if monitor.job.fine_tuned_model:
+        progress.message(f"fine-tuned model: {monitor.job.fine_tuned_model}")
+    if len(monitor.curve):
+        progress.message(f"after step {monitor.step}: {in_words(monitor.latest)}")
+        findings = monitor.advice(kept_checkpoints(client, monitor.job))
+        report_advice(findings, progress)
+        if not findings and monitor.job.status == "succeeded":
+            progress.message("the losses look as they should")
+    return monitor.job
 
 
 def stream(client: "openai.OpenAI", job: "FineTuningJob") -> "FineTuningJob":
-    """Follow as JSON lines: every event, then the job."""
-    following = Following(job)
-    for news in looks(client, following):
+    """Follow with JSON lines: every event, then the job; returns the job at its end."""
+    monitor = JobMonitor(job)
+    for news in updates(client, monitor):
         for event in news:
             print(json.dumps(_plain(event), ensure_ascii=False), flush=True)
-    print(json.dumps(_plain(following.job), ensure_ascii=False), flush=True)
-    return following.job
+    print(json.dumps(_plain(monitor.job), ensure_ascii=False), flush=True)
+    return monitor.job
 
 
-def show_json(found: "BaseModel | Sequence[BaseModel]") -> None:
-    """One object, or a list of them."""
-    plain = [_plain(one) for one in found] if isinstance(found, Sequence) else _plain(found)
+def show_json(content: "BaseModel | Sequence[BaseModel]") -> None:
+    """Print one object, or a list of them."""
+    plain = [_plain(item) for item in content] if isinstance(content, Sequence) else _plain(content)
     print(json.dumps(plain, indent=2, ensure_ascii=False))
 
 
@@ -53,11 +56,11 @@ def show_jobs(jobs: "Sequence[FineTuningJob]") -> None:
     for job in jobs:
         tokens = f"{job.trained_tokens:,}" if job.trained_tokens else ""
         table.add_row(job.id, job.status, _time(job.created_at), job.model, job.fine_tuned_model or "", tokens)
-    _print(table, empty="no jobs yet; `reviewtune jobs create --help` tells how to make one")
+    _print(table, empty="no jobs yet; `reviewtune jobs create --help` shows how to create one")
 
 
 def show_job(job: "FineTuningJob") -> None:
-    """Everything that a person may ask about a job, a row each; what is unknown is left out."""
+    """Print what is known of a job, one row per field."""
     hyper = job.hyperparameters.model_dump(exclude_none=True) if job.hyperparameters else {}
     rows: dict[str, Any] = {
         "job": job.id,
@@ -90,17 +93,21 @@ def show_events(events: "Sequence[FineTuningJobEvent]") -> None:
     _print(table, empty="no events yet")
 
 
-def show_checkpoints(found: "Sequence[FineTuningJobCheckpoint]") -> None:
+def show_checkpoints(checkpoints: "Sequence[FineTuningJobCheckpoint]") -> None:
     table = _table("step", "validation loss", "accuracy", "model")
-    for one in found:
-        values = (one.metrics.full_valid_loss, one.metrics.full_valid_mean_token_accuracy)
-        shown = ("" if value is None else f"{value:.3f}" for value in values)
-        table.add_row(str(one.step_number), *shown, one.fine_tuned_model_checkpoint)
+    for checkpoint in checkpoints:
+        metrics = checkpoint.metrics
+        loss, accuracy = _rounded(metrics.full_valid_loss), _rounded(metrics.full_valid_mean_token_accuracy)
+        table.add_row(str(checkpoint.step_number), loss, accuracy, checkpoint.fine_tuned_model_checkpoint)
     _print(table, empty="no checkpoints yet; the first comes at the end of the first epoch")
 
 
-def _plain(found: "BaseModel") -> dict[str, Any]:
-    return found.model_dump(mode="json", by_alias=True, warnings=False)
+def _plain(content: "BaseModel") -> dict[str, Any]:
+    return content.model_dump(mode="json", by_alias=True, warnings=False)
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _time(seconds: int | None) -> str:

@@ -34,7 +34,7 @@ Outcome = Literal["identical", "within tolerance", "different"]
 
 MODEL_FILES = {"finetuned.json": "models/finetuned.json", "training_curve.csv": "reports/training_curve.csv"}
 ARM_FILES = {name: f"reports/arms/{{arm}}/{name}" for name in ("metrics.json", "predictions.csv")}
-VOLATILE = ("run_key",)  # of finetuned.json: names the provider's address, not the model
+VOLATILE = ("order_key", "run_key")  # of finetuned.json: names the provider's address, not the model
 
 
 @dataclass(frozen=True)

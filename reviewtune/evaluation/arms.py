@@ -117,9 +117,9 @@ def evaluate_checkpoint(
 
     point = record.checkpoint(epoch)
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
-    subject = replace(ModelSubject.of_finetuned(point["model"], config), arm=f"{CHECKPOINT}{epoch}", kind="checkpoint")
+    subject = replace(ModelSubject.of_finetuned(point.model, config), arm=f"{CHECKPOINT}{epoch}", kind="checkpoint")
     result = _ask(subject, config, test, _test_sha256(manifest), progress)
-    checkpoint = CheckpointMetrics(epoch=epoch, step=point["step"], valid_loss=point["valid_loss"])
+    checkpoint = CheckpointMetrics(epoch=epoch, step=point.step, valid_loss=point.valid_loss)
     return result.with_extras(checkpoint=checkpoint)
 
 

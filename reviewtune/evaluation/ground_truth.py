@@ -103,7 +103,7 @@ def _record(model: str | None, project: Path) -> ModelRecord | None:
     if model is None:
         return read_record(path)
     record = read_record(path) if path.exists() else None
-    names = {record.model, *(point["model"] for point in record.checkpoints)} if record else set()
+    names = {record.model, *(point.model for point in record.checkpoints)} if record else set()
     return record if model in names else None
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning job will cost, told before it is created, and refused where evaluation.budget_usd forbids it."""
+"""What a fine-tuning job costs: estimated before it is created, and reserved in evaluation.budget_usd."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from reviewtune.providers.pricing import COUNT_ERROR, Range, training_cost
 USUAL_EPOCHS, FEWEST_EXAMPLES, MOST_EXAMPLES, MOST_EPOCHS = 3, 100, 25_000, 25
 
 
-def allow_training(
+def reserve_training(
     file: Path,
     provider: ProviderConfig,
     training: TrainingConfig,
@@ -22,29 +22,54 @@ def allow_training(
     budget_usd: float | None,
     progress: Progress = SILENT,
 ) -> Range | None:
-    """Say what the job may cost in USD and set the most of it aside; None where nothing is paid.
+    """Report what the job may cost and reserve the most of it in the budget.
+
+    Args:
+        file: the training file.
+        provider: the provider; one without `priced_as` charges nothing for training.
+        training: the job's settings.
+        prices: the price book.
+        budget_usd: the cap; None reserves nothing.
+        progress: receives the estimate.
+
+    Returns:
+        The estimate in USD; None if the provider charges nothing.
 
     Raises:
-        BudgetError: it could cost more than the budget, or the rest of the sweep's, allows.
-        ConfigError: there is a cap, but no price to hold against it.
+        BudgetError: the job could cost more than is left of the budget, which the jobs of a sweep share.
+        ConfigError: there is a cap, but no price to compare it with.
     """
     if provider.priced_as is None:
-        if budget_usd is not None and provider.kind != "local":
-            raise ConfigError(f"evaluation.budget_usd is set, but provider {provider.kind} has no provider.priced_as")
+        _refuse_cap_without_price(provider, budget_usd)
         return None
-    lines = read_lines(file)
-    tokens = sum(count_tokens(line["messages"]) for line in lines) * epochs_of(training, len(lines))
-    price = prices.models[provider.priced_as]
-    expected = Range(*(training_cost(round(tokens * (1 + sign * COUNT_ERROR)), price) for sign in (-1, 1)))
+    tokens = training_tokens(file, training)
+    cost = estimate_training(tokens, prices, priced_as=provider.priced_as)
+    progress.message(f"fine-tuning: {tokens:,} tokens may cost {cost.low:.4f} to {cost.high:.4f} USD")
     with open_store() as store:
-        budget = Budget(store, budget_usd, scope())
-        progress.message(f"fine-tuning: {tokens:,} tokens may cost {expected.low:.4f} to {expected.high:.4f} USD")
-        budget.set_aside(expected.high)
-    return expected
+        Budget(store, budget_usd, scope()).set_aside(cost.high)
+    return cost
+
+
+def training_tokens(file: Path, training: TrainingConfig) -> int:
+    """Tokens that the job trains on in all its epochs, as reviewtune counts them."""
+    lines = read_lines(file)
+    return sum(count_tokens(line["messages"]) for line in lines) * epochs_of(training, len(lines))
+
+
+def estimate_training(tokens: int, prices: Prices, *, priced_as: str) -> Range:
+    """USD for training on so many tokens, given that the provider may count COUNT_ERROR fewer or more of them."""
+    price = prices.models[priced_as]
+    return Range(
+        low=training_cost(round(tokens * (1 - COUNT_ERROR)), price),
+        high=training_cost(round(tokens * (1 + COUNT_ERROR)), price),
+    )
 
 
 def epochs_of(training: TrainingConfig, examples: int) -> int:
-    """Epochs that are asked for; `auto` by the rule of OpenAI's cookbook (chat_finetuning_data_prep)."""
+    """The number of epochs; `auto` follows the rule of OpenAI's cookbook.
+
+    Source: https://cookbook.openai.com/examples/chat_finetuning_data_prep
+    """
     if training.n_epochs != "auto":
         return training.n_epochs
     if examples * USUAL_EPOCHS < FEWEST_EXAMPLES:
@@ -55,7 +80,7 @@ def epochs_of(training: TrainingConfig, examples: int) -> int:
 
 
 def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dict[str, Any]:
-    """Tokens and money of one epoch, for every model of the price book, before anything is paid."""
+    """The content of reports/cost_estimate.json: tokens and USD of one epoch for every model of the price book."""
     return {
         "tokens_per_epoch": training.tokens,
         "validation_tokens": validation.tokens,
@@ -67,3 +92,14 @@ def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dic
         "longest_example_tokens": max(training.longest, validation.longest),
         "warnings": [*training.warnings, *validation.warnings],
     }
+
+
+def _refuse_cap_without_price(provider: ProviderConfig, budget_usd: float | None) -> None:
+    if budget_usd is not None and provider.kind != "local":
+        raise ConfigError(
+            f"evaluation.budget_usd is {budget_usd:g}, but provider {provider.kind} has no provider.priced_as; set it "
+            "to a model of the price book, or set budget_usd to null"
+        )
+
+
+allow_training = reserve_training

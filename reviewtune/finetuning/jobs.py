@@ -1,17 +1,17 @@
-"""A fine-tuning job from start to model, at any provider: never created twice, followed, its curve fetched.
+"""Run a fine-tuning job at any provider: find or create it, follow it to its end, fetch its curve and checkpoints.
 
-A job's key is a hash of its files, base model, settings and provider. It stands in the job's metadata and on disk, so
-that a command that was killed at any moment finds its job again instead of paying for a second one.
+A job's order key is a hash of its files, base model, settings and provider. It is stored in the job's metadata and on
+disk, so that a command that was killed at any moment finds its job again instead of paying for a second one.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Protocol, Self
 
 import openai
 import pandas as pd
@@ -22,54 +22,98 @@ from openai.types.fine_tuning import FineTuningJob
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, ProviderConfig, TrainingConfig
 from reviewtune.core.progress import SILENT, Progress
-from reviewtune.core.project import ChatFiles, project_root
+from reviewtune.core.project import ChatFiles, ProjectPaths, project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
-from reviewtune.finetuning.cost import allow_training
-from reviewtune.finetuning.follow import ENDED_BADLY, checkpoints, curve, epoch_ends, follow, say_advice
+from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
+from reviewtune.finetuning.cost import reserve_training
+from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
 
-NOTES = Path(".work/finetune")  # which job an order became
-HAVE_MODEL_LIST = ("local", "openai")  # elsewhere "no such model" may only mean "no such route": no reason to pay twice
+NOTES = ProjectPaths().work / "finetune"  # one file per order with the id of its job
+ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
+LIST_MODELS = ("local", "openai")  # elsewhere "no such model" may mean "no such route", which is no reason to pay again
+
+
+class Reserve(Protocol):
+    """Reports what a job may cost and reserves it; raises BudgetError or ConfigError if it must not be created."""
+
+    def __call__(self, *, progress: Progress) -> object: ...
+
+
+def reserve_nothing(*, progress: Progress) -> None:
+    """For a job without a budget."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained."""
+    """What is to be trained.
+
+    Args:
+        training_file: chat JSONL to learn from.
+        validation_file: chat JSONL to measure the loss on, if any.
+        provider: who trains.
+        training: the job's settings.
+        reserve: called before a job is created; raises if the job costs too much.
+    """
 
     training_file: Path
     validation_file: Path | None
     provider: ProviderConfig
     training: TrainingConfig
-    allow: Callable[[Progress], object] = lambda _: None  # called before a job is created; raises if it costs too much
+    reserve: Reserve = reserve_nothing
 
     @classmethod
     def of(cls, config: Config, files: ChatFiles) -> Self:
         """The order that this configuration places for these chat files, whichever command or stage asks."""
-        paid = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
-        allow = partial(allow_training, files.training, *paid)
-        return cls(files.training, files.validation, config.provider, config.training, allow)
+        return cls.for_files(config, training=files.training, validation=files.validation)
+
+    @classmethod
+    def for_files(cls, config: Config, *, training: Path, validation: Path | None) -> Self:
+        """The order that this configuration places for a training file and, optionally, a validation file."""
+        return cls(
+            training_file=training,
+            validation_file=validation,
+            provider=config.provider,
+            training=config.training,
+            reserve=partial(
+                reserve_training,
+                file=training,
+                provider=config.provider,
+                training=config.training,
+                prices=config.prices,
+                budget_usd=config.evaluation.budget_usd,
+            ),
+        )
 
     @property
     def key(self) -> str:
-        """64 hex digits: equal orders, equal keys."""
+        """The order key, 64 hex digits; equal orders have equal keys."""
         files = [self.training_file, self.validation_file]
-        named = {
+        identity = {
             "files": [sha256(file) for file in files if file],
             "provider": [self.provider.kind, self.provider.base_url, self.provider.base_model],
             "training": self.training.model_dump(mode="json"),
         }
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A job that succeeded."""
+    """A job that succeeded.
+
+    Args:
+        job: the job at its end.
+        model: name under which the provider serves the model.
+        curve: CURVE_COLUMNS, one row per step, NaN where a step has no value.
+        epoch_ends: columns step and full_valid_loss, one row per epoch.
+        checkpoints: the models that the provider kept, in order of step.
+    """
 
     job: FineTuningJob
     model: str
-    curve: pd.DataFrame  # CURVE_COLUMNS, one row a step, NaN where a step has no value
-    epoch_ends: pd.DataFrame  # step, full_valid_loss
-    checkpoints: list[dict[str, Any]]  # step, model, valid_loss; in order of step
+    curve: pd.DataFrame
+    epoch_ends: pd.DataFrame
+    checkpoints: tuple[Checkpoint, ...]
 
 
 def finetune(
@@ -81,54 +125,75 @@ def finetune(
     jobs: float = 1,
     progress: Progress = SILENT,
 ) -> Finetuned:
-    """Find the job of this order or create it, follow it to its end (`title` and `jobs` as there), fetch what it left.
+    """Find the job of this order or create it, follow it to its end, and fetch its results.
 
-    `placed` is the order's job where the caller has placed it already.
+    Args:
+        client: a client of the order's provider.
+        order: what is to be trained.
+        placed: the order's job, if the caller has placed it already.
+        title: as in `follow`.
+        jobs: as in `follow`.
+        progress: receives the cost, the steps and the advice.
 
     Raises:
         JobError: the job failed, was cancelled, or ended without a model.
+        BudgetError: the job could cost more than is left of the budget; it was not created.
         openai.APIError: the provider refused or could not be reached.
     """
     job = placed or place(client, order, progress=progress)[0]
-    with telling_of(job):
-        following = follow(client, job, title=title, jobs=jobs)
-    job = following.job
+    with note_on_interrupt(job, progress=progress):
+        monitor = follow(client, job, title=title, jobs=jobs, progress=progress)
+    job = monitor.job
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
-        raise JobError(f"fine-tuning job {job.id} ended as {job.status}{reason}; mend that, run the same command again")
-    kept = checkpoints(client, job)
-    say_advice(following.advice(kept))
-    return Finetuned(job, job.fine_tuned_model, curve(client, job), epoch_ends(following, kept), kept)
+        raise JobError(f"fine-tuning job {job.id} ended as {job.status}{reason}; fix that, run the same command again")
+    checkpoints = kept_checkpoints(client, job)
+    report_advice(monitor.advice(checkpoints), progress)
+    return Finetuned(
+        job=job,
+        model=job.fine_tuned_model,
+        curve=curve(client, job),
+        epoch_ends=epoch_ends(monitor, checkpoints),
+        checkpoints=checkpoints,
+    )
 
 
 def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -> tuple[FineTuningJob, bool]:
-    """The job of this order, and whether it was created just now; one that failed or was cancelled is made anew.
+    """The job of this order, and whether it was created just now. One that failed or was cancelled is created again.
 
-    Commands that ask at the same time on one machine take turns, so that they end with one job.
+    Commands that ask at the same time on one machine take turns, so that they get the same job.
     """
     note = note_of(order.key)
     note.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(note.with_suffix(".lock")):
-        known = list(_candidates(client, order.key))
-        found = next((job for job in known if _usable(client, job, order.provider)), None)
-        job = found or create(client, order, len(known), progress=progress)
+        earlier = list(_earlier_jobs(client, order.key))
+        usable = next((job for job in earlier if _usable(client, job, order.provider)), None)
+        job = usable or create(client, order, attempt=len(earlier), progress=progress)
         write_json({"job_id": job.id}, note)
-    return job, found is None
+    return job, usable is None
 
 
 def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: Progress = SILENT) -> FineTuningJob:
-    """Upload what is not there yet and create the job; `attempt` counts the ones that failed or were cancelled."""
-    order.allow(progress)
-    training, once = order.training, client.with_options(max_retries=0)  # a repeated create could be paid twice
-    there = {(found.filename, found.bytes): found for found in client.files.list(purpose="fine-tune")}
-    validation = _upload(client, order.validation_file, there).id if order.validation_file else None
+    """Upload the files that the provider does not have yet and create the job.
+
+    Args:
+        client: a client of the order's provider.
+        order: what is to be trained.
+        attempt: how many jobs of this order there were, which failed, were cancelled or lost their model.
+        progress: receives the cost.
+    """
+    order.reserve(progress=progress)
+    training = order.training
+    uploaded = {(file.filename, file.bytes): file for file in client.files.list(purpose="fine-tune")}
+    validation_id = _upload(client, order.validation_file, uploaded).id if order.validation_file else None
+    once = client.with_options(max_retries=0)  # a create request that is sent again could be paid for twice
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,
-        training_file=_upload(client, order.training_file, there).id,
-        validation_file=validation,
+        training_file=_upload(client, order.training_file, uploaded).id,
+        validation_file=validation_id,
         suffix=training.suffix,
         seed=training.seed,
-        metadata={"run_key": order.key},
+        metadata={ORDER_KEY: order.key},
         method={
             "type": "supervised",
             "supervised": {
@@ -143,19 +208,32 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
     )
 
 
+def order_key_of(job: FineTuningJob) -> str | None:
+    """The key of the order that the job came from; None if it was created without reviewtune."""
+    return (job.metadata or {}).get(ORDER_KEY)
+
+
+def note_of(key: str) -> Path:
+    """The file with the id of this order's job."""
+    return project_root() / NOTES / f"{key}.json"
+
+
 @contextmanager
-def telling_of(job: FineTuningJob) -> Iterator[None]:
-    """Who presses Ctrl-C must know that the job, and what it costs, goes on."""
+def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Iterator[None]:
+    """On Ctrl-C, report that the job continues, and with it its cost."""
     try:
         yield
     except KeyboardInterrupt:
-        print(f"job {job.id} goes on without this command; `reviewtune jobs cancel {job.id}` ends it", flush=True)
+        progress.message(f"job {job.id} continues without this command; `reviewtune jobs cancel {job.id}` stops it")
         raise
 
 
+telling_of = note_on_interrupt
+
+
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
-    """Not one that failed, nor one whose model was deleted since, as `reviewtune clean` does."""
-    if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in HAVE_MODEL_LIST:
+    """Whether the job did not fail and its model was not deleted since, as `reviewtune clean` does."""
+    if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in LIST_MODELS:
         return job.status not in ENDED_BADLY
     try:
         client.models.retrieve(job.fine_tuned_model)
@@ -164,39 +242,35 @@ def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig)
     return True
 
 
-def _candidates(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
-    """Jobs with this key, whatever became of them, each once."""
-    remembered = _remembered(client, key)
-    if remembered:
-        yield remembered
-    for job in client.fine_tuning.jobs.list(metadata={"run_key": key}):
-        # A provider may not know the filter.
-        if (job.metadata or {}).get("run_key") == key and not (remembered and job.id == remembered.id):
+def _earlier_jobs(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
+    """All jobs with this key, whatever their status, each once."""
+    noted = _noted_job(client, key)
+    if noted:
+        yield noted
+    for job in client.fine_tuning.jobs.list(metadata={ORDER_KEY: key}):
+        # Compared here too, because a provider may ignore the filter.
+        if order_key_of(job) == key and not (noted and job.id == noted.id):
             yield job
 
 
-def _remembered(client: openai.OpenAI, key: str) -> FineTuningJob | None:
-    """The job in this key's note on disk: for a provider that keeps no metadata."""
+def _noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
+    """The job that the note on disk names, for a provider that keeps no metadata."""
     note = note_of(key)
     if not note.exists():
         return None
     try:
         return client.fine_tuning.jobs.retrieve(json.loads(note.read_text())["job_id"])
     except openai.NotFoundError:
-        note.unlink()  # another account, or one that was cleared
+        note.unlink()  # the note is of a different account, or of one that was cleared
         return None
 
 
-def _upload(client: openai.OpenAI, path: Path, there: Mapping[tuple[str, int], FileObject]) -> FileObject:
-    """The file at the provider, found there by its size and by a name that holds its hash, or uploaded."""
+def _upload(client: openai.OpenAI, path: Path, uploaded: Mapping[tuple[str, int], FileObject]) -> FileObject:
+    """The file at the provider: one with its size and a name that holds its hash, or a new upload."""
     name = f"{path.stem}-{sha256(path)[:16]}{path.suffix}"
-    if found := there.get((name, path.stat().st_size)):
-        return found
-    with path.open("rb") as stream:  # streamed: a file may be larger than what is free of memory
-        uploaded = client.files.create(file=(name, stream), purpose="fine-tune")
-    return client.files.wait_for_processing(uploaded.id, poll_interval=1)
-
-
-def note_of(key: str) -> Path:
-    """The note on disk of the job of this order."""
-    return project_root() / NOTES / f"{key}.json"
+    existing = uploaded.get((name, path.stat().st_size))
+    if existing:
+        return existing
+    with path.open("rb") as stream:  # streamed, because a file may be larger than the free memory
+        new = client.files.create(file=(name, stream), purpose="fine-tune")
+    return client.files.wait_for_processing(new.id, poll_interval=1)

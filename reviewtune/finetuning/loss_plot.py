@@ -14,14 +14,17 @@ DECADE = 10
 
 
 def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title: str = "Loss by step") -> bytes:
-    """Columns step, train_loss and, where measured, valid_loss (one batch) and full_valid_loss (all of them).
+    """Draw the losses as PNG; the axis is logarithmic if they span more than a factor of ten.
 
-    The chosen checkpoint is ringed; the axis is logarithmic where the losses span more than a factor of ten.
+    Args:
+        table: columns step, train_loss and, where measured, valid_loss (one batch) and full_valid_loss (the whole set).
+        chosen_step: the step to mark with a ring, whose checkpoint is the model.
+        title: above the plot.
     """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(8, 4.5)
-    if table.empty:  # a paid job must not fail for want of a picture
+    if table.empty:  # a paid job must not fail because there is nothing to draw
         axes.set_axis_off()
         axes.text(0.5, 0.5, "the provider gave no loss curve", ha="center")
         return png_of(figure)
@@ -48,15 +51,15 @@ def training_curve(table: "pd.DataFrame", chosen_step: int | None = None, title:
 
 
 def _mark_chosen(axes: "Axes", step: int, loss: float) -> None:
-    """A line down from the chosen checkpoint, and a ring where its loss is known."""
+    """Draw a vertical line at the chosen checkpoint, and a ring if its loss is known."""
     axes.axvline(step, color=RED, linestyle="--", linewidth=1)
-    at = ([step], [loss]) if loss else ([], [])
-    look: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2}
-    axes.plot(*at, "--", color=RED, linewidth=1, label=f"chosen: step {step}", **look)
+    ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2}
+    x, y = ([step], [loss]) if loss else ([], [])
+    axes.plot(x, y, "--", color=RED, linewidth=1, label=f"chosen: step {step}", **ring)
 
 
 def _loss_axis(axes: "Axes", losses: "np.ndarray") -> None:
-    """From zero, or logarithmic with plain numbers at the ticks where a straight axis would hide the lower part."""
+    """Scale the axis: from zero, or logarithmic with plain numbers if a linear one would hide the small losses."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     positive = losses[np.isfinite(losses) & (losses > 0)]

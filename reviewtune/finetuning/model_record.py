@@ -1,65 +1,94 @@
-"""The record of a fine-tuned model: models/finetuned.json, beside it models/run.json with what differs between runs."""
+"""models/finetuned.json, the record of a fine-tuned model, and the check that a model may be evaluated."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from reviewtune.core.atomic_files import read_json, write_json
 from reviewtune.core.config import PromptConfig
+from reviewtune.core.result_file import ResultFile, read_result, write_result
 from reviewtune.data.chat_files import read_lines
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError, LeakError
+from reviewtune.finetuning.checkpoints import Checkpoint
 from reviewtune.finetuning.jobs import Finetuned, Order
 from reviewtune.finetuning.loss_plot import training_curve
+from reviewtune.finetuning.run_file import write_finetune_run
 from reviewtune.tracking.runs import Run
 
-RECORD, RUN, CURVE, PICTURE = "finetuned.json", "run.json", "training_curve.csv", "training_curve.png"
+RECORD, CURVE, PICTURE = "finetuned.json", "training_curve.csv", "training_curve.png"
 
 
-@dataclass(frozen=True)
-class ModelRecord:
-    """Everything that names the model and what it has seen. Equal for equal orders at the local provider."""
+class Hyperparameters(BaseModel):
+    """The values that the provider resolved `auto` to. A provider may report more than these; unknown ones are kept.
 
-    model: str
-    job_id: str
-    base_model: str
-    provider: str
-    prompt_fingerprint: str
-    training_sha256: str
-    validation_sha256: str
-    test_sha256: str  # of the split that it must not have seen
-    run_key: str
-    seed: int
-    hyperparameters: dict[str, Any]
-    trained_tokens: int
-    checkpoints: list[dict[str, Any]]
+    The file holds the values that the provider reported.
+    """
 
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """Step, model and valid_loss of the model after this epoch; providers keep only the last few.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    batch_size: int | str | None = Field(None, description="examples per training step")
+    learning_rate_multiplier: float | str | None = Field(None, description="factor on the provider's learning rate")
+    n_epochs: int | str | None = Field(None, description="passes over the training file")
+
+    @model_serializer(mode="wrap")
+    def _reported(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+class ModelRecord(ResultFile):
+    """What identifies the model and what it has seen. Equal orders at the local provider give equal bytes."""
+
+    model: str = Field(description="name under which the provider serves the model")
+    job_id: str = Field(description="id of the fine-tuning job")
+    base_model: str = Field(description="the model that the training started from")
+    provider: str = Field(description="provider.kind")
+    prompt_fingerprint: str = Field(description="hash of the prompt of the chat files; the model must be asked with it")
+    training_sha256: str = Field(description="hash of the training file")
+    validation_sha256: str = Field(description="hash of the validation file; empty: there was none")
+    test_sha256: str = Field(description="hash of the test split, which the model must not have seen")
+    order_key: str = Field(
+        validation_alias=AliasChoices("order_key", "run_key"),  # files without a version call it run_key
+        description="hash of the files, base model, settings and provider that the job was created with",
+    )
+    seed: int | None = Field(description="seed of the order of the examples; null: the provider did not report it")
+    hyperparameters: Hyperparameters = Field(description="the job's settings, as the provider resolved them")
+    trained_tokens: int = Field(description="tokens that the provider counted, in all epochs; 0: not reported")
+    checkpoints: tuple[Checkpoint, ...] = Field(description="the models that the provider kept, in order of step")
+
+    def checkpoint(self, epoch: int) -> Checkpoint:
+        """The model after this epoch; providers keep only the last few.
 
         Raises:
-            ConfigError: it was not kept.
+            ConfigError: the provider did not keep it.
         """
-        resolved = self.hyperparameters.get("n_epochs")
+        resolved = self.hyperparameters.n_epochs
         epochs = resolved if isinstance(resolved, int) else len(self.checkpoints)
-        steps = self.checkpoints[-1]["step"] if self.checkpoints else 1  # the last one is the finished model
-        kept = {round(epochs * point["step"] / steps): point for point in self.checkpoints}
-        if epoch not in kept:
+        steps = self.checkpoints[-1].step if self.checkpoints else 1  # the last one is the finished model
+        by_epoch = {round(epochs * checkpoint.step / steps): checkpoint for checkpoint in self.checkpoints}
+        if epoch not in by_epoch:
             raise ConfigError(
                 f"evaluation.checkpoints: the provider kept no model of epoch {epoch} of {self.model}; "
-                f"kept: {', '.join(map(str, kept)) or 'none'}"
+                f"kept: {', '.join(map(str, by_epoch)) or 'none'}"
             )
-        return kept[epoch]
+        return by_epoch[epoch]
 
 
 def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256: str) -> ModelRecord:
+    """The record of a finished job.
+
+    Args:
+        finetuned: the job and its results.
+        order: what the job was created from.
+        prompt: the prompt of the chat files.
+        test_sha256: hash of the test split.
+    """
     job = finetuned.job
+    reported = job.hyperparameters.model_dump(exclude_none=True) if job.hyperparameters else {}
     return ModelRecord(
         model=finetuned.model,
         job_id=job.id,
@@ -69,114 +98,132 @@ def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256
         training_sha256=sha256(order.training_file),
         validation_sha256=sha256(order.validation_file) if order.validation_file else "",
         test_sha256=test_sha256,
-        run_key=order.key,
+        order_key=order.key,
         seed=job.seed,
-        hyperparameters=_hyperparameters(finetuned),
+        hyperparameters=Hyperparameters(**reported),
         trained_tokens=job.trained_tokens or 0,
         checkpoints=finetuned.checkpoints,
     )
 
 
 def write_record(record: ModelRecord, finetuned: Finetuned, *, models: Path, reports: Path) -> None:
-    """finetuned.json and the loss curve as CSV."""
-    write_json(asdict(record), models / RECORD)
+    """Write finetuned.json into `models` and the loss curve as CSV into `reports`."""
+    write_result(record, models / RECORD)
     reports.mkdir(parents=True, exist_ok=True)
-    _with_full(finetuned).to_csv(reports / CURVE, index=False, lineterminator="\n")
+    table = finetuned.curve.merge(finetuned.epoch_ends, on="step", how="left")
+    table.to_csv(reports / CURVE, index=False, lineterminator="\n")
 
 
 def picture_of(curve: Path) -> bytes:
-    """The loss curve that `write_record` wrote, as PNG; the last step's model is the one that was chosen."""
+    """The loss curve that `write_record` wrote, as PNG; the model of the last step is marked as the chosen one."""
     table = pd.read_csv(curve)
     return training_curve(table, chosen_step=int(table["step"].max()) if len(table) else None)
 
 
 def write_run(finetuned: Finetuned, models: Path, run_id: str) -> None:
-    job = finetuned.job
-    seconds = (job.finished_at or int(time.time())) - job.created_at
-    write_json({"mlflow_run_id": run_id, "job_seconds": seconds}, models / RUN)
+    """Write run.json into `models`."""
+    write_finetune_run(finetuned.job, models, run_id)
 
 
 def read_record(path: Path) -> ModelRecord:
-    """The model that the last fine-tune made.
+    """The record of the project's last fine-tune.
 
     Raises:
-        DataError: there is none, or the file is not what `write_record` wrote.
+        DataError: there is none, or the file is damaged.
     """
-    try:
-        return ModelRecord(**read_json(path))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no fine-tuned model yet; run `dvc repro finetune`") from error
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: {error}; run `dvc repro finetune` to write it anew") from error
+    return read_result(
+        path,
+        ModelRecord,
+        if_missing="no fine-tuned model yet; run `dvc repro finetune`",
+        if_damaged="run `dvc repro --force finetune` to write it again, which pays for no second job",
+    )
 
 
 def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataFrame, *, similarity: float) -> None:
-    """Refuse to score a model that is asked differently from how it was taught, or that has seen a test review.
+    """Refuse to evaluate a model with a different prompt than it was trained with, or on reviews that it has seen.
+
+    Args:
+        record: the model.
+        prompt: the prompt that the model would be asked with.
+        chat: folder of the chat files.
+        test: the test reviews, with columns review_id and text.
+        similarity: from this similarity on, two texts count as the same review.
 
     Raises:
-        ConfigError: the prompt is not the one of the training file.
-        LeakError: the chat files are not those of the training, or hold a test review.
+        ConfigError: the prompt differs from that of the training file.
+        LeakError: the chat files are not those of the training, or they contain a test review.
     """
     if record.prompt_fingerprint != prompt.fingerprint:
         raise ConfigError(
-            f"model {record.model} was trained with prompt {record.prompt_fingerprint}, conf/ says "
-            f"{prompt.fingerprint} ({prompt.settings.name}); run `dvc repro` to train it anew"
+            f"model {record.model} was trained with prompt {record.prompt_fingerprint}, but conf/ describes "
+            f"{prompt.fingerprint} ({prompt.settings.name}); run `dvc repro` to train it again"
         )
-    seen = {"training_data.jsonl": record.training_sha256, "validation_data.jsonl": record.validation_sha256}
-    for name, digest in seen.items():
+    hashes = {"training_data.jsonl": record.training_sha256, "validation_data.jsonl": record.validation_sha256}
+    for name, digest in hashes.items():
         if sha256(chat / name) != digest:
             raise LeakError(f"{chat / name} is not the file that {record.model} was trained with; run `dvc repro`")
-    refuse_seen(test, [chat / name for name in seen], prompt.settings, similarity=similarity)
+    refuse_seen(test, [chat / name for name in hashes], prompt.settings, similarity=similarity)
 
 
 def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float) -> None:
-    """Raises: LeakError: a test review stands in one of these chat files."""
+    """Refuse test reviews that are in one of these chat files.
+
+    Raises:
+        DataError: a chat file was not written with this prompt.
+        LeakError: a test review, or a near-duplicate of one, is in a chat file.
+    """
     refuse_leak(test, {file.name: texts_of(file, settings) for file in files}, similarity=similarity)
 
 
 def texts_of(path: Path, settings: PromptConfig) -> list[str]:
-    """The reviews in a chat file, without what the prompt puts around them."""
-    before, _, after = settings.user.partition("{text}")
-    users = (line["messages"][-2]["content"] for line in read_lines(path))
-    return [user.removeprefix(before).removesuffix(after) for user in users]
+    """The reviews in a chat file, without the text that the prompt adds.
+
+    They are read from the chat file and not from data/splits, because the chat file is what the model has seen: its
+    hash is in the model's record, whereas the splits may have been written again since.
+
+    Raises:
+        DataError: a line does not have the prompt's form, so that its review is not known.
+    """
+    reviews = []
+    for number, line in enumerate(read_lines(path), start=1):
+        review = _without_prompt(line["messages"][-2]["content"], settings.user)
+        if review is None:
+            problem = f"the user message does not have the form of prompt {settings.name}"
+            raise DataError(f"{path} line {number}: {problem}; run `dvc repro format` to write the file again")
+        reviews.append(review)
+    return reviews
+
+
+def _without_prompt(message: str, template: str) -> str | None:
+    """The text that was filled in for each `{text}` of the template; None if the message is not made from it."""
+    before, *rest = template.split("{text}")
+    length = (len(message) - len(before) - sum(map(len, rest))) // max(len(rest), 1)
+    text = message[len(before) : len(before) + max(length, 0)]
+    return text if template.replace("{text}", text) == message else None
 
 
 def log(run: Run, record: ModelRecord, *, models: Path, reports: Path) -> None:
-    """The model's names as tags, the record, the curve's files and the files' hashes."""
+    """Log the model's names as tags, its settings, the record and the loss curve."""
     with run.together():
-        _note(run, record)
+        run.tags(
+            {
+                "model": record.model,
+                "job_id": record.job_id,
+                "base_model": record.base_model,
+                "provider": record.provider,
+                "prompt_fingerprint": record.prompt_fingerprint,
+                "training_sha256": record.training_sha256,
+            }
+        )
+        run.params({"resolved": record.hyperparameters.model_dump()})
     run.text(record.model + "\n", "model_id.txt")
     run.json({"training": record.training_sha256, "validation": record.validation_sha256}, "chat_files_sha256.json")
     for path in (models / RECORD, reports / CURVE):
         run.artifact(path)
 
 
-def _note(run: Run, record: ModelRecord) -> None:
-    run.tags(
-        {
-            "model": record.model,
-            "job_id": record.job_id,
-            "base_model": record.base_model,
-            "provider": record.provider,
-            "prompt_fingerprint": record.prompt_fingerprint,
-            "training_sha256": record.training_sha256,
-        }
-    )
-    run.params({"resolved": record.hyperparameters})
-
-
 def log_curve(run: Run, record: ModelRecord, finetuned: Finetuned) -> None:
-    """Metrics by step. Of a run with other metrics last: MLflow's compare page plots the one that was logged first."""
+    """Log the losses by step. Call it last: MLflow's page of compared runs plots the metric that was logged first."""
     run.series(finetuned.curve, "step")
     run.series(finetuned.epoch_ends, "step")
     run.metrics({"trained_tokens": record.trained_tokens})
-
-
-def _hyperparameters(finetuned: Finetuned) -> dict[str, Any]:
-    """As the provider resolved them: numbers where `auto` was asked."""
-    found = finetuned.job.hyperparameters
-    return found.model_dump(exclude_none=True) if found else {}
-
-
-def _with_full(finetuned: Finetuned) -> pd.DataFrame:
-    return finetuned.curve.merge(finetuned.epoch_ends, on="step", how="left")

@@ -1,8 +1,8 @@
-"""Answers by content, in one SQLite file for all projects and processes of a user: nothing is asked, or paid, twice.
+"""The cache of answers: one SQLite file for all projects and processes of a user, so that nothing is paid for twice.
 
-An answer is on disk as soon as it arrived, so a run that is killed asks again only for what was under way. Kept are
-the key (a hash), the model's name and the answer, never the review. The same file holds the batches that are under
-way (batches.py) and what capped runs and sweeps have spent (budget.py).
+An answer is on disk as soon as it arrives, so a run that was killed repeats only the requests that were running. The
+file holds the key (a hash), the model's name and the answer, never the review. It also holds the running batches
+(batch_api.py) and the spending of runs and sweeps with a budget (budget.py).
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -20,7 +21,7 @@ from reviewtune.errors import CacheError
 from reviewtune.providers.completion import Answer, from_json, to_json
 
 NAME = "answers.db"
-BUSY_SECONDS = 60.0  # how long to wait for another process that writes
+BUSY_SECONDS = 60.0  # how long to wait while another process writes
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL, used_at REAL NOT NULL) WITHOUT ROWID;
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS spending (
 
 @dataclass(frozen=True)
 class ModelShare:
-    """What one model's answers take up; times are Unix seconds, of the last use."""
+    """The number and size of one model's answers; `oldest` and `newest` are times of last use in Unix seconds."""
 
     model: str
     answers: int
@@ -47,7 +48,7 @@ def default_path() -> Path:
 
 
 class AnswerStore:
-    """Open while in use: `with open_store() as store:`."""
+    """The open cache: `with open_store() as store:`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -55,7 +56,7 @@ class AnswerStore:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it, or nothing; other processes wait."""
+        """One transaction, written completely or not at all; other processes wait."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
@@ -68,32 +69,46 @@ class AnswerStore:
         return self._connection.execute(query, values).fetchall()
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """The answers that are there, by key; they count as used now."""
+        """The cached answers by key; they count as used now."""
         wanted = json.dumps(keys)
         query = "SELECT key, answer FROM answers WHERE key IN (SELECT value FROM json_each(?))"
-        found = {str(key): from_json(str(answer)) for key, answer in self.rows(query, wanted)}
-        if found:
+        answers = {str(key): from_json(str(answer)) for key, answer in self.rows(query, wanted)}
+        if answers:
             with self.writing() as connection:
                 touch = "UPDATE answers SET used_at = ? WHERE key IN (SELECT value FROM json_each(?))"
                 connection.execute(touch, (time.time(), wanted))
-        return found
+        return answers
 
     def keep(self, model: str, answers: Mapping[str, Answer]) -> None:
-        """Keep answers by key; the first answer to a question stays the answer, whoever brings another."""
+        """Add answers by key. A question keeps its first answer, even if another process adds one later."""
         rows = [(key, model, to_json(answer), time.time()) for key, answer in answers.items()]
         with self.writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
 
     def shares(self) -> list[ModelShare]:
-        """By model, the largest first."""
+        """The share of each model, the largest first."""
         query = """SELECT model, COUNT(*), SUM(LENGTH(key) + LENGTH(answer)), MIN(used_at), MAX(used_at)
                    FROM answers GROUP BY model ORDER BY 3 DESC, 1"""
-        return [ModelShare(*row) for row in self.rows(query)]  # type: ignore[arg-type]  # SQLite's own types
+        return [
+            ModelShare(
+                model=str(model),
+                answers=int(str(answers)),
+                bytes=int(str(size)),
+                oldest=float(str(oldest)),
+                newest=float(str(newest)),
+            )
+            for model, answers, size, oldest, newest in self.rows(query)
+        ]
 
     def prune(self, *, unused_since: float | None = None, model: str | None = None) -> int:
-        """Delete answers last used before `unused_since` (Unix seconds), of this model; returns how many.
+        """Delete answers; the file shrinks unless another process is using it.
 
-        None means any. The file shrinks, unless another process is using it.
+        Args:
+            unused_since: only answers that were last used before this time (Unix seconds); None is any time.
+            model: only answers of this model; None is any model.
+
+        Returns:
+            The number of deleted answers.
         """
         query = "DELETE FROM answers WHERE used_at < ? AND (? IS NULL OR model = ?)"
         with self.writing() as connection:
@@ -104,9 +119,45 @@ class AnswerStore:
         return count
 
 
+class BatchNote(NamedTuple):
+    """A running batch, noted so that the next run finds it.
+
+    Args:
+        identity: hash of its questions.
+        batch_id: at the provider; None until the provider confirmed the batch.
+        keys: of its questions.
+    """
+
+    identity: str
+    batch_id: str | None
+    keys: frozenset[str]
+
+
+class BatchNotes:
+    """The notes on the batches at one provider's address."""
+
+    def __init__(self, store: AnswerStore, address: str) -> None:
+        self._store, self._address = store, address
+
+    def __iter__(self) -> Iterator[BatchNote]:
+        query = "SELECT identity, batch_id, keys FROM batches WHERE address = ?"
+        for identity, batch_id, keys in self._store.rows(query, self._address):
+            known_id = None if batch_id is None else str(batch_id)
+            yield BatchNote(str(identity), batch_id=known_id, keys=frozenset(json.loads(str(keys))))
+
+    def write(self, note: BatchNote) -> None:
+        with self._store.writing() as connection:
+            row = (note.identity, self._address, note.batch_id, json.dumps(sorted(note.keys)))
+            connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", row)
+
+    def forget(self, note: BatchNote) -> None:
+        with self._store.writing() as connection:
+            connection.execute("DELETE FROM batches WHERE identity = ?", (note.identity,))
+
+
 @contextmanager
 def open_store(path: Path | None = None) -> Iterator[AnswerStore]:
-    """The user's store of answers, created when there is none.
+    """The user's cache of answers, created if there is none.
 
     Raises:
         CacheError: the file is damaged, or its folder cannot be written.
@@ -121,16 +172,16 @@ def open_store(path: Path | None = None) -> Iterator[AnswerStore]:
 
 def _unusable(path: Path, error: Exception) -> CacheError:
     return CacheError(
-        f"{path}: {error}; free the disk or mend its rights, set REVIEWTUNE_HOME to another folder, or delete the "
-        "file: its answers would then be asked again"
+        f"{path}: {error}; free disk space, make the file writable, set REVIEWTUNE_HOME to another folder, or delete "
+        "the file: its questions are then asked again"
     )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Write-ahead logging: readers never wait, and a killed process leaves the file whole."""
+    """Open the file with write-ahead logging: readers never wait, and a killed process leaves a valid file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # SQLite changes the journal's mode without waiting for anybody
+        with FileLock(f"{path}.lock"):  # SQLite does not wait for other processes when it changes the journal mode
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")

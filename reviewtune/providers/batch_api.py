@@ -1,7 +1,8 @@
-"""Many requests as one file: the Batch API, at half the price, finished within a day and mostly much sooner.
+"""Send many requests as one file with the Batch API: half the price, finished within a day and usually much sooner.
 
-Killed at any moment, the next run goes on: a batch's identity is a hash of its questions, noted in the store before
-anything is sent and written into the batch's metadata; before a batch is created the provider is asked for it.
+If a run is killed at any moment, the next run resumes its batches. A batch's identity is a hash of its questions; it is
+noted in the store before anything is sent, and it is part of the batch's metadata. Before a batch is created, the
+provider is asked whether it exists.
 """
 
 import hashlib
@@ -10,41 +11,29 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
 from filelock import FileLock
 from openai.types import Batch
-from pydantic import ValidationError
 
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
-from reviewtune.providers.answer_cache import AnswerStore
+from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
+from reviewtune.providers.batch_outcome import Outcome, read_outcome
 from reviewtune.providers.budget import Budget
-from reviewtune.providers.call_policy import Terms
-from reviewtune.providers.completion import Answer, Question, Request, read_completion, timed
-from reviewtune.providers.rejections import refused_line
+from reviewtune.providers.call_policy import CallPolicy
+from reviewtune.providers.completion import Question, Request
 
-MOST_REQUESTS = 50_000  # in one file, by OpenAI's rules
-MOST_BYTES = 190 * 2**20  # of 200 MB
-ROUNDS = 4  # for lines that came back without an answer though they were right
+MOST_REQUESTS = 50_000  # per file, OpenAI's limit
+MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
+ROUNDS = 4  # how often lines that came back without an answer are sent
 ENDED = ("completed", "failed", "expired", "cancelled")
 ENDED_BADLY = ("failed", "expired", "cancelled")
 KEPT_SECONDS = 30 * 24 * 3600  # how long a provider keeps a batch's output
-POLL_SECONDS = (0.1, 30.0)  # from, to: a fiftieth of the time that it has taken so far
-
-
-class Note(NamedTuple):
-    """A batch under way, as the store remembers it: `batch_id` None until the provider confirmed it."""
-
-    identity: str
-    batch_id: str | None
-    keys: frozenset[str]
-
-
-class Outcome(NamedTuple):
-    answers: dict[str, Answer]
-    refused: str | None  # what the provider said of a line that no repetition mends
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two requests for the batch's status
+PAUSE_SHARE = 1 / 50  # of the time that the batch has taken so far
+IDENTITY = "reviewtune"  # key of the batch's identity in its metadata
 
 
 def ask_batch(
@@ -52,119 +41,138 @@ def ask_batch(
     request: Request,
     questions: Sequence[Question],
     *,
-    terms: Terms,
+    policy: CallPolicy,
     store: AnswerStore,
     budget: Budget,
     step: Step,
 ) -> int:
-    """Ask every question; returns how many requests were sent, 0 when all were in batches of an earlier run.
+    """Ask every question.
+
+    Args:
+        client: a client of the provider.
+        request: the model and its settings.
+        questions: what to ask.
+        policy: how the provider is called.
+        store: where answers and running batches are kept.
+        budget: what is left to spend.
+        step: called with the number of finished lines and a note on the batch.
+
+    Returns:
+        The number of requests that were sent; 0 if all questions were in batches of an earlier run.
 
     Raises:
-        ProviderError: the provider refused the batch or a line, or lines stayed without an answer.
-        BudgetError: it could cost more than is left; nothing was sent.
+        ProviderError: the provider refused the batch or a line, or lines got no answer.
+        BudgetError: the batch could cost more than is left; nothing was sent.
         openai.APIError: the provider cannot be reached.
     """
-    work = _Work(client, request, terms, store, budget, step)
+    batches = _Batches(client, request=request, policy=policy, store=store, budget=budget, step=step)
     sent = created = 0
     for number in count():
-        found = store.find([question.key for question in questions])
-        missing = [question for question in questions if question.key not in found]
+        answered = store.find([question.key for question in questions])
+        missing = [question for question in questions if question.key not in answered]
         if not missing:
             return sent
         if created >= ROUNDS:
             break
-        # Two processes with the same questions make one batch.
-        with FileLock(f"{store.path}.batches.lock"), _offered(terms):
-            notes = work.attach(missing)
-            known = frozenset().union(*(note.keys for note in notes))
-            for chunk in work.chunks([question for question in missing if question.key not in known]):
-                notes.append(work.create(chunk, number))
-                sent += len(chunk) if notes[-1].identity in work.began else 0
-            created += any(note.identity in work.began for note in notes)
+        # Locked, so that two processes with the same questions create one batch.
+        with FileLock(f"{store.path}.batches.lock"), _batch_api_errors(policy):
+            notes = batches.running(missing)
+            included = frozenset().union(*(note.keys for note in notes))
+            for chunk in _chunks([question for question in missing if question.key not in included]):
+                note = batches.create(chunk, number)
+                notes.append(note)
+                sent += len(chunk) if note.identity in batches.began else 0
+            created += any(note.identity in batches.began for note in notes)
         for note in notes:
-            work.collect(note, work.follow(note))
+            batches.collect(note, batches.follow(note))
     raise ProviderError(
-        f"provider {terms.provider.kind}: {len(missing)} of {len(questions)} lines came back without an answer "
-        f"{ROUNDS} times; what did come is kept: run the same command again, or with evaluation.mode=online"
+        f"provider {policy.provider.kind}: {len(missing)} of {len(questions)} lines came back without an answer "
+        f"{ROUNDS} times; the other answers are kept: run the same command again, or with evaluation.mode=online"
     )
 
 
 @contextmanager
-def _offered(terms: Terms) -> Iterator[None]:
-    """Not every server that speaks the protocol knows batches."""
+def _batch_api_errors(policy: CallPolicy) -> Iterator[None]:
+    """Explain the errors of a server that has no Batch API, as some compatible servers have none."""
     try:
         yield
     except openai.APIStatusError as error:
         if error.status_code in (404, 405, 501):
-            who = f"provider {terms.provider.kind}"
+            who = f"provider {policy.provider.kind}"
             raise ProviderError(f"{who}: it has no Batch API; set evaluation.mode=online") from error
         raise
 
 
-class _Work:
-    """One model's questions at one provider."""
+def _chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:
+    """Yield the questions in lists that each fit into one file."""
+    queue = iter(questions)
+    most = MOST_REQUESTS
+    if questions:
+        longest = max(len(json.dumps(question.body)) for question in questions) + 200  # and the rest of the line
+        most = max(1, min(MOST_REQUESTS, MOST_BYTES // longest))
+    while chunk := list(islice(queue, most)):
+        yield chunk
+
+
+class _Batches:
+    """The batches of one model at one provider."""
 
     def __init__(
-        self, client: openai.OpenAI, request: Request, terms: Terms, store: AnswerStore, budget: Budget, step: Step
+        self,
+        client: openai.OpenAI,
+        *,
+        request: Request,
+        policy: CallPolicy,
+        store: AnswerStore,
+        budget: Budget,
+        step: Step,
     ) -> None:
-        self.client, self.request, self.terms = client, request, terms
-        self.store, self.budget, self.step = store, budget, step
-        self.began: dict[str, float] = {}  # of batches that this very run created
-        self.set_aside: dict[str, float] = {}
+        self.client, self.request, self.policy = client, request, policy
+        self.store, self.notes = store, BatchNotes(store, policy.address)
+        self.budget, self.step = budget, step
+        self.began: dict[str, float] = {}  # Unix seconds, by identity, of the batches that this run created
+        self.set_aside: dict[str, float] = {}  # USD, by identity
 
     # --- find or create ---
 
-    def attach(self, missing: Sequence[Question]) -> list[Note]:
+    def running(self, missing: Sequence[Question]) -> list[BatchNote]:
         """Batches of earlier runs that hold any of these questions."""
         wanted = {question.key for question in missing}
         notes = []
-        for row in self.store.rows(
-            "SELECT identity, batch_id, keys FROM batches WHERE address = ?", self.terms.address
-        ):
-            note = Note(str(row[0]), None if row[1] is None else str(row[1]), frozenset(json.loads(str(row[2]))))
+        for note in self.notes:
             if not wanted.isdisjoint(note.keys):
-                batch = self.known(note)
+                batch = self.at_provider(note)
                 if batch is None:
-                    self.forget(note)  # killed before it was created
+                    self.notes.forget(note)  # the run was killed before the batch was created
                 else:
                     notes.append(self.confirm(note, batch))
         return notes
 
-    def known(self, note: Note) -> Batch | None:
+    def at_provider(self, note: BatchNote) -> Batch | None:
         if note.batch_id:
             try:
                 return self.client.batches.retrieve(note.batch_id)
             except openai.NotFoundError:
-                return None  # another account, or one that was cleared
-        return next(self.candidates(note.identity, usable=False), None)  # the newest, whatever became of it
+                return None  # the note is of a different account, or of one that was cleared
+        return next(self.candidates(note.identity, usable=False), None)  # the newest, whatever its status
 
     def candidates(self, identity: str, *, usable: bool) -> Iterator[Batch]:
-        """Batches at the provider with this identity; `usable`: that ended well or may still do."""
+        """Batches at the provider with this identity; with `usable` only those that did not fail."""
         for batch in self.client.batches.list(limit=100):
             if batch.created_at < time.time() - KEPT_SECONDS:
                 return
-            if (batch.metadata or {}).get("reviewtune") == identity and not (usable and batch.status in ENDED_BADLY):
+            if (batch.metadata or {}).get(IDENTITY) == identity and not (usable and batch.status in ENDED_BADLY):
                 yield batch
 
-    def chunks(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
-        """As many questions as one file may hold."""
-        line = iter(questions)
-        most = MOST_REQUESTS
-        if questions:
-            longest = max(len(json.dumps(self.request.body(question.chat))) for question in questions) + 200
-            most = max(1, min(MOST_REQUESTS, MOST_BYTES // longest))
-        while chunk := list(islice(line, most)):
-            yield chunk
-
-    def create(self, questions: Sequence[Question], number: int) -> Note:
-        """Find the batch of exactly these questions or create it; noted before, confirmed after."""
+    def create(self, questions: Sequence[Question], number: int) -> BatchNote:
+        """Find the batch of exactly these questions or create it; it is noted before and confirmed after."""
         keys = [question.key for question in questions]
         identity = hashlib.sha256(json.dumps([sorted(keys), number]).encode()).hexdigest()
-        note = Note(identity, None, frozenset(keys))
-        self._write(note)
+        note = BatchNote(identity, batch_id=None, keys=frozenset(keys))
+        self.notes.write(note)
         batch = next(self.candidates(identity, usable=True), None)
         if batch is None:
-            highest = sum(self.terms.highest(question, self.request) for question in questions)
+            highest = sum(self.policy.highest(question, self.request) for question in questions)
             self.budget.set_aside(highest)
             self.set_aside[identity] = highest
             self.began[identity] = time.time()
@@ -174,57 +182,46 @@ class _Work:
     def send(self, identity: str, questions: Sequence[Question]) -> Batch:
         attempt = sum(1 for _ in self.candidates(identity, usable=False))
         file_id = self.upload(identity, questions)
-        once = self.client.with_options(max_retries=0)  # a repeated create could be paid twice
+        once = self.client.with_options(max_retries=0)  # a create request that is sent again could be paid for twice
         return once.batches.create(
             input_file_id=file_id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
-            metadata={"reviewtune": identity, "model": self.request.model[:512]},
+            metadata={IDENTITY: identity, "model": self.request.model[:512]},
             extra_headers={"Idempotency-Key": f"{identity}-{attempt}"},
         )
 
     def upload(self, identity: str, questions: Sequence[Question]) -> str:
-        """The input file at the provider, found by a name that holds its identity, or uploaded."""
+        """The id of the input file at the provider: one whose name holds the identity, or a new upload."""
         name = f"reviewtune-{identity[:32]}.jsonl"
         content = b"".join(self._line(index, question) for index, question in enumerate(questions))
-        for found in self.client.files.list(purpose="batch"):
-            if found.filename == name and found.bytes == len(content):
-                return found.id
+        for file in self.client.files.list(purpose="batch"):
+            if file.filename == name and file.bytes == len(content):
+                return file.id
         return self.client.files.create(file=(name, content), purpose="batch").id
 
     def _line(self, index: int, question: Question) -> bytes:
-        url = "/chat/completions" if self.terms.provider.kind == "azure" else "/v1/chat/completions"
+        url = "/chat/completions" if self.policy.provider.kind == "azure" else "/v1/chat/completions"
         line = {"custom_id": f"{index}-{question.key}", "method": "POST", "url": url}
-        return json.dumps({**line, "body": self.request.body(question.chat)}).encode() + b"\n"
+        return json.dumps({**line, "body": question.body}).encode() + b"\n"
 
-    # --- notes ---
-
-    def _write(self, note: Note) -> None:
-        with self.store.writing() as connection:
-            row = (note.identity, self.terms.address, note.batch_id, json.dumps(sorted(note.keys)))
-            connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", row)
-
-    def confirm(self, note: Note, batch: Batch) -> Note:
+    def confirm(self, note: BatchNote, batch: Batch) -> BatchNote:
+        """The note with the batch's id."""
         if note.batch_id is None:
             note = note._replace(batch_id=batch.id)
-            self._write(note)
+            self.notes.write(note)
         return note
-
-    def forget(self, note: Note) -> None:
-        with self.store.writing() as connection:
-            connection.execute("DELETE FROM batches WHERE identity = ?", (note.identity,))
 
     # --- follow and collect ---
 
-    def follow(self, note: Note) -> Batch:
-        """Wait for the end; Ctrl-C leaves the batch running, the same command finds it again."""
+    def follow(self, note: BatchNote) -> Batch:
+        """Wait until the batch has ended. Ctrl-C leaves it running; the same command finds it again."""
         assert note.batch_id is not None
         started, shown = time.monotonic(), 0
         self.step(note=f"batch {note.batch_id}")
         while (batch := self.client.batches.retrieve(note.batch_id)).status not in ENDED:
             shown = self._show(batch, shown)
-            shortest, longest = POLL_SECONDS
-            time.sleep(min(max(shortest, (time.monotonic() - started) / 50), longest))
+            time.sleep(min(max(SHORTEST_PAUSE, (time.monotonic() - started) * PAUSE_SHARE), LONGEST_PAUSE))
         self._show(batch, shown)
         return batch
 
@@ -234,42 +231,32 @@ class _Work:
         self.step(max(0, done - shown), note=f"batch {batch.id}: {batch.status}")
         return max(done, shown)
 
-    def collect(self, note: Note, batch: Batch) -> None:
-        """Keep what the batch answered, then forget it; only then complain."""
+    def collect(self, note: BatchNote, batch: Batch) -> None:
+        """Keep the batch's answers and forget the batch, then raise if it failed."""
         outcome = self._outcome(note, batch)
         self.store.keep(self.request.model, outcome.answers)
-        if note.identity in self.set_aside:  # else an earlier run set it aside, and it stays booked at its highest
-            paid = sum(self.terms.paid(answer) for answer in outcome.answers.values())
+        if note.identity in self.set_aside:  # otherwise an earlier run reserved it, and the highest cost stays booked
+            paid = sum(self.policy.paid(answer) for answer in outcome.answers.values())
             self.budget.settle(self.set_aside.pop(note.identity), paid)
-        self.forget(note)
-        who = f"provider {self.terms.provider.kind}: batch {batch.id}"
+        self.notes.forget(note)
+        who = f"provider {self.policy.provider.kind}: batch {batch.id}"
         if outcome.refused:
-            raise ProviderError(f"{who}: {outcome.refused}; mend the request, the other answers are kept")
+            raise ProviderError(f"{who}: {outcome.refused}; fix the request, the other answers are kept")
         if batch.status == "failed":
             faults = batch.errors.data if batch.errors and batch.errors.data else []
-            said = faults[0].message if faults else "no reason was given"
-            raise ProviderError(f"{who} failed: {said}; mend that, or set evaluation.mode=online")
+            reason = faults[0].message if faults else "no reason was given"
+            raise ProviderError(f"{who} failed: {reason}; fix that, or set evaluation.mode=online")
         if batch.status == "cancelled":
             left = len(note.keys) - len(outcome.answers)
             raise ProviderError(f"{who} was cancelled, {left} answers are missing; run the same command again for them")
 
-    def _outcome(self, note: Note, batch: Batch) -> Outcome:
-        began = self.began.get(note.identity)
-        times = (began, time.time()) if began else (float(batch.created_at), float(batch.completed_at or time.time()))
-        answers: dict[str, Answer] = {}
-        refused = None
-        for line in self._lines(batch.output_file_id):
-            try:
-                read = read_completion(line["response"]["body"])
-            except (ValidationError, KeyError, TypeError):
-                continue  # garbage: it is asked again
-            answers[_key(line)] = timed(read, began=times[0], ended=times[1], mode="batch")
-        for line in self._lines(batch.error_file_id):
-            if unanswered := refused_line(line):
-                answers[_key(line)] = timed(unanswered, began=times[0], ended=times[1], mode="batch")
-            else:
-                refused = refused or _refusal(line)
-        return Outcome(answers, refused)
+    def _outcome(self, note: BatchNote, batch: Batch) -> Outcome:
+        if note.identity in self.began:
+            began, ended = self.began[note.identity], time.time()
+        else:
+            began, ended = float(batch.created_at), float(batch.completed_at or time.time())
+        output, errors = self._lines(batch.output_file_id), self._lines(batch.error_file_id)
+        return read_outcome(output, errors, began=began, ended=ended)
 
     def _lines(self, file_id: str | None) -> Iterator[dict[str, Any]]:
         if file_id is None:
@@ -277,21 +264,7 @@ class _Work:
         try:
             text = self.client.files.content(file_id).text
         except openai.NotFoundError:
-            return  # its time is over: what it held is asked again
+            return  # the provider deleted the file: its questions are asked again
         for line in text.splitlines():
             if line.strip():
                 yield json.loads(line)
-
-
-def _key(line: dict[str, Any]) -> str:
-    return str(line["custom_id"]).partition("-")[2]
-
-
-def _refusal(line: dict[str, Any]) -> str | None:
-    """What was said of a line that is wrong in itself; None where another try may help."""
-    response = line.get("response") or {}
-    status = int(response.get("status_code") or 0)
-    if not 400 <= status < 500 or status in (408, 409, 429):
-        return None
-    message = ((response.get("body") or {}).get("error") or {}).get("message", "no reason was given")
-    return f"line {line['custom_id'].partition('-')[0]}: HTTP {status}: {' '.join(str(message).split())}"

@@ -1,7 +1,7 @@
-"""A hard cap on spending: each request's highest price is set aside before it is sent, its real price booked after.
+"""A hard cap on spending: the highest cost of a request is reserved before it is sent, its real cost booked after.
 
-One cap counts for one run, or for all jobs of a sweep together, whichever processes run them. What was set aside by a
-process that was killed stays spent: nobody knows whether the provider did the work.
+One cap applies to one run, or to all jobs of a sweep in total, whichever processes run them. What a killed process
+reserved stays booked, because nobody knows whether the provider did the work.
 """
 
 import json
@@ -16,26 +16,32 @@ from functools import cache
 from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore
 
-SWEEP = "REVIEWTUNE_SWEEP_PARENT"  # the sweep's run id, which sweeping.py hands to each job
+SWEEP = "REVIEWTUNE_SWEEP_PARENT"  # variable with the sweep's run id, which the sweep sets for its jobs
 ROUNDING = 1e-9  # USD
-OF_A_RUN = "run-"  # a scope that ends with its process
+RUN_PREFIX = "run-"  # of a scope that ends with its process
 
 
 def scope() -> str:
-    """What shares one cap: the sweep that this process works for, or else all that this process asks."""
+    """What shares the cap: the sweep that this process works for, or else this process."""
     return os.environ.get(SWEEP) or _this_process()
 
 
 @cache
 def _this_process() -> str:
-    return f"{OF_A_RUN}{uuid.uuid4().hex}"
+    return f"{RUN_PREFIX}{uuid.uuid4().hex}"
 
 
 def settled(store: AnswerStore, sweeps: Sequence[str], *, unchanged_since: float) -> list[str]:
-    """Scopes that nobody asks for any more: of these sweeps, and of single runs that spent nothing since (Unix s)."""
+    """Scopes that are no longer needed.
+
+    Args:
+        store: the cache of answers, which holds the spending.
+        sweeps: ids of sweeps that are no longer needed.
+        unchanged_since: single runs that spent nothing since then (Unix seconds) have ended.
+    """
     query = """SELECT scope FROM spending WHERE changed_at < ? AND scope LIKE ?
                OR scope IN (SELECT value FROM json_each(?)) ORDER BY scope"""
-    return [str(row[0]) for row in store.rows(query, unchanged_since, f"{OF_A_RUN}%", json.dumps(sweeps))]
+    return [str(row[0]) for row in store.rows(query, unchanged_since, f"{RUN_PREFIX}%", json.dumps(sweeps))]
 
 
 def forget(store: AnswerStore, scopes: Sequence[str]) -> None:
@@ -45,7 +51,7 @@ def forget(store: AnswerStore, scopes: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """`limit` in USD; None: no cap, and nothing is booked."""
+    """The spending of one scope. `limit` is in USD; None is no cap, and nothing is booked."""
 
     store: AnswerStore
     limit: float | None
@@ -53,15 +59,15 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """USD, what is set aside included."""
+        """USD, including what is reserved."""
         rows = self.store.rows("SELECT usd FROM spending WHERE scope = ?", self.scope)
         return float(str(rows[0][0])) if rows else 0.0
 
     def set_aside(self, usd: float) -> None:
-        """Take an amount out of the budget before it is spent.
+        """Reserve an amount before it is spent.
 
         Raises:
-            BudgetError: it does not fit any more.
+            BudgetError: the amount exceeds what is left.
         """
         if self.limit is None or usd == 0:
             return
@@ -69,14 +75,14 @@ class Budget:
             spent = self.spent
             if spent + usd > self.limit + ROUNDING:
                 raise BudgetError(
-                    f"evaluation.budget_usd is {self.limit:g} USD: {spent:.6f} are spent or set aside, what comes next "
+                    f"evaluation.budget_usd is {self.limit:g} USD: {spent:.6f} are spent or reserved, the next request "
                     f"may cost {usd:.6f}; nothing more was sent and every answer so far is kept: raise the budget and "
                     "run the same command again"
                 )
             self._book(connection, usd)
 
     def settle(self, set_aside: float, paid: float) -> None:
-        """Book what an amount set aside really cost."""
+        """Replace a reserved amount by what was really paid."""
         if self.limit is None or set_aside == paid:
             return
         with self.store.writing() as connection:

@@ -1,7 +1,7 @@
-"""On which terms a provider is asked: at which address, online or in a batch, at what pace and at which prices."""
+"""How a provider is called: its address, online or in batches, at what rate, at which prices, within which budget."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reviewtune.core.config import EvaluationConfig, ModelPrices, Prices, ProviderConfig
@@ -13,55 +13,83 @@ from reviewtune.providers.pricing import Kind, Mode, Range, estimate, highest_co
 
 
 @dataclass(frozen=True)
-class Terms:
-    """`prices` None: nothing is paid."""
+class CallPolicy:
+    """How one model of a provider is called.
+
+    Args:
+        provider: the provider.
+        mode: one request per review, or all requests in a batch.
+        prices: the model's row of the price book; None if the provider charges nothing.
+        kind: whether the prices of the base model or of its fine-tunes apply.
+        budget_usd: cap on spending; None is no cap.
+        requests_per_minute: rate limit; None is no limit.
+        tokens_per_minute: rate limit on prompt and answer tokens; None is no limit.
+    """
 
     provider: ProviderConfig
-    settings: EvaluationConfig
-    prices: ModelPrices | None
+    mode: Mode
+    prices: ModelPrices | None = None
     kind: Kind = "base"
+    budget_usd: float | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
 
     @classmethod
-    def of(cls, provider: ProviderConfig, settings: EvaluationConfig, book: Prices, kind: Kind = "base") -> "Terms":
-        """The terms for a model of this provider.
+    def of(
+        cls, provider: ProviderConfig, settings: EvaluationConfig, book: Prices, kind: Kind = "base"
+    ) -> "CallPolicy":
+        """The policy that the sections `evaluation` and `prices` describe for a model of this provider.
 
         Raises:
-            ConfigError: there is a cap, but no price to hold against it.
+            ConfigError: there is a cap, but no price to compare it with.
         """
         if provider.priced_as is None and settings.budget_usd is not None and provider.kind != "local":
             raise ConfigError(
-                f"evaluation.budget_usd is {settings.budget_usd:g}, but what provider {provider.kind} costs is not "
+                f"evaluation.budget_usd is {settings.budget_usd:g}, but the prices of provider {provider.kind} are not "
                 f"known: set provider.priced_as to one of {', '.join(book.models)}, or budget_usd to null"
             )
-        return cls(provider, settings, book.models[provider.priced_as] if provider.priced_as else None, kind)
+        return cls(
+            provider=provider,
+            mode=provider.mode if settings.mode == "auto" else settings.mode,
+            prices=book.models[provider.priced_as] if provider.priced_as else None,
+            kind=kind,
+            budget_usd=settings.budget_usd,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+        )
 
     @property
     def address(self) -> str:
-        """Names the provider in the keys of answers; the local one's port is another each time."""
+        """Identifies the provider in the keys of answers. The local one by its kind, since its port changes."""
         return self.provider.base_url or self.provider.kind
 
-    @property
-    def mode(self) -> Mode:
-        return self.provider.mode if self.settings.mode == "auto" else self.settings.mode
-
-    def tokens_of(self, chat: list[Message]) -> int:
-        """Tokens of a prompt as gpt-4o-mini counts them; 0 where nobody needs the number."""
-        return count_tokens(chat) if self.prices or self.settings.tokens_per_minute else 0
+    def tokens_of(self, chat: Sequence[Message]) -> int:
+        """Tokens of a prompt as gpt-4o-mini counts them; 0 if neither prices nor rate limits need the number."""
+        return count_tokens(list(chat)) if self.prices or self.tokens_per_minute else 0
 
     def highest(self, question: Question, request: Request, undercount: float = 1.0) -> float:
-        """USD that one request may cost at most; `undercount`: how many tokens the provider counts for one of ours."""
+        """The most that a request can cost, in USD.
+
+        Args:
+            question: the request's prompt.
+            request: the request's settings.
+            undercount: tokens that the provider counts for one that reviewtune counts.
+        """
         if self.prices is None:
             return 0.0
         tokens = math.ceil(question.tokens * undercount)
         return highest_cost(tokens, request.max_tokens, self.prices, self.kind, self.mode)
 
     def paid(self, answer: Answer) -> float:
-        """USD that an answer did cost."""
+        """The cost of an answer in USD."""
         return inference_cost(answer.usage, self.prices, self.kind, answer.mode) if self.prices else 0.0
 
     def estimated(self, questions: Iterable[Question], request: Request) -> Range:
-        """USD that these requests may cost."""
+        """The cost of these requests in USD, at least and at most."""
         if self.prices is None:
             return Range(0.0, 0.0)
         tokens = [question.tokens for question in questions]
         return estimate(tokens, request.max_tokens, self.prices, self.kind, self.mode)
+
+
+Terms = CallPolicy

@@ -1,7 +1,7 @@
-"""The only builder of an openai client: `with connect(config.provider) as client:`.
+"""Build an openai client: `with connect(config.provider) as client:`. All clients are built here.
 
-For the local provider it attaches to the server that serves the account folder, or starts one that ends itself after
-IDLE_EXIT_SECONDS without a request. What goes wrong inside the `with` leaves as a ProviderError in one line.
+For the local provider it uses the server that serves the account folder, or starts one, which shuts down after
+IDLE_EXIT_SECONDS without a request. Errors inside the `with` are raised as a ProviderError of one line.
 """
 
 import json
@@ -27,11 +27,11 @@ from reviewtune.providers.model_names import is_finetuned
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
-LOCAL_KEY = "local"  # the openai client wants some key; a server of one's own has none unless it was given one
+LOCAL_KEY = "local"  # the openai client needs some key, but the local server has none by default
 
 
 class Served(NamedTuple):
-    """A local server that answers; no model is named when it wants another key."""
+    """A running local server; `models` is empty if it requires a different key."""
 
     address: str
     models: list[str]
@@ -49,7 +49,7 @@ def connect(provider: ProviderConfig) -> Iterator[openai.OpenAI]:
 
 
 def asynchronous(client: openai.OpenAI, provider: ProviderConfig, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    """The same provider, key and time-out, for many requests at once; what is retried is the caller's business."""
+    """A client with the same address, key and time-out for many requests at once; retries are left to the caller."""
     limits: dict[str, Any] = {"max_retries": 0, "timeout": client.timeout, "http_client": http}
     if isinstance(client, openai.AzureOpenAI):
         endpoint, version = _azure_address(provider)
@@ -59,7 +59,7 @@ def asynchronous(client: openai.OpenAI, provider: ProviderConfig, http: httpx2.A
 
 @cache
 def certificates() -> ssl.SSLContext:
-    """Read once a process: 28 ms, a hundred times the rest of a client."""
+    """Cached, because reading them takes 28 ms, a hundred times the rest of a client."""
     return httpx2.create_ssl_context()
 
 
@@ -94,7 +94,7 @@ def _azure_address(provider: ProviderConfig) -> tuple[str, str]:
 
 
 def _key(provider: ProviderConfig) -> str:
-    """The key from the environment; it is never logged, stored or put into a message."""
+    """The key from the environment; it is never logged, stored or put into an error message."""
     if provider.api_key_env is None:
         return LOCAL_KEY
     if key := os.environ.get(provider.api_key_env):
@@ -106,20 +106,20 @@ def _key(provider: ProviderConfig) -> str:
 
 
 def _local_address(base_model: str) -> str:
-    """The base URL of the server on the account folder, started if there is none.
+    """The base URL of the server of the account folder, which is started if necessary.
 
     Raises:
-        ProviderError: it does not start, or one that runs already does not offer the base model.
+        ProviderError: the server does not start, or the running one does not offer the base model.
     """
     folder = account_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "start.lock"):  # two stages at once start one server, not two
+    with FileLock(folder / "start.lock"):  # so that two stages at once start one server
         address, offered = _running(folder) or _start(folder, base_model)
     if offered and base_model not in offered:
         raise ProviderError(
-            f"the local provider at {address} does not offer '{base_model}', only {', '.join(offered)}; a server of "
-            f"ours ends after {IDLE_EXIT_SECONDS} s without work and the next one will; or end yours and run "
-            f"`reviewtune provider serve --base-model {base_model}`"
+            f"the local provider at {address} does not offer '{base_model}', only {', '.join(offered)}; a server "
+            f"that reviewtune started shuts down after {IDLE_EXIT_SECONDS} s without requests: run the same command "
+            f"again then; or stop your own server and run `reviewtune provider serve --base-model {base_model}`"
         )
     return address
 
@@ -134,13 +134,13 @@ def _running(folder: Path) -> Served | None:
 
 
 def _models(address: str) -> list[str] | None:
-    """Names of the models that a server offers; None when it does not answer, [] when it wants another key."""
+    """Names of the models that a server offers; None if it does not answer, [] if it requires a different key."""
     key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
     with openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=10) as client:
         try:
             return [model.id for model in client.models.list()]
         except openai.AuthenticationError:
-            return []  # the real call will say so
+            return []  # the real request will report it
         except openai.APIError:
             return None
 
@@ -151,11 +151,11 @@ def _start(folder: Path, base_model: str) -> Served:
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
     if not is_finetuned(base_model):
         command += ["--base-model", base_model]
-    # Not in the folder of whoever starts it: DVC removes a temporary workspace, and no torch starts in a folder that is
-    # gone. Only a base model named by a relative path needs to be found from here.
+    # Not in the current folder, because DVC removes temporary workspaces, and torch does not start in a folder that
+    # does not exist. Only a base model with a relative path must be found from here.
     place = None if Path(base_model).is_dir() and not Path(base_model).is_absolute() else folder
-    with output.open("ab") as log:  # what is no log: a crash, a library's own words
-        # A session of its own: Ctrl-C in the terminal ends the command, not the training it started.
+    with output.open("ab") as log:  # output outside of the log: a crash, messages of libraries
+        # In a separate session, so that Ctrl-C in the terminal stops the command but not the training it started.
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=place
         )
@@ -177,7 +177,7 @@ def _last_line(log: Path) -> str:
 
 @contextmanager
 def _one_line(provider: ProviderConfig) -> Iterator[None]:
-    """The openai client's errors as one ProviderError; the most telling type wins."""
+    """Raise the openai client's errors as a ProviderError of one line."""
     who = f"provider {provider.kind}"
     try:
         yield
@@ -185,26 +185,26 @@ def _one_line(provider: ProviderConfig) -> Iterator[None]:
         raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
     except openai.APIConnectionError as error:
         where = provider.base_url or getattr(error.request, "url", "its address")
-        raise ProviderError(f"{who}: {where} cannot be reached; start it or mend provider.base_url") from error
+        raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
     except openai.AuthenticationError as error:
         name = provider.api_key_env or "REVIEWTUNE_API_KEY"
         raise ProviderError(f"{who}: the key in {name} was refused; check the variable") from error
     except openai.APIStatusError as error:
-        raise ProviderError(f"{who}: {_said(error)}; {_advice(error, provider)}") from error
+        raise ProviderError(f"{who}: {_message(error)}; {_advice(error, provider)}") from error
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _message(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     return f"HTTP {error.status_code}: {' '.join(str(body.get('message', error.message)).split())}"
 
 
 def _advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
     if error.code == "training_not_available":
-        return "OpenAI has closed fine-tuning for this organisation: choose provider=local"
+        return "OpenAI does not offer fine-tuning to this organisation: choose provider=local"
     if error.status_code == 404 or error.param == "model":
         return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
     if error.status_code == 429:
         return "lower provider.concurrency, check the account's limits, and run the same command again"
     if error.status_code >= 500:
-        return "the fault is the provider's; run the same command again"
-    return "mend the request; nothing was paid for this one"
+        return "the error is on the provider's side; run the same command again"
+    return "fix the request; this one cost nothing"

@@ -1,4 +1,4 @@
-"""What a provider is asked and what it answers: one request, one answer, and the key under which the answer is kept."""
+"""One request to a model, one answer, and the key under which the answer is cached."""
 
 import hashlib
 import json
@@ -15,10 +15,18 @@ from reviewtune.providers.pricing import Mode, Usage
 
 @dataclass(frozen=True)
 class Request:
-    """How a model is asked; the same for every review of an arm.
+    """The settings of a chat completion; the same for every review of an arm.
 
-    `top_logprobs` (0 to 20 alternatives a token) needs `logprobs`. `repeat` counts the times that one review is asked
-    the same: a repeat is a request of its own to the cache, and nothing of it is sent; vary `seed` to vary the answer.
+    Args:
+        model: name of the model at the provider.
+        response_format: the JSON schema of the answer, if any.
+        temperature: of the sampling; 0 picks the most likely token.
+        max_tokens: the longest answer.
+        seed: of the sampling.
+        logprobs: whether the answer has log-probabilities.
+        top_logprobs: alternatives per token, 0 to 20; needs `logprobs`.
+        repeat: number of the repetition if a review is asked several times. Each repetition has its own cached answer;
+            the number is not sent, so vary `seed` to vary the answer.
     """
 
     model: str
@@ -31,7 +39,7 @@ class Request:
     repeat: int = 0
 
     def body(self, chat: Sequence[Message]) -> dict[str, Any]:
-        """What is sent to /chat/completions, online or as a line of a batch."""
+        """The JSON body for /chat/completions, online or in a line of a batch."""
         optional = {
             "response_format": self.response_format,
             "logprobs": True if self.logprobs else None,
@@ -49,10 +57,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`began` and `ended` are Unix seconds: of the request, or of the batch that it was part of.
+    """One answer of a model.
 
-    `logprobs` holds a token of the answer each; None where they were not asked for, or the provider has none.
-    `refused` is why the provider did not take this review: then there is no text, and nothing was paid.
+    Args:
+        text: the answer; empty if the provider refused the review.
+        finish_reason: as the provider reports it; "refused" if the provider refused the review.
+        usage: tokens as the provider counted them.
+        retries: how many requests failed before this one.
+        logprobs: one item per token; None if they were not requested or the provider has none.
+        mode: one request, or a line of a batch.
+        began: Unix seconds, of the request or of its batch.
+        ended: Unix seconds, of the request or of its batch.
+        refused: why the provider refused this review, which costs nothing; None if it answered.
     """
 
     text: str
@@ -67,28 +83,34 @@ class Answer:
 
     @property
     def latency(self) -> float | None:
-        """Seconds from sending to the whole answer; a line of a batch has none of its own."""
+        """Seconds from the request to the whole answer; None for a line of a batch."""
         return self.ended - self.began if self.mode == "online" else None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One review put to a model, and the key under which its answer is kept; `tokens` of the prompt, 0: not counted."""
+    """One review to ask a model about.
+
+    Args:
+        key: under which the answer is cached.
+        body: of the request, as `Request.body` returns it.
+        tokens: of the prompt; 0 if they were not counted.
+    """
 
     key: str
-    chat: Sequence[Message]
+    body: dict[str, Any]
     tokens: int = 0
 
 
-def key_of(address: str, request: Request, chat: Sequence[Message]) -> str:
-    """The SHA-256 of the provider's address, the whole body and the repeat: equal questions, equal keys."""
-    named = {"address": address, "body": request.body(chat), "repeat": request.repeat}
-    canonical = json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def key_of(address: str, body: dict[str, Any], repeat: int) -> str:
+    """The SHA-256 of the provider's address, the whole body and the repetition; equal questions have equal keys."""
+    identity = {"address": address, "body": body, "repeat": repeat}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class _Lenient(BaseModel):
-    """What we read of a completion must be right; the rest may be anything, as compatible servers differ there."""
+    """The fields that are read must be valid; others are ignored, because compatible servers differ in them."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -123,10 +145,13 @@ class _Completion(_Lenient):
 
 
 def read_completion(content: bytes | dict[str, Any]) -> Answer:
-    """The answer in a chat completion, given as JSON text or as its object; without times.
+    """The answer in a chat completion, without times.
+
+    Args:
+        content: the completion as JSON text or as its object.
 
     Raises:
-        pydantic.ValidationError: that is no chat completion.
+        pydantic.ValidationError: the content is not a chat completion.
     """
     if isinstance(content, bytes):
         completion = _Completion.model_validate_json(content)
@@ -134,15 +159,20 @@ def read_completion(content: bytes | dict[str, Any]) -> Answer:
         completion = _Completion.model_validate(content)
     choice = completion.choices[0]
     logprobs = choice.logprobs.content if choice.logprobs else None
-    return Answer(choice.message.content or "", choice.finish_reason, _measured(completion.usage), logprobs=logprobs)
+    return Answer(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason,
+        usage=_usage_of(completion.usage),
+        logprobs=logprobs,
+    )
 
 
-def _measured(usage: _Usage | None) -> Usage:
-    """Some providers leave the usage, or its details, out."""
+def _usage_of(usage: _Usage | None) -> Usage:
+    """The counted tokens; some providers leave out the usage or its details."""
     if usage is None:
         return Usage()
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(usage.prompt_tokens, cached or 0, usage.completion_tokens)
+    return Usage(prompt=usage.prompt_tokens, cached=cached or 0, completion=usage.completion_tokens)
 
 
 _ADAPTER: TypeAdapter[Answer] = TypeAdapter(Answer)
@@ -161,7 +191,7 @@ def timed(answer: Answer, *, began: float, ended: float, mode: Mode = "online", 
 
 
 def busy_seconds(answers: Sequence[Answer]) -> float:
-    """Seconds during which at least one of these answers was under way: pauses between two sittings do not count."""
+    """Seconds during which at least one of these requests was running; pauses between two runs do not count."""
     busy, until = 0.0, 0.0
     for began, ended in sorted({(answer.began, answer.ended) for answer in answers}):
         busy += max(0.0, ended - max(began, until))

@@ -1,4 +1,4 @@
-"""Many reviews to one model: what was answered before comes from the store, the rest from the provider."""
+"""Ask one model about many reviews: cached answers come from the store, the others from the provider."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,10 +20,12 @@ __all__ = ["Answer", "Answers", "Request", "Terms", "ask"]
 
 @dataclass(frozen=True)
 class Answers:
-    """In the order of the reviews.
+    """Answers to reviews.
 
-    `requests` counts what was sent for them this time, retries included; `cached` the answers that were there before,
-    whose times and usage are those of then.
+    Args:
+        answers: one per review, in the same order.
+        requests: how many requests were sent this time, retries included.
+        cached: how many answers were cached; their times and usage are those of the original requests.
     """
 
     answers: list[Answer]
@@ -32,54 +34,62 @@ class Answers:
 
     @property
     def seconds(self) -> float:
-        """During which any but the first was under way; that one may have waited for the model to be loaded."""
+        """Time during which requests were running, without the first, which may have waited for the model to load."""
         return busy_seconds(sorted(self.answers, key=lambda answer: answer.began)[1:])
 
 
 def ask(
     terms: Terms, request: Request, chats: Sequence[list[Message]], *, title: str, progress: Progress = SILENT
 ) -> Answers:
-    """Ask every chat once, whatever happened before: nothing that was answered is sent again, nothing is skipped.
+    """Answer every chat: from the cache if it was answered before, else by one request.
+
+    Args:
+        terms: how the provider is called.
+        request: the model and its settings.
+        chats: one per review.
+        title: shown next to the progress.
+        progress: receives what is cached, the cost and the number of answers.
 
     Raises:
         ProviderError: a request failed for good; the answers so far are kept for the next run.
-        BudgetError: what comes next could cost more than evaluation.budget_usd leaves.
-        CacheError: the store of answers cannot be used.
+        BudgetError: the next request could cost more than is left of evaluation.budget_usd.
+        CacheError: the cache of answers cannot be used.
     """
-    keys = [key_of(terms.address, request, chat) for chat in chats]
+    bodies = [request.body(chat) for chat in chats]
+    keys = [key_of(terms.address, body, request.repeat) for body in bodies]
     with open_store() as store:
-        found = store.find(keys)
-        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if key not in found}
-        questions = [Question(key, chat, terms.tokens_of(chat)) for key, chat in missing.items()]
-        if cached := sum(key in found for key in keys):
+        answers = store.find(keys)
+        missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in answers}
+        questions = [Question(key, body, tokens=terms.tokens_of(body["messages"])) for key, body in missing.items()]
+        if cached := sum(key in answers for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
             progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
         requests = _fetch(store, terms, request, questions, title, progress) if questions else 0
-        found |= store.find(list(missing))
-    return Answers([found[key] for key in keys], requests, cached)
+        answers |= store.find(list(missing))
+    return Answers(answers=[answers[key] for key in keys], requests=requests, cached=cached)
 
 
 def _fetch(
     store: AnswerStore, terms: Terms, request: Request, questions: list[Question], title: str, progress: Progress
 ) -> int:
-    budget = Budget(store, terms.settings.budget_usd, scope())
+    budget = Budget(store, terms.budget_usd, scope())
     _announce(terms, request, questions, budget, title, progress)
     with connect(terms.provider) as client, progress.bar(title, total=len(questions)) as step:
         if terms.mode == "batch":
-            return ask_batch(client, request, questions, terms=terms, store=store, budget=budget, step=step)
+            return ask_batch(client, request, questions, policy=terms, store=store, budget=budget, step=step)
 
         def keep(question: Question, answer: Answer) -> None:
             store.keep(request.model, {question.key: answer})
 
         return _run(
-            lambda: ask_online(client, request, questions, terms=terms, budget=budget, keep=keep, step=step),
+            lambda: ask_online(client, request, questions, policy=terms, budget=budget, keep=keep, step=step),
         )
 
 
 def _announce(
     terms: Terms, request: Request, questions: list[Question], budget: Budget, title: str, progress: Progress
 ) -> None:
-    """Say what it may cost before anything is paid, and refuse what cannot fit."""
+    """Report what the requests may cost before anything is paid, and refuse them if they cannot fit the budget."""
     if terms.prices is None:
         return
     low, high = terms.estimated(questions, request)
@@ -87,13 +97,13 @@ def _announce(
     progress.message(f"{title}: {len(questions)} requests ({terms.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
     if budget.limit is not None and budget.spent + low > budget.limit:
         raise BudgetError(
-            f"{title}: {len(questions)} requests cost {low:.6f} USD at least; evaluation.budget_usd is "
+            f"{title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "
             f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
         )
 
 
 def _run(work: Callable[[], Coroutine[None, None, int]]) -> int:
-    """Run to the end, inside a notebook too, whose own event loop is running already."""
+    """Run to the end, also inside a notebook, whose event loop is already running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Money: usage times a dated price book. Prices are USD for a million tokens, costs are USD."""
+"""Costs: token usage multiplied by a dated price book. Prices are USD per million tokens, costs are USD."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,25 @@ Kind = Literal["base", "finetuned"]
 Mode = Literal["online", "batch"]
 
 MILLION = 1_000_000
-YARDSTICK = "gpt-4o-mini-2024-07-18"  # what the same tokens would have cost there, for a provider that is free
-COUNT_ERROR = 0.1  # our count of a prompt's tokens against the provider's own
-CACHEABLE_TOKENS = 1024  # OpenAI caches the beginnings of prompts from this length on
+YARDSTICK = "gpt-4o-mini-2024-07-18"  # reports also give the cost at this model's prices, for providers without charge
+COUNT_ERROR = 0.1  # largest relative error of reviewtune's count of a prompt's tokens
+CACHEABLE_TOKENS = 1024  # OpenAI caches the beginning of prompts of at least this length
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as the provider counted them; `cached` is the part of `prompt` that was billed as cached."""
+    """Tokens as the provider counted them; `cached` is the part of `prompt` that is billed as cached."""
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion)
+        return Usage(
+            prompt=self.prompt + other.prompt,
+            cached=self.cached + other.cached,
+            completion=self.completion + other.completion,
+        )
 
 
 class Range(NamedTuple):
@@ -53,33 +57,35 @@ def training_cost(trained_tokens: int, prices: ModelPrices) -> float:
 def per_thousand(
     usage: Usage, reviews: int, book: Prices, model: str | None, kind: Kind, mode: Mode = "online"
 ) -> float:
-    """Cost of 1,000 reviews at `model`'s prices; 0 when nothing is paid (model None)."""
+    """Cost of 1,000 reviews at the prices of `model`; 0 if `model` is None, as nothing is paid."""
     if model is None:
         return 0.0
     return round(1000 * inference_cost(usage, book.models[model], kind, mode) / reviews, 6)
 
 
 def highest_cost(prompt_tokens: int, max_tokens: int, prices: ModelPrices, kind: Kind, mode: Mode = "online") -> float:
-    """What one request can cost at most: nothing cached, the longest answer, our token count too low."""
-    usage = Usage(math.ceil(round(prompt_tokens * (1 + COUNT_ERROR), 6)), 0, max_tokens)
+    """The most that one request can cost: nothing cached, the longest answer, and a token count that is too low."""
+    usage = Usage(prompt=math.ceil(round(prompt_tokens * (1 + COUNT_ERROR), 6)), cached=0, completion=max_tokens)
     return inference_cost(usage, prices, kind, mode)
 
 
 def estimate(
     prompt_tokens: Sequence[int], max_tokens: int, prices: ModelPrices, kind: Kind, mode: Mode = "online"
 ) -> Range:
-    """What these requests may cost together, before any is sent; one number of prompt tokens each."""
+    """The total cost of these requests, before any is sent; `prompt_tokens` has one number per request."""
     high = sum(highest_cost(tokens, max_tokens, prices, kind, mode) for tokens in prompt_tokens)
     least = [math.floor(round(tokens * (1 - COUNT_ERROR), 6)) for tokens in prompt_tokens]
-    usages = [Usage(tokens, tokens if tokens >= CACHEABLE_TOKENS else 0, 1) for tokens in least]
-    return Range(sum(inference_cost(usage, prices, kind, mode) for usage in usages), high)
+    usages = [
+        Usage(prompt=tokens, cached=tokens if tokens >= CACHEABLE_TOKENS else 0, completion=1) for tokens in least
+    ]
+    return Range(low=sum(inference_cost(usage, prices, kind, mode) for usage in usages), high=high)
 
 
 def amortised(cost_per_1k: float, training: float, reviews: int) -> float:
-    """Cost of 1,000 reviews when the training's cost is spread over this many reviews.
+    """Cost of 1,000 reviews if the cost of the training is divided among so many reviews.
 
     Raises:
-        ValueError: no review to spread it over.
+        ValueError: `reviews` is not positive.
     """
     if reviews <= 0:
         raise ValueError(f"the training's cost can't be spread over {reviews} reviews")
@@ -87,9 +93,14 @@ def amortised(cost_per_1k: float, training: float, reviews: int) -> float:
 
 
 def break_even(training: float, cost_per_1k: float, other_per_1k: float) -> int | None:
-    """From how many reviews on training plus asking costs no more than asking the other way; None: never.
+    """The number of reviews from which on training pays; None if it never does.
 
-    The smallest whole n with training + n * cost <= n * other: training / (other - cost), rounded up.
+    It is the smallest whole n with training + n * cost <= n * other, that is training / (other - cost), rounded up.
+
+    Args:
+        training: cost of the training in USD.
+        cost_per_1k: cost of 1,000 reviews with the trained model.
+        other_per_1k: cost of 1,000 reviews the other way.
     """
     if training == 0 and cost_per_1k <= other_per_1k:
         return 0

@@ -1,7 +1,7 @@
-"""Reviews that a provider does not take: too long for the model, or against its rules.
+"""Reviews that a provider rejects: too long for the model, or against its rules.
 
-Nothing is paid for one, no repetition mends it, and it says nothing about the other reviews: it is an unusable answer
-with the provider's reason, not the end of a run.
+A rejected review costs nothing, a retry does not help, and the other reviews are not affected. It becomes an unusable
+answer with the provider's reason and does not end the run.
 """
 
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ CODES = {
     "content_policy_violation",
     "invalid_prompt",
 }
-IN_WORDS = "maximum context length"  # vLLM has no code for it
+IN_WORDS = "maximum context length"  # vLLM sends no code for this
 STATUSES = (400, 422)
-TOO_LARGE = 413  # whoever says so: a proxy on the way has no code
+TOO_LARGE = 413  # always a rejection, because a proxy between client and provider sends no code
 
 
 def refused(error: openai.APIStatusError) -> Answer | None:
-    """The answer to a review that the provider does not take; None when the error is about anything else."""
+    """The unusable answer to a rejected review; None if the error is about anything else."""
     body = error.body if isinstance(error.body, dict) else {}
     return _answer(error.status_code, {"message": error.message, **body})
 
 
 def refused_line(line: Mapping[str, Any]) -> Answer | None:
-    """As `refused`, of a line of a batch's error file."""
+    """Like `refused`, for a line of a batch's error file."""
     response = line.get("response") or {}
     return _answer(int(response.get("status_code") or 0), (response.get("body") or {}).get("error") or {})
 
@@ -42,4 +42,4 @@ def _answer(status: int, fault: Mapping[str, Any]) -> Answer | None:
     named = not CODES.isdisjoint({str(fault.get("code")), str(fault.get("type"))}) or IN_WORDS in message
     if status != TOO_LARGE and not (named and status in STATUSES):
         return None
-    return Answer("", "refused", Usage(), refused=f"HTTP {status}: {message or 'too large'}")
+    return Answer(text="", finish_reason="refused", usage=Usage(), refused=f"HTTP {status}: {message or 'too large'}")

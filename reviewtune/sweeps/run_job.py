@@ -33,7 +33,7 @@ from reviewtune.providers.client import certificates, connect
 from reviewtune.sweeps.job import SECTIONS, Job, Sweep, ended, label_of
 from reviewtune.tracking.provenance import circumstances, describe_run
 from reviewtune.tracking.queries import find_runs
-from reviewtune.tracking.runs import Run, open_run
+from reviewtune.tracking.runs import Run, RunKey, open_run
 
 if TYPE_CHECKING:
     pass
@@ -156,9 +156,7 @@ def _child(
             **{f"variant.{name}": value for name, value in variant.items()},
         },
         parent=sweep.run_id if sweep else None,
-        run_key=_run_key(job, sweep),
-        reopen=True,
-        is_new=is_new,
+        run_key=RunKey(_run_key(job, sweep), continues="none" if is_new else "any"),
     )
 
 

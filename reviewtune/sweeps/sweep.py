@@ -28,7 +28,7 @@ from reviewtune.sweeps.ranking_report import reports_of, run_name, to_markdown, 
 from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.tracking import ui_pages
 from reviewtune.tracking.queries import artifact_of, find_runs, stored_run
-from reviewtune.tracking.runs import Run, RunRecord, open_run
+from reviewtune.tracking.runs import Run, RunKey, RunRecord, open_run
 
 
 def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:
@@ -82,9 +82,9 @@ def parent_run(
     config = jobs[0].config
     named = [space, *varied, str(planned), *sorted({job.key for job in jobs})]
     key = hashlib.sha256("\n".join(named).encode()).hexdigest()
-    run_key = f"sweep:{key}"
+    run_key = RunKey(f"sweep:{key}", continues="any")
     tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned}
-    with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key, reopen=True) as run:
+    with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key) as run:
         done = len([child for child in _children(config.tracking, run.id) if child.status == "FINISHED"])
         Sweep(run.id, tuple(varied), planned, time.time(), done, watched).announce()
         if done:
@@ -92,7 +92,7 @@ def parent_run(
         if done < planned and not watched:  # elsewhere the keys are those of the machines there
             _refuse_incomplete([job.config.provider for job in jobs])
         yield
-        _conclude(run, config, short_names(varied), project_root() / reports_of(run_key))
+        _conclude(run, config, short_names(varied), project_root() / reports_of(run_key.text))
 
 
 def _refuse_incomplete(providers: Sequence[ProviderConfig]) -> None:

@@ -1,4 +1,4 @@
-"""What every run says about where it comes from: configuration, code, packages, data hashes, data sets as inputs."""
+"""Record where a run comes from: configuration, code, packages, data hashes, data sets as inputs."""
 
 import hashlib
 import importlib.metadata
@@ -15,12 +15,15 @@ import yaml
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, TrackingConfig
-from reviewtune.core.project import project_root
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.reviews import read_reviews, sha256
+from reviewtune.tracking.process import workspace
 from reviewtune.tracking.queries import add_to_pass
-from reviewtune.tracking.runs import Run, open_run, workspace
+from reviewtune.tracking.run_file import read_run_id
+from reviewtune.tracking.runs import Run, RunKey, open_run
 
-SPLITS = Path("data/splits")
+SPLITS = ProjectPaths().splits.folder
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
 PACKAGES = ("numpy", "openai", "pandas", "peft", "scikit-learn", "torch", "transformers")  # that results depend on
 
@@ -34,14 +37,20 @@ def describe_run(
     params: Path = Path("params.yaml"),
     splits: Path = SPLITS,
 ) -> None:
-    """Settings of the named sections, the whole configuration as an artifact, data hashes, splits as inputs.
+    """Log the settings, the whole configuration as an artifact, the data hashes, and the splits as inputs.
 
-    `sections` are dotted paths such as "training" or "arms.few_shot"; `inputs` says what each split is used for.
+    Args:
+        run: the open run.
+        config: the configuration that the run works with.
+        sections: dotted paths of the sections to log as params, such as "training" or "arms.few_shot".
+        inputs: for each split that the run uses, what for, such as {"train": "training"}.
+        params: the file with the whole configuration.
+        splits: the folder with the splits and their manifest.
     """
     manifest = read_json(splits / "manifest.json")
     hashes = _hashes(manifest, inputs)
     with run.together():
-        run.params(_named(config, sections))
+        run.params(_settings_of(config, sections))
         run.text(params.read_text(encoding="utf-8"), "params.yaml")
         run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
         run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
@@ -59,11 +68,15 @@ def evaluation_run(
     inputs: Mapping[str, str],
     tags: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Run]:
-    """The described run of an arm. One that was killed is continued by the next of this workspace with equal settings
-    and splits: other settings cannot stand in one run, and a colleague's process is none that we could see alive."""
+    """Open the run of an arm, with its origin logged; arguments as in `describe_run`.
+
+    A run that was killed is continued by the next one of this workspace with equal settings and splits. Equal settings,
+    because a run cannot hold two values of one; this workspace, because nobody can see whether a process on a
+    colleague's machine is alive.
+    """
     hashes = _hashes(read_json(SPLITS / "manifest.json"), inputs)
-    named = [arm, workspace(), _named(config, sections), hashes, dict(tags)]
-    run_key = f"evaluation:{hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}"
+    identity = [arm, workspace(), _settings_of(config, sections), hashes, dict(tags)]
+    run_key = RunKey(f"evaluation:{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}")
     with open_run(config.tracking, name=arm, kind="evaluation", tags=tags, run_key=run_key) as run:
         describe_run(run, config, sections=sections, inputs=inputs)
         yield run
@@ -71,20 +84,20 @@ def evaluation_run(
 
 @cache
 def circumstances(root: Path) -> Mapping[str, str]:
-    """What else a result depends on: the stages' code in `root`, the packages and the machine of this process."""
-    found = {name: _installed(name) for name in PACKAGES}
+    """The rest of what a result depends on: the stages' code in `root`, the packages and the machine."""
+    versions = {name: _installed(name) for name in PACKAGES}
     return {
         "code_sha256": code_sha256(root),
-        "packages": ", ".join(f"{name} {version}" for name, version in found.items()),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or _processor()}",
     }
 
 
 @cache
 def code_sha256(root: Path, stages: tuple[str, ...] = STAGES) -> str:
-    """Hash of the source files of these stages: those whose change makes DVC run them again.
+    """Hash of the source files of these stages, whose change makes DVC run them again.
 
-    Read once per process, which runs the code that it started with.
+    Cached, because the process keeps running the code that it started with.
 
     Args:
         root: absolute path of the folder with dvc.yaml.
@@ -103,43 +116,54 @@ def _sources(root: Path, dep: str) -> list[str]:
 
 
 def log_pass(
-    tracking: TrackingConfig, test_sha256: str, run_files: Sequence[Path], written: Sequence[Path], description: str
-) -> str:
-    """A run for the comparison itself, whose id every run of this pass of the pipeline then bears in its tag `passes`.
+    tracking: TrackingConfig,
+    test_sha256: str,
+    run_files: Sequence[Path],
+    written: Sequence[Path],
+    description: str,
+    *,
+    progress: Progress = SILENT,
+) -> None:
+    """Create a run for the comparison and add its id to the tag `passes` of every run of this pass of the pipeline.
 
-    A run that was restored instead of made again belongs to several passes: hence a list in a tag, not a parent.
+    The tag holds a list, and the comparison is not their parent, because a run that DVC restored is in several passes.
 
-    Returns:
-        One line on how to find the runs of this pass in the MLflow UI.
+    Args:
+        tracking: the section `tracking`.
+        test_sha256: hash of the test split.
+        run_files: the run.json files of the pass.
+        written: files of the comparison, which become artifacts.
+        description: Markdown, shown on the run's page.
+        progress: receives how to find the runs of the pass.
     """
-    runs = [read_json(file)["mlflow_run_id"] for file in run_files]
+    runs = [read_run_id(file) for file in run_files]
     tags = {"test_sha256": test_sha256, "mlflow.note.content": description}
     with open_run(tracking, name="comparison", kind="comparison", tags=tags) as run:
         for path in written:
             run.artifact(path)
         add_to_pass(tracking, [*runs, run.id], run.id[:12])
-    return f"runs of this pass, in the MLflow UI (`make ui`): tags.passes LIKE '%{run.id[:12]}%'"
+    progress.message(f"runs of this pass, in the MLflow UI (`make ui`): tags.passes LIKE '%{run.id[:12]}%'")
 
 
 def _hashes(manifest: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
-    """Of these splits, and of the test split in any case."""
+    """Hashes of these splits and of the test split."""
     return {name: manifest["splits"][name]["sha256"] for name in (*inputs, "test")}
 
 
-def _named(config: Config, sections: Sequence[str]) -> dict[str, Any]:
-    return {section: _settings(config, section) for section in sections}
+def _settings_of(config: Config, sections: Sequence[str]) -> dict[str, Any]:
+    return {section: _section(config, section) for section in sections}
 
 
-def _settings(config: Config, section: str) -> dict[str, Any]:
-    """A section as plain values; without the list of labels, which stands in the artifact params.yaml."""
-    found: Any = config
-    for key in section.split("."):
-        found = found[key] if isinstance(found, dict) else getattr(found, key)
-    return {key: value for key, value in found.model_dump(mode="json").items() if key != "labels"}
+def _section(config: Config, path: str) -> dict[str, Any]:
+    """A section as plain values; without the list of labels, which is in the artifact params.yaml."""
+    section: Any = config
+    for key in path.split("."):
+        section = section[key] if isinstance(section, dict) else getattr(section, key)
+    return {key: value for key, value in section.model_dump(mode="json").items() if key != "labels"}
 
 
 def _here() -> Path:
-    """The folder whose code runs: under `dvc exp run --temp` not the project's own."""
+    """The folder whose code runs, which under `dvc exp run --temp` is not the project's own."""
     return Path.cwd() if Path("dvc.yaml").exists() else project_root()
 
 

@@ -1,4 +1,4 @@
-"""Find runs and what they hold."""
+"""Find stored runs, read and change them, delete them."""
 
 import shutil
 import subprocess
@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING
 
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import store as tracking_store
-from reviewtune.tracking.runs import PARAMS_A_BATCH, TAG_LENGTH, Run, RunRecord, _batches, _record
+from reviewtune.tracking.entities import PARAMS_PER_BATCH, TAG_LENGTH, batches
+from reviewtune.tracking.runs import Run, RunRecord
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as StoredRun
+
     from reviewtune.core.config import TrackingConfig
 
 
 def find_runs(settings: "TrackingConfig", filter_string: str = "") -> list[RunRecord]:
-    """The experiment's runs that fit MLflow's filter, such as "tags.kind = 'evaluation'", newest first."""
-    store, found, token = tracking_store.open_store(settings), [], None
+    """The experiment's runs that match MLflow's filter, such as "tags.kind = 'evaluation'", newest first."""
+    store = tracking_store.open_store(settings)
+    runs: list[RunRecord] = []
+    token = None
     while token != "":
         page = store.search_runs([store.experiment], filter_string, page_token=token)
-        found += [_record(run) for run in page]
+        runs += map(_record, page)
         token = page.token or ""
-    return found
+    return runs
 
 
 def stored_run(settings: "TrackingConfig", run_id: str) -> Run:
@@ -36,16 +41,17 @@ def stored_run(settings: "TrackingConfig", run_id: str) -> Run:
 
 
 def find_run(settings: "TrackingConfig", run_id: str) -> RunRecord:
-    """The run of this id, or of the one id that starts so.
+    """The run whose id is `run_id` or starts with it.
 
     Raises:
-        TrackingError: none or several.
+        TrackingError: there is no such run, or there are several.
     """
-    found = [run for run in find_runs(settings) if run.id.startswith(run_id)]
-    if len(found) == 1:
-        return found[0]
+    matches = [run for run in find_runs(settings) if run.id.startswith(run_id)]
+    if len(matches) == 1:
+        return matches[0]
     hint = "the ids are in `reviewtune ui` and in the run.json files of reports/"
-    raise TrackingError(f"run {run_id!r}: {len(found) or 'no'} run(s) with that id in {settings.experiment!r}; {hint}")
+    count = len(matches) or "no"
+    raise TrackingError(f"run {run_id!r}: {count} run(s) with that id in {settings.experiment!r}; {hint}")
 
 
 def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
@@ -59,62 +65,96 @@ def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
 
 def artifacts_of(settings: "TrackingConfig", run_id: str) -> set[str]:
     """Names of a run's artifacts."""
-    return {found.path for found in tracking_store.open_store(settings).list_artifacts(run_id)}
+    return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id)}
 
 
 def artifacts_folder(settings: "TrackingConfig", run_id: str) -> Path:
-    """Where a run's artifacts lie, when that is on this machine; else a path that does not exist."""
+    """The folder of a run's artifacts if they are on this machine; else a path that does not exist."""
     return Path(str(tracking_store.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
 
 
 def delete_runs(settings: "TrackingConfig", run_ids: Sequence[str]) -> None:
-    """Remove runs and their artifacts for good. A store on a server only marks them: its owner runs `mlflow gc`."""
+    """Delete runs and their artifacts for good.
+
+    A store on a server only marks the runs as deleted; its owner removes them with `mlflow gc`.
+
+    Raises:
+        TrackingError: the store or `mlflow gc` failed; the same call again deletes the rest.
+    """
     store = tracking_store.open_store(settings)
     folders = [artifacts_folder(settings, run_id).parent for run_id in run_ids]
     for run_id in run_ids:
         store.delete_run(run_id)
-    if run_ids and not settings.uri:
-        where = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
-        command = [sys.executable, "-m", "mlflow", "gc", *where, "--run-ids"]
-        for batch in _batches(run_ids, PARAMS_A_BATCH):
-            done = subprocess.run([*command, ",".join(batch)], capture_output=True, text=True)
-            if done.returncode:
-                said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-                raise TrackingError(f"`mlflow gc` could not remove the runs' files: {said}; run the same command again")
-        for folder in folders:
-            if not any(path.is_file() for path in folder.rglob("*")):  # `gc` leaves the run's folder itself
-                shutil.rmtree(folder, ignore_errors=True)
+    if not settings.uri:
+        _collect_garbage(store, run_ids)
+        _remove_empty(folders)
+
+
+def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> None:
+    """Remove runs that are marked as deleted from the database, and their files, with `mlflow gc`."""
+    addresses = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
+    for batch in batches(run_ids, PARAMS_PER_BATCH):
+        command = [sys.executable, "-m", "mlflow", "gc", *addresses, "--run-ids", ",".join(batch)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            message = (result.stderr.strip().splitlines() or ["it printed no reason"])[-1]
+            raise TrackingError(f"`mlflow gc` could not remove the runs' files: {message}; run the same command again")
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the runs' folders, which `mlflow gc` leaves behind, unless one still holds a file."""
+    for folder in folders:
+        if not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def add_to_pass(settings: "TrackingConfig", run_ids: Iterable[str], pass_id: str) -> list[str]:
-    """Note in the tag `passes` that these runs belong to one pass of the pipeline, so an unchanged run can be in many.
+    """Add a pass of the pipeline to the tag `passes` of its runs; a run that did not change is in many passes.
 
-    Returns the ids that were noted: the store does not know one when DVC restored a stage that ran on another machine.
     All runs of a pass: "tags.passes LIKE '%PASS%'". A run keeps its newest passes, as many as fit into a tag.
+
+    Returns:
+        The ids of the tagged runs. A run is not in this store if DVC restored a stage that ran on a different machine.
     """
     store = tracking_store.open_store(settings)
-    known = {run.info.run_id: run for run in map(store.get_run_or_none, run_ids) if run}
-    for run_id, run in known.items():
-        passes = [one for one in run.data.tags.get("passes", "").split(",") if one not in ("", pass_id)]
+    runs = {run.info.run_id: run for run in map(store.get_run_or_none, run_ids) if run}
+    for run_id, run in runs.items():
+        passes = [name for name in run.data.tags.get("passes", "").split(",") if name not in ("", pass_id)]
         joined = ",".join([*passes, pass_id])
         store.set_tag(run_id, "passes", joined[-TAG_LENGTH:].partition(",")[2] if len(joined) > TAG_LENGTH else joined)
-    return list(known)
+    return list(runs)
 
 
 def tag_experiment(settings: "TrackingConfig", tags: Mapping[str, str]) -> str:
-    """Give the experiment those tags that it has not yet; returns its id."""
+    """Set those tags that the experiment does not have yet; returns the experiment's id."""
     store = tracking_store.open_store(settings)
-    known = store.get_experiment(store.experiment).tags
-    for key, value in tags.items():
-        if key not in known:
-            store.set_experiment_tag(store.experiment, key, value)
+    existing = store.get_experiment(store.experiment).tags
+    for name, value in tags.items():
+        if name not in existing:
+            store.set_experiment_tag(store.experiment, name, value)
     return store.experiment
 
 
 def ui_command(settings: "TrackingConfig", port: int = 5000) -> list[str]:
-    """The command that shows the project's own store at http://127.0.0.1:PORT; it prepares the store first."""
+    """The command that shows the project's own store at http://127.0.0.1:PORT; the store is created if necessary.
+
+    Raises:
+        TrackingError: the runs are on a server, which has its own UI.
+    """
     if settings.uri:
         raise TrackingError(f"the runs are on {tracking_store.readable(settings.uri)}: open that address in a browser")
     store = tracking_store.open_store(settings)
     options = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
+
+
+def _record(run: "StoredRun") -> RunRecord:
+    return RunRecord(
+        id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        ended=run.info.end_time / 1000 if run.info.end_time else None,
+    )

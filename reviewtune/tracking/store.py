@@ -1,8 +1,8 @@
-"""The store of all runs: opened, made, moved with the project; its failures in plain words. For tracking.py alone.
+"""Open MLflow's store, create it, and repair its paths after the project was moved. Used by this package only.
 
-Without an address in the settings it is the folder mlruns/: mlflow.db (SQLite) and the artifacts. It lies in $DVC_ROOT,
-else in the folder above the working directory that holds dvc.yaml; so a stage in a temporary workspace of DVC writes to
-the repository it came from. Another address, such as http://host:5000, is used as it is.
+Without tracking.uri the store is the project's folder mlruns/, which holds mlflow.db (SQLite) and the artifacts. A
+stage in a temporary workspace of DVC writes to the repository that the workspace was made from. Another address, such
+as http://host:5000, is used as it is.
 """
 
 import logging
@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 
 from reviewtune.core.entry_point import rare_collections
+from reviewtune.core.project import project_root
 from reviewtune.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120
 
-# Columns in which MLflow stores absolute paths of artifacts.
+# Table and column of MLflow's database in which it stores absolute paths of artifacts.
 PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -37,21 +38,21 @@ PATH_COLUMNS = (
     ("model_versions", "storage_location"),
 )
 
-# For UIs that go by an experiment's kind; that of MLflow 3.17 goes by the link, else by its own last page.
+# The kind of experiment, by which some versions of MLflow's UI choose the page; that of 3.17 chooses by the link.
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 
-# What an error says -> what to do about it; the first that fits.
+# Pattern in an error's text -> what the user can do about it; the first match counts.
 NEXT_STEPS = (
     (r"full|no space", "free space"),
     (r"read-?only|permission denied", "make it writable"),
-    (r"not a database|malformed|no such table", "move mlflow.db away, a new one is made"),
-    (r"locked|lock .* could not", "wait for the other program that writes it, or end it"),
-    (r"does not answer", "start that server or mend tracking.uri"),
+    (r"not a database|malformed|no such table", "move mlflow.db away, a new one is created"),
+    (r"locked|lock .* could not", "wait for the other program that writes it, or stop it"),
+    (r"does not answer", "start that server or correct tracking.uri"),
 )
 
 
 class Store:
-    """An MlflowClient for one experiment; what it raises arrives as a TrackingError of one line."""
+    """An MlflowClient for one experiment that raises every error as a TrackingError of one line."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         _quiet()
@@ -72,7 +73,7 @@ class Store:
         return guarded
 
     def get_run_or_none(self, run_id: str) -> "StoredRun | None":
-        """The run, or None when this store does not hold it or it was deleted."""
+        """The run, or None if it is not in this store or was deleted."""
         from mlflow.exceptions import MlflowException
 
         with plain_errors(self.uri):
@@ -85,24 +86,25 @@ class Store:
         return run if run.info.lifecycle_stage == "active" else None
 
     def _experiment(self, name: str) -> str:
-        found = self.get_experiment_by_name(name)
-        if found is None:
+        """The id of the experiment with this name, which is created or restored if necessary."""
+        experiment = self.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 return str(self.create_experiment(name, tags=TRAINING_VIEW))
             except TrackingError:  # another process was faster
-                found = self.get_experiment_by_name(name)
-                if found is None:
+                experiment = self.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage == "deleted":
-            self.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            self.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def open_store(settings: "TrackingConfig") -> Store:
-    """The store that the settings name, with their experiment; opened once a process."""
+    """The store and experiment that the settings name; opened once per process."""
     if settings.uri:
         return _remote(settings.uri, settings.experiment)
-    return _own(folder(), settings.experiment)
+    return _own(own_folder(), settings.experiment)
 
 
 @lru_cache
@@ -112,7 +114,7 @@ def _remote(uri: str, experiment: str) -> Store:
 
 @lru_cache
 def _own(folder: Path, experiment: str) -> Store:
-    """The project's store. One process at a time makes, moves or upgrades it: on a fresh file MLflow loses races."""
+    """The project's own store. One process at a time creates, moves or upgrades it: MLflow has races on a new file."""
     with plain_errors(str(folder)), alone_in(folder):
         if not (folder / DATABASE).exists():
             scratch = scratch_database(folder)
@@ -120,42 +122,45 @@ def _own(folder: Path, experiment: str) -> Store:
             scratch.replace(folder / DATABASE)
         relocate(folder)
         store = Store(uri(folder / DATABASE), experiment)
-        relocate(folder)  # MLflow puts a new experiment below the working directory
+        relocate(folder)  # MLflow puts the artifacts of a new experiment below the working directory
         return store
 
 
 def _quiet() -> None:
-    """MLflow reads these when imported; its telemetry also honours no other spelling than "true"."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for a file of some kilobytes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 takes minutes to say that no server is there
+    """Switch off telemetry, progress bars and log messages; MLflow reads these variables when it is imported."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"  # it accepts no other spelling
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files have a few kilobytes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with the default, 7, a missing server takes minutes
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def folder() -> Path:
-    """The project's mlruns/, which need not exist yet."""
-    if root := os.environ.get("DVC_ROOT"):
-        return Path(root).resolve() / "mlruns"
-    here = Path.cwd()
-    for place in (here, *here.parents):
-        if (place / "dvc.yaml").exists():
-            return place / "mlruns"
-    raise TrackingError(f"no dvc.yaml in {here} or above: run this in the project's folder, or set tracking.uri")
+def own_folder() -> Path:
+    """The project's mlruns/, which need not exist yet.
+
+    Raises:
+        TrackingError: the working directory is not in a project.
+    """
+    root = project_root()
+    if not os.environ.get("DVC_ROOT") and not (root / "dvc.yaml").exists():
+        raise TrackingError(
+            f"no dvc.yaml in {Path.cwd()} or above: run this in the project's folder, or set tracking.uri"
+        )
+    return root.resolve() / "mlruns"
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that one process at a time creates, moves or upgrades the store."""
+    """Hold the folder's lock, so that only one process creates, moves or upgrades the store."""
     folder.mkdir(exist_ok=True)
     with FileLock(folder / "mlflow.lock", timeout=LOCK_SECONDS):
         yield
 
 
 def scratch_database(folder: Path) -> Path:
-    """A fresh file to make the database in and rename when whole: a kill then leaves no half of one.
+    """An empty database to fill and then rename, so that a killed process does not leave half a store.
 
-    Writing to it first shows a full disk at once; MLflow would try again for minutes.
+    Writing to it first reports a full disk immediately; MLflow would try again for minutes.
     """
     scratch = folder / "mlflow.creating.db"
     scratch.unlink(missing_ok=True)
@@ -165,18 +170,23 @@ def scratch_database(folder: Path) -> Path:
 
 
 def uri(database: Path) -> str:
-    """The address by which MLflow opens the file; quoted, since it decodes % and cuts at ?."""
+    """The address by which MLflow opens the file; quoted, because MLflow decodes % and cuts at ?."""
     return f"sqlite:///{quote(str(database))}"
 
 
 def relocate(folder: Path) -> int:
-    """After a move of the project: rewrite the stored absolute paths to `folder`, the mlruns/ of now.
+    """After the project was moved, rewrite the absolute paths in the database to `folder`, the current mlruns/.
 
-    An experiment of this store lies in .../mlruns/ID, wherever that was; other addresses are left alone. Returns the
-    number of rows rewritten.
+    The artifacts of an experiment in this store are in OLD/mlruns/ID, wherever that was; other addresses stay. MLflow
+    has no public function for this, so the SQL relies on a private part of it: the tables and columns in PATH_COLUMNS
+    and the layout mlruns/EXPERIMENT_ID. tests/tracking/test_store.py notices a change of either in a new MLflow, as it
+    compares PATH_COLUMNS with the columns of a new database and reads the artifacts of a moved project.
+
+    Returns:
+        The number of rewritten rows.
     """
     with closing(sqlite3.connect(folder / DATABASE, timeout=20)) as database, database:
-        database.execute("BEGIN IMMEDIATE")  # also shows at once whether the file can be written
+        database.execute("BEGIN IMMEDIATE")  # reports immediately if the file cannot be written
         rows = database.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
         own = [place.removesuffix(f"/{key}") for key, place in rows if place and place.endswith(f"/mlruns/{key}")]
         old_places = {place for place in own if "://" not in place} - {str(folder)}
@@ -191,7 +201,7 @@ def _replace_prefix(database: sqlite3.Connection, old: str, new: str) -> int:
 
 @contextmanager
 def plain_errors(where: str) -> Iterator[None]:
-    """What was seen, where, and what to do, in one line."""
+    """Raise errors of the store as a TrackingError that says in one line what failed, where, and what to do."""
     try:
         yield
     except Exception as error:
@@ -199,7 +209,7 @@ def plain_errors(where: str) -> Iterator[None]:
             raise
         reason = _reason(error)
         steps = (step for pattern, step in NEXT_STEPS if re.search(pattern, reason, re.IGNORECASE))
-        advice = next(steps, "mend that")
+        advice = next(steps, "fix that")
         raise TrackingError(
             f"MLflow store {readable(where)}: {reason}: {advice}, then run the same command again"
         ) from error
@@ -211,16 +221,16 @@ def _is_store_error(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The database's own words where there are any, else the first line."""
+    """The database's message if the error contains one, else the first line."""
     if "Max retries exceeded" in str(error):
         return "the server does not answer"
-    words = re.search(r"\(sqlite3\.\w+\) ([^\n\[]+)", str(error))
-    reason = (words[1] if words else str(error).partition("\n")[0]).strip() or type(error).__name__
+    message = re.search(r"\(sqlite3\.\w+\) ([^\n\[]+)", str(error))
+    reason = (message[1] if message else str(error).partition("\n")[0]).strip() or type(error).__name__
     return _masked(reason)[:300]
 
 
 def readable(where: str) -> str:
-    """An address for people: a file as its path, a password as ***."""
+    """An address to show: a file as its path, a password as ***."""
     return _masked(unquote(where.removeprefix("sqlite:///")))
 
 

@@ -1,4 +1,4 @@
-"""What goes and what stays: nothing that a kept run refers to is ever removed, and DVC's cache is not touched."""
+"""`reviewtune clean` never removes what a kept run refers to, and does not touch DVC's cache."""
 
 import json
 import subprocess
@@ -93,7 +93,7 @@ def test_execution_removes_what_the_plan_names_and_nothing_else(place: Path, set
     assert clean.plan(settings).size == 0
 
 
-def test_a_sweeps_tables_and_budget_go_with_it_and_what_is_committed_stays(place: Path, settings: Config) -> None:
+def test_a_removed_sweeps_tables_and_budget_are_removed_unless_committed(place: Path, settings: Config) -> None:
     sweeps = []
     for letter in "abc":
         with tracking_runs.open_run(
@@ -143,7 +143,7 @@ def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:
 
 @pytest.fixture
 def train(client: openai.OpenAI, base: str) -> Callable[[int], tuple[str, str]]:
-    """Fine-tune on a file of its own: the model and the job."""
+    """Fine-tune on a separate file; returns the model and the job."""
 
     def train(index: int) -> tuple[str, str]:
         file = upload(client, [example(index + number) for number in range(12)], name=f"clean-{index}.jsonl")
@@ -156,20 +156,20 @@ def train(client: openai.OpenAI, base: str) -> Callable[[int], tuple[str, str]]:
 
 
 def make_sweep(settings: Config, *trained: tuple[str, str]) -> None:
-    """One job a model; the first one wins."""
+    """A sweep with one job per model, of which the first wins."""
     sweep = make(settings, "sweep")
     jobs = [make(settings, "job", parent=sweep, provider="local", model=model, job_id=job) for model, job in trained]
     queries.stored_run(settings.tracking, sweep).tags({"best_run": jobs[0]})
 
 
-def test_sweep_after_sweep_leaves_the_newest_winners_model_and_no_more(
+def test_after_several_sweeps_only_the_newest_winners_model_is_left(
     place: Path, settings: Config, server: ServerProcess, client: openai.OpenAI, train: Callable[[int], tuple[str, str]]
 ) -> None:
     winner, loser, foreign = train(100), train(200), train(300)
     make_sweep(settings, winner, loser)
     plan = clean.plan(settings)
     assert plan.leftovers.models == (loser[0],)
-    assert plan.leftovers.jobs == ()  # the loser's run stays, and tells its job
+    assert plan.leftovers.jobs == ()  # the loser's run stays, and names its job
     assert plan.runs == ()
     assert plan.size > 10_000
     clean.execute(plan, settings)
@@ -191,28 +191,29 @@ def fine_tunes(client: openai.OpenAI) -> set[str]:
 
 
 def left(server: ServerProcess, settings: Config) -> dict[str, int]:
-    """How much there is of what a sweep makes."""
+    """How many models, jobs, files and runs there are."""
     counts = {name: len(list((server.data_dir / name).iterdir())) for name in ("models", "jobs", "files")}
     return {**counts, "runs": len(queries.find_runs(settings.tracking))}
 
 
 def order(index: int, settings: Config, folder: Path) -> Order:
-    """Of a training file of its own, as a sweep's job places it."""
+    """An order with a separate training file, as a sweep's job places it."""
     path = folder / f"{index}.jsonl"
     path.write_bytes(jsonl([example(index + number) for number in range(12)]))
-    return Order(path, None, settings.provider, settings.training.model_copy(update={"n_epochs": 1, "batch_size": 12}))
+    training = settings.training.model_copy(update={"n_epochs": 1, "batch_size": 12})
+    return Order(training_file=path, validation_file=None, provider=settings.provider, training=training)
 
 
-def test_jobs_and_notes_go_when_no_kept_run_names_them(
+def test_jobs_and_notes_that_no_kept_run_names_are_removed(
     place: Path, settings: Config, server: ServerProcess, client: openai.OpenAI
 ) -> None:
     older, newer, failed = (order(index, settings, place) for index in (400, 500, 600))
-    past, kept = (finetune(client, one) for one in (older, newer))
+    past, kept = (finetune(client, placed) for placed in (older, newer))
     cancelled = client.fine_tuning.jobs.cancel(create(client, failed).id)
     note_of(failed.key).write_text(json.dumps({"job_id": cancelled.id}))
     foreign = finished(client, client.fine_tuning.jobs.cancel(create(client, order(700, settings, place)).id).id)
-    for one in (past, kept):
-        make_sweep(settings, (one.model, one.job.id))
+    for finetuned in (past, kept):
+        make_sweep(settings, (finetuned.model, finetuned.job.id))
     before = stored(client)
 
     plan = clean.plan(settings, sweeps=1)
@@ -221,11 +222,11 @@ def test_jobs_and_notes_go_when_no_kept_run_names_them(
     wait_for(lambda: server.trainer(cancelled.id) is None)
     clean.execute(plan, settings)
     assert stored(client) == before - {past.job.id, past.model, cancelled.id}
-    assert foreign.id in stored(client)  # nothing of this project names it
+    assert foreign.id in stored(client)  # no run of this project names it
     assert {path.stem for path in note_of("x").parent.iterdir()} == {newer.key}
     assert clean.plan(settings, sweeps=1).leftovers == Leftovers()
     assert finetune(client, newer).job.id == kept.job.id  # found
-    assert finetune(client, older).job.id == past.job.id  # made anew, under the same name
+    assert finetune(client, older).job.id == past.job.id  # created again, under the same name
 
 
 def stored(client: openai.OpenAI) -> set[str]:
@@ -237,7 +238,7 @@ def stored(client: openai.OpenAI) -> set[str]:
 def test_an_order_with_one_kept_job_keeps_them_all(
     place: Path, settings: Config, client: openai.OpenAI, server: ServerProcess
 ) -> None:
-    """Their number is part of the next one's idempotency key: without the first, the second would be made twice."""
+    """Their number is part of the next job's idempotency key: without the first, the second would be created twice."""
     twice = order(800, settings, place)
     first = finished(client, client.fine_tuning.jobs.cancel(create(client, twice).id).id)
     second = finetune(client, twice)

@@ -1,4 +1,4 @@
-"""`reviewtune jobs ...` against a real server: what people read, what programs read, and how it goes wrong."""
+"""`reviewtune jobs ...` with a real server: tables for people, JSON for programs, errors in one line."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ from typing import Any
 import openai
 import pytest
 import yaml
-from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.commands.main import main
-from reviewtune.finetuning.jobs import telling_of
 from tests.support.serving import ServerProcess, example, finished, jsonl, wait_for
 
 DOWN = ("--set", "provider.base_url=http://127.0.0.1:9/v1", "--set", "provider.max_retries=0")
@@ -52,14 +49,14 @@ def run(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         except SystemExit as ended:
             status = ended.code
         out, err = capsys.readouterr()
-        if isinstance(status, str):  # what sys.exit prints at the very end
+        if isinstance(status, str):  # sys.exit prints it at the end
             status, err = 1, err + status
         return status or 0, out, err
 
     return run
 
 
-def test_create_once_then_everything_about_it(run: Run, workspace: Path, client: openai.OpenAI) -> None:
+def test_a_job_is_created_once_and_every_command_shows_it(run: Run, workspace: Path, client: openai.OpenAI) -> None:
     order = ("create", "train.jsonl", "--validation", "valid.jsonl", "--suffix", "by-hand", "--n-epochs", "3")
     status, out, err = run(*order)
     job_id = out.strip()
@@ -77,9 +74,13 @@ def test_create_once_then_everything_about_it(run: Run, workspace: Path, client:
     assert (job["status"], job["hyperparameters"]["n_epochs"]) == ("succeeded", 3)
     assert job["fine_tuned_model"] in run("get", job_id)[1]
     listed = run("list", "--json", "--limit", "200")[1]
-    assert [one["id"] for one in json.loads(listed)].count(job_id) == 1
+    assert [job["id"] for job in json.loads(listed)].count(job_id) == 1
     assert job_id in run("list")[1]
-    assert [one["step_number"] for one in json.loads(run("checkpoints", job_id, "--json")[1])] == [3, 6, 9]
+    assert [checkpoint["step_number"] for checkpoint in json.loads(run("checkpoints", job_id, "--json")[1])] == [
+        3,
+        6,
+        9,
+    ]
     assert "ckpt-step-6" in run("checkpoints", job_id)[1]
     assert run("events", job_id, "--limit", "100")[1].count("Step ") == 9
     lines = [json.loads(line) for line in run("follow", job_id, "--json")[1].splitlines()]
@@ -88,7 +89,7 @@ def test_create_once_then_everything_about_it(run: Run, workspace: Path, client:
     assert (workspace / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_three_at_once_make_one_job(workspace: Path, client: openai.OpenAI) -> None:
+def test_three_commands_at_once_create_one_job(workspace: Path, client: openai.OpenAI) -> None:
     program = "from reviewtune.commands.main import main; main()"
     command = [sys.executable, "-c", program, "jobs", "create", "train.jsonl", "--suffix", "at-once"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -102,14 +103,16 @@ def test_three_at_once_make_one_job(workspace: Path, client: openai.OpenAI) -> N
 
 @pytest.fixture
 def _ctrl_c() -> Iterator[None]:
-    """Works here even where these tests were started with `&`: a shell has such programs ignore it."""
+    """Accept Ctrl-C even if the tests were started with `&`, since shells let such programs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("_ctrl_c")
-def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path, client: openai.OpenAI) -> None:
+def test_a_job_can_be_paused_resumed_cancelled_and_followed_again_after_ctrl_c(
+    run: Run, workspace: Path, client: openai.OpenAI
+) -> None:
     options = ("--n-epochs", "50", "--batch-size", "1", "--suffix", "stop")
     job_id = run("create", "train.jsonl", *options)[1].strip()
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job_id).status == "running")
@@ -125,12 +128,12 @@ def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path
     assert (status, err.splitlines()[-1]) == (1, f"error: fine-tuning job {job_id} ended as cancelled")
     status, _, err = run("pause", job_id)
     assert (status, "is cancelled" in err) == (1, True)
-    assert run("create", "train.jsonl", *options)[1].strip() != job_id  # a cancelled job is made anew
+    assert run("create", "train.jsonl", *options)[1].strip() != job_id  # a cancelled job is created again
     client.fine_tuning.jobs.cancel(json.loads(run("get", "--json")[1])["id"])
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("get", "ftjob-nothing"), "Could not find fine tune: ftjob-nothing"),
         (("create", "nothing.jsonl"), "nothing.jsonl"),
@@ -149,7 +152,9 @@ def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path
         (("curve", "--out", "curve.pdf"), "PNG"),
     ],
 )
-def test_what_is_wrong_is_one_line(run: Run, workspace: Path, words: tuple[str, ...], said: str) -> None:
+def test_every_error_is_one_line_on_standard_error(
+    run: Run, workspace: Path, words: tuple[str, ...], message: str
+) -> None:
     good = (workspace / "train.jsonl").read_bytes().splitlines(keepends=True)
     (workspace / "few.jsonl").write_bytes(b"".join(good[:9]))
     (workspace / "torn.jsonl").write_bytes(b"".join([*good[:2], good[2][:9] + b"\n", *good[3:]]))
@@ -157,37 +162,13 @@ def test_what_is_wrong_is_one_line(run: Run, workspace: Path, words: tuple[str, 
     status, out, err = run(*words)
     assert (status, out) == (1, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert said in line
+    assert message in line
     assert err.strip().endswith(line)
 
 
-def test_a_status_that_nobody_knows_is_shown(tuned: FineTuningJob) -> None:
-    from reviewtune.finetuning.follow import Following
-
-    odd = tuned.model_copy(update={"status": "pondering", "finished_at": None})
-    assert not Following(odd).ended
-    assert Following(odd.model_copy(update={"finished_at": 1})).ended
-
-
-def test_the_time_left_of_several_jobs_counts_those_to_come(tuned: FineTuningJob) -> None:
-    """100 s from creation to the end that is estimated, 60 of them to come; the other two as long."""
-    from reviewtune.finetuning.follow import Following
-
-    now = int(time.time())
-    job = Following(tuned.model_copy(update={"created_at": now - 40, "estimated_finish": now + 60}))
-    assert job.seconds_left_of(1) == pytest.approx(60, abs=3)
-    assert job.seconds_left_of(3) == pytest.approx(60 + 2 * 100, abs=3)
-
-
-def test_ctrl_c_during_a_fine_tune_says_that_the_job_goes_on(
-    tuned: FineTuningJob, capsys: pytest.CaptureFixture[str]
+def test_a_line_separator_inside_a_review_does_not_split_the_line(
+    run: Run, workspace: Path, client: openai.OpenAI
 ) -> None:
-    with pytest.raises(KeyboardInterrupt), telling_of(tuned):
-        raise KeyboardInterrupt
-    assert f"`reviewtune jobs cancel {tuned.id}` ends it" in capsys.readouterr().out
-
-
-def test_a_line_separator_inside_a_review_cuts_no_line(run: Run, workspace: Path, client: openai.OpenAI) -> None:
     lines = [example(index) for index in range(12)]
     lines[4]["messages"][1]["content"] = "two\u2028lines\u0085here"
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What holds for every command of `reviewtune`."""
+"""What is true for every command of `reviewtune`."""
 
 import sys
 
@@ -8,7 +8,7 @@ from reviewtune.commands.main import main
 from reviewtune.errors import INTERRUPTED
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_reports_how_to_continue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

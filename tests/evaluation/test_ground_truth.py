@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ import yaml
 from reviewtune.commands.main import main
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
+from reviewtune.core.result_file import write_result
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
@@ -43,7 +43,7 @@ def workspace(tmp_path: Path, project: Path, config: Config, server: ServerProce
     prompt, trained = Prompt.of(config), labelled(config, 22, "trained")
     rows = trained.rename(columns={"review_text": "text", "manual_label": "label"})
     record = recorded(base, prompt, rows, tmp_path / "data" / "chat", checkpoints=[])
-    write_json(asdict(record), tmp_path / "models" / "finetuned.json")
+    write_result(record, tmp_path / "models" / "finetuned.json")
     trained.to_csv(tmp_path / "trained.csv", index=False)
     labelled(config, 12, "fresh").to_csv(tmp_path / "fresh.csv", index=False)
     return tmp_path

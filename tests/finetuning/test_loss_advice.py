@@ -1,4 +1,4 @@
-"""What a curve says: known curves with known answers, and curves of which nothing bad may be said."""
+"""Advice on loss curves: known curves with known findings, and good curves that must not be criticised."""
 
 import math
 from itertools import pairwise
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reviewtune.finetuning.checkpoints import Checkpoint
 from reviewtune.finetuning.loss_advice import advise, epoch_ends
 
 EPOCH = 10  # steps
@@ -17,7 +18,7 @@ EPOCH = 10  # steps
 def curve(
     training: list[float], validation: list[float] | None = None, column: str = "full_valid_loss"
 ) -> pd.DataFrame:
-    """A straight line through these training losses, one an epoch's end, and a validation loss at each end."""
+    """Straight lines between these training losses, one per epoch's end, and a validation loss at each end."""
     rows: list[dict[str, Any]] = []
     for epoch, (begin, end) in enumerate(pairwise(training)):
         steps = range(1, EPOCH + 1)
@@ -28,7 +29,7 @@ def curve(
 
 
 def kinds(table: pd.DataFrame, n_epochs: int = 3) -> list[str]:
-    return [found.kind for found in advise(table, n_epochs=n_epochs)]
+    return [finding.kind for finding in advise(table, n_epochs=n_epochs)]
 
 
 @pytest.mark.parametrize("column", ["full_valid_loss", "valid_loss"])
@@ -44,42 +45,44 @@ def kinds(table: pd.DataFrame, n_epochs: int = 3) -> list[str]:
         ([2, 2.5, 3, 4], [2, 3, 4], "stagnant"),
     ],
 )
-def test_known_curves(training: list[float], validation: list[float], kind: str, column: str) -> None:
+def test_known_curves_get_the_known_advice(
+    training: list[float], validation: list[float], kind: str, column: str
+) -> None:
     assert kinds(curve(training, validation, column)) == [kind]
 
 
-def test_a_curve_as_it_should_be_gets_no_advice() -> None:
+def test_a_good_curve_gets_no_advice() -> None:
     assert kinds(curve([2, 1, 0.5, 0.45], [0.9, 0.6, 0.58])) == []
 
 
 def test_overfitting_names_the_better_epoch_and_its_model() -> None:
     table = curve([2, 1, 0.5, 0.2], [0.9, 0.6, 0.7])
-    kept = [{"step": step, "model": f"ft:x:ckpt-step-{step}"} for step in (10, 20, 30)]
-    (found,) = advise(table, n_epochs=3, multiplier=2.0, checkpoints=kept)
+    kept = [Checkpoint(step=step, model=f"ft:x:ckpt-step-{step}") for step in (10, 20, 30)]
+    (finding,) = advise(table, n_epochs=3, multiplier=2.0, checkpoints=kept)
     for part in ("epoch 2", "ft:x:ckpt-step-20", "n_epochs=2", "more data", "learning_rate_multiplier (2 now)"):
-        assert part in found.do
-    (found,) = advise(table, n_epochs=3, checkpoints=kept[2:])
-    assert "was not kept" in found.do
+        assert part in finding.do
+    (finding,) = advise(table, n_epochs=3, checkpoints=kept[2:])
+    assert "was not kept" in finding.do
 
 
-def test_a_loss_that_is_no_number_is_divergence() -> None:
+def test_a_loss_that_is_not_a_number_is_reported_as_divergence() -> None:
     table = curve([2, 1, 0.5, 0.2])
     for nothing in (math.nan, math.inf):
         table.loc[table["step"] > 12, "train_loss"] = nothing
-        (found,) = advise(table, n_epochs=3)
-        assert (found.kind, "step 12" in found.seen) == ("diverged", True)
+        (finding,) = advise(table, n_epochs=3)
+        assert (finding.kind, "step 12" in finding.seen) == ("diverged", True)
 
 
-def test_without_validation_that_is_said() -> None:
+def test_a_missing_validation_loss_is_reported() -> None:
     assert kinds(curve([2, 1, 0.5, 0.2])) == ["no_validation"]
 
 
-def test_too_short_a_curve_says_nothing() -> None:
+def test_a_curve_that_is_too_short_gets_no_advice() -> None:
     assert kinds(curve([2, 3], [2])[:3]) == []
     assert kinds(pd.DataFrame({"step": [], "train_loss": []})) == []
 
 
-def test_batches_are_averaged_by_epoch() -> None:
+def test_the_validation_loss_of_batches_is_averaged_per_epoch() -> None:
     table = curve([2, 1, 0.5])
     table["valid_loss"] = [1.0] * 5 + [3.0] * 5 + [4.0] * 10
     assert [(end.epoch, end.step, end.validation) for end in epoch_ends(table, 2)] == [(1, 10, 2.0), (2, 20, 4.0)]
@@ -97,5 +100,5 @@ def test_losses_that_only_fall_are_never_called_overfitting(
     for fall, validation_fall in zip(falls, validation_falls, strict=False):
         training.append(training[-1] * fall)
         validation.append(validation[-1] * validation_fall)
-    found = kinds(curve(training, validation[1:]), len(falls))
-    assert not {"overfitting", "stagnant", "diverged", "no_validation"} & set(found)
+    names = kinds(curve(training, validation[1:]), len(falls))
+    assert not {"overfitting", "stagnant", "diverged", "no_validation"} & set(names)

@@ -1,4 +1,4 @@
-"""The Batch API of the real local server: same answers as online, half the price, and no kill that pays twice."""
+"""The Batch API of the real local server: the answers of single requests, and a killed run never pays twice."""
 
 import json
 import subprocess
@@ -56,7 +56,7 @@ def test_only_what_is_missing_goes_into_the_batch(config: Config, server: Server
     assert (asked.requests, asked.cached) == (3, 5)
 
 
-def test_a_lost_store_finds_its_batch_at_the_provider(
+def test_with_a_lost_cache_the_batch_is_found_at_the_provider(
     config: Config, server: ServerProcess, base: str, answers: Path
 ) -> None:
     first = ask(terms(config, server.base_url, "batch"), request(base), chats(6, "c"), title="x")
@@ -68,7 +68,7 @@ def test_a_lost_store_finds_its_batch_at_the_provider(
 
 
 @pytest.mark.parametrize("fault", ["500", "cut before", "cut after"])
-def test_trouble_at_the_creation_makes_no_second_batch(
+def test_an_error_during_creation_leads_to_no_second_batch(
     config: Config, server: ServerProcess, base: str, fault: Fault
 ) -> None:
     before = batches(server)
@@ -82,7 +82,7 @@ def test_trouble_at_the_creation_makes_no_second_batch(
     assert batches(server) == before + 1
 
 
-def test_a_line_that_is_wrong_in_itself_is_told_and_the_others_are_kept(
+def test_an_invalid_line_is_reported_and_the_other_answers_are_kept(
     config: Config, server: ServerProcess, base: str
 ) -> None:
     wrong = [[Message(role="narrator", content="late")]]
@@ -93,10 +93,10 @@ def test_a_line_that_is_wrong_in_itself_is_told_and_the_others_are_kept(
 
 
 @pytest.mark.parametrize("mode", ["online", "batch"])
-def test_a_review_too_long_for_the_model_is_an_unusable_answer_with_the_reason(
+def test_a_review_that_is_too_long_is_an_unusable_answer_with_the_reason(
     config: Config, server: ServerProcess, base: str, mode: str
 ) -> None:
-    """It holds no other review back, and is not asked again."""
+    """The other reviews are answered, and this one is not asked again."""
     here, long = terms(config, server.base_url, mode), [[Message(role="user", content=f"{mode} was late " * 20_000)]]
     asked = ask(here, request(base), [*long, *chats(4, mode)], title="x")
     first, *others = asked.answers
@@ -107,7 +107,7 @@ def test_a_review_too_long_for_the_model_is_an_unusable_answer_with_the_reason(
     assert ask(here, request(base), [*long, *chats(4, mode)], title="x").requests == 0
 
 
-def test_a_cancelled_batch_is_told_and_made_anew(config: Config, server: ServerProcess, base: str) -> None:
+def test_a_cancelled_batch_is_reported_and_created_again(config: Config, server: ServerProcess, base: str) -> None:
     with faulty(server.base_url) as proxy:
         proxy.plan("POST /v1/batches", "cut after")
         with pytest.raises(ProviderError):
@@ -119,22 +119,22 @@ def test_a_cancelled_batch_is_told_and_made_anew(config: Config, server: ServerP
     assert len(asked.answers) == 200
 
 
-def test_a_budget_holds_before_a_batch_is_sent(config: Config, server: ServerProcess, base: str) -> None:
+def test_a_batch_that_exceeds_the_budget_is_not_sent(config: Config, server: ServerProcess, base: str) -> None:
     before = batches(server)
     here = terms(config, server.base_url, "batch", priced_as="gpt-4o-mini-2024-07-18")
-    here = replace(here, settings=here.settings.model_copy(update={"budget_usd": 1e-5}))
+    here = replace(here, budget_usd=1e-5)
     with pytest.raises(BudgetError):
         ask(here, request(base), chats(9, "f"), title="x")
     assert batches(server) == before
 
 
-def test_a_provider_without_batches_is_one_line(config: Config) -> None:
+def test_a_provider_without_a_batch_api_is_one_line(config: Config) -> None:
     with loopback(0.0) as server, pytest.raises(ProviderError, match=r"no Batch API; set evaluation\.mode=online"):
         ask(terms(config, server.base_url, "batch"), request("x"), chats(2, "g"), title="x")
 
 
 @pytest.mark.parametrize("moment", ["POST /v1/files", "POST /v1/batches", "GET /v1/batches"])
-def test_killed_at_any_moment_it_goes_on(
+def test_a_run_that_is_killed_at_any_moment_is_resumed(
     server: ServerProcess, base: str, tmp_path: Path, project: Path, moment: str
 ) -> None:
     """Killed when this request has arrived and its answer is lost."""

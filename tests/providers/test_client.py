@@ -1,4 +1,4 @@
-"""One door to every provider: keys by name only, faults in one line, one local server for many clients."""
+"""Clients of every provider: keys are never shown, and errors are one line."""
 
 import os
 import re
@@ -26,13 +26,13 @@ def refused(settings: ProviderConfig) -> str:
     return message
 
 
-def test_no_key_is_one_line_that_names_the_variable(config: Config) -> None:
+def test_a_missing_key_is_one_line_that_names_the_variable(config: Config) -> None:
     assert "OPENAI_API_KEY is not set" in refused(provider(config, kind="openai", api_key_env="OPENAI_API_KEY"))
     other = provider(config, kind="compatible", base_url="http://127.0.0.1:9/v1", api_key_env="MY_KEY")
     assert "MY_KEY is not set" in refused(other)
 
 
-def test_azure_names_what_is_missing(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_names_the_missing_variable(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     azure = provider(config, kind="azure", api_key_env="AZURE_OPENAI_API_KEY")
     monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
     assert "AZURE_OPENAI_ENDPOINT is not set" in refused(azure)
@@ -49,8 +49,10 @@ def test_a_provider_that_is_down_is_named_with_its_address(config: Config, monke
     assert re.search(r"http://127\.0\.0\.1:9/v1 cannot be reached", refused(down))
 
 
-def test_a_server_that_cannot_start_says_why(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data folder that is a file."""
+def test_a_server_that_cannot_start_reports_the_reason(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account's database is a folder."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "account.db").mkdir()  # SQLite cannot open a folder
     monkeypatch.setenv("REVIEWTUNE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Asked once, kept for good: the store, kills at any moment, pace, budget. Real client, real HTTP on loopback."""
+"""Cached answers, killed runs, rate limits and budgets, with the real client and real HTTP on loopback."""
 
 import json
 import re
@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from reviewtune.commands.cache import prune_answers, show_stats
 from reviewtune.core.config import Config
 from reviewtune.core.progress import TerminalProgress
+from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
 from reviewtune.providers.answer_cache import open_store
-from reviewtune.providers.completion import Answer, busy_seconds, from_json, key_of, to_json
+from reviewtune.providers.completion import Answer, Request, busy_seconds, from_json, key_of, to_json
 from reviewtune.providers.inference import Answers, ask
 from reviewtune.providers.pricing import Usage
 from tests.support.asking import REQUEST, asking_process, chats, terms
@@ -45,14 +46,14 @@ def server() -> Iterator[Loopback]:
         yield server
 
 
-def test_every_answer_is_the_one_to_its_own_review(config: Config, server: Loopback) -> None:
-    """Also where one review comes twice: it is asked once."""
+def test_every_review_gets_its_own_answer(config: Config, server: Loopback) -> None:
+    """A review that occurs twice is asked once."""
     asked = ask(terms(config, server.base_url), REQUEST, [*chats(30), *chats(3)], title="x")
     assert labels(asked) == [f"label-{i}" for i in (*range(30), 0, 1, 2)]
     assert (asked.requests, asked.cached, server.served) == (30, 0, 30)
 
 
-def test_a_second_run_asks_nothing_says_so_and_gives_the_same(
+def test_a_second_run_asks_nothing_reports_it_and_gives_the_same_answers(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = ask(terms(config, server.base_url), REQUEST, chats(20), title="zero_shot")
@@ -63,7 +64,7 @@ def test_a_second_run_asks_nothing_says_so_and_gives_the_same(
     assert "zero_shot: 20 of 20 answers are kept from before, no request is made" in capsys.readouterr().out
 
 
-def test_what_is_asked_otherwise_is_asked_anew(config: Config, server: Loopback) -> None:
+def test_a_different_request_is_sent_again(config: Config, server: Loopback) -> None:
     here = terms(config, server.base_url)
     variants = [
         REQUEST,
@@ -76,14 +77,22 @@ def test_what_is_asked_otherwise_is_asked_anew(config: Config, server: Loopback)
         replace(REQUEST, response_format={"type": "json_object"}),
         replace(REQUEST, repeat=1),
     ]
-    keys = {key_of(here.address, variant, chats(1)[0]) for variant in variants}
-    keys |= {key_of(here.address, REQUEST, chats(2)[1]), key_of("elsewhere", REQUEST, chats(1)[0])}
+    first, second = chats(2)
+    keys = {key_of(here.address, variant.body(first), variant.repeat) for variant in variants}
+    keys |= {key_of(here.address, REQUEST.body(second), 0), key_of("elsewhere", REQUEST.body(first), 0)}
     assert len(keys) == len(variants) + 2
     for variant in variants[::4]:
         assert ask(here, variant, chats(1), title="x").requests == 1
 
 
-def test_the_first_request_tells_what_is_wrong_before_others_are_sent(config: Config, server: Loopback) -> None:
+def test_answers_of_earlier_releases_are_found_in_the_cache() -> None:
+    """A key must not change: each changed key is a question that is asked, and paid for, again."""
+    request = Request("m", {"a": 1}, temperature=0.0, max_tokens=8, seed=1, logprobs=True, top_logprobs=3, repeat=2)
+    body = request.body([Message(role="user", content="배송 late")])
+    assert key_of("x", body, request.repeat) == "87ea1384be785044ec59a061ab9db37876b793c445334fff3230785cd6226577"
+
+
+def test_an_error_of_the_first_request_stops_the_others(config: Config, server: Loopback) -> None:
     with faulty(server.base_url) as proxy:
         proxy.plan(CHAT, *broken(99))
         with pytest.raises(ProviderError, match="HTTP 500"):
@@ -91,7 +100,7 @@ def test_the_first_request_tells_what_is_wrong_before_others_are_sent(config: Co
         assert len(proxy.faults[CHAT]) == 97
 
 
-def test_a_failure_keeps_what_was_answered(config: Config, server: Loopback) -> None:
+def test_a_failure_keeps_the_answers_so_far(config: Config, server: Loopback) -> None:
     with faulty(server.base_url) as proxy:
         proxy.plan(CHAT, *fine(20), *broken(30))
         with pytest.raises(ProviderError, match="HTTP 500"):
@@ -103,36 +112,36 @@ def test_a_failure_keeps_what_was_answered(config: Config, server: Loopback) -> 
     assert server.served == 50
 
 
-def test_never_more_at_once_than_allowed(config: Config, server: Loopback) -> None:
+def test_no_more_requests_run_at_once_than_allowed(config: Config, server: Loopback) -> None:
     ask(terms(config, server.base_url, concurrency=7), REQUEST, chats(60), title="x")
     assert server.most_under_way == 7
 
 
 @pytest.mark.parametrize("limit", [{"requests_per_minute": 1200.0}, {"tokens_per_minute": 1200.0 * 20}])
-def test_the_pace_is_kept(config: Config, server: Loopback, limit: dict[str, float]) -> None:
+def test_the_rate_limits_are_kept(config: Config, server: Loopback, limit: dict[str, float]) -> None:
     """1,200 a minute is one in 50 ms: 30 requests take 1.45 s at least; 12 tokens of prompt and 8 of answer each."""
     asked = ask(terms(config, server.base_url, **limit), REQUEST, chats(30), title="x")
     begun = [answer.began for answer in asked.answers]
     assert max(begun) - min(begun) >= 29 * 0.05 - 0.01
 
 
-def test_retry_after_holds_everybody(config: Config, server: Loopback) -> None:
+def test_retry_after_pauses_all_requests(config: Config, server: Loopback) -> None:
     with faulty(server.base_url) as proxy:
         proxy.retry_after = "1"
         proxy.plan(CHAT, "fine", "429")
         asked = ask(terms(config, proxy.base_url, concurrency=2), REQUEST, chats(30), title="x")
     begun = sorted(answer.began for answer in asked.answers)
-    assert max(one - other for one, other in zip(begun[1:], begun, strict=False)) >= 0.9
+    assert max(later - earlier for later, earlier in zip(begun[1:], begun, strict=False)) >= 0.9
     assert sum(answer.retries for answer in asked.answers) == 1
 
 
-def test_an_address_where_nobody_answers_is_told_soon(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_server_is_reported_soon(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reviewtune.providers.retry_policy.FIRST_PAUSE", 0.01)
     with pytest.raises(ProviderError, match="cannot be reached"):
         ask(terms(config, "http://127.0.0.1:9/v1", max_retries=20), REQUEST, chats(3), title="x")
 
 
-def test_a_kill_at_request_150_of_200_repeats_at_most_what_was_under_way(
+def test_after_a_kill_at_most_the_running_requests_are_repeated(
     server: Loopback, tmp_path: Path, project: Path
 ) -> None:
     first = asking_process(server.base_url, 200, home=tmp_path, project=project, concurrency=8)
@@ -148,7 +157,7 @@ def test_a_kill_at_request_150_of_200_repeats_at_most_what_was_under_way(
     assert server.served <= 200 + 8
 
 
-def test_two_processes_share_the_store(server: Loopback, tmp_path: Path, project: Path) -> None:
+def test_two_processes_share_the_cache(server: Loopback, tmp_path: Path, project: Path) -> None:
     both = [asking_process(server.base_url, 120, home=tmp_path, project=project) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     with open_store(tmp_path / "cache" / "answers.db") as store:
@@ -157,15 +166,15 @@ def test_two_processes_share_the_store(server: Loopback, tmp_path: Path, project
     assert json.loads(output.splitlines()[-1]) == [0, 120, 120]
 
 
-def test_a_damaged_store_is_one_line(config: Config, answers: Path) -> None:
+def test_a_damaged_cache_is_one_line(config: Config, answers: Path) -> None:
     answers.parent.mkdir()
-    answers.write_bytes(b"this is no database" * 99)
+    answers.write_bytes(b"this is not a database" * 99)
     with pytest.raises(CacheError, match=r"answers\.db: file is not a database; .*REVIEWTUNE_HOME") as caught:
         ask(terms(config, "http://127.0.0.1:9/v1"), REQUEST, chats(3), title="x")
     assert "\n" not in str(caught.value)
 
 
-def test_prune_deletes_what_was_not_used_for_long(config: Config, server: Loopback, answers: Path) -> None:
+def test_prune_deletes_answers_that_were_not_used_for_long(config: Config, server: Loopback, answers: Path) -> None:
     ask(terms(config, server.base_url), REQUEST, chats(5), title="x")
     between = time.time()
     ask(terms(config, server.base_url), replace(REQUEST, model="newer"), chats(4), title="x")
@@ -178,7 +187,7 @@ def test_prune_deletes_what_was_not_used_for_long(config: Config, server: Loopba
         assert {share.model: share.answers for share in store.shares()} == {"loopback": 2}
 
 
-def test_the_command_line_shows_and_deletes(
+def test_cache_stats_shows_and_cache_prune_deletes_answers(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask(terms(config, server.base_url), REQUEST, chats(5), title="x")
@@ -190,7 +199,7 @@ def test_the_command_line_shows_and_deletes(
     assert re.search(r"5 answers deleted, \d", capsys.readouterr().out)  # and never a negative size
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match="REVIEWTUNE_HOME"), open_store(tmp_path / "file" / "answers.db"):
         pass
@@ -199,7 +208,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 PRICED = {"priced_as": "gpt-4o-mini-2024-07-18"}
 
 
-def test_a_budget_that_cannot_do_sends_nothing(
+def test_a_budget_that_is_too_small_sends_nothing(
     config: Config, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = terms(config, server.base_url, budget_usd=0.00001, **PRICED)
@@ -209,9 +218,7 @@ def test_a_budget_that_cannot_do_sends_nothing(
     assert "100 requests (online) may cost 0.00" in capsys.readouterr().out
 
 
-def test_a_budget_stops_before_it_is_overdrawn(
-    config: Config, server: Loopback, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_is_never_exceeded(config: Config, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says 60 + 8 tokens a request: 13.8e-6 USD each at gpt-4o-mini's prices. A sweep's jobs share it."""
     monkeypatch.setenv("REVIEWTUNE_SWEEP_PARENT", "this-sweep")
     each = (60 * 0.15 + 8 * 0.60) / 1e6
@@ -230,7 +237,7 @@ def test_a_budget_stops_before_it_is_overdrawn(
     assert labels(asked) == [f"label-{i}" for i in range(100)]
 
 
-def test_a_cap_without_prices_is_refused(config: Config) -> None:
+def test_a_budget_without_prices_is_refused(config: Config) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.budget_usd .*provider\.priced_as"):
         terms(config, "http://127.0.0.1:9/v1", budget_usd=1.0)
 
@@ -248,11 +255,11 @@ def test_a_cap_without_prices_is_refused(config: Config) -> None:
         ended=st.floats(0, 1e10),
     )
 )
-def test_an_answer_comes_back_from_the_store_as_it_was(answer: Answer) -> None:
+def test_an_answer_is_read_from_the_cache_as_it_was_written(answer: Answer) -> None:
     assert from_json(to_json(answer)) == answer
 
 
-def test_pauses_between_two_sittings_are_not_counted_as_work() -> None:
+def test_pauses_between_two_runs_do_not_count_as_time_of_work() -> None:
     spans = [(0, 2), (1, 3), (1, 2), (10, 11), (10.5, 12)]
     answers = [Answer("", "", Usage(), began=began, ended=ended) for began, ended in spans]
     assert busy_seconds(answers) == 5

@@ -1,4 +1,4 @@
-"""Money: known prices and answers worked out by hand."""
+"""Prices, estimates and break-even points, compared with manually calculated values."""
 
 import json
 from datetime import date
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.progress import SILENT, Progress, TerminalProgress
 from reviewtune.errors import BudgetError
 from reviewtune.evaluation.comparison.break_even import break_even_report
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics
-from reviewtune.finetuning.cost import allow_training, epochs_of
-from reviewtune.providers.pricing import Usage, amortised, break_even, estimate, inference_cost
+from reviewtune.finetuning.cost import epochs_of, reserve_training
+from reviewtune.providers.pricing import Range, Usage, amortised, break_even, estimate, inference_cost
 
 MINI = "gpt-4o-mini-2024-07-18"
 USD = st.floats(0, 100).map(lambda usd: round(usd, 4))
@@ -28,7 +28,7 @@ def test_a_batch_costs_half(config: Config) -> None:
         assert batch == pytest.approx(online / 2)
 
 
-def test_every_row_says_from_where_and_when(config: Config) -> None:
+def test_every_price_names_its_source_and_date(config: Config) -> None:
     rows = [row for model in config.prices.models.values() for row in (model.base, model.finetuned)]
     assert len(rows) == 8
     assert all(date.fromisoformat(row.date) <= date.fromisoformat(config.prices.date) for row in rows)
@@ -36,7 +36,7 @@ def test_every_row_says_from_where_and_when(config: Config) -> None:
     assert all(row.batch.input < row.input and row.cached < row.input < row.output for row in rows)
 
 
-def test_an_estimate_embraces_what_was_paid(config: Config) -> None:
+def test_the_price_paid_is_within_the_estimate(config: Config) -> None:
     """100 prompts of 200 tokens, answers of 1 to 20: 0.0030 USD of input, 0.00006 to 0.0012 of output."""
     row = config.prices.models[MINI]
     low, high = estimate([200] * 100, 20, row, "base")
@@ -46,7 +46,7 @@ def test_an_estimate_embraces_what_was_paid(config: Config) -> None:
     assert low == pytest.approx(0.0027 + 0.00006)
 
 
-def test_break_even_by_hand() -> None:
+def test_break_even_of_known_prices() -> None:
     """Training 3 USD; 0.03 against 0.09 USD for 1,000 reviews: 3 / 0.06 = 50 thousand."""
     assert break_even(3.0, 0.03, 0.09) == 50_000
     assert break_even(3.0, 0.09, 0.03) is None
@@ -67,7 +67,7 @@ def test_break_even_is_where_the_sums_cross(training: float, own: float, other: 
         assert volume == 0 or amortised(own, training, volume) <= other + slack
 
 
-def test_training_is_refused_before_it_is_too_dear(
+def test_training_that_exceeds_the_budget_is_refused_before_it_starts(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """30 lines of 11 tokens, 3 epochs: 990 tokens at 3 USD a million. The jobs of a sweep share the cap."""
@@ -77,16 +77,27 @@ def test_training_is_refused_before_it_is_too_dear(
     path.write_text(f"{line}\n" * 30)
     priced = config.provider.model_copy(update={"kind": "openai", "priced_as": MINI})
     training = config.training.model_copy(update={"n_epochs": 3})
-    expected = allow_training(path, priced, training, config.prices, None, TerminalProgress())
+
+    def reserve(provider: ProviderConfig, budget_usd: float | None, progress: Progress = SILENT) -> Range | None:
+        return reserve_training(
+            file=path,
+            provider=provider,
+            training=training,
+            prices=config.prices,
+            budget_usd=budget_usd,
+            progress=progress,
+        )
+
+    expected = reserve(priced, None, TerminalProgress())
     assert expected is not None
     tokens = 30 * 3 * (3 + 2 * (3 + 1 + 1))
     assert expected == pytest.approx((0.9 * tokens * 3e-6, 1.1 * tokens * 3e-6), rel=0.01)
     assert f"{tokens:,} tokens may cost" in capsys.readouterr().out
     cap = 1.5 * expected.high
-    allow_training(path, priced, training, config.prices, cap)
+    reserve(priced, cap)
     with pytest.raises(BudgetError, match=r"evaluation\.budget_usd"):
-        allow_training(path, priced, training, config.prices, cap)
-    assert allow_training(path, config.provider, training, config.prices, cap) is None
+        reserve(priced, cap)
+    assert reserve(config.provider, cap) is None
 
 
 @pytest.mark.parametrize(("examples", "epochs"), [(10, 10), (30, 3), (34, 3), (1000, 3), (10_000, 2), (30_000, 1)])

@@ -1,4 +1,4 @@
-"""Which refusals are about one review, and which end the run; bodies as the providers send them."""
+"""Which errors reject one review, and which end the run; the bodies are those that providers send."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def error(status: int, body: dict[str, Any]) -> openai.APIStatusError:
 
 
 @pytest.mark.parametrize(("status", "body"), OF_THE_REVIEW)
-def test_a_refusal_of_a_review_is_an_answer_with_the_reason(status: int, body: dict[str, Any]) -> None:
+def test_a_rejected_review_is_an_answer_with_the_reason(status: int, body: dict[str, Any]) -> None:
     line = {"custom_id": "0-x", "response": {"status_code": status, "body": {"error": body}}}
     for answer in (refused(error(status, body)), refused_line(line)):
         assert answer is not None
@@ -46,6 +46,6 @@ def test_a_refusal_of_a_review_is_an_answer_with_the_reason(status: int, body: d
 
 
 @pytest.mark.parametrize(("status", "body"), OF_THE_RUN)
-def test_a_refusal_of_the_run_is_none(status: int, body: dict[str, Any]) -> None:
+def test_other_errors_end_the_run(status: int, body: dict[str, Any]) -> None:
     assert refused(error(status, body)) is None
     assert refused_line({"custom_id": "0-x", "response": {"status_code": status, "body": {"error": body}}}) is None

@@ -8,7 +8,8 @@ import pandas as pd
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
-from reviewtune.finetuning.model_record import ModelRecord
+from reviewtune.finetuning.checkpoints import Checkpoint
+from reviewtune.finetuning.model_record import Hyperparameters, ModelRecord
 
 
 def recorded(
@@ -27,9 +28,9 @@ def recorded(
         training_sha256=sha256(files[0]),
         validation_sha256=sha256(files[1]),
         test_sha256="t",
-        run_key="k",
+        order_key="k",
         seed=1,
-        hyperparameters={},
+        hyperparameters=Hyperparameters(),
         trained_tokens=1,
-        checkpoints=checkpoints,
+        checkpoints=tuple(Checkpoint(**checkpoint) for checkpoint in checkpoints),
     )

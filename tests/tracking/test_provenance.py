@@ -1,4 +1,4 @@
-"""What a run says of its origin, by real stages in a real store: one that is killed is continued, not doubled."""
+"""Runs of real stages in a real store: a run that was killed is continued and not created again."""
 
 import shutil
 import signal
@@ -42,7 +42,7 @@ def runs() -> list[Any]:
 
 
 def statuses(database: Path) -> list[str]:
-    """Quicker than through MLflow: the stage is to be met half-way."""
+    """Read without MLflow, which is too slow to catch the stage half-way."""
     if not database.exists():
         return []
     with closing(sqlite3.connect(database)) as connection:
@@ -67,10 +67,10 @@ def test_an_evaluation_that_was_killed_is_continued_in_its_run(place: Path) -> N
     assert run.data.tags["run_key"].startswith("evaluation:")
 
     subprocess.run(BASELINE, env=environment(place, place / "home"), check=True)
-    assert len(runs()) == 2  # one that ended stays as it is
+    assert len(runs()) == 2  # a run that ended is not continued
 
 
-def test_other_settings_are_another_run(place: Path) -> None:
+def test_different_settings_give_a_new_run(place: Path) -> None:
     killed_half_way(place)
     edit(place / "conf/config.yaml", "similarity: 0.9 ", "similarity: 0.91 ")
     configure()

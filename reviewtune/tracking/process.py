@@ -1,0 +1,74 @@
+"""Which process wrote a run, in which project and from which commit."""
+
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from reviewtune.errors import TrackingError
+from reviewtune.tracking.store import own_folder
+
+
+def workspace() -> str | None:
+    """A name for this project's folder that is unique on a shared MLflow server; None outside of a project."""
+    with suppress(TrackingError):
+        return f"{socket.gethostname()}:{own_folder().parent}"
+    return None
+
+
+def is_running(process: str) -> bool:
+    """Whether the process that a run names in its tag `process` runs on this machine."""
+    try:
+        host, pid, start = process.rsplit(":", 2)
+        return host == socket.gethostname() and f"{psutil.Process(int(pid)).create_time():.0f}" == start
+    except (psutil.Error, ValueError):
+        return False
+
+
+def standard_tags(kind: str) -> dict[str, object]:
+    """The tags that every run gets: its kind, the commit, the stage, the versions and the process."""
+    revision = _git_revision(Path.cwd())
+    stage = os.environ.get("DVC_STAGE")
+    return {
+        "kind": kind,
+        "git_revision": revision,
+        "mlflow.source.git.commit": revision,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": stage or Path(sys.argv[0]).name,
+        "DVC_STAGE": stage,
+        "DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME"),
+        "reviewtune_version": _version(),
+        "python_version": platform.python_version(),
+        "process": _this_process(),
+        "workspace": workspace(),
+    }
+
+
+def _this_process() -> str:
+    """This process's name on the network, with its start time since process ids are reused."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+@cache
+def _git_revision(folder: Path) -> str | None:
+    """HEAD in the folder; inside `dvc exp run` the experiment's baseline.
+
+    Cached, because the process keeps running the code that it started with.
+    """
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return None
+
+
+def _version() -> str | None:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("reviewtune")
+    return None
