@@ -3,25 +3,28 @@
 Run: dvc repro compare
 """
 
-from pathlib import Path
-
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.project import ProjectPaths
 from reviewtune.evaluation.comparison.compare import compare, load_arm, write
 from reviewtune.tracking.provenance import log_pass
 
-REPORTS, MODELS = Path("reports"), Path("models")
-
 
 def main() -> None:
-    config = load_params()
-    how, folders = config.evaluation, [REPORTS / "arms" / name for name in config.compared]
+    config, paths = load_params(), ProjectPaths()
+    settings, folders = config.evaluation, [paths.arm(name) for name in config.compared]
     arms = [load_arm(folder) for folder in folders]
-    made = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
-    runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
-    written = write(made, REPORTS)
-    description = (REPORTS / "comparison.md").read_text(encoding="utf-8")
-    log_pass(config.tracking, made.test_sha256, runs, written, description)
+    comparison = compare(
+        arms,
+        reference=settings.reference,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        cascade=settings.cascade,
+    )
+    runs = [*(folder / "run.json" for folder in folders), paths.model_run]
+    written = write(comparison, paths.reports)
+    description = (paths.reports / "comparison.md").read_text(encoding="utf-8")
+    log_pass(config.tracking, comparison.test_sha256, runs, written, description)
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ def evaluate_finetuned(
     *,
     chat: Path,
     manifest: Path,
-    hostile: Path | None = None,
+    hostile: Path,
 ) -> Evaluation:
-    """The fine-tuned model; with evaluation.injections and the folder `hostile` also how it takes reviews that give it
-    orders.
+    """The fine-tuned model; with evaluation.injections also how it takes the reviews in the folder `hostile`, which
+    give it orders.
 
     Raises:
         ConfigError: the prompt changed since the training.
@@ -61,7 +61,7 @@ def evaluate_finetuned(
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = Subject.of_finetuned(record.model, config, record.trained_tokens)
     result = _repeated(_ask(subject, config, test, _test_sha256(manifest)), config, test)
-    if config.evaluation.injections and hostile:
+    if config.evaluation.injections:
         result.metrics["injections"] = _injections(subject, config, hostile)
     return result
 

@@ -15,12 +15,14 @@ import yaml
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, TrackingConfig
-from reviewtune.core.project import project_root
+from reviewtune.core.project import ProjectPaths, SplitFiles, project_root
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.tracking.queries import add_to_pass
 from reviewtune.tracking.runs import Run, open_run, workspace
 
-SPLITS = Path("data/splits")
+TRAINING_SECTIONS = ("data", "split", "provider", "prompt", "training")  # of the configuration: what a fine-tune needs
+EVALUATION_SECTIONS = (*TRAINING_SECTIONS, "evaluation")
+PATHS = ProjectPaths()
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
 PACKAGES = ("numpy", "openai", "pandas", "peft", "scikit-learn", "torch", "transformers")  # that results depend on
 
@@ -31,14 +33,14 @@ def describe_run(
     *,
     sections: Sequence[str],
     inputs: Mapping[str, str],
-    params: Path = Path("params.yaml"),
-    splits: Path = SPLITS,
+    params: Path = PATHS.params,
+    splits: SplitFiles = PATHS.splits,
 ) -> None:
     """Settings of the named sections, the whole configuration as an artifact, data hashes, splits as inputs.
 
     `sections` are dotted paths such as "training" or "arms.few_shot"; `inputs` says what each split is used for.
     """
-    manifest = read_json(splits / "manifest.json")
+    manifest = read_json(splits.manifest)
     hashes = _hashes(manifest, inputs)
     with run.together():
         run.params(_named(config, sections))
@@ -46,7 +48,7 @@ def describe_run(
         run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
         run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
         for name, use in inputs.items():
-            table = read_reviews(splits / f"{name}.csv")
+            table = read_reviews(splits.part(name))
             run.dataset(table, name=f"{config.data.name}/{name}", digest=hashes[name], context=use)
 
 
@@ -61,7 +63,7 @@ def evaluation_run(
 ) -> Iterator[Run]:
     """The described run of an arm. One that was killed is continued by the next of this workspace with equal settings
     and splits: other settings cannot stand in one run, and a colleague's process is none that we could see alive."""
-    hashes = _hashes(read_json(SPLITS / "manifest.json"), inputs)
+    hashes = _hashes(read_json(PATHS.splits.manifest), inputs)
     named = [arm, workspace(), _named(config, sections), hashes, dict(tags)]
     run_key = f"evaluation:{hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()}"
     with open_run(config.tracking, name=arm, kind="evaluation", tags=tags, run_key=run_key) as run:
