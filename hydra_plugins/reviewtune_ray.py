@@ -1,9 +1,9 @@
-"""Hydra's side of `hydra/launcher=ray`; Hydra takes launchers from a package of this name only. Ray's: cluster.py.
+"""Hydra's side of `hydra/launcher=ray`; Hydra loads launchers only from the package hydra_plugins.
 
-Every Hydra program looks through this package, so nothing heavy is imported before a sweep chose this launcher.
+Every Hydra program imports this module, so it imports nothing heavy before a sweep uses this launcher. Ray's side is
+reviewtune/sweeps/ray_cluster.py.
 """
 
-import gc
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -24,66 +24,61 @@ OUTPUT = "output.txt"
 
 @dataclass(frozen=True)
 class Shared:
-    """What every job of a sweep needs to run in another process, as it is in the first one."""
+    """What every job needs to run in another process as it would in the first one."""
 
     environment: dict[str, str]  # how a job finds its sweep; no keys
     folder: Path  # of the project
-    sweep: Path  # where the jobs' own folders are
+    sweep: Path  # with one folder per job
 
 
 class RayLauncher(Launcher):
-    """Each job as a task of Ray: in a process of its own, on any node, again elsewhere when its node dies.
+    """Run each job as a task of Ray: in a separate process, on any node, again elsewhere if its node dies.
 
-    A job goes there whole, as the sweep's check composed it: Hydra would compose each anew, 0.25 s of CPU time.
+    Jobs are sent as the sweep's check composed them, so that every node runs the settings that were checked.
     """
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - Hydra's way to hand over conf/hydra/launcher/ray.yaml
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - how Hydra passes conf/hydra/launcher/ray.yaml
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from reviewtune.core.progress import TerminalProgress
         from reviewtune.sweeps import ray_cluster
         from reviewtune.sweeps.job import ENVIRONMENT
         from reviewtune.sweeps.sweep import composed
 
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         shared = Shared(environment, Path.cwd(), Path(self.config.hydra.sweep.dir))
-        print(f"what a job prints: {shared.sweep}/NUMBER/{OUTPUT}, on its node", flush=True)
-        combinations = [tuple(words) for words in job_overrides]
-        calls = {words: (composed(words), initial_job_idx + place) for place, words in enumerate(combinations)}
-        answers = ray_cluster.current().run_all(run_one, shared, calls, prepare=get_ready)
-        return [_returned(calls[words][0], answers[words]) for words in combinations]
-
-
-def get_ready(shared: Shared, job: "Job", _: int) -> None:
-    """What the first job of a worker's process would wait for."""
-    from reviewtune.sweeps import run_job as warm
-
-    os.chdir(shared.folder)
-    warm.get_ready(job)
-    gc.freeze()  # what is there stays: to look for garbage in it takes 0.2 s, and that between two jobs
+        TerminalProgress().message(f"the output of a job: {shared.sweep}/NUMBER/{OUTPUT}, on its node")
+        combinations = [tuple(overrides) for overrides in job_overrides]
+        calls = {overrides: (composed(overrides), initial_job_idx + at) for at, overrides in enumerate(combinations)}
+        results = ray_cluster.current().run_all(run_one, shared, calls)
+        return [_job_return(calls[overrides][0], results[overrides]) for overrides in combinations]
 
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:
-    """One job in a worker's process."""
-    from reviewtune.core.entry_point import rare_collections
+    """Run one job in a worker's process."""
+    from reviewtune.core.progress import TerminalProgress
     from reviewtune.sweeps.run_job import run_job
 
     os.chdir(shared.folder)
     os.environ.update(shared.environment)
     folder = shared.sweep / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / OUTPUT).open("a") as output, redirect_stdout(output), redirect_stderr(output), rare_collections():
-        return run_job(job)
+    with (folder / OUTPUT).open("a") as output, redirect_stdout(output), redirect_stderr(output):
+        return run_job(job, progress=TerminalProgress())
 
 
-def _returned(job: "Job", answer: float | Exception) -> JobReturn:
-    """What Hydra is told of a job; of one that ended without a word what `run_job` says of a failed one."""
+def _job_return(job: "Job", result: float | Exception) -> JobReturn:
+    """What Hydra expects of a job. One whose process died is stored as failed first, as `run_job` does with others."""
+    from reviewtune.core.progress import TerminalProgress
     from reviewtune.errors import JobError
     from reviewtune.sweeps.run_job import give_up
 
-    told = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
-    told.return_value = give_up(job, answer) if isinstance(answer, JobError) else answer
-    return told
+    job_return = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+    if isinstance(result, JobError):
+        result = give_up(job, result, progress=TerminalProgress())
+    job_return.return_value = result
+    return job_return

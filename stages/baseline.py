@@ -1,24 +1,23 @@
 """Stage baseline@ARM: data/splits/{train,test}.csv -> reports/arms/ARM/.  Run: dvc repro baseline@zero_shot"""
 
-from pathlib import Path
-
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_arm
 from reviewtune.tracking.provenance import evaluation_run
 
-SPLITS = Path("data/splits")
-
 
 def main(arm: str) -> None:
-    config, folder = load_params(), Path("reports/arms") / arm
+    config, paths = load_params(), ProjectPaths()
     config.refuse_unknown_arm(arm)
-    train, test = read_reviews(SPLITS / "train.csv"), read_reviews(SPLITS / "test.csv")
+    splits, folder = paths.splits, paths.arm(arm)
+    train, test = read_reviews(splits.train), read_reviews(splits.test)
     sections, inputs = ("data", "split", f"arms.{arm}"), {"train": "training", "test": "evaluation"}
     with evaluation_run(config, arm, sections=sections, inputs=inputs) as run:
-        result = evaluate_arm(arm, config, train, test, manifest=SPLITS / "manifest.json")
+        result = evaluate_arm(arm, config, train, test, manifest=splits.manifest, progress=TerminalProgress())
         results.write(result, folder)
         results.log(run, result, folder)
         results.write_run(result, folder, run.id)

@@ -3,28 +3,33 @@
 Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 """
 
-from pathlib import Path
-
 from reviewtune.core.config import CHECKPOINT
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_checkpoint
 from reviewtune.finetuning.model_record import read_record
-from reviewtune.tracking.provenance import evaluation_run
-
-SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
-SPLITS, CHAT = Path("data/splits"), Path("data/chat")
+from reviewtune.tracking.provenance import EVALUATION_SECTIONS, evaluation_run
 
 
 def main(epoch: int) -> None:
-    config, record = load_params(), read_record(Path("models/finetuned.json"))
-    name, test = f"{CHECKPOINT}{epoch}", read_reviews(SPLITS / "test.csv")
+    config, paths, name = load_params(), ProjectPaths(), f"{CHECKPOINT}{epoch}"
+    record, test, folder = read_record(paths.model_record), read_reviews(paths.splits.test), paths.arm(name)
+    sections, inputs = EVALUATION_SECTIONS, {"test": "evaluation"}
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256, "epoch": str(epoch)}
-    with evaluation_run(config, name, sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
-        result = evaluate_checkpoint(epoch, record, config, test, chat=CHAT, manifest=SPLITS / "manifest.json")
-        folder = Path("reports/arms") / name
+    with evaluation_run(config, name, sections=sections, inputs=inputs, tags=tags) as run:
+        result = evaluate_checkpoint(
+            epoch,
+            record,
+            config,
+            test,
+            chat=paths.chat.folder,
+            manifest=paths.splits.manifest,
+            progress=TerminalProgress(),
+        )
         results.write(result, folder)
         results.log(run, result, folder)
         results.write_run(result, folder, run.id)

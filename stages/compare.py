@@ -3,26 +3,29 @@
 Run: dvc repro compare
 """
 
-from pathlib import Path
-
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
 from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.evaluation.comparison.compare import compare, load_arm
 from reviewtune.evaluation.comparison.outputs import outputs_of, write_outputs
 from reviewtune.tracking.provenance import log_pass
 
-REPORTS, MODELS = Path("reports"), Path("models")
-
 
 def main() -> None:
-    config = load_params()
-    how, folders = config.evaluation, [REPORTS / "arms" / name for name in config.compared]
+    config, paths = load_params(), ProjectPaths()
+    settings, folders = config.evaluation, [paths.arm(name) for name in config.compared]
     arms = [load_arm(folder) for folder in folders]
-    comparison = compare(arms, reference=how.reference, seed=how.seed, resamples=how.resamples, cascade=how.cascade)
+    comparison = compare(
+        arms,
+        reference=settings.reference,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        cascade=settings.cascade,
+    )
     outputs = outputs_of(comparison, arms)
-    written = write_outputs(outputs, REPORTS)
-    runs = [*(folder / "run.json" for folder in folders), MODELS / "run.json"]
+    written = write_outputs(outputs, paths.reports)
+    runs = [*(folder / "run.json" for folder in folders), paths.model_run]
     log_pass(config.tracking, comparison.test_sha256, runs, written, outputs.markdown, progress=TerminalProgress())
 
 

@@ -1,31 +1,36 @@
 """Stage evaluate: data/splits/test.csv, models/finetuned.json -> reports/arms/finetuned/.  Run: dvc repro evaluate"""
 
-from pathlib import Path
-
+from reviewtune.core.config import FINETUNED
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_finetuned
 from reviewtune.finetuning.model_record import read_record
-from reviewtune.tracking.provenance import evaluation_run
-
-SECTIONS = ("data", "split", "provider", "prompt", "training", "evaluation")
-SPLITS, CHAT, FOLDER = Path("data/splits"), Path("data/chat"), Path("reports/arms/finetuned")
-HOSTILE = Path("data/injections")
+from reviewtune.tracking.provenance import EVALUATION_SECTIONS, evaluation_run
 
 
 def main() -> None:
-    config, record = load_params(), read_record(Path("models/finetuned.json"))
-    test = read_reviews(SPLITS / "test.csv")
+    config, paths = load_params(), ProjectPaths()
+    record, test, folder = read_record(paths.model_record), read_reviews(paths.splits.test), paths.arm(FINETUNED)
+    sections, inputs = EVALUATION_SECTIONS, {"test": "evaluation"}
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256}
-    with evaluation_run(config, "finetuned", sections=SECTIONS, inputs={"test": "evaluation"}, tags=tags) as run:
-        manifest = SPLITS / "manifest.json"
-        result = evaluate_finetuned(record, config, test, chat=CHAT, manifest=manifest, hostile=HOSTILE)
-        results.write(result, FOLDER)
-        results.log(run, result, FOLDER)
+    with evaluation_run(config, FINETUNED, sections=sections, inputs=inputs, tags=tags) as run:
+        result = evaluate_finetuned(
+            record,
+            config,
+            test,
+            chat=paths.chat.folder,
+            manifest=paths.splits.manifest,
+            hostile=paths.injections,
+            progress=TerminalProgress(),
+        )
+        results.write(result, folder)
+        results.log(run, result, folder)
         run.text(record.model + "\n", "model_id.txt")
-        results.write_run(result, FOLDER, run.id)
+        results.write_run(result, folder, run.id)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
 """Stage prepare: data/raw/*.csv -> data/labeled.csv, reports/data.json, reports/data.md.  Run: dvc repro prepare"""
 
-from pathlib import Path
-
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
-from reviewtune.data.reviews import prepare, write_reviews
+from reviewtune.core.project import ProjectPaths
+from reviewtune.data.preparation import write_labeled
 from reviewtune.data.summary import describe, to_markdown
 
 
 def main() -> None:
-    config = load_params()
-    prepared = prepare(config.data.path, config.data)
+    config, paths = load_params(), ProjectPaths()
+    prepared = write_labeled(config, config.data.path, paths.labeled)
     facts = describe(prepared, config.data, similarity=config.split.similarity)
-    write_reviews(prepared.reviews, Path("data/labeled.csv"))
-    write_json(facts, Path("reports/data.json"))
-    write_text(to_markdown(facts), Path("reports/data.md"))
+    write_json(facts, paths.data_summary)
+    write_text(to_markdown(facts), paths.data_report)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Run: python stages/sweep.py --multirun prompt=short,detailed training.n_epochs=1,2 training.seed=1,2,3
      python stages/sweep.py --multirun experiment=learning_curve
-A faulty combination is refused before the first job; a job that fails leaves the others alone. Interrupted? The same
-command goes on. Run twice, it trains and asks nothing.
+A faulty combination is refused before the first job. If a job fails, the others continue. After an interruption the
+same command continues; run again after its end, it trains and asks nothing.
 """
 
 import math
@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reviewtune.core.entry_point import program
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.job import Job
 from reviewtune.sweeps.run_job import run_job
@@ -23,10 +24,10 @@ from reviewtune.sweeps.run_job import run_job
 def main(tree: DictConfig) -> float:
     try:
         job = Job.of(tree, list(HydraConfig.get().overrides.task))
-    except ConfigError as error:  # only in a search: of a grid every combination is checked beforehand
+    except ConfigError as error:  # only in a search: the combinations of a grid are checked beforehand
         print(error, file=sys.stderr)
         return math.nan
-    return run_job(job)
+    return run_job(job, progress=TerminalProgress())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What of this project stands in the local provider's account and may go: models, jobs, and the files of both.
+"""Find this project's models, jobs and files in the local account that no kept run needs, and delete them.
 
-All projects of a user share the account, so a job counts as this project's when one of its runs names it, or a note in
-.work/finetune/. A paid provider's account is left alone, and so are the notes of its jobs: they keep a job from being
-paid twice.
+All projects of a user share the account. A job is this project's if one of its runs, or a note in .work/finetune/,
+names it. A paid provider's account is not touched, and neither are the notes of its jobs: they prevent paying for a job
+twice.
 """
 
 from collections import defaultdict
@@ -26,12 +26,12 @@ from reviewtune.tracking.runs import RunRecord
 
 @dataclass(frozen=True)
 class Leftovers:
-    """To be deleted in this order: a job goes after its models, a file after its jobs."""
+    """What to delete, in this order: a job after its models, a file after its jobs."""
 
     models: tuple[str, ...] = ()
     jobs: tuple[FineTuningJob, ...] = ()
     files: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()  # below models/ and jobs/ of the account, what goes with them
+    folders: tuple[str, ...] = ()  # below models/ and jobs/ of the account; deleted with them
 
     @property
     def notes(self) -> list[Path]:
@@ -41,29 +41,38 @@ class Leftovers:
 def find(
     provider: ProviderConfig, runs: Sequence[RunRecord], *, kept: AbstractSet[str], others: AbstractSet[str]
 ) -> Leftovers:
-    """What no kept run refers to. `kept` and `others`, those of other workspaces, are ids of runs."""
+    """Find what no kept run refers to.
+
+    Args:
+        provider: whose account; nothing is found unless it is the local one.
+        runs: all runs of the project.
+        kept: ids of the runs that stay.
+        others: ids of the runs of other workspaces.
+    """
     if provider.kind != "local":
         return Leftovers()
     named = _tags((run for run in runs if run.id in kept), "job_id", "model")
-    models = _made(runs) - _tags((run for run in runs if run.id in kept - _losers(runs, kept, others)), "model")
-    jobs = _tags((run for run in runs if run.id not in others), "job_id") | _noted()
+    models = _models_of_local_runs(runs) - _tags(
+        (run for run in runs if run.id in kept - _losers(runs, kept, others)), "model"
+    )
+    jobs = _tags((run for run in runs if run.id not in others), "job_id") | _jobs_in_notes()
     if not models and not jobs - named:
-        return Leftovers()  # no reason to start a server
+        return Leftovers()  # without starting a server
     with connect(provider) as client:
         return _in_the_account(client, models, jobs - named, named)
 
 
 def remove(provider: ProviderConfig, leftovers: Leftovers) -> None:
-    """Interrupted, the next plan holds the rest."""
+    """Delete the leftovers; after an interruption the next `find` returns the rest."""
     if leftovers == Leftovers():
         return
     with connect(provider) as client:
         for model in leftovers.models:
-            with suppress(openai.NotFoundError):  # somebody else was faster
+            with suppress(openai.NotFoundError):  # deleted in the meantime
                 client.models.delete(model)
         for job in leftovers.jobs:
             with suppress(openai.NotFoundError):
-                client.delete(f"/fine_tuning/jobs/{job.id}", cast_to=object)  # beyond what OpenAI offers
+                client.delete(f"/fine_tuning/jobs/{job.id}", cast_to=object)  # not part of OpenAI's API
             for note in _notes(job):
                 note.unlink(missing_ok=True)
         for file in leftovers.files:
@@ -72,7 +81,7 @@ def remove(provider: ProviderConfig, leftovers: Leftovers) -> None:
 
 
 def _losers(runs: Sequence[RunRecord], kept: AbstractSet[str], others: AbstractSet[str]) -> set[str]:
-    """Jobs of sweeps that did not win: their runs may stay, their models need not. An open sweep has no losers yet."""
+    """Ids of jobs that did not win their sweep: their runs may stay, their models need not. An open sweep has none."""
     sweeps = {run.id: run for run in runs if run.tags.get("kind") == "sweep"}
     winners = {sweep.tags.get("best_run") for sweep in sweeps.values() if sweep.id in kept}
     undecided = {sweep.id for sweep in sweeps.values() if sweep.status == "RUNNING"}
@@ -80,79 +89,83 @@ def _losers(runs: Sequence[RunRecord], kept: AbstractSet[str], others: AbstractS
     return {job.id for job in jobs if job.tags.get("mlflow.parentRunId") not in undecided} - winners - others
 
 
-def _made(runs: Sequence[RunRecord]) -> set[str]:
-    here = [run for run in runs if run.tags.get("provider") == "local" and "job_id" in run.tags]
-    return _tags(here, "model")
+def _models_of_local_runs(runs: Sequence[RunRecord]) -> set[str]:
+    return _tags((run for run in runs if run.tags.get("provider") == "local" and "job_id" in run.tags), "model")
 
 
 def _tags(runs: Iterable[RunRecord], *names: str) -> set[str]:
     return {run.tags[name] for run in runs for name in names if name in run.tags}
 
 
-def _noted() -> set[str]:
-    """Jobs in this project's notes, those without a run too: failed ones, and those of check-data."""
+def _jobs_in_notes() -> set[str]:
+    """Jobs in this project's notes, including those without a run: failed jobs, and those of check-data."""
     return {str(read_json(note)["job_id"]) for note in (project_root() / NOTES).glob("*.json")}
 
 
 def _in_the_account(
     client: openai.OpenAI, models: AbstractSet[str], candidates: AbstractSet[str], named: AbstractSet[str]
 ) -> Leftovers:
-    there = {model.id for model in client.models.list()}
-    everything = list(client.fine_tuning.jobs.list(limit=100))
-    files = {file.id for file in client.files.list()}
-    standing, gone = there - models, there & models
-    orders = [order for order in _orders(everything, candidates) if _may_go(client, order, named, standing)]
-    jobs = [job for order in orders for job in order]
-    gone |= {name for job in jobs for name in _checkpoints(client, job)} & there
-    spent = {job.id for job in everything if job in jobs or job.fine_tuned_model in gone}
-    unused = _unused(everything, spent | {job.id for job in everything if _has_lost_its_model(job, there)})
-    return Leftovers(tuple(sorted(gone)), tuple(jobs), tuple(sorted(files & unused)), tuple(sorted(spent)))
+    """What the account holds of these models and candidate jobs.
+
+    Args:
+        client: of the local provider.
+        models: names of models that no kept run needs.
+        candidates: ids of jobs that no kept run names.
+        named: ids of jobs and names of models that a kept run names.
+    """
+    all_models = {model.id for model in client.models.list()}
+    all_jobs = list(client.fine_tuning.jobs.list(limit=100))
+    all_files = {file.id for file in client.files.list()}
+    orders = _orders(all_jobs, candidates)
+    unneeded = [order for order in orders if _is_unneeded(client, order, named, all_models - models)]
+    jobs = [job for order in unneeded for job in order]
+    deleted = (models | {name for job in jobs for name in _checkpoints(client, job)}) & all_models
+    folders = {job.id for job in all_jobs if job in jobs or job.fine_tuned_model in deleted}
+    without_model = {job.id for job in all_jobs if job.status == "succeeded" and job.fine_tuned_model not in all_models}
+    files = all_files & _unused_files(all_jobs, folders | without_model)
+    return Leftovers(tuple(sorted(deleted)), tuple(jobs), tuple(sorted(files)), tuple(sorted(folders)))
 
 
 def _orders(jobs: Sequence[FineTuningJob], candidates: AbstractSet[str]) -> Iterator[list[FineTuningJob]]:
-    """The jobs of each order that has candidates, all or none: their number is part of the next one's key."""
+    """The jobs of each order with candidates; all or none, as their number is in the next job's idempotency key."""
     orders: defaultdict[str, list[FineTuningJob]] = defaultdict(list)
     for job in jobs:
-        orders[_order(job)].append(job)
+        orders[_order_key(job)].append(job)
     yield from (order for order in orders.values() if any(job.id in candidates for job in order))
 
 
-def _order(job: FineTuningJob) -> str:
-    """The key of the order that the job came from; of one made by hand its own name."""
+def _order_key(job: FineTuningJob) -> str:
+    """The key of the job's order, which the metadata call run_key; the id of a job that was created manually."""
     return (job.metadata or {}).get("run_key", job.id)
 
 
 def _notes(job: FineTuningJob) -> list[Path]:
     """The note of the job's order, and its lock."""
-    note = note_of(_order(job))
+    note = note_of(_order_key(job))
     return [path for path in (note, note.with_suffix(".lock")) if path.exists()]
 
 
-def _may_go(
-    client: openai.OpenAI, order: Sequence[FineTuningJob], named: AbstractSet[str], standing: AbstractSet[str]
+def _is_unneeded(
+    client: openai.OpenAI, order: Sequence[FineTuningJob], named: AbstractSet[str], kept_models: AbstractSet[str]
 ) -> bool:
-    """All have ended, no kept run names one of them or what it made, and no model of theirs stays."""
-    made = {name for job in order for name in (job.id, job.fine_tuned_model, *_checkpoints(client, job))}
-    left = {job.fine_tuned_model for job in order} & standing
-    return all(job.status in ENDED for job in order) and not left and not made & named
+    """Whether all jobs of the order have ended, no kept run names them or their models, and no model of them stays."""
+    names = {name for job in order for name in (job.id, job.fine_tuned_model, *_checkpoints(client, job))}
+    remaining = {job.fine_tuned_model for job in order} & kept_models
+    return all(job.status in ENDED for job in order) and not remaining and not names & named
 
 
 def _checkpoints(client: openai.OpenAI, job: FineTuningJob) -> set[str]:
-    """Of a job that ended badly they are all that it made; those of others go with the model."""
+    """The checkpoints of a job that failed; those of other jobs are deleted with the model."""
     if job.status not in ENDED_BADLY:
         return set()
-    return {found.fine_tuned_model_checkpoint for found in client.fine_tuning.jobs.checkpoints.list(job.id)}
+    return {checkpoint.fine_tuned_model_checkpoint for checkpoint in client.fine_tuning.jobs.checkpoints.list(job.id)}
 
 
-def _has_lost_its_model(job: FineTuningJob, there: AbstractSet[str]) -> bool:
-    return job.status == "succeeded" and job.fine_tuned_model not in there
-
-
-def _unused(jobs: Sequence[FineTuningJob], spent: AbstractSet[str]) -> set[str]:
-    """Files that these jobs used or wrote, and none that still matters."""
-    gone: set[str] = set()
+def _unused_files(jobs: Sequence[FineTuningJob], unneeded: AbstractSet[str]) -> set[str]:
+    """Files that only the unneeded jobs (ids) used or wrote."""
+    unused: set[str] = set()
     needed: set[str] = set()
     for job in jobs:
         files = {job.training_file, job.validation_file, *job.result_files}
-        (gone if job.id in spent else needed).update(file for file in files if file)
-    return gone - needed
+        (unused if job.id in unneeded else needed).update(file for file in files if file)
+    return unused - needed

@@ -12,6 +12,7 @@ import typer
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config import DataConfig
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
@@ -74,8 +75,9 @@ def _tuned(file: LabelledFile, data: DataConfig | None, root: Path, *, agreed: b
     from reviewtune.data_check import finetuned_curve
 
     config = load_params(root / "params.yaml")
-    labels = data.labels if data else dict.fromkeys(file.labels, "-")
-    config = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
+    own = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
+    data = (data or config.data.model_copy(update=own)).model_copy(update={"path": file.path})
+    config = config.model_copy(update={"data": data})
     planned = finetuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
     print(finetuned_curve.estimate(planned, config), file=sys.stderr)
     if not agreed and not sys.stdin.isatty():
@@ -83,7 +85,7 @@ def _tuned(file: LabelledFile, data: DataConfig | None, root: Path, *, agreed: b
     if not agreed and not typer.confirm("Start them?", err=True):
         return None
     with redirect_stdout(sys.stderr):  # what the jobs say on their way: standard output is the report's, or --json's
-        return finetuned_curve.measure(planned, config)
+        return finetuned_curve.measure(planned, config, progress=TerminalProgress())
 
 
 def _epochs(root: Path) -> int:

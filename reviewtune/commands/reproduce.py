@@ -1,8 +1,8 @@
-"""Run a stored run again, from nothing but what it names, and say whether the result is the same.
+"""Run a stored run again, only from what it names, and report whether the result is the same.
 
-Its revision is checked out into a temporary worktree, its data come from git or from DVC's cache or remote, its
-configuration is the artifact params.yaml. The local provider trains anew in an empty account; at a paid one the job is
-found again and only the answers are asked anew.
+The pipeline itself runs: `dvc repro` of the run's stage in a temporary worktree of its revision. The data come from git
+or from DVC's cache or remote, the configuration is the artifact params.yaml. The local provider trains again in an
+empty account; a paid provider's job is found again, and only the answers are requested again.
 """
 
 import os
@@ -20,9 +20,9 @@ import pandas as pd
 import psutil
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, TrackingConfig
+from reviewtune.core.config import CHECKPOINT, FINETUNED, TrackingConfig
 from reviewtune.core.config_loading import load_params
-from reviewtune.core.project import project_root
+from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
 from reviewtune.providers.answer_cache import NAME
@@ -32,70 +32,78 @@ from reviewtune.tracking.runs import RunRecord
 
 Outcome = Literal["identical", "within tolerance", "different"]
 
-MODEL_FILES = {"finetuned.json": "models/finetuned.json", "training_curve.csv": "reports/training_curve.csv"}
-ARM_FILES = {name: f"reports/arms/{{arm}}/{name}" for name in ("metrics.json", "predictions.csv")}
-VOLATILE = ("order_key", "run_key")  # of finetuned.json: names the provider's address, not the model
+PATHS = ProjectPaths()
+MODEL_FILES = {path.name: path for path in (PATHS.model_record, PATHS.training_curve)}
+ARM_FILES = ("metrics.json", "predictions.csv")
+VOLATILE = (
+    "order_key",
+    "run_key",
+)  # fields of finetuned.json (new, old) that depend on the provider's address, not on the model
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it. `files` says for each result file whether it is equal; `reasons` what differs beneath."""
+    """The outcome of running a run again."""
 
     run_id: str
     outcome: Outcome
-    files: Mapping[str, bool]
+    files: Mapping[str, bool]  # by the name of a result file, whether it is equal
     accuracy: tuple[float, float] | None  # then, now
-    changed_predictions: tuple[int, int] | None  # of how many
-    reasons: tuple[str, ...]
+    changed_predictions: tuple[int, int] | None  # their number, and the number of all
+    reasons: tuple[str, ...]  # the differences in data, code, packages or model
 
 
 def reproduce(
     run: RunRecord, tracking: TrackingConfig, *, tolerance: float, retrain: bool | None = None
 ) -> Reproduction:
-    """Run it again; `tolerance` is how far the accuracy may move, a share such as 0.01. Its outcome becomes a tag.
+    """Run a stored run again and compare the results; the outcome becomes a tag of the run.
 
-    `retrain`: train again instead of finding the job; None means where that costs nothing, at the local provider.
+    Args:
+        run: the stored run.
+        tracking: where it is stored.
+        tolerance: the largest change of the accuracy that counts as "within tolerance", such as 0.01.
+        retrain: train again instead of finding the job; None: only at the local provider, where that costs nothing.
 
     Raises:
-        DataError: the run cannot be run again: no revision, no such commit, or its data are nowhere to be had.
+        DataError: the run names no revision, the commit is missing, or its data cannot be found.
     """
-    target, files = _what(run)
+    target, files = _target(run)
     params = artifact_of(tracking, run.id, "params.yaml")
     config = load_params(params)
-    anew = config.provider.kind == "local" if retrain is None else retrain
+    train_again = config.provider.kind == "local" if retrain is None else retrain
     with _worktree(run) as tree:
         _write_params(params, tree)
         _fetch_data(tree, config.data.path)
-        with _home(anew and config.provider.base_url is None, tree.parent) as home:
+        with _home(train_again and config.provider.base_url is None, tree.parent) as home:
             _repro(tree, target, home)
-        found = _compare(run, tracking, tree, files, tolerance)
-    stored_run(tracking, run.id).tags({"reproduced": found.outcome})
-    return found
+        reproduction = _compare(run, tracking, tree, files, tolerance)
+    stored_run(tracking, run.id).tags({"reproduced": reproduction.outcome})
+    return reproduction
 
 
-def to_text(found: Reproduction) -> str:
+def to_text(reproduction: Reproduction) -> str:
     """The report in a few lines."""
-    lines = [f"run {found.run_id}: {found.outcome}"]
-    lines += [f"  {name}: {'equal to the byte' if equal else 'differs'}" for name, equal in found.files.items()]
-    if found.accuracy and found.changed_predictions:
-        (then, now), (changed, n) = found.accuracy, found.changed_predictions
+    lines = [f"run {reproduction.run_id}: {reproduction.outcome}"]
+    lines += [f"  {name}: {'equal to the byte' if equal else 'differs'}" for name, equal in reproduction.files.items()]
+    if reproduction.accuracy and reproduction.changed_predictions:
+        (then, now), (changed, n) = reproduction.accuracy, reproduction.changed_predictions
         lines.append(f"  accuracy {then:.4f} then, {now:.4f} now; {changed} of {n} predictions changed")
-    lines += [f"  why: {reason}" for reason in found.reasons]
-    if found.outcome != "identical" and not found.reasons:
-        lines.append("  why: nothing that the run names differs; the provider does not answer equally twice")
+    lines += [f"  why: {reason}" for reason in reproduction.reasons]
+    if reproduction.outcome != "identical" and not reproduction.reasons:
+        lines.append("  why: nothing that the run names differs; the provider does not give the same answers twice")
     return "\n".join(lines)
 
 
-def _what(run: RunRecord) -> tuple[str, dict[str, str]]:
-    """The stage to run and, for each artifact to compare, where that stage writes it."""
-    kind, arm = run.tags.get("kind"), run.tags.get("arm", "finetuned")
+def _target(run: RunRecord) -> tuple[str, dict[str, Path]]:
+    """The stage to run and, for each artifact to compare, where that stage writes it, relative to the project."""
+    kind, arm = run.tags.get("kind"), run.tags.get("arm", FINETUNED)
     if "git_revision" not in run.tags or kind not in ("finetune", "evaluation", "job"):
-        what = f"is a {kind}" if "git_revision" in run.tags else "names no git revision"
-        raise DataError(f"run {run.id} {what}: choose a fine-tune, an evaluation or a job of a sweep")
-    arm_files = {name: path.format(arm=arm) for name, path in ARM_FILES.items()}
+        fault = f"is a {kind}" if "git_revision" in run.tags else "names no git revision"
+        raise DataError(f"run {run.id} {fault}: choose a fine-tune, an evaluation or a job of a sweep")
+    arm_files = {name: PATHS.arm(arm) / name for name in ARM_FILES}
     if kind == "finetune":
         return "finetune", MODEL_FILES
-    if arm == "finetuned":
+    if arm == FINETUNED:
         return "evaluate", {**(MODEL_FILES if kind == "job" else {}), **arm_files}
     if run.tags.get("arm_kind") == "checkpoint":
         return f"checkpoint@{arm.removeprefix(CHECKPOINT)}", arm_files
@@ -104,7 +112,7 @@ def _what(run: RunRecord) -> tuple[str, dict[str, str]]:
 
 @contextmanager
 def _worktree(run: RunRecord) -> Iterator[Path]:
-    """The run's revision, checked out beside the workspace, which stays as it is."""
+    """The run's revision, checked out into a temporary folder; the workspace stays as it is."""
     revision, root = run.tags["git_revision"], project_root()
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as folder:
         tree = Path(folder) / "tree"
@@ -123,7 +131,7 @@ def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _write_params(params: Path, tree: Path) -> None:
-    """The run's exact settings, but for where runs are kept: this one's go with the worktree."""
+    """Write the run's exact settings, except that new runs are stored in the worktree and removed with it."""
     from omegaconf import OmegaConf
 
     settings = OmegaConf.load(params)
@@ -149,12 +157,12 @@ def _fetch_data(tree: Path, path: Path) -> None:
 
 
 def _repro(tree: Path, target: str, home: Path) -> None:
-    """The stage and all before it, by force; results go to this worktree alone."""
+    """Run the stage and all before it, even if nothing changed; results are written to this worktree only."""
     print(f"running `dvc repro {target}` at the run's revision", flush=True)
     extra = {"DVC_EXP_NAME": "reproduce", "REVIEWTUNE_HOME": str(home)}
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit", target]
     if subprocess.run(command, cwd=tree, env={**_environment(tree), **extra}).returncode:
-        raise DataError(f"`dvc repro {target}` failed at the run's revision; its message stands above")
+        raise DataError(f"`dvc repro {target}` failed at the run's revision; its message is above")
 
 
 def _dvc(tree: Path, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -164,7 +172,7 @@ def _dvc(tree: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    """Of a command in the worktree: its code, this Python, and no trace of a pipeline that may be calling us."""
+    """The environment of a command in the worktree: its code, this Python, without variables of a calling pipeline."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "REVIEWTUNE_SWEEP"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**kept, "PYTHONPATH": str(tree), "PATH": path, "DVC_NO_ANALYTICS": "1"}
@@ -172,7 +180,7 @@ def _environment(tree: Path) -> dict[str, str]:
 
 @contextmanager
 def _home(empty_account: bool, folder: Path) -> Iterator[Path]:
-    """A REVIEWTUNE_HOME over the weights that are there, but with no remembered answer and, if so told, no job."""
+    """A temporary REVIEWTUNE_HOME that shares cached weights but no cached answers and, if `empty_account`, no jobs."""
     home, weights = folder / "home", cache_folder()
     (home / "cache").mkdir(parents=True)
     for entry in weights.iterdir() if weights.exists() else ():
@@ -195,7 +203,7 @@ def _end_server(home: Path) -> None:
 
 
 def _compare(
-    run: RunRecord, tracking: TrackingConfig, tree: Path, files: Mapping[str, str], tolerance: float
+    run: RunRecord, tracking: TrackingConfig, tree: Path, files: Mapping[str, Path], tolerance: float
 ) -> Reproduction:
     pairs = {name: (artifact_of(tracking, run.id, name), tree / path) for name, path in files.items()}
     equal = {name: _content(then) == _content(now) for name, (then, now) in pairs.items()}
@@ -211,7 +219,7 @@ def _compare(
 
 
 def _content(path: Path) -> object:
-    if path.name != "finetuned.json":
+    if path.name != PATHS.model_record.name:
         return path.read_bytes()
     return {name: value for name, value in read_json(path).items() if name not in VOLATILE}
 
@@ -229,14 +237,14 @@ def _scores(
 
 
 def _reasons(run: RunRecord, tree: Path) -> list[str]:
-    """What the run names and what is here now, from the data downwards; only what differs."""
-    now: dict[str, Any] = {**circumstances(tree)}
+    """The differences between what the run names and what there is now, from the data to the model."""
+    now, paths = dict[str, Any](circumstances(tree)), ProjectPaths(tree)
     with suppress(FileNotFoundError):
-        manifest = read_json(tree / "data" / "splits" / "manifest.json")
+        manifest = read_json(paths.splits.manifest)
         now["data_sha256"] = manifest["data_sha256"]
         now |= {f"{name}_sha256": split["sha256"] for name, split in manifest["splits"].items()}
     with suppress(FileNotFoundError):
-        record = read_json(tree / "models" / "finetuned.json")
+        record = read_json(paths.model_record)
         now |= {name: record[name] for name in ("training_sha256", "prompt_fingerprint", "model")}
     then = {name: run.tags.get(name) for name in now}
     notes = {"code_sha256": " (the run was made with changes that were not committed, or before this tag existed)"}
@@ -249,4 +257,4 @@ def _reasons(run: RunRecord, tree: Path) -> list[str]:
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no word"
+    return lines[-1] if lines else "no message"

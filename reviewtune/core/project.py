@@ -1,4 +1,7 @@
-"""The project on disk: its root folder and the files that the pipeline reads and writes."""
+"""The project on disk: its root folder and the files that the pipeline reads and writes.
+
+These classes are the only place that spells the names of the pipeline's files; dvc.yaml declares the same ones.
+"""
 
 import os
 from dataclasses import dataclass
@@ -19,6 +22,11 @@ class ChatFiles:
     def validation(self) -> Path:
         return self.folder / "validation_data.jsonl"
 
+    @property
+    def both(self) -> tuple[Path, Path]:
+        """Training, then validation."""
+        return self.training, self.validation
+
 
 @dataclass(frozen=True)
 class SplitFiles:
@@ -26,17 +34,21 @@ class SplitFiles:
 
     folder: Path
 
+    def part(self, name: str) -> Path:
+        """The table of one part: train, valid or test."""
+        return self.folder / f"{name}.csv"
+
     @property
     def train(self) -> Path:
-        return self.folder / "train.csv"
+        return self.part("train")
 
     @property
     def valid(self) -> Path:
-        return self.folder / "valid.csv"
+        return self.part("valid")
 
     @property
     def test(self) -> Path:
-        return self.folder / "test.csv"
+        return self.part("test")
 
     @property
     def manifest(self) -> Path:
@@ -82,8 +94,28 @@ class ProjectPaths:
         return self.models / "finetuned.json"
 
     @property
+    def model_run(self) -> Path:
+        return self.models / "run.json"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
+
+    @property
+    def data_summary(self) -> Path:
+        return self.reports / "data.json"
+
+    @property
+    def data_report(self) -> Path:
+        return self.reports / "data.md"
+
+    @property
+    def cost_estimate(self) -> Path:
+        return self.reports / "cost_estimate.json"
+
+    @property
+    def training_curve(self) -> Path:
+        return self.reports / "training_curve.csv"
 
     def arm(self, name: str) -> Path:
         """The folder with the results of one arm."""

@@ -106,11 +106,28 @@ def prepare(path: Path, data: DataConfig) -> Prepared:
     _refuse_first(path, [found for row in rows if (found := fault(row, data))])
     table = pd.DataFrame([_record(row, data) for row in rows], columns=[*COLUMNS, *data.slices], dtype=str)
     _refuse_repeated_ids(path, table)
-    if data.mask_personal:
-        table["text"] = [mask(text, data.language) for text in table["text"]]
-    kept, conflicts = _merge_duplicates(path, table, data)
+    kept, conflicts = mask_and_merge(path, table, data)
     _refuse_rare_labels(path, kept, data)
     return Prepared(kept, len(table) - len(kept), conflicts)
+
+
+def mask_and_merge(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
+    """Mask personal data if data.mask_personal is set, merge exact duplicates, resolve conflicts by data.conflicts.
+
+    Args:
+        path: the file that the table was read from, for messages.
+        table: reviews; the columns review_id, text and label are used.
+        data: the data set's configuration.
+
+    Returns:
+        The remaining rows, and one entry per text with several labels.
+
+    Raises:
+        DataError: conflicting labels under the policy `refuse`.
+    """
+    if data.mask_personal:
+        table = table.assign(text=[mask(text, data.language) for text in table["text"]])
+    return _merge_duplicates(path, table, data)
 
 
 def read_reviews(path: Path) -> pd.DataFrame:

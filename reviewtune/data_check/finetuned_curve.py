@@ -1,12 +1,12 @@
-"""The fine-tune's own learning curve: four jobs on 25, 50, 75 and 100 % of the training reviews, one test split.
+"""The learning curve of the fine-tune: four jobs on 25, 50, 75 and 100 % of the training reviews, one test split.
 
-This costs what four fine-tunes cost, so `estimate` comes first. Each job is found again by its key: a command that was
-killed goes on where it was, and nothing is paid twice.
+The data go through the same steps as in the pipeline, so the largest job is the pipeline's own job if the file is its
+data set. Four jobs cost as much as four fine-tunes, so `estimate` comes first. A command that was killed finds its jobs
+again, and nothing is paid twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,18 @@ import openai
 import pandas as pd
 
 from reviewtune.core.config import Config
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.data import chat_files
+from reviewtune.data.preparation import write_chat, write_splits
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.splits import duplicate_groups, split
+from reviewtune.data.reviews import mask_and_merge, read_reviews, write_reviews
+from reviewtune.data.splits import duplicate_groups
 from reviewtune.data_check.learning_curve import SHARES, Curve, judge
-from reviewtune.errors import DataError
-from reviewtune.finetuning.cost import allow_training, epochs_of
+from reviewtune.errors import ConfigError, DataError
+from reviewtune.finetuning.cost import epochs_of
 from reviewtune.finetuning.jobs import Order, finetune
+from reviewtune.finetuning.train import refuse_leaked
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import Request, Terms, ask
 from reviewtune.providers.pricing import COUNT_ERROR, training_cost
@@ -28,9 +33,9 @@ from reviewtune.providers.pricing import COUNT_ERROR, training_cost
 
 @dataclass(frozen=True)
 class Plan:
-    """Four orders on nested parts of the training split, and the reviews that all four models are asked."""
+    """Four orders on nested parts of the training split, and the reviews that all four models are asked about."""
 
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...]  # training reviews of each job
     orders: tuple[Order, ...]
     tokens: tuple[int, ...]  # that each job trains on, in all its epochs
     test: pd.DataFrame
@@ -38,31 +43,66 @@ class Plan:
 
 
 def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
-    """Split the reviews and write the chat files into `folder`. `reviews` has text and label of config.data.
+    """Split the reviews and write the chat files; nothing is sent to the provider.
+
+    Args:
+        reviews: the checked rows of the file config.data.path, with the columns review_id, text and label.
+        config: the settings of the data set and of the pipeline.
+        folder: where the splits and the chat files are written.
 
     Raises:
-        DataError: too few reviews for a split, or for a quarter of it to be a training file.
+        ConfigError: a setting has no effect on the curve.
+        DataError: texts with conflicting labels under the policy `refuse`; too few reviews for a split, or for a
+            training file of a quarter of them.
     """
-    prompt = Prompt.of(config)
-    distinct = reviews[~reviews["text"].str.casefold().duplicated()].reset_index(drop=True)
-    whole = split(distinct, config.split, train_size="all")
-    sizes = tuple(round(share * len(whole.train)) for share in SHARES)
+    refuse_unsupported(config)
+    labeled, whole = folder / "labeled.csv", SplitFiles(folder / "whole")
+    kept, _ = mask_and_merge(config.data.path, reviews, config.data)
+    write_reviews(kept, labeled)
+    write_splits(config, labeled, whole)
+    sizes = _sizes(len(read_reviews(whole.train)))
+    orders, tokens = zip(*(_order(config, labeled, size, folder / str(size)) for size in sizes), strict=True)
+    return Plan(sizes, orders, tokens, read_reviews(whole.test), Prompt.of(config))
+
+
+def refuse_unsupported(config: Config) -> None:
+    """
+    Raises:
+        ConfigError: a setting asks for something that the curve does not measure.
+    """
+    settings = config.evaluation
+    corrected = settings.label_scores == "corrected" and config.provider.label_scores != "none"
+    unsupported = {
+        "evaluation.label_scores=corrected": corrected,
+        f"evaluation.repeats={settings.repeats}": settings.repeats,
+        "evaluation.injections=true": settings.injections,
+        f"evaluation.checkpoints={list(settings.checkpoints)}": settings.checkpoints,
+    }
+    if names := [name for name, is_set in unsupported.items() if is_set]:
+        raise ConfigError(
+            f"--finetune does not support {', '.join(names)}; set the default in conf/evaluation/ and run "
+            "`make params`, or leave out --finetune"
+        )
+
+
+def _sizes(training_reviews: int) -> tuple[int, ...]:
+    sizes = tuple(round(share * training_reviews) for share in SHARES)
     if sizes[0] < chat_files.MIN_EXAMPLES:
         raise DataError(
             f"a quarter of the training split is {sizes[0]} reviews, a job takes at least {chat_files.MIN_EXAMPLES}; "
             "label more reviews or leave out --finetune"
         )
-    orders, tokens = [], []
-    for size in sizes:
-        part = split(distinct, config.split, train_size=size)
-        training, validation = (folder / str(size) / f"{name}_data.jsonl" for name in ("training", "validation"))
-        chat_files.write_lines(training, chat_files.lines_of(part.train, prompt))
-        chat_files.write_lines(validation, chat_files.lines_of(part.valid, prompt))
-        tokens.append(chat_files.check(training, prompt).tokens * epochs_of(config.training, size))
-        rules = (config.provider, config.training, config.prices, config.evaluation.budget_usd)
-        allow = partial(allow_training, training, *rules)
-        orders.append(Order(training, validation, config.provider, config.training, allow))
-    return Plan(sizes, tuple(orders), tuple(tokens), whole.test, prompt)
+    return sizes
+
+
+def _order(config: Config, labeled: Path, size: int, folder: Path) -> tuple[Order, int]:
+    """The order on so many training reviews, and the tokens that it trains on in all its epochs."""
+    sized = config.model_copy(update={"data": config.data.model_copy(update={"train_size": size})})
+    splits, chat = SplitFiles(folder), ChatFiles(folder)
+    write_splits(sized, labeled, splits)
+    checked = write_chat(sized, splits, chat)
+    refuse_leaked(sized, splits, chat)
+    return Order.of(sized, chat), checked.training.tokens * epochs_of(config.training, size)
 
 
 def estimate(planned: Plan, config: Config) -> str:
@@ -79,33 +119,40 @@ def estimate(planned: Plan, config: Config) -> str:
     )
 
 
-def measure(planned: Plan, config: Config) -> Curve:
-    """Train, ask and judge.
+def measure(planned: Plan, config: Config, *, progress: Progress = SILENT) -> Curve:
+    """Train the models, ask each of them about the test split, and judge the curve.
 
     Raises:
         JobError: a job failed.
-        ProviderError: the provider refused or could not be reached.
+        ProviderError: the provider refused a request or could not be reached.
     """
     with connect(config.provider) as client:
-        models = [_model(client, planned, at) for at in range(len(planned.sizes))]
+        models = [_model(client, planned, at, progress) for at in range(len(planned.sizes))]
     right = np.column_stack([_right(model, planned, config) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
     name, labels = f"fine-tuned {Path(config.provider.base_model).name}", planned.test["label"].to_numpy()
     return judge(name, planned.sizes, right, labels, groups, seed=config.evaluation.seed)
 
 
-def _model(client: openai.OpenAI, planned: Plan, at: int) -> str:
+def _model(client: openai.OpenAI, planned: Plan, at: int, progress: Progress) -> str:
     title, ahead = f"fine-tune {at + 1} of {len(planned.sizes)}", planned.tokens[at:]
-    print(f"{title}, on {planned.sizes[at]} reviews; the time left is for all that are to come", flush=True)
-    return finetune(client, planned.orders[at], title=title, jobs=sum(ahead) / ahead[0]).model
+    progress.message(f"{title}, on {planned.sizes[at]} reviews; the time left is that of all remaining jobs")
+    order, jobs = planned.orders[at], sum(ahead) / ahead[0]
+    return finetune(client, order, title=title, jobs=jobs, progress=progress).model
 
 
 def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:
-    how, provider = config.evaluation, config.provider
-    schema = planned.prompt.response_format if provider.structured_output else None
-    request = Request(model, schema, how.temperature, how.max_tokens, how.seed)
+    """1 or 0 per test review: whether the model answers its label."""
+    settings, provider = config.evaluation, config.provider
+    request = Request(
+        model,
+        planned.prompt.response_format if provider.structured_output else None,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        seed=settings.seed,
+    )
     chats = [planned.prompt.messages(text) for text in planned.test["text"]]
-    terms = Terms.of(provider, how, config.prices, "finetuned")
+    terms = Terms.of(provider, settings, config.prices, "finetuned")
     answers = ask(terms, request, chats, title=model).answers
     labels = zip(answers, planned.test["label"], strict=True)
     return [float(planned.prompt.parse(answer.text) == label) for answer, label in labels]

@@ -66,7 +66,7 @@ def evaluate_finetuned(
     *,
     chat: Path,
     manifest: Path,
-    hostile: Path | None = None,
+    hostile: Path,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate the fine-tuned model.
@@ -91,7 +91,7 @@ def evaluate_finetuned(
     subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
     result = _ask(subject, config, test, _test_sha256(manifest), progress)
     result = _with_repeats(result, subject, test, progress)
-    if config.evaluation.injections and hostile:
+    if config.evaluation.injections:
         result = result.with_extras(injections=_injections(subject, config, hostile, progress))
     return result
 

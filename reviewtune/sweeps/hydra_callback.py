@@ -1,6 +1,6 @@
 """Hydra callbacks of a sweep. The only file that knows Hydra's internals: how it expands `a=1,2` into jobs.
 
-Hydra alone would run job 0 before it sees that job 1 is faulty; with a paid provider that is money.
+Hydra alone would run job 0 before it finds a fault in job 1; with a paid provider that costs money.
 """
 
 import atexit
@@ -13,9 +13,10 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
 from reviewtune.sweeps import ray_cluster
-from reviewtune.sweeps.job import Sweep
+from reviewtune.sweeps.job import Job, Sweep, refuse_varied, refuse_without_effect
 from reviewtune.sweeps.progress_watcher import watched
 from reviewtune.sweeps.sweep import check_all, parent_run
 
@@ -29,45 +30,55 @@ class Plan:
 
     title: str
     varied: list[str]  # keys, such as training.n_epochs
-    combinations: list[list[str]]  # the overrides of each job; of a search only what all its jobs share
+    combinations: list[list[str]]  # the overrides of each job; for a search only what all its jobs share
     jobs: int
-    space: str  # of a search, in which the sweeper chooses the combinations one after the other
+    space: str  # the space of a search, in which the sweeper chooses one combination after the other
 
 
 class GuardSweep(Callback):
-    """Before job 0: check all combinations and open the parent run. At the end: rank, print, close it."""
+    """Check all combinations and open the parent run before job 0; rank the jobs and close the run at the end."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
+        self._progress = TerminalProgress()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hydra's launchers send a copy to their worker processes: the parent run stays with the first."""
+        """Hydra's launchers send a copy to their worker processes; the parent run stays in the first process."""
         return {}
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401 - Hydra's signature
-        # Hydra turns an exception in a callback into a warning and goes on; leaving the program it does not.
+        # Hydra turns an exception in a callback into a warning and continues. Leaving the program stops it.
         with one_line_errors():
             try:
-                plan = plan_of(config)
-                jobs = check_all(plan.combinations)
-                planned = plan.jobs if plan.space else len({job.key for job in jobs})
-                what = f"a search of {planned} trials" if plan.space else f"{len(jobs)} combinations, {planned} jobs"
-                print(f"checked: {what}", flush=True)
-                launcher = dict(config.hydra.launcher)
-                target = launcher.pop("_target_")
-                if target == ray_cluster.PLUGIN:
-                    print(ray_cluster.start(launcher, [job.config for job in jobs]), flush=True)
-                elsewhere = target.startswith(ELSEWHERE)
-                parent = parent_run(plan.title, plan.varied, jobs, planned, plan.space, watched=elsewhere)
-                self._open.enter_context(parent)
-                sweep = Sweep.current()
-                if sweep and elsewhere:
-                    self._open.enter_context(watched(jobs[0].config.tracking, sweep))
-                atexit.register(self._interrupted)
+                self._start(config)
             except ReviewtuneError:
                 raise
             except Exception as error:
                 raise ConfigError(f"the sweep could not be checked, no job was run: {error!r}") from error
+
+    def _start(self, config: DictConfig) -> None:
+        plan = plan_of(config)
+        refuse_without_effect(plan.varied)
+        refuse_varied(plan.varied)
+        jobs = check_all(plan.combinations, progress=self._progress)
+        number = plan.jobs if plan.space else len({job.key for job in jobs})
+        summary = f"a search of {number} trials" if plan.space else f"{len(jobs)} combinations, {number} jobs"
+        self._progress.message(f"checked: {summary}")
+        elsewhere = self._start_launcher(dict(config.hydra.launcher), jobs)
+        self._open.enter_context(
+            parent_run(plan.title, plan.varied, jobs, number, plan.space, watched=elsewhere, progress=self._progress)
+        )
+        sweep = Sweep.current()
+        if sweep and elsewhere:
+            self._open.enter_context(watched(jobs[0].config.tracking, sweep, progress=self._progress))
+        atexit.register(self._interrupted)
+
+    def _start_launcher(self, launcher: dict[str, Any], jobs: list[Job]) -> bool:
+        """Whether the launcher's jobs run where their output is not seen; connects to Ray if it is the launcher."""
+        target = launcher.pop("_target_")
+        if target == ray_cluster.PLUGIN:
+            self._progress.message(ray_cluster.start(launcher, [job.config for job in jobs]))
+        return bool(target.startswith(ELSEWHERE))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401
         atexit.unregister(self._interrupted)
@@ -75,7 +86,7 @@ class GuardSweep(Callback):
             self._open.close()
 
     def _interrupted(self) -> None:
-        """Ctrl-C, or anything else that ends the program before its time: the parent run is KILLED, not open."""
+        """After Ctrl-C, or anything else that ends the program early, the parent run is KILLED instead of open."""
         with suppress(KeyboardInterrupt):
             self._open.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
@@ -88,7 +99,7 @@ def plan_of(config: DictConfig) -> Plan:
     overrides = OverridesParser.create().parse_overrides(words if search else [*own, *words])
     varied = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
     varied += list(sweeper.params or {}) if search else []
-    jobs = combinations([one for one in overrides if not (search and one.is_sweep_override())])
+    jobs = combinations([override for override in overrides if not (search and override.is_sweep_override())])
     title = "sweep " + " ".join([*own, *words])
     space = f"search {' '.join(own)}" if search else ""
     return Plan(title, list(dict.fromkeys(varied)), jobs, int(sweeper.n_trials) if search else len(jobs), space)

@@ -1,4 +1,4 @@
-"""The pictures of a sweep's jobs: drawn when all have ended, for drawing was a third of what a job took of the CPU."""
+"""The pictures of a sweep's jobs, drawn from their stored tables when all jobs have ended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from reviewtune.core.config import TrackingConfig
-from reviewtune.core.progress import progress_bar
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.evaluation.results import CONFUSION
@@ -18,10 +18,10 @@ from reviewtune.tracking.runs import RunRecord
 ALL = {CONFUSION, PICTURE}
 
 
-def draw_missing(tracking: TrackingConfig, jobs: Sequence[RunRecord]) -> None:
-    """Draw from its own tables what a finished job has not got yet, and put it into its run."""
+def draw_missing(tracking: TrackingConfig, jobs: Sequence[RunRecord], *, progress: Progress = SILENT) -> None:
+    """Draw the pictures that finished jobs do not have yet, and add them to the jobs' runs."""
     missing = [job for job in jobs if not artifacts_of(tracking, job.id) >= ALL]
-    with progress_bar("pictures", len(missing)) as step, TemporaryDirectory() as folder:
+    with progress.bar("pictures", len(missing)) as step, TemporaryDirectory() as folder:
         for job in missing:
             _draw(tracking, job, Path(folder))
             step(1)

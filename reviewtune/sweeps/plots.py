@@ -1,4 +1,4 @@
-"""Pictures of a sweep: learning curve, epochs against both losses, accuracy against cost; each where it varies."""
+"""Pictures of a sweep: learning curve, epochs against both losses, accuracy against cost."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE, EPOCHS = "train_size", "n_epochs"
-NAMED = 20  # variants that are named beside the picture against cost
+NAMED = 20  # variants in the legend of the picture against cost
 
 
 def pictures(rows: Sequence[Row]) -> dict[str, bytes]:
-    """PNG files by name; a sweep that varies neither the size nor the epochs has the one against cost alone."""
-    found: dict[str, bytes] = {}
+    """PNG files by name; learning curve and epochs only if the sweep varies them, cost only if there are prices."""
+    files: dict[str, bytes] = {}
     if _values(rows, SIZE) > 1:
-        found["learning_curve.png"] = learning_curve(rows)
+        files["learning_curve.png"] = learning_curve(rows)
     if _values(rows, EPOCHS) > 1:
-        found["epochs.png"] = epochs_against_losses(rows)
+        files["epochs.png"] = epochs_against_losses(rows)
     if any(row.cost_per_1k is not None for row in rows):
-        found["accuracy_against_cost.png"] = accuracy_against_cost(rows)
-    return found
+        files["accuracy_against_cost.png"] = accuracy_against_cost(rows)
+    return files
 
 
 def learning_curve(rows: Sequence[Row]) -> bytes:
-    """Accuracy with its interval against the number of training reviews; one line for each other setting."""
+    """Accuracy with its interval against the number of training reviews; one line per combination of other settings."""
     figure, axes = new_figure(9, 4.5)
     lines = _lines(rows, SIZE, lambda row: row.mean("training_reviews"))
     for number, (name, line) in enumerate(lines.items()):
         colour, marker = SERIES[::-1][number % len(SERIES)]
-        aside = 1.015 ** (number - (len(lines) - 1) / 2)  # bars beside each other, not on one another
+        shift = 1.015 ** (number - (len(lines) - 1) / 2)  # so that the error bars of the lines do not overlap
         values = [row.accuracy for _, row in line]
-        lengths = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
-        places, heights = [x * aside for x, _ in line], [one.value for one in values]
+        lengths = [[value.value - value.low for value in values], [value.high - value.value for value in values]]
+        places, heights = [x * shift for x, _ in line], [value.value for value in values]
         axes.errorbar(
             places, heights, yerr=lengths, fmt=f"{marker}-", color=colour, capsize=3, elinewidth=1, label=name
         )
@@ -51,7 +51,7 @@ def learning_curve(rows: Sequence[Row]) -> bytes:
 
 
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
-    """Up is better, left is cheaper; the numbers are the ranks, named beside the picture."""
+    """Up is better, left is cheaper; the numbers are the ranks, which the legend names."""
     figure, axes = new_figure(9, 5)
     priced = [(row, row.cost_per_1k) for row in rows if row.cost_per_1k is not None]
     for row, cost in priced[::-1]:
@@ -60,7 +60,7 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
         name = f"{row.rank}  {_rest(row, ())}"
         alpha = 1.0 if row.rank == 1 else 0.55
         axes.errorbar(cost, row.accuracy.value, yerr=bounds, fmt="o", color=colour, alpha=alpha, capsize=3, label=name)
-        place = (7 if row.rank % 2 else -7, 0)  # neighbours in rank often lie close: one left, one right
+        place = (7 if row.rank % 2 else -7, 0)  # neighbours in rank are often close: one label left, one right
         axes.annotate(
             str(row.rank), (cost, row.accuracy.value), xytext=place, textcoords="offset points",
             va="center", ha="left" if row.rank % 2 else "right", color=colour,
@@ -77,7 +77,7 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
 
 
 def epochs_against_losses(rows: Sequence[Row]) -> bytes:
-    """Last training and validation loss of each job: where the solid line turns up, more epochs only memorise."""
+    """Final training and validation loss per variant; where the solid line rises, more epochs only memorise."""
     figure, axes = new_figure(9, 4.5)
     for number, (name, line) in enumerate(_lines(rows, EPOCHS, lambda row: float(row.variant[EPOCHS])).items()):
         colour, marker = SERIES[::-1][number % len(SERIES)]
@@ -100,7 +100,7 @@ def _legend_outside(axes: "Axes") -> None:
 
 
 def _lines(rows: Sequence[Row], axis: str, at: Callable[[Row], float]) -> Mapping[str, list[tuple[float, Row]]]:
-    """The rows that differ in nothing but `axis`, in its order; `auto` has no place on it."""
+    """Rows that differ only in `axis`, in its order; without `auto`, which is not a number."""
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if axis != EPOCHS or _is_number(row.variant.get(EPOCHS)):

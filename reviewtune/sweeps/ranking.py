@@ -1,7 +1,6 @@
-"""The variants of a sweep in order: repeats with other seeds become one row, each is held against the best one.
+"""Rank the variants of a sweep: repeats with different seeds form one row, and each row is compared with the best.
 
-Pure: results in, rows out. A row's interval says how far another test set could move the number, its spread how far
-another seed does.
+No input or output. The interval of a row covers the choice of the test reviews, its spread the choice of the seed.
 """
 
 import math
@@ -12,12 +11,25 @@ import numpy as np
 
 from reviewtune.evaluation.metrics.significance import Interval, Verdict, accuracy_difference, mcnemar, verdict
 
-RESAMPLES = 10_000
-
 
 @dataclass(frozen=True)
 class Result:
-    """One finished job. `correct` maps a review's id to whether it got its label; costs are USD for 1,000 reviews."""
+    """One finished job.
+
+    Args:
+        run_id: its MLflow run.
+        variant: the varied settings with their values.
+        accuracy: in [0, 1], with its 95 % interval.
+        f1: weighted F1 score in [0, 1].
+        correct: by review id, whether the review got its label.
+        test_sha256: hash of the test split.
+        model: the fine-tuned model's name.
+        training_reviews: number of reviews that it was trained on.
+        trained_tokens: in all epochs.
+        cost_per_1k: USD per 1,000 reviews; None if nothing is billed.
+        train_loss: at the end of the training.
+        valid_loss: at the end of the training.
+    """
 
     run_id: str
     variant: Mapping[str, str]
@@ -35,14 +47,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: its jobs, which differ in nothing but seeds, and how far it is behind the best."""
+    """One variant: its jobs, which differ only in seeds, and how far it is behind the best."""
 
     rank: int
     variant: Mapping[str, str]
     results: tuple[Result, ...]
     accuracy: Interval  # the mean over the jobs, with its 95 % interval
-    spread: float | None  # standard deviation between the jobs; None for a single one
-    behind: Interval | None  # this minus the best; None for the best, and where the test reviews are others
+    spread: float | None  # standard deviation over the jobs; None for a single job
+    behind: Interval | None  # this minus the best; None for the best, and for different test reviews
     verdict: Verdict | None
 
     @property
@@ -55,23 +67,32 @@ class Row:
         return float(np.mean(costs)) if costs else None
 
     def mean(self, name: str) -> float:
-        """Mean over the jobs of a number of `Result`; nan where one lacks it."""
+        """Mean over the jobs of a numeric field of `Result`; nan if a job lacks it."""
         values = [getattr(result, name) for result in self.results]
         return float(np.mean([math.nan if value is None else value for value in values]))
 
 
-def rank(results: Sequence[Result], *, seed: int, resamples: int = RESAMPLES) -> list[Row]:
-    """Best mean accuracy first, then the cheaper training, then by name."""
+def rank(results: Sequence[Result], *, seed: int, resamples: int) -> list[Row]:
+    """Order the variants by mean accuracy, then by trained tokens, then by name.
+
+    Args:
+        results: the finished jobs, in any order.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Returns:
+        One row per variant, best first.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[Result]] = {}
     for result in results:
         groups.setdefault(tuple(without_seeds(result.variant).items()), []).append(result)
     rows = [_row(dict(variant), tuple(group), seed, resamples) for variant, group in groups.items()]
     rows.sort(key=lambda row: (-row.accuracy.value, row.mean("trained_tokens"), str(row.variant)))
-    return [_held_against(rows[0], row, number, seed, resamples) for number, row in enumerate(rows, start=1)]
+    return [_compared(rows[0], row, number, seed, resamples) for number, row in enumerate(rows, start=1)]
 
 
 def without_seeds(variant: Mapping[str, str]) -> dict[str, str]:
-    """What a repeat has in common with its first run."""
+    """The settings that all repeats of a variant share."""
     return {name: value for name, value in variant.items() if name.rpartition(".")[2] != "seed"}
 
 
@@ -84,22 +105,22 @@ def _row(variant: Mapping[str, str], results: tuple[Result, ...], seed: int, res
     return Row(0, variant, results, _bootstrap(shares, mean, seed, resamples), _spread(accuracies), None, None)
 
 
-def _held_against(best: Row, row: Row, number: int, seed: int, resamples: int) -> Row:
-    behind, said = None, None
+def _compared(best: Row, row: Row, number: int, seed: int, resamples: int) -> Row:
+    behind, outcome = None, None
     if row is not best and len({result.test_sha256 for result in (*best.results, *row.results)}) == 1:
-        behind, said = _difference(row.results, best.results, seed, resamples)
-    return Row(number, row.variant, row.results, row.accuracy, row.spread, behind, said)
+        behind, outcome = _difference(row.results, best.results, seed, resamples)
+    return Row(number, row.variant, row.results, row.accuracy, row.spread, behind, outcome)
 
 
 def _difference(
     these: tuple[Result, ...], best: tuple[Result, ...], seed: int, resamples: int
 ) -> tuple[Interval, Verdict]:
-    """Paired, review by review. Single jobs as everywhere else; of several, each review counts by its mean."""
+    """Paired by review. Two single jobs are compared as arms are; with repeats, each review counts with its mean."""
     if len(these) == len(best) == 1:
         ids = list(best[0].correct)
-        mine, theirs = ([result.correct[key] for key in ids] for result in (these[0], best[0]))
-        difference = accuracy_difference(mine, theirs, seed=seed, resamples=resamples)
-        return difference, verdict(difference, mcnemar(mine, theirs).p)
+        this, reference = ([result.correct[key] for key in ids] for result in (these[0], best[0]))
+        difference = accuracy_difference(this, reference, seed=seed, resamples=resamples)
+        return difference, verdict(difference, mcnemar(this, reference).p)
     ids = list(best[0].correct)
     gaps = _shares(these, ids) - _shares(best, ids)
     difference = _bootstrap(gaps, float(gaps.mean()), seed, resamples)
@@ -107,20 +128,23 @@ def _difference(
 
 
 def _seeds_p(these: Sequence[Result], best: Sequence[Result]) -> float:
-    """Welch's t-test over the seeds (Biometrika 34 (1947) 28-35): a gap that other seeds could close is none.
+    """P-value of Welch's t-test over the seeds: a gap that other seeds could close does not count.
 
-    0 where a side has one job or its jobs never differ: then the interval over the reviews alone decides.
+    0 if a side has one job or both sides' jobs never differ; then only the interval over the reviews decides.
+
+    Source:
+        Welch, Biometrika 34 (1947) 28-35.
     """
     from scipy.stats import ttest_ind
 
-    one, other = ([result.accuracy.value for result in side] for side in (these, best))
-    if min(len(one), len(other)) < 2 or np.ptp(one) == np.ptp(other) == 0:
+    left, right = ([result.accuracy.value for result in side] for side in (these, best))
+    if min(len(left), len(right)) < 2 or np.ptp(left) == np.ptp(right) == 0:
         return 0.0
-    return float(ttest_ind(one, other, equal_var=False).pvalue)
+    return float(ttest_ind(left, right, equal_var=False).pvalue)
 
 
 def _shares(results: Sequence[Result], ids: Sequence[str] | None = None) -> np.ndarray:
-    """For each review the share of the jobs that got it right."""
+    """Per review, the share of the jobs that got it right, shape [len(ids)]."""
     ids = ids if ids is not None else list(results[0].correct)
     right = np.array([[result.correct[key] for key in ids] for result in results], dtype=float)
     shares: np.ndarray = right.mean(axis=0)
@@ -128,15 +152,19 @@ def _shares(results: Sequence[Result], ids: Sequence[str] | None = None) -> np.n
 
 
 def _bootstrap(values: np.ndarray, mean: float, seed: int, resamples: int) -> Interval:
-    """Percentile interval of the mean (Efron and Tibshirani, 1993, chapter 13); empty where nothing varies."""
+    """95 % percentile interval of the mean; of width 0 if all values are equal.
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    """
     from scipy.stats import bootstrap
 
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean)
-    found = bootstrap(
+    interval = bootstrap(
         (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed), batch=500
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(interval.low), float(interval.high))
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -1,19 +1,24 @@
-"""A sweep's ranking for people: the terminal's table, Markdown, a CSV table, and names for the MLflow UI."""
+"""The ranking of a sweep for people: a table for the terminal, Markdown, a CSV table, and names for the MLflow UI."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reviewtune.core.formatting import markdown_table
+from reviewtune.core.formatting import markdown_table, points
+from reviewtune.core.project import ProjectPaths
+from reviewtune.sweeps.job import label_of
 from reviewtune.sweeps.ranking import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SWEEPS = Path("reports/sweeps")
-CAUTION = "The best was picked on these same test reviews, so its number flatters a little; fresh reviews tell."
-COMPARED = 10  # of the best, on the UI's compare page: more columns than that nobody reads
+SWEEPS = ProjectPaths().reports / "sweeps"
+CAUTION = (
+    "The best was chosen on these same test reviews, so its accuracy is a little optimistic; check on new reviews."
+)
+COMPARED = 10  # best variants on the UI's compare page; more columns are hard to read
 COLUMNS = {
     "rank": "#",
     "variant": "variant",
@@ -28,43 +33,39 @@ COLUMNS = {
 
 
 def reports_of(run_key: str) -> Path:
-    """Where the tables and pictures of the sweep with this key stand, in the project."""
+    """The folder with the tables and pictures of the sweep with this key, relative to the project."""
     return SWEEPS / run_key.removeprefix("sweep:")[:8]
 
 
-def name_of(variant: Mapping[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in variant.items()) or "as configured"
-
-
 def run_name(row: Row, variant: Mapping[str, str]) -> str:
-    """A job's name once its sweep is ranked, such as "#2 71.5 % (−6.7) prompt=short n_epochs=1".
+    """The name of a job's run once its sweep is ranked, such as "#2 71.5 % (−6.7) prompt=short n_epochs=1".
 
-    The result first: MLflow's table of runs shows some twenty characters.
+    The result comes first, because MLflow's table of runs shows about twenty characters.
     """
-    behind = f" ({_points(row.behind.value)})" if row.behind else " (best)" if row.rank == 1 else ""
-    return f"#{row.rank} {100 * row.accuracy.value:.1f} %{behind} {name_of(variant)}"
+    behind = f" ({points(row.behind.value)})" if row.behind else " (best)" if row.rank == 1 else ""
+    return f"#{row.rank} {100 * row.accuracy.value:.1f} %{behind} {label_of(variant)}"
 
 
 def verdict_line(rows: Sequence[Row]) -> str:
-    """Who won, and by how much."""
+    """Which variant won, and by how much."""
     best, *others = rows
-    said = f"best: {name_of(best.variant)} with {100 * best.accuracy.value:.1f} % right"
+    winner = f"best: {label_of(best.variant)} with {100 * best.accuracy.value:.1f} % right"
     if not others or others[0].behind is None:
-        return f"{said}."
-    second = others[0]
-    assert second.behind is not None
-    # 0 -: without a minus before zero
-    lead, low, high = (100 * (0 - value) for value in (second.behind.value, second.behind.high, second.behind.low))
-    sure = "better than" if second.verdict == "worse" else "undecided against"
-    bounds = f"{lead:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}".replace("-", "−")
-    return f"{said}; {sure} the next, {name_of(second.variant)} ({bounds})."
+        return f"{winner}."
+    second, behind = others[0], others[0].behind
+    # 0 - value: never a minus before zero
+    lead, low, high = (points(0 - value) for value in (behind.value, behind.high, behind.low))
+    verdict = "better than" if second.verdict == "worse" else "undecided against"
+    bounds = f"{lead} points, 95 % interval {low} to {high}"
+    return f"{winner}; {verdict} the next, {label_of(second.variant)} ({bounds})."
 
 
-def show(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> None:
-    """The ranked table on the terminal, below it the failed jobs with their messages."""
+def to_text(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> str:
+    """The ranked table, as wide as the terminal, and below it the failed jobs with their messages."""
     from rich.console import Console
     from rich.table import Table
 
+    parts = []
     if rows:
         cells = [_cells(row) for row in rows]
         table = Table(title="sweep, best first")
@@ -72,14 +73,21 @@ def show(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> None:
             table.add_column(COLUMNS[key], justify="left" if key == "variant" else "right", overflow="fold")
         for line in cells:
             table.add_row(*(line[key] for key in _shown(cells)))
-        Console().print(table)
-        print(verdict_line(rows), CAUTION, sep="\n")
-    for name, message in failed:
-        print(f"failed: {name}: {message}")
+        text = io.StringIO()
+        Console(file=text).print(table)
+        parts += [text.getvalue().rstrip("\n"), verdict_line(rows), CAUTION]
+    parts += [f"failed: {name}: {message}" for name, message in failed]
+    return "\n".join(parts)
 
 
 def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), side_by_side: str = "") -> str:
-    """The same for a file, and for the run's description in the MLflow UI, there with a link to its compare page."""
+    """The same as Markdown, for a file and for the run's description in the MLflow UI.
+
+    Args:
+        rows: the ranking.
+        failed: the failed jobs, each with its message.
+        side_by_side: a link to the UI's compare page; empty for none.
+    """
     parts = []
     if rows:
         cells = [_cells(row) for row in rows]
@@ -94,7 +102,7 @@ def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), sid
 
 
 def in_words(row: Row, variants: int) -> str:
-    """A job's place in its sweep, for its description."""
+    """The description of a job: its place in the sweep."""
     cells = _cells(row)
     against = "the best" if row.rank == 1 else cells["behind"].replace("] ", "] points against the best: ")
     jobs = f", the mean of {cells['jobs']} jobs" if len(row.results) > 1 else ""
@@ -102,7 +110,7 @@ def in_words(row: Row, variants: int) -> str:
 
 
 def table_of(rows: Sequence[Row]) -> "pd.DataFrame":
-    """One row a variant, numbers unrounded but for six digits."""
+    """One row per variant; numbers have six decimals."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -135,10 +143,10 @@ def table_of(rows: Sequence[Row]) -> "pd.DataFrame":
 
 def _cells(row: Row) -> dict[str, str]:
     accuracy, behind, loss = row.accuracy, row.behind, row.mean("valid_loss")
-    against = f"{_points(behind.value)} [{_points(behind.low)}, {_points(behind.high)}] " if behind else ""
+    against = f"{points(behind.value)} [{points(behind.low)}, {points(behind.high)}] " if behind else ""
     return {
         "rank": str(row.rank),
-        "variant": name_of(row.variant),
+        "variant": label_of(row.variant),
         "jobs": str(len(row.results)),
         "accuracy": f"{100 * accuracy.value:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]",
         "spread": "" if row.spread is None else f"{100 * row.spread:.1f}",
@@ -150,10 +158,6 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def _shown(cells: Sequence[Mapping[str, str]]) -> list[str]:
-    """The columns that say something: no `jobs` where every variant ran once, no price where nothing is billed."""
-    dull = {"jobs"} if all(line["jobs"] == "1" for line in cells) else set()
-    return [key for key in COLUMNS if key not in dull and any(line[key] for line in cells)]
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
+    """The columns with content; without `jobs` if every variant ran once."""
+    hidden = {"jobs"} if all(line["jobs"] == "1" for line in cells) else set()
+    return [key for key in COLUMNS if key not in hidden and any(line[key] for line in cells)]

@@ -1,14 +1,13 @@
-"""The only door to Ray: a cluster found or started, its nodes checked, calls run on it until all have ended.
+"""The only module that uses Ray: connect to a cluster or start one, check its nodes, run calls on it.
 
-A node or process that dies takes nothing with it: Ray runs its calls again elsewhere, and a call of ours (sweep_job.py)
-continues the run that the first attempt began. hydra_plugins/reviewtune_ray.py is Hydra's side of it.
+Nothing is lost when a node or process dies: Ray runs its calls again elsewhere, and a job (run_job.py) continues the
+run that the first attempt began. Hydra's side is hydra_plugins/reviewtune_ray.py.
 """
 
 import importlib.util
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,10 @@ from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError
 from reviewtune.tracking.provenance import code_sha256
 
-Answer = TypeVar("Answer")
-Words = tuple[str, ...]  # the overrides of a job
+Result = TypeVar("Result")
+Overrides = tuple[str, ...]  # of a job
 Arguments = tuple[Any, ...]
 PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
-BUSY_SECONDS = 0.16  # CPU time, about, of a job before its training and again after it
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -51,57 +49,54 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Connected to and checked; this program has one."""
+    """The cluster that this program is connected to, after its nodes were checked."""
 
     cpus_per_job: float
     retries: int
-    slots: int  # jobs at once
-    apart: float  # seconds between the starts of the first so many jobs
 
     def run_all(
-        self,
-        function: Callable[..., Answer],
-        shared: object,
-        calls: Mapping[Words, Arguments],
-        *,
-        prepare: Callable[..., None],
-    ) -> dict[Words, Answer | JobError]:
-        """`function(shared, *arguments)` for each of the calls, as many at once as the cluster has room for.
+        self, function: Callable[..., Result], shared: object, calls: Mapping[Overrides, Arguments]
+    ) -> dict[Overrides, Result | JobError]:
+        """Call `function(shared, *arguments)` for each of the calls, as many at once as the cluster has room for.
 
-        Before the first of them `prepare(shared, *arguments)`, in as many processes as will be at work: else the
-        imports of one would hold up the calls of the others. An answer is a JobError where even the last retry ended
-        with its process.
+        Args:
+            function: what to run in the workers' processes.
+            shared: the first argument of every call; sent to each node once.
+            calls: the other arguments, by a job's overrides.
+
+        Returns:
+            What each call returned; a JobError if its process died in the last retry too.
         """
         import ray
 
-        # Spread: packed, as is Ray's habit, the jobs of two local engines would all wait for one of them.
+        # Ray packs tasks by default: then the jobs of two local engines would all wait for one of them. So spread them.
         options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
-        everywhere, task, first = ray.put(shared), *(ray.remote(one).options(**options) for one in (function, prepare))
-        some = list(calls.values())[: self.slots]
-        ready = [first.remote(everywhere, *arguments) for arguments in some]
-        ray.wait(ready, num_returns=len(ready))  # whatever went wrong there, the job itself says it better
-        under_way = {}
-        for place, (words, arguments) in enumerate(calls.items()):
-            # Begun together they would end together too, and wait for the cores both times, then and in each round.
-            time.sleep(self.apart if 0 < place < self.slots else 0)
-            under_way[words] = task.remote(everywhere, *arguments)
-        return {words: _answer(reference) for words, reference in under_way.items()}
+        task, everywhere = ray.remote(function).options(**options), ray.put(shared)
+        references = {overrides: task.remote(everywhere, *arguments) for overrides, arguments in calls.items()}
+        return {overrides: _result(reference) for overrides, reference in references.items()}
 
 
 _current: Cluster | None = None
 
 
 def current() -> Cluster:
-    """The cluster that `start` found."""
+    """The cluster that `start` connected to."""
     if _current is None:
-        raise ConfigError("hydra/launcher=ray is for `python stages/sweep.py --multirun`, whose guard connects to Ray")
+        raise ConfigError(
+            "hydra/launcher=ray works only with `python stages/sweep.py --multirun`, which connects to Ray"
+        )
     return _current
 
 
 def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
     """Connect to the cluster, or start Ray on this machine for as long as this program runs; check every node.
 
-    Returns what there is, in words.
+    Args:
+        settings: conf/hydra/launcher/ray.yaml without `_target_`.
+        configs: the configurations of all jobs.
+
+    Returns:
+        The cluster's size as a message for the user.
 
     Raises:
         ConfigError: no Ray here or at the address, or a node that could not run these jobs.
@@ -111,15 +106,14 @@ def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
     _connect(chosen)
     nodes = alive()
     _check(nodes, configs)
-    # The local engine of a node trains one model at a time: a second job there would only wait for the first.
-    alone = any(config.provider.kind == "local" for config in configs)
-    cpus = chosen.cpus_per_job or (min(node.cpus for node in nodes) if alone else 1.0)
+    # The local engine of a node trains one model at a time, so a second job there would only wait for the first.
+    one_per_node = any(config.provider.kind == "local" for config in configs)
+    cpus = chosen.cpus_per_job or (min(node.cpus for node in nodes) if one_per_node else 1.0)
     slots = sum(int(node.cpus / cpus) for node in nodes)
     if not slots:
         most = max(node.cpus for node in nodes)
         raise ConfigError(f"hydra.launcher.cpus_per_job={cpus:g}: no node has more than {most:g} CPUs; lower it")
-    cores = len(nodes) * (os.cpu_count() or 1)
-    _current = Cluster(cpus, chosen.retries, slots, BUSY_SECONDS / cores)
+    _current = Cluster(cpus, chosen.retries)
     return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
 
 
@@ -128,8 +122,8 @@ def alive() -> list[Node]:
     import ray
 
     up = [node for node in ray.nodes() if node["Alive"]]
-    found = [Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"].get("CPU", 0)) for node in up]
-    return [node for node in found if node.cpus]
+    nodes = [Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"].get("CPU", 0)) for node in up]
+    return [node for node in nodes if node.cpus]
 
 
 def _check(nodes: Sequence[Node], configs: Sequence[Config]) -> None:
@@ -142,24 +136,26 @@ def _check(nodes: Sequence[Node], configs: Sequence[Config]) -> None:
 
 
 def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
-    """With nodes on other machines than this one.
+    """Refuse settings that work only on one machine, if the cluster has others.
 
     Raises:
-        ConfigError: the runs' store is of this machine alone, or a cap on spending would be counted on each apart.
+        ConfigError: the runs' store is on this machine, or there is a cap on spending, which each machine counts alone.
     """
     if not others:
         return
     who, uri = f"the Ray cluster has other machines ({', '.join(sorted(others))})", config.tracking.uri
     if not uri or not uri.startswith("http"):
         raise ConfigError(
-            f"tracking.uri={uri or 'null'} is a file of this machine, and {who}: start `mlflow server --host ADDRESS` "
+            f"tracking.uri={uri or 'null'} is on this machine only, and {who}: start `mlflow server --host ADDRESS` "
             "and set tracking.uri=http://ADDRESS:5000"
         )
     if (urlsplit(uri).hostname or "").startswith(LOOPBACK):
-        raise ConfigError(f"tracking.uri={uri} is another server on each machine, and {who}: name the server's address")
+        raise ConfigError(
+            f"tracking.uri={uri} is a different server on each machine, and {who}: give the server's address"
+        )
     if config.evaluation.budget_usd is not None:
         raise ConfigError(
-            f"evaluation.budget_usd is counted on each machine apart, and {who}: run the sweep on one machine, or set "
+            f"evaluation.budget_usd is counted per machine, and {who}: run the sweep on one machine, or set "
             "the cap at the provider and evaluation.budget_usd=null"
         )
 
@@ -167,12 +163,12 @@ def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
 def _connect(settings: Settings) -> None:
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("hydra/launcher=ray needs Ray: pip install -e '.[ray]' -c requirements.lock")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry from any part
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's habit is 15: beside anything else it would stand still
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it Ray warns of a change to come
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default 15 starves workers when the machine is busy
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it Ray warns about a future change
     import ray
 
-    # Without an address never attach to a cluster that happens to run: RAY_ADDRESS and a file name one.
+    # Without an address, do not connect to a running cluster that RAY_ADDRESS or Ray's own file names.
     own: dict[str, Any] = {"num_cpus": settings.workers, "include_dashboard": False}
     where: dict[str, Any] = {"address": settings.address} if settings.address else {"address": "local", **own}
     try:
@@ -184,7 +180,7 @@ def _connect(settings: Settings) -> None:
 
 
 def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
-    """Ask the node itself; what it imports for that, its first job need not."""
+    """Ask the node itself."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -199,18 +195,18 @@ def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
 
 
 def _faults(folder: Path, code: str, keys: Sequence[str]) -> list[str]:
-    """What stands in the way of a job on this node."""
+    """What would prevent a job on this node."""
     if not (folder / "dvc.yaml").is_file():
         return [f"no project in {folder}; every node needs the same checkout in the same place"]
     faults = []
     if code_sha256(folder) != code:
-        faults.append(f"another version of the code in {folder}; bring it to the same commit")
+        faults.append(f"a different version of the code in {folder}; check out the same commit")
     missing = [key for key in keys if not os.environ.get(key)]
     return faults + [f"the variable {key} is not set; `export {key}=...` before `ray start`" for key in missing]
 
 
-def _answer(reference: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's answer
-    """Wait for it."""
+def _result(reference: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's result
+    """Wait for the call to end."""
     import ray
 
     try:

@@ -1,12 +1,12 @@
-"""A sweep: all combinations checked before job 0, one parent run that holds the jobs together, a ranking at the end.
+"""A sweep: check all combinations before job 0, hold the jobs together in one parent run, rank them at the end.
 
-The same command again goes on where the last one stopped, in the same runs; what is done is not done again. Each job
-is in sweep_job.py, who is better in ranking.py.
+The same command again continues where the last one stopped, in the same runs; finished jobs are not done again. One
+job is in run_job.py, the ranking in ranking.py.
 """
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,38 +15,47 @@ from typing import Any
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, ProviderConfig, TrackingConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.providers.client import connect
-from reviewtune.sweeps import ranking_report as sweeps_ranking_report
-from reviewtune.sweeps.job import Job, Sweep, short_names
+from reviewtune.sweeps import ranking_report
+from reviewtune.sweeps.job import Job, Sweep, children_of, label_of, short_names
 from reviewtune.sweeps.job_plots import draw_missing
 from reviewtune.sweeps.plots import pictures
 from reviewtune.sweeps.ranking import Result, Row, rank
-from reviewtune.sweeps.ranking_report import reports_of, run_name, to_markdown, verdict_line
 from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.tracking import ui_pages
-from reviewtune.tracking.queries import artifact_of, find_runs, stored_run
+from reviewtune.tracking.queries import artifact_of, stored_run
 from reviewtune.tracking.runs import Run, RunKey, RunRecord, open_run
 
+Failed = tuple[str, str]  # a failed job: its combination and its message
 
-def check_all(combinations: Sequence[Sequence[str]]) -> list[Job]:
+
+def check_all(combinations: Sequence[Sequence[str]], *, progress: Progress = SILENT) -> list[Job]:
     """Compose every combination, split its data and write its chat files: all that can be checked without paying.
 
+    Warnings about the chat files are reported, each of them once.
+
     Raises:
-        ConfigError: naming each combination that is faulty and why; nothing has run by then.
+        ConfigError: naming each faulty combination and its fault; nothing has run by then.
     """
     jobs, faults = [], []
+    warnings: dict[str, str] = {}
     for combination in combinations:
+        name = f"[{' '.join(combination)}]"
         try:
-            jobs.append(composed(combination))
-            prepare_job(jobs[-1])
+            job = composed(combination)
+            warnings = {**dict.fromkeys(prepare_job(job), name), **warnings}
+            jobs.append(job)
         except ReviewtuneError as error:
-            faults.append(f"[{' '.join(combination)}] {error}")
+            faults.append(f"{name} {error}")
     if faults:
         number = f"{len(faults)} of {len(combinations)} combinations are faulty"
         raise ConfigError(f"{number}, no job was run: {' | '.join(faults)}")
+    for warning, name in warnings.items():
+        progress.message(f"warning: {name} {warning}")
     return jobs
 
 
@@ -57,7 +66,7 @@ def composed(overrides: Sequence[str]) -> Job:
 
 @cache
 def _composition(overrides: tuple[str, ...]) -> tuple[Config, str]:
-    """Checked, and as text. Once a program: it takes 0.25 s, as much as all else in a short job."""
+    """Checked, and as text; cached, because the check and a launcher both need it."""
     from omegaconf import DictConfig, OmegaConf
 
     text = compose_text(overrides, project_root() / "conf")
@@ -68,16 +77,30 @@ def _composition(overrides: tuple[str, ...]) -> tuple[Config, str]:
 
 @contextmanager
 def parent_run(
-    title: str, varied: Sequence[str], jobs: Sequence[Job], planned: int, space: str = "", *, watched: bool = False
+    title: str,
+    varied: Sequence[str],
+    jobs: Sequence[Job],
+    planned: int,
+    space: str = "",
+    *,
+    watched: bool = False,
+    progress: Progress = SILENT,
 ) -> Iterator[None]:
     """The run that holds a sweep together. At its end: the ranked table, pictures, names and numbers for the UI.
 
-    `jobs` are those known beforehand (of a search one, for its settings), `planned` is how many there will be, `space`
-    what a search searches; where jobs are `watched` they need not tell how far the sweep is. The same ones again
-    continue the sweep.
+    The same arguments again continue the same run.
+
+    Args:
+        title: the run's name.
+        varied: the keys that differ between jobs.
+        jobs: the jobs that are known beforehand; for a search one job, for its settings.
+        planned: how many jobs there will be.
+        space: the space of a search; empty for a grid.
+        watched: another part reports how many jobs are done, so the jobs need not.
+        progress: where to report.
 
     Raises:
-        JobError: at the end, where jobs failed; the others are done and kept.
+        JobError: at the end, if jobs failed; the others are done and kept.
     """
     config = jobs[0].config
     named = [space, *varied, str(planned), *sorted({job.key for job in jobs})]
@@ -85,41 +108,39 @@ def parent_run(
     run_key = RunKey(f"sweep:{key}", continues="any")
     tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned}
     with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key) as run:
-        done = len([child for child in _children(config.tracking, run.id) if child.status == "FINISHED"])
+        done = len([child for child in children_of(config.tracking, run.id) if child.status == "FINISHED"])
         Sweep(run.id, tuple(varied), planned, time.time(), done, watched).announce()
         if done:
-            print(f"{done} of {planned} jobs were done before and are not done again", flush=True)
-        if done < planned and not watched:  # elsewhere the keys are those of the machines there
+            progress.message(f"{done} of {planned} jobs were done before and are not done again")
+        if done < planned and not watched:  # jobs on other machines use the keys of those machines
             _refuse_incomplete([job.config.provider for job in jobs])
         yield
-        _conclude(run, config, short_names(varied), project_root() / reports_of(run_key.text))
+        folder = project_root() / ranking_report.reports_of(run_key.text)
+        _conclude(run, config, short_names(varied), folder, progress)
 
 
 def _refuse_incomplete(providers: Sequence[ProviderConfig]) -> None:
-    """No key, or no endpoint: each job would say it again. A client alone asks nothing; the local one has a server."""
+    """Refuse a missing key or endpoint once, before every job does. Building a client sends no request."""
     for provider in dict.fromkeys(providers):
-        if provider.kind != "local":
+        if provider.kind != "local":  # whose client would start a server
             with connect(provider):
                 pass
 
 
-def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path) -> None:
-    children = _children(config.tracking, run.id)
-    results = [_result(config.tracking, child, names) for child in children if child.status == "FINISHED"]
+def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path, progress: Progress) -> None:
+    children = children_of(config.tracking, run.id)
+    finished = [child for child in children if child.status == "FINISHED"]
     failed = [(child.tags["combination"], child.tags.get("error", child.status)) for child in _failed(children)]
+    results = [_result(config.tracking, child, names) for child in finished]
     rows = rank(results, seed=config.evaluation.seed, resamples=config.evaluation.resamples) if results else []
     _write(rows, failed, folder)
-    sweeps_ranking_report.show(rows, failed)
-    print(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {run.id}")
+    progress.message(ranking_report.to_text(rows, failed))
+    progress.message(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {run.id}")
     _annotate(run, config.tracking, rows, failed, folder)
-    draw_missing(config.tracking, [child for child in children if child.status == "FINISHED"])
+    draw_missing(config.tracking, finished, progress=progress)
     if failed:
-        hint = "mend what they say, then run the same command again: it does only what is missing"
+        hint = "fix what they report, then run the same command again: it does only what is missing"
         raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")
-
-
-def _children(tracking: TrackingConfig, parent: str) -> list[RunRecord]:
-    return find_runs(tracking, f"tags.`mlflow.parentRunId` = '{parent}'")
 
 
 def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
@@ -127,65 +148,64 @@ def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _result(tracking: TrackingConfig, child: RunRecord, names: Sequence[str]) -> Result:
-    """A finished child, read back from the store, so that it does not matter which process or command did the job."""
+    """A finished child, read back from the store: any process or command may have done the job."""
     import pandas as pd
 
     predictions = pd.read_csv(artifact_of(tracking, child.id, "predictions.csv"), dtype=str, keep_default_na=False)
-    right = (predictions["label"] == predictions["predicted"]).tolist()
+    correct = (predictions["label"] == predictions["predicted"]).tolist()
     metrics = child.metrics
-    paid, yardstick = metrics.get("cost_per_1k"), metrics.get("cost_per_1k_at_gpt_4o_mini")
     return Result(
         run_id=child.id,
         variant={name: child.tags[f"variant.{name}"] for name in names if f"variant.{name}" in child.tags},
         accuracy=Interval(metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"]),
         f1=metrics["f1"],
-        correct=dict(zip(predictions["review_id"], right, strict=True)),
+        correct=dict(zip(predictions["review_id"], correct, strict=True)),
         test_sha256=child.tags["test_sha256"],
         model=child.tags["model"],
         training_reviews=int(metrics["training_reviews"]),
         trained_tokens=int(metrics["trained_tokens"]),
-        cost_per_1k=paid or yardstick,
+        cost_per_1k=metrics.get("cost_per_1k") or metrics.get("cost_per_1k_at_gpt_4o_mini"),
         train_loss=metrics.get("train_loss"),
         valid_loss=metrics.get("full_valid_loss", metrics.get("valid_loss")),
     )
 
 
-def _write(rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path) -> None:
-    write_text(to_markdown(rows, failed), folder / "ranked.md")
+def _write(rows: Sequence[Row], failed: Sequence[Failed], folder: Path) -> None:
+    write_text(ranking_report.to_markdown(rows, failed), folder / "ranked.md")
     if rows:
-        write_text(sweeps_ranking_report.table_of(rows).to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
+        write_text(ranking_report.table_of(rows).to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
     for name, picture in pictures(rows).items():
         (folder / name).write_bytes(picture)
 
 
-def _annotate(
-    run: Run, tracking: TrackingConfig, rows: Sequence[Row], failed: Sequence[tuple[str, str]], folder: Path
-) -> None:
-    """The runs' names, descriptions and numbers, so that the UI's list and its compare page say who won."""
+def _annotate(run: Run, tracking: TrackingConfig, rows: Sequence[Row], failed: Sequence[Failed], folder: Path) -> None:
+    """Set names, descriptions and numbers of the runs, so that the UI's list and compare page show the winner."""
     for path in sorted(folder.iterdir()):
         run.artifact(path)
-    best_runs = [result.run_id for row in rows[: sweeps_ranking_report.COMPARED] for result in row.results[:1]]
+    best_runs = [result.run_id for row in rows[: ranking_report.COMPARED] for result in row.results[:1]]
     link = ui_pages.compare_link(ui_pages.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
-    run.tags({"mlflow.note.content": to_markdown(rows, failed, link)})
+    run.tags({"mlflow.note.content": ranking_report.to_markdown(rows, failed, link)})
     if not rows:
         return
-    run.table(sweeps_ranking_report.table_of(rows), "ranked.json")
+    run.table(ranking_report.table_of(rows), "ranked.json")
     best = rows[0]
     run.metrics({"best_accuracy": best.accuracy.value, "variants": len(rows), "failed_jobs": len(failed)})
-    won = {
-        "best": sweeps_ranking_report.name_of(best.variant),
-        "best_run": best.results[0].run_id,
-        "verdict": verdict_line(rows),
-    }
-    run.tags({**won, "best_model": best.results[0].model})
+    run.tags(
+        {
+            "best": label_of(best.variant),
+            "best_run": best.results[0].run_id,
+            "best_model": best.results[0].model,
+            "verdict": ranking_report.verdict_line(rows),
+        }
+    )
     for row in rows:
         for result in row.results:
-            _place(stored_run(tracking, result.run_id), row, result, len(rows))
+            _annotate_job(stored_run(tracking, result.run_id), row, result.variant, len(rows))
 
 
-def _place(run: Run, row: Row, result: Result, variants: int) -> None:
-    run.rename(run_name(row, result.variant))
-    said = {"verdict": row.verdict or ("best" if row.rank == 1 else None)}
-    run.tags({"rank": row.rank, **said, "mlflow.note.content": sweeps_ranking_report.in_words(row, variants)})
+def _annotate_job(run: Run, row: Row, variant: Mapping[str, str], variants: int) -> None:
+    run.rename(ranking_report.run_name(row, variant))
+    verdict = row.verdict or ("best" if row.rank == 1 else None)
+    run.tags({"rank": row.rank, "verdict": verdict, "mlflow.note.content": ranking_report.in_words(row, variants)})
     behind: dict[str, Any] = {"behind_best": row.behind.value if row.behind else 0.0 if row.rank == 1 else None}
     run.metrics({"rank": row.rank, **behind, "mean_accuracy": row.accuracy.value, "seed_spread": row.spread})

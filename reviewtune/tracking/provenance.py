@@ -16,14 +16,16 @@ import yaml
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, TrackingConfig
 from reviewtune.core.progress import SILENT, Progress
-from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.project import ProjectPaths, SplitFiles, project_root
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.tracking.process import workspace
 from reviewtune.tracking.queries import add_to_pass
 from reviewtune.tracking.run_file import read_run_id
 from reviewtune.tracking.runs import Run, RunKey, open_run
 
-SPLITS = ProjectPaths().splits.folder
+TRAINING_SECTIONS = ("data", "split", "provider", "prompt", "training")  # of the configuration: what a fine-tune needs
+EVALUATION_SECTIONS = (*TRAINING_SECTIONS, "evaluation")
+PATHS = ProjectPaths()
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
 PACKAGES = ("numpy", "openai", "pandas", "peft", "scikit-learn", "torch", "transformers")  # that results depend on
 
@@ -34,8 +36,8 @@ def describe_run(
     *,
     sections: Sequence[str],
     inputs: Mapping[str, str],
-    params: Path = Path("params.yaml"),
-    splits: Path = SPLITS,
+    params: Path = PATHS.params,
+    splits: SplitFiles = PATHS.splits,
 ) -> None:
     """Log the settings, the whole configuration as an artifact, the data hashes, and the splits as inputs.
 
@@ -47,7 +49,7 @@ def describe_run(
         params: the file with the whole configuration.
         splits: the folder with the splits and their manifest.
     """
-    manifest = read_json(splits / "manifest.json")
+    manifest = read_json(splits.manifest)
     hashes = _hashes(manifest, inputs)
     with run.together():
         run.params(_settings_of(config, sections))
@@ -55,7 +57,7 @@ def describe_run(
         run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
         run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
         for name, use in inputs.items():
-            table = read_reviews(splits / f"{name}.csv")
+            table = read_reviews(splits.part(name))
             run.dataset(table, name=f"{config.data.name}/{name}", digest=hashes[name], context=use)
 
 
@@ -74,7 +76,7 @@ def evaluation_run(
     because a run cannot hold two values of one; this workspace, because nobody can see whether a process on a
     colleague's machine is alive.
     """
-    hashes = _hashes(read_json(SPLITS / "manifest.json"), inputs)
+    hashes = _hashes(read_json(PATHS.splits.manifest), inputs)
     identity = [arm, workspace(), _settings_of(config, sections), hashes, dict(tags)]
     run_key = RunKey(f"evaluation:{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}")
     with open_run(config.tracking, name=arm, kind="evaluation", tags=tags, run_key=run_key) as run:

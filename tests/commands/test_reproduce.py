@@ -74,9 +74,9 @@ def test_the_picture_is_a_png_and_equal_for_equal_runs() -> None:
 
 def test_the_model_of_an_epoch_is_reproduced_by_its_own_stage() -> None:
     tags = {"git_revision": "9" * 40, "arm": "checkpoint_2", "arm_kind": "checkpoint"}
-    stage, files = commands_reproduce._what(run(9, "evaluation", tags))
+    stage, files = commands_reproduce._target(run(9, "evaluation", tags))
     assert stage == "checkpoint@2"
-    assert "reports/arms/checkpoint_2/predictions.csv" in files.values()
+    assert Path("reports/arms/checkpoint_2/predictions.csv") in files.values()
 
 
 @pytest.mark.parametrize("kind", ["sweep", "comparison"])
@@ -84,7 +84,7 @@ def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
     with pytest.raises(DataError, match="has no data set; choose a fine-tune"):
         trace(run(9, kind, {}), RUNS)
     with pytest.raises(DataError, match=f"is a {kind}: choose a fine-tune"):
-        commands_reproduce._what(run(9, kind, {"git_revision": "9" * 40}))
+        commands_reproduce._target(run(9, kind, {"git_revision": "9" * 40}))
 
 
 def files_of(folder: Path, predicted: list[str], model: str = "m", key: str = "k") -> Path:
@@ -119,7 +119,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
 
 def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> commands_reproduce.Reproduction:
     (tree / "dvc.yaml").write_text(Path("dvc.yaml").read_text())
-    return commands_reproduce._compare(stored, SETTINGS, tree, commands_reproduce._what(stored)[1], tolerance)
+    return commands_reproduce._compare(stored, SETTINGS, tree, commands_reproduce._target(stored)[1], tolerance)
 
 
 def test_equal_files_are_identical_whatever_the_address_of_the_provider(stored: RunRecord, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_missing_reviews_are_told_with_what_to_do(project: Path, tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        "error: data/raw/reviews_en.csv: no such file; put the labelled reviews there, or mend"
+        "error: data/raw/reviews_en.csv: no such file; put the labelled reviews there, or correct"
     )
     assert not (tmp_path / "reports").exists()
     (tmp_path / "data/raw").mkdir(parents=True)

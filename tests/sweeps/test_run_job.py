@@ -1,4 +1,4 @@
-"""A sweep's runs in a real store, without the training: what is written at its end, and what a second command finds."""
+"""A sweep's runs in a real store, without the training: what is written at its end, what a second command does."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
@@ -36,10 +37,10 @@ def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a job is reduced to here: writing the numbers that a fine-tune and its evaluation would. Which ones ran."""
+    """Replaces a job by one that only writes the numbers of a fine-tune and its evaluation; returns which ones ran."""
     ran: list[str] = []
 
-    def done(job: Job, run: Any, variant: dict[str, str]) -> float:
+    def done(job: Job, run: Any, variant: dict[str, str], progress: Progress) -> float:
         ran.append(job.config.prompt.name)
         if job.config.training.seed == 666:
             raise ProviderError("no such model")
@@ -59,23 +60,24 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         run.tags({"model": f"ft:{right}", "arm": "finetuned", "test_sha256": "e"})
         return right / 50
 
-    monkeypatch.setattr(run_job, "_fine_tune_and_evaluate", done)
+    monkeypatch.setattr("reviewtune.sweeps.run_job._fine_tune_and_evaluate", done)
     return ran
 
 
 def sweep(*overrides: str) -> None:
     """A sweep over both prompts, in this process."""
-    jobs = check_all([[f"prompt={name}", *overrides] for name in RIGHT])
-    with parent_run("sweep prompt=short,detailed", ["prompt"], jobs, len(jobs)):
+    progress = TerminalProgress()
+    jobs = check_all([[f"prompt={name}", *overrides] for name in RIGHT], progress=progress)
+    with parent_run("sweep prompt=short,detailed", ["prompt"], jobs, len(jobs), progress=progress):
         for job in jobs:
-            run_job(job)
+            run_job(job, progress=progress)
 
 
 def runs(kind: str) -> list[Any]:
     store = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db")
     assert store.get_experiment("1").tags["mlflow.experimentKind"] == "custom_model_development"  # some UIs go by it
-    found: list[Any] = list(store.search_runs(["1"], f"tags.kind = '{kind}'", order_by=["metrics.rank"]))
-    return found
+    records: list[Any] = list(store.search_runs(["1"], f"tags.kind = '{kind}'", order_by=["metrics.rank"]))
+    return records
 
 
 def test_names_numbers_and_description_say_who_won(place: Path, work: list[str], capsys: Any) -> None:
@@ -147,7 +149,7 @@ def test_a_failed_job_is_tried_again_in_its_own_run(
     place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RIGHT, "detailed", None)  # no number: a fault that is not the user's
-    with pytest.raises(JobError, match="1 of 2 jobs failed; mend what they say"):
+    with pytest.raises(JobError, match="1 of 2 jobs failed; fix what they report"):
         sweep()
     (failed,) = [run for run in runs("job") if run.info.status == "FAILED"]
     assert "TypeError" in failed.data.tags["error"]
@@ -167,12 +169,12 @@ def test_a_user_error_leaves_no_traceback_and_the_message_in_the_run(place: Path
     with pytest.raises(JobError, match="2 of 2 jobs failed"):
         sweep("training.seed=666")
     shown = capsys.readouterr()
-    assert "job prompt=short failed: no such model; the other jobs go on" in shown.out
+    assert "job prompt=short failed: no such model; the other jobs continue" in shown.out
     assert "Traceback" not in shown.err
     assert {run.data.tags["error"] for run in runs("job")} == {"ProviderError: no such model"}
 
 
-def test_ctrl_c_ends_the_sweep_and_the_next_command_goes_on(
+def test_ctrl_c_ends_the_sweep_and_the_next_command_continues(
     place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = check_all([[f"prompt={name}"] for name in RIGHT])

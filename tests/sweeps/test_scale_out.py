@@ -131,7 +131,7 @@ class TestRay:
         shown = sweeping.communicate(timeout=400)[0]
         assert sweeping.returncode == 1
         assert "failed: its process ended before the job did" in shown
-        assert "1 of 2 jobs failed; mend what they say, then run the same command again" in shown
+        assert "1 of 2 jobs failed; fix what they report, then run the same command again" in shown
         assert "Traceback" not in shown
         assert place.statuses() == ["FAILED", "FINISHED"]
         assert "1 of 2 jobs were done before" in place.sweep(*command)
@@ -161,10 +161,10 @@ class TestRay:
 @pytest.mark.parametrize(
     ("uri", "budget", "message"),
     [
-        (None, None, "tracking.uri=null is a file of this machine"),
-        ("sqlite:////tmp/a.db", None, "is a file of this machine"),
-        ("http://localhost:5000", None, "another server on each machine"),
-        ("http://10.0.0.1:5000", 5.0, "evaluation.budget_usd is counted on each machine apart"),
+        (None, None, "tracking.uri=null is on this machine only"),
+        ("sqlite:////tmp/a.db", None, "is on this machine only"),
+        ("http://localhost:5000", None, "a different server on each machine"),
+        ("http://10.0.0.1:5000", 5.0, "evaluation.budget_usd is counted per machine"),
     ],
 )
 def test_what_other_machines_cannot_share_is_refused(

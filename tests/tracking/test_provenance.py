@@ -28,7 +28,7 @@ def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(folder)
     job = composed(())
     prepare_job(job)
-    shutil.copytree(job.splits, folder / "data" / "splits")
+    shutil.copytree(job.splits.folder, folder / "data" / "splits")
     configure()
     return folder
 
