@@ -32,7 +32,7 @@ def terms(config: Config, base_url: str, **changes: object) -> Terms:
 SCRIPT = """
 import json, sys
 from tests.support.asking import REQUEST, chats, terms
-from reviewtune.core.config import load_params
+from reviewtune.core.config_loading import load_params
 from reviewtune.providers.inference import Request, ask
 base_url, n, more, request = json.loads(sys.argv[1])
 how = terms(load_params(), base_url, **more)
