@@ -12,10 +12,10 @@ from reviewtune.data.summary import describe, to_markdown
 def main() -> None:
     config = load_params()
     prepared = prepare(config.data.path, config.data)
-    facts = describe(prepared, config.data, similarity=config.split.similarity)
+    summary = describe(prepared, config.data, similarity=config.split.similarity)
     write_reviews(prepared.reviews, Path("data/labeled.csv"))
-    write_json(facts, Path("reports/data.json"))
-    write_text(to_markdown(facts), Path("reports/data.md"))
+    write_json(summary.as_json(), Path("reports/data.json"))
+    write_text(to_markdown(summary), Path("reports/data.md"))
 
 
 if __name__ == "__main__":

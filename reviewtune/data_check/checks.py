@@ -3,7 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, Literal
 
@@ -158,11 +158,11 @@ def annotators(file: LabelledFile, seed: int) -> Check:
         (min(a, b), max(a, b)) for a, b in zip(both["label"], both["label_second"], strict=True) if a != b
     ).most_common(10)
     confused = [{"labels": list(pair), "rows": n} for pair, n in pairs]
-    facts = {**found, "low": low, "high": high, "confused": confused}
-    word = next(word for bound, word in KAPPA if found["kappa"] >= bound)
-    says = f"Cohen's kappa {found['kappa']:.3f} ({low:.3f} to {high:.3f}, {word}) over {found['n']} rows, "
-    says += f"the same label on {found['share']:.1%}"
-    if found["kappa"] >= 0.8:
+    facts = {**asdict(found), "low": low, "high": high, "confused": confused}
+    word = next(word for bound, word in KAPPA if found.kappa >= bound)
+    says = f"Cohen's kappa {found.kappa:.3f} ({low:.3f} to {high:.3f}, {word}) over {found.n} rows, "
+    says += f"the same label on {found.share:.1%}"
+    if found.kappa >= 0.8:
         return Check("agreement", "Annotator agreement", "fine", says, facts=facts)
     return Check(
         "agreement", "Annotator agreement", "notice", says,
@@ -172,7 +172,7 @@ def annotators(file: LabelledFile, seed: int) -> Check:
 
 def language_mix(file: LabelledFile) -> Check:
     guesses = language_detection.detect(file.table["text"].tolist())
-    counts = dict(Counter(guess.language for guess in guesses).most_common())
+    counts = dict(Counter(detected.language for detected in guesses).most_common())
     told = [name for name in counts if name != language_detection.UNSURE]
     main = file.language.split("+")[0] or next(iter(told), "")
     foreign = [

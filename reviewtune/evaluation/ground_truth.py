@@ -9,7 +9,7 @@ import pandas as pd
 
 from reviewtune.core.config import Config, DataConfig, PromptArmConfig
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import Row, normalise, read_rows, sha256
+from reviewtune.data.reviews import CsvRow, normalise, read_rows, sha256
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
@@ -115,7 +115,7 @@ def _column(path: Path, found: Sequence[str], names: Sequence[str]) -> str:
     raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(names))}; it has {', '.join(found)}")
 
 
-def _fault(row: Row, text: str, label: str, data: DataConfig) -> str | None:
+def _fault(row: CsvRow, text: str, label: str, data: DataConfig) -> str | None:
     if not normalise(row.cells[text]):
         return f"line {row.line}: the review is empty"
     if (name := row.cells[label].strip()) not in data.labels:

@@ -135,7 +135,7 @@ def test_pause_resume_cancel_and_an_interrupted_follow(run: Run, workspace: Path
         (("get", "ftjob-nothing"), "Could not find fine tune: ftjob-nothing"),
         (("create", "nothing.jsonl"), "nothing.jsonl"),
         (("create", "few.jsonl"), "few.jsonl: 9 example(s), at least 10"),
-        (("create", "torn.jsonl"), "torn.jsonl line 3: no JSON"),
+        (("create", "torn.jsonl"), "torn.jsonl line 3: not valid JSON"),
         (("create", "binary.jsonl"), "is not UTF-8"),
         (("create", "train.jsonl", "--validation", "torn.jsonl"), "torn.jsonl line 3"),
         (("create", "train.jsonl", "--n-epochs", "51"), "n_epochs"),
