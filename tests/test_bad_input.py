@@ -79,7 +79,7 @@ def tried(path: Path, config: Config) -> None:
 
 
 def looked_at(path: Path) -> None:
-    file = read(path, None, text_column=None, label_column=None)
+    file = read(path, None)
     for check in (checks.format_, checks.encoding, checks.labels, checks.lengths, checks.personal):
         assert check(file).says
     assert checks.duplicates(file, 0.9).says

@@ -14,6 +14,7 @@ import openai
 import pandas as pd
 
 from reviewtune.core.config import Config
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data import chat_files
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.splits import duplicate_groups, split
@@ -79,7 +80,7 @@ def estimate(planned: Plan, config: Config) -> str:
     )
 
 
-def measure(planned: Plan, config: Config) -> Curve:
+def measure(planned: Plan, config: Config, *, progress: Progress = SILENT) -> Curve:
     """Train, ask and judge.
 
     Raises:
@@ -87,16 +88,16 @@ def measure(planned: Plan, config: Config) -> Curve:
         ProviderError: the provider refused or could not be reached.
     """
     with connect(config.provider) as client:
-        models = [_model(client, planned, at) for at in range(len(planned.sizes))]
+        models = [_model(client, planned, at, progress) for at in range(len(planned.sizes))]
     right = np.column_stack([_right(model, planned, config) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
     name, labels = f"fine-tuned {Path(config.provider.base_model).name}", planned.test["label"].to_numpy()
     return judge(name, planned.sizes, right, labels, groups, seed=config.evaluation.seed)
 
 
-def _model(client: openai.OpenAI, planned: Plan, at: int) -> str:
+def _model(client: openai.OpenAI, planned: Plan, at: int, progress: Progress) -> str:
     title, ahead = f"fine-tune {at + 1} of {len(planned.sizes)}", planned.tokens[at:]
-    print(f"{title}, on {planned.sizes[at]} reviews; the time left is for all that are to come", flush=True)
+    progress.message(f"{title}, on {planned.sizes[at]} reviews; the time left is for all that are to come")
     return finetune(client, planned.orders[at], title=title, jobs=sum(ahead) / ahead[0]).model
 
 
