@@ -31,12 +31,12 @@ def main(*, write: bool) -> None:
 
 
 def _refuse_missing_reviews(data: DataConfig) -> None:
-    """DVC itself would name the file, and not say what to do. One that DVC keeps may not be there yet."""
-    kept = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
-    if not data.path.is_file() and not kept:
+    """DVC would name the file without a next step. A file that DVC tracks may not be pulled yet."""
+    tracked = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
+    if not data.path.is_file() and not tracked:
         raise DataError(
-            f"{data.path}: no such file; put the labelled reviews there, or mend `path` in conf/data/{data.name}.yaml "
-            "and run `make params`"
+            f"{data.path}: no such file; put the labelled reviews there, or correct `path` in "
+            f"conf/data/{data.name}.yaml and run `make params`"
         )
 
 

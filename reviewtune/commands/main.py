@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
-from reviewtune.errors import GO_ON, INTERRUPTED, DataError
+from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE, DataError
 
 
 class Commands(TyperGroup):
@@ -23,7 +23,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print(GO_ON, file=sys.stderr)
+            print(INTERRUPTED_MESSAGE, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
