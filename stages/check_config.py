@@ -9,9 +9,10 @@ from pathlib import Path
 from reviewtune.core.config import DataConfig
 from reviewtune.core.config_loading import compose_text, load_params
 from reviewtune.core.entry_point import run_stage
+from reviewtune.core.project import ProjectPaths
 from reviewtune.errors import ConfigError, DataError
 
-PARAMS, OK = Path("params.yaml"), Path("reports/config_ok.txt")
+PARAMS, OK = ProjectPaths().params, ProjectPaths().reports / "config_ok.txt"
 
 
 def main(*, write: bool) -> None:
@@ -19,11 +20,11 @@ def main(*, write: bool) -> None:
         PARAMS.write_text(compose_text(), encoding="utf-8")
         return
     config = load_params(PARAMS)
-    # Inside `dvc exp run` DVC itself composed params.yaml, overrides included; elsewhere it must be what conf/ says.
+    # In `dvc exp run` DVC composes params.yaml with the overrides; otherwise the file must match conf/.
     if "DVC_EXP_NAME" not in os.environ and PARAMS.read_text(encoding="utf-8") != compose_text():
         raise ConfigError(
             f"{PARAMS} is not what conf/ says; edit conf/ and run `make params` "
-            "(a change for one run: `dvc exp run -S key=value`)"
+            "(to change a value for one run: `dvc exp run -S key=value`)"
         )
     _refuse_missing_reviews(config.data)
     OK.parent.mkdir(exist_ok=True)
@@ -31,9 +32,9 @@ def main(*, write: bool) -> None:
 
 
 def _refuse_missing_reviews(data: DataConfig) -> None:
-    """DVC would name the file without a next step. A file that DVC tracks may not be pulled yet."""
-    tracked = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
-    if not data.path.is_file() and not tracked:
+    """DVC's own message names the file but not what to do. A file that DVC stores may not be checked out yet."""
+    stored = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
+    if not data.path.is_file() and not stored:
         raise DataError(
             f"{data.path}: no such file; put the labelled reviews there, or correct `path` in "
             f"conf/data/{data.name}.yaml and run `make params`"

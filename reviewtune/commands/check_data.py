@@ -101,8 +101,9 @@ def _finetuned_curve(
     from reviewtune.data_check import finetuned_curve
 
     config = load_params(paths.params)
-    labels = data.labels if data else dict.fromkeys(file.labels, "-")
-    config = config.model_copy(update={"data": config.data.model_copy(update={"labels": labels})})
+    seen = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
+    data = (data or config.data.model_copy(update=seen)).model_copy(update={"path": file.path})
+    config = config.model_copy(update={"data": data})
     planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
     progress.message(finetuned_curve.estimate(planned, config))
     if not options.yes and not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""Format numbers for readers: percent with intervals, percentage points, p-values, money, rates."""
+"""Numbers as people read them: percent with their interval, points, p-values, money, rates."""
 
 from collections.abc import Mapping
 

@@ -50,8 +50,13 @@ def sha256(path: Path) -> str:
 
 
 def normalise(text: str) -> str:
-    """The text in Unicode NFC, with each run of white space replaced by one space."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+    """The text in Unicode NFC, with white space collapsed to single spaces; half a surrogate pair becomes U+FFFD.
+
+    A program that cuts a text inside an emoji leaves such a half. It cannot be written as UTF-8, so no request can
+    contain it.
+    """
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", whole)).strip()
 
 
 def read_rows(path: Path, required: Iterable[str], *, hint: str = NAME_COLUMNS) -> list[CsvRow]:
@@ -95,11 +100,28 @@ def prepare(path: Path, data: DataConfig) -> Prepared:
     refuse_faults(path, row_faults(rows, data))
     table = pd.DataFrame([_record(row, data) for row in rows], columns=[*COLUMNS, *data.slices], dtype=str)
     _refuse_repeated_ids(path, table)
-    if data.mask_personal:
-        table["text"] = [mask(text, data.language) for text in table["text"]]
-    reviews, conflicts = _merge_duplicates(path, table, data)
+    reviews, conflicts = mask_and_merge(path, table, data)
     _refuse_rare_labels(path, reviews, data)
     return Prepared(reviews, len(table) - len(reviews), conflicts)
+
+
+def mask_and_merge(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
+    """Mask personal data if data.mask_personal is set, merge exact duplicates, resolve conflicts by data.conflicts.
+
+    Args:
+        path: the file that the table was read from, for messages.
+        table: reviews; the columns review_id, text and label are used.
+        data: the data set's configuration.
+
+    Returns:
+        The remaining rows, and one entry per text with several labels.
+
+    Raises:
+        DataError: conflicting labels under the policy `refuse`.
+    """
+    if data.mask_personal:
+        table = table.assign(text=[mask(text, data.language) for text in table["text"]])
+    return _merge_duplicates(path, table, data)
 
 
 def read_reviews(path: Path) -> pd.DataFrame:
