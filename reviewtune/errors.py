@@ -1,16 +1,16 @@
-"""Every error that a user may meet, and the one way it leaves a program.
+"""All errors that a user may see, and how a program ends with one.
 
 ReviewtuneError
 ├── ConfigError      conf/, params.yaml or an override
 ├── DataError        the labelled reviews or a file made from them
-├── LeakError        a test review is known to the model or its prompt
-├── ProviderError    key, address, model, limits: the other end of the wire
+├── LeakError        a test review is in the training data or in a prompt
+├── ProviderError    key, address, model or limits of a provider
 │   └── JobError     a fine-tuning job that ended without a model
-├── BudgetError      the next request could cost more than budget_usd leaves
-├── CacheError       the store of answers
+├── BudgetError      the next request could exceed budget_usd
+├── CacheError       the cache of answers
 └── TrackingError    the MLflow store
 
-A message says what was seen and where, what is allowed, and what to do next, in one line.
+A message is one line: what was seen and where, what is allowed, and what to do next.
 """
 
 import sys
@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130  # exit status after Ctrl-C
-GO_ON = "interrupted: run the same command again to continue"
+INTERRUPTED_MESSAGE = "interrupted: run the same command again to continue"
 
 
 class ReviewtuneError(Exception):
-    """Base of all errors that are the user's to mend; shown without a traceback.
+    """Base of all errors that the user can fix; printed without a traceback.
 
-    One line, whatever line breaks a stranger's file puts into the message.
+    The message is one line: line breaks, for example from a quoted file, become spaces.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -40,7 +40,7 @@ class DataError(ReviewtuneError):
 
 
 class LeakError(ReviewtuneError):
-    """A test review, or a near-duplicate of one, is known to the model or its prompt."""
+    """A test review, or a near-duplicate of one, is in the training data or in a prompt."""
 
 
 class ProviderError(ReviewtuneError):
@@ -52,11 +52,11 @@ class JobError(ProviderError):
 
 
 class BudgetError(ReviewtuneError):
-    """What comes next could cost more than `evaluation.budget_usd` leaves; it was not sent."""
+    """The next request could exceed `evaluation.budget_usd`; it was not sent."""
 
 
 class CacheError(ReviewtuneError):
-    """The store of answers cannot be opened or written."""
+    """The cache of answers cannot be opened or written."""
 
 
 class TrackingError(ReviewtuneError):
@@ -65,14 +65,14 @@ class TrackingError(ReviewtuneError):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the user's errors into one line on stderr and exit status 1; Ctrl-C into 130."""
+    """Turn the user's errors into one line on stderr and exit status 1, and Ctrl-C into exit status 130."""
     try:
         yield
     except ReviewtuneError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print(GO_ON, file=sys.stderr)
+        print(INTERRUPTED_MESSAGE, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: mend that, then run the same command again")
+        sys.exit(f"error: {error.strerror or error}{where}: fix that, then run the same command again")

@@ -11,9 +11,9 @@ from reviewtune.data.summary import describe, to_markdown
 def main() -> None:
     config, paths = load_params(), ProjectPaths()
     prepared = write_labeled(config, config.data.path, paths.labeled)
-    facts = describe(prepared, config.data, similarity=config.split.similarity)
-    write_json(facts, paths.data_summary)
-    write_text(to_markdown(facts), paths.data_report)
+    summary = describe(prepared, config.data, similarity=config.split.similarity)
+    write_json(summary.as_json(), paths.data_summary)
+    write_text(to_markdown(summary), paths.data_report)
 
 
 if __name__ == "__main__":

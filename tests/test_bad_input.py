@@ -1,7 +1,7 @@
-"""A thousand bad files: one line and exit status 1 (or a report), never a traceback.
+"""A thousand bad files: each gives an error in one line and exit status 1, or a report, but never a traceback.
 
-550 CSV, 400 JSONL and 60 configuration files (`--hypothesis-show-statistics` counts them) through what reads them, and
-145 more through the commands that people type.
+550 CSV, 400 JSONL and 60 configuration files (`--hypothesis-show-statistics` counts them) are read by the library, and
+145 more by commands.
 """
 
 import json
@@ -59,7 +59,7 @@ json_line = st.one_of(
 
 
 def refusal(attempt: Callable[[], object]) -> str:
-    """What the user is told; empty when all went well. Anything but an error of ours fails the test."""
+    """The error's message; empty if there was none. Any other exception fails the test."""
     try:
         attempt()
     except ReviewtuneError as error:
@@ -67,19 +67,19 @@ def refusal(attempt: Callable[[], object]) -> str:
     return ""
 
 
-def tried(path: Path, config: Config) -> None:
-    """What reads a stranger's file ends well or with one line."""
+def read_everywhere(path: Path, config: Config) -> None:
+    """Every reader of a user's file succeeds or reports an error in one line."""
     prompt = Prompt.of(config)
     for attempt in (
         lambda: prepare(path, config.data),
         lambda: chat_files.check(path, prompt),
-        lambda: looked_at(path),
+        lambda: run_checks(path),
     ):
         assert "\n" not in refusal(attempt)
 
 
-def looked_at(path: Path) -> None:
-    file = read(path, None, text_column=None, label_column=None)
+def run_checks(path: Path) -> None:
+    file = read(path, None)
     for check in (checks.format_, checks.encoding, checks.labels, checks.lengths, checks.personal):
         assert check(file).says
     assert checks.duplicates(file, 0.9).says
@@ -91,7 +91,7 @@ def looked_at(path: Path) -> None:
 def test_any_csv(text: str, tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.csv"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    tried(path, config)
+    read_everywhere(path, config)
 
 
 @given(content=st.binary(max_size=60))
@@ -99,7 +99,7 @@ def test_any_csv(text: str, tmp_path: Path, config: Config) -> None:
 def test_any_bytes(content: bytes, tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.csv"
     path.write_bytes(b"text,label\n" + content)
-    tried(path, config)
+    read_everywhere(path, config)
 
 
 @given(lines=st.lists(json_line, max_size=5))
@@ -107,7 +107,7 @@ def test_any_bytes(content: bytes, tmp_path: Path, config: Config) -> None:
 def test_any_jsonl(lines: list[str], tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.jsonl"
     path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-    tried(path, config)
+    read_everywhere(path, config)
 
 
 @given(change=st.dictionaries(st.sampled_from(["data", "split", "training", "arms", "x"]), anything, min_size=1))
@@ -129,7 +129,7 @@ def test_any_override(value: str, key: str, project: Path) -> None:
 
 
 class Shell:
-    """A project without a model, whose provider cannot be reached, and the commands typed in it."""
+    """Runs commands in a project without a model, whose provider cannot be reached."""
 
     def __init__(self, folder: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         params = yaml.safe_load((project / "params.yaml").read_text())
@@ -141,7 +141,7 @@ class Shell:
         self.monkeypatch = monkeypatch
 
     def ends_well(self, *command: str) -> None:
-        """With a report, or with one line; anything but SystemExit fails the test, as a user would see a traceback."""
+        """Success, or an error in one line; any other exception fails the test, as the user would see a traceback."""
         self.monkeypatch.setattr(sys, "argv", ["reviewtune", *command])
         with pytest.raises(SystemExit) as ended:
             main()

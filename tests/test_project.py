@@ -118,6 +118,48 @@ def test_every_dependency_says_why_it_is_there() -> None:
     assert not [line for line in block.splitlines() if line.startswith('    "') and "#" not in line]
 
 
+PRINTING = (
+    "commands",
+    "errors.py",
+    "core/progress.py",
+    "local_server/__main__.py",
+    "local_server/fine_tuning/trainer.py",
+)
+STILL_PRINTING = ("evaluation", "sweeps", "providers", "finetuning", "tracking")  # to be removed
+SILENT_MODULES = sorted(
+    path
+    for path in (PROJECT / "reviewtune").rglob("*.py")
+    if not path.relative_to(PROJECT / "reviewtune").as_posix().startswith((*PRINTING, *STILL_PRINTING))
+)
+
+
+def printing_lines(source: str) -> list[int]:
+    """Lines that call `print` or make a rich Console; printing to a console that the caller passed is allowed."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return sorted(
+        call.lineno
+        for call in calls
+        if (isinstance(call.func, ast.Name) and call.func.id in ("print", "Console"))
+        or (isinstance(call.func, ast.Attribute) and call.func.attr == "Console")
+    )
+
+
+@pytest.mark.parametrize("path", SILENT_MODULES, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_the_library_does_not_print(path: Path) -> None:
+    """It reports to the `Progress` that its caller passes."""
+    assert printing_lines(path.read_text(encoding="utf-8")) == []
+
+
+def test_printing_is_recognised() -> None:
+    assert printing_lines("print(1)\nrich.console.Console().print(2)\nConsole(stderr=True)\nconsole.print(3)\n") == [
+        1,
+        2,
+        3,
+    ]
+    assert len(SILENT_MODULES) > 80
+    assert all((PROJECT / "reviewtune" / name).exists() for name in PRINTING)
+
+
 HEAVY = (
     "mlflow",
     "openai",

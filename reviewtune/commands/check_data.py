@@ -1,26 +1,26 @@
-"""The command `reviewtune check-data`: read, examine, write what was wished for, say what was found."""
+"""The command `reviewtune check-data`: read the file, run the checks, write the requested files, print the results."""
 
 import json
 import os
 import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from reviewtune.core.atomic_files import read_json, write_text
-from reviewtune.core.config import DataConfig
+from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
-from reviewtune.core.progress import TerminalProgress
-from reviewtune.core.project import project_root
+from reviewtune.core.progress import Progress, TerminalProgress
+from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
 from reviewtune.data_check.checks import Level
-from reviewtune.data_check.examine import SIMILARITY, Diagnosis, examine, write_masked
-from reviewtune.data_check.label_errors import COLUMNS
+from reviewtune.data_check.examine import SIMILARITY, DataCheck, examine
+from reviewtune.data_check.label_errors import COLUMNS, to_table
 from reviewtune.data_check.labelled_file import LabelledFile, data_for, read
 from reviewtune.data_check.learning_curve import Curve
+from reviewtune.data_check.masked_copy import write_masked
 from reviewtune.data_check.training_checks import AUTO_EPOCHS
 from reviewtune.errors import DataError
 
@@ -34,110 +34,136 @@ SIGNS: dict[Level, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """The command's options; None and False are what was not wished for."""
+class CheckDataOptions:
+    """The command's options. None and False mean that an option was not given."""
 
-    columns: tuple[str | None, str | None, str | None]  # text, label, second label
-    out: Path | None
-    label_errors: Path | None
-    mask: Path | None
-    as_json: bool
-    finetune: bool
-    yes: bool
+    data: str | None = None  # a file of conf/data, by name
+    text_column: str | None = None
+    label_column: str | None = None
+    second_label_column: str | None = None
+    out: Path | None = None
+    label_errors: Path | None = None
+    mask: Path | None = None
+    as_json: bool = False
+    finetune: bool = False
+    yes: bool = False
 
 
-def check_data(path: Path, name: str | None, wishes: Wishes) -> None:
-    """Examine a file and write the files that were wished for.
+def check_data(path: Path, options: CheckDataOptions) -> None:
+    """Check a file of labelled reviews. The results go to standard output, progress to standard error.
 
     Raises:
-        DataError: the file cannot be read, a wished file would overwrite something, or the pipeline would refuse it.
+        ConfigError: params.yaml or conf/ is wrong.
+        DataError: the file cannot be read, a requested file would overwrite another one, or the pipeline would refuse
+            the checked file.
     """
-    root = project_root()
-    _refuse_bad_targets(path, wishes)
-    data = data_for(path, name, root / "conf") if name or (root / "conf").exists() else None
-    text, label, second = wishes.columns
-    file = read(path, data, text_column=text, label_column=label, second_label_column=second)
-    tuned = _tuned(file, data, root, agreed=wishes.yes) if wishes.finetune else None
-    reports = Path(os.path.relpath(root / "reports"))
-    diagnosis = examine(file, reports=reports, similarity=SIMILARITY, n_epochs=_epochs(root), tuned=tuned)
-    written = _write(diagnosis, wishes)
-    if wishes.as_json:
-        print(json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=True))
+    progress, paths = TerminalProgress(sys.stderr), ProjectPaths(project_root())
+    _refuse_bad_targets(path, options)
+    config = _project_config(paths)
+    conf = paths.root / "conf"
+    data = data_for(path, options.data, conf) if options.data or conf.exists() else None
+    file = read(
+        path,
+        data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        second_label_column=options.second_label_column,
+    )
+    curve = _finetuned_curve(file, data, paths, options, progress) if options.finetune else None
+    check = examine(
+        file,
+        reports=Path(os.path.relpath(paths.reports)),
+        similarity=config.split.similarity if config else SIMILARITY,
+        n_epochs=_epochs(paths.model_record),
+        finetuned=curve,
+        progress=progress,
+    )
+    written = _write(check, options)
+    if options.as_json:
+        print(json.dumps(check.as_json(), indent=2, ensure_ascii=True))
     else:
-        _show(diagnosis)
+        _show(check)
     for line in written:
-        print(line, file=sys.stderr)
-    _refuse(diagnosis)
+        progress.message(line)
+    _refuse(check)
 
 
-def _tuned(file: LabelledFile, data: DataConfig | None, root: Path, *, agreed: bool) -> Curve | None:
-    """The fine-tune's learning curve, after the user has seen what it takes; None when that was too much."""
+def _project_config(paths: ProjectPaths) -> Config | None:
+    """The project's configuration; None outside a project, where check-data works too."""
+    is_project = (paths.root / "conf").exists() and paths.params.exists()
+    return load_params(paths.params) if is_project else None
+
+
+def _finetuned_curve(
+    file: LabelledFile, data: DataConfig | None, paths: ProjectPaths, options: CheckDataOptions, progress: Progress
+) -> Curve | None:
+    """The fine-tune's learning curve, after the user has seen the estimate; None if they decline."""
     from reviewtune.data_check import finetuned_curve
 
-    config = load_params(root / "params.yaml")
-    own = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
-    data = (data or config.data.model_copy(update=own)).model_copy(update={"path": file.path})
+    config = load_params(paths.params)
+    seen = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
+    data = (data or config.data.model_copy(update=seen)).model_copy(update={"path": file.path})
     config = config.model_copy(update={"data": data})
-    planned = finetuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
-    print(finetuned_curve.estimate(planned, config), file=sys.stderr)
-    if not agreed and not sys.stdin.isatty():
-        raise DataError("--finetune wants --yes where nobody can be asked; nothing was started")
-    if not agreed and not typer.confirm("Start them?", err=True):
+    planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
+    progress.message(finetuned_curve.estimate(planned, config))
+    if not options.yes and not sys.stdin.isatty():
+        raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")
+    if not options.yes and not typer.confirm("Start them?", err=True):
         return None
-    with redirect_stdout(sys.stderr):  # what the jobs say on their way: standard output is the report's, or --json's
-        return finetuned_curve.measure(planned, config, progress=TerminalProgress())
+    return finetuned_curve.measure(planned, config, progress=progress)
 
 
-def _epochs(root: Path) -> int:
-    """Of the job whose curve stands in reports/, as its record tells."""
+def _epochs(record: Path) -> int:
+    """Epochs of the job whose loss curve is in reports/, from the record of its model."""
     try:
-        return int(read_json(root / "models" / "finetuned.json")["hyperparameters"]["n_epochs"])
-    except (OSError, ValueError, KeyError, TypeError):  # check-data works outside a project, too
+        return int(read_json(record)["hyperparameters"]["n_epochs"])
+    except (OSError, ValueError, KeyError, TypeError):  # there may be no project
         return AUTO_EPOCHS
 
 
-def _refuse_bad_targets(path: Path, wishes: Wishes) -> None:
-    targets = [target for target in (wishes.out, wishes.label_errors, wishes.mask) if target]
+def _refuse_bad_targets(path: Path, options: CheckDataOptions) -> None:
+    targets = [target for target in (options.out, options.label_errors, options.mask) if target]
     for target in targets:
         if target.resolve() == path.resolve():
-            raise DataError(f"{target}: is the file to be checked; give what is written another name")
+            raise DataError(f"{target}: is the file to check; choose another name for the output")
     if len({target.resolve() for target in targets}) < len(targets):
-        raise DataError(f"{targets[0]}: --out, --label-errors and --mask want different files")
-    if wishes.out:
-        html_report.refuse_foreign(wishes.out, html_report.GENERATOR)
-    if wishes.label_errors:
-        html_report.refuse_foreign(wishes.label_errors, ",".join(COLUMNS))
-    if wishes.mask and wishes.mask.exists():
-        raise DataError(f"{wishes.mask}: is there already and is not overwritten; give --mask another name")
+        raise DataError(f"{targets[0]}: --out, --label-errors and --mask need different files")
+    if options.out:
+        html_report.refuse_foreign(options.out, html_report.GENERATOR)
+    if options.label_errors:
+        html_report.refuse_foreign(options.label_errors, ",".join(COLUMNS))
+    if options.mask and options.mask.exists():
+        raise DataError(f"{options.mask}: already exists and is not overwritten; choose another name for --mask")
 
 
-def _write(diagnosis: Diagnosis, wishes: Wishes) -> list[str]:
-    said = []
-    if wishes.out:
-        html_report.write(diagnosis, wishes.out)
-        said.append(f"report: {wishes.out}")
-    if wishes.label_errors:
-        write_text(diagnosis.suspects.to_csv(index=False, lineterminator="\n"), wishes.label_errors)
-        said.append(f"likely label errors: {wishes.label_errors} ({len(diagnosis.suspects)} rows)")
-    if wishes.mask:
-        said.append(f"masked copy: {wishes.mask} ({write_masked(diagnosis.file, wishes.mask)} reviews changed)")
-    return said
+def _write(check: DataCheck, options: CheckDataOptions) -> list[str]:
+    """Write the requested files; returns a line on each."""
+    lines = []
+    if options.out:
+        html_report.write(check, options.out)
+        lines.append(f"report: {options.out}")
+    if options.label_errors:
+        write_text(to_table(check.label_errors).to_csv(index=False, lineterminator="\n"), options.label_errors)
+        lines.append(f"likely label errors: {options.label_errors} ({len(check.label_errors)} rows)")
+    if options.mask:
+        lines.append(f"masked copy: {options.mask} ({write_masked(check.file, options.mask)} reviews changed)")
+    return lines
 
 
-def _show(diagnosis: Diagnosis) -> None:
+def _show(check: DataCheck) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=str(diagnosis.file.path), title_justify="left", show_header=False, box=None, padding=(0, 1))
-    for check in diagnosis.checks:
-        colour, word = SIGNS[check.level]
-        said = Text(check.says) if not check.do else Text.assemble(check.says, ("\n" + check.do, "italic dim"))
-        table.add_row(Text(word, style=colour), Text(check.title, style="bold"), said)
+    table = Table(title=str(check.file.path), title_justify="left", show_header=False, box=None, padding=(0, 1))
+    for result in check.results:
+        colour, word = SIGNS[result.level]
+        finding = Text.assemble(result.says, (f"\n{result.do}" if result.do else "", "italic dim"))
+        table.add_row(Text(word, style=colour), Text(result.title, style="bold"), finding)
     Console().print(table)
 
 
-def _refuse(diagnosis: Diagnosis) -> None:
-    if bad := [check for check in diagnosis.problems if check.name in REFUSED]:
-        says = " ".join("; ".join(f"{check.title.lower()}: {check.says}" for check in bad).split())
-        raise DataError(f"{diagnosis.file.path}: the pipeline would refuse this file: {says}")
+def _refuse(check: DataCheck) -> None:
+    if refused := [result for result in check.problems if result.name in REFUSED]:
+        findings = " ".join("; ".join(f"{result.title.lower()}: {result.says}" for result in refused).split())
+        raise DataError(f"{check.file.path}: the pipeline would refuse this file: {findings}")

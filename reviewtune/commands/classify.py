@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
 from reviewtune.core.progress import TerminalProgress
-from reviewtune.data.reviews import Row, read_rows
+from reviewtune.data.reviews import CsvRow, read_rows
 from reviewtune.errors import DataError
 
 NO_LABEL = "(no usable answer)"
@@ -28,7 +28,7 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
     _print_without_label(rows, issues)
 
 
-def _print_without_label(rows: Sequence[Row], issues: Sequence[Classification]) -> None:
+def _print_without_label(rows: Sequence[CsvRow], issues: Sequence[Classification]) -> None:
     reasons = [f"line {row.line}: {issue.why}" for row, issue in zip(rows, issues, strict=True) if issue.why]
     if not reasons:
         return

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
-from reviewtune.errors import GO_ON, INTERRUPTED
+from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
 
 
 class Commands(TyperGroup):
@@ -21,7 +21,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print(GO_ON, file=sys.stderr)
+            print(INTERRUPTED_MESSAGE, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -124,10 +124,21 @@ def check_data(
 
     Example: reviewtune check-data data/raw/reviews_en.csv --out report.html --label-errors doubtful.csv
     """
-    from reviewtune.commands.check_data import Wishes, check_data
+    from reviewtune.commands.check_data import CheckDataOptions, check_data
 
-    columns = (text_column, label_column, second_label_column)
-    check_data(file, data, Wishes(columns, out, label_errors, mask, as_json, finetune, yes))
+    options = CheckDataOptions(
+        data=data,
+        text_column=text_column,
+        label_column=label_column,
+        second_label_column=second_label_column,
+        out=out,
+        label_errors=label_errors,
+        mask=mask,
+        as_json=as_json,
+        finetune=finetune,
+        yes=yes,
+    )
+    check_data(file, options)
 
 
 @app.command()

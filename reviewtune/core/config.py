@@ -1,18 +1,15 @@
-"""The one configuration: conf/ -> params.yaml -> a frozen, strict `Config`.
+"""The configuration: conf/ is composed into params.yaml, which is validated as a frozen, strict `Config`.
 
-Two doors end in the same check: `load_params` for stages, `from_hydra` for sweeps. Neither gives a default: those
-live in conf/ alone. All faults are listed together, each with its dotted path. Functions take the section they need.
+`load_params` (for stages) and `from_hydra` (for sweeps) run the same validation. Neither has defaults: they are in
+conf/ only. Functions take the section that they need. The field descriptions are the text of docs/configuration.md.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from reviewtune.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 Auto = Literal["auto"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -22,11 +19,11 @@ LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=
 Text = Annotated[str, StringConstraints(min_length=1)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 LabelScoring = Literal["none", "raw", "corrected"]
-FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # the fine-tuned model's own arms: itself, and that of epoch N
+FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # names of the fine-tuned model's arm and of those of its epochs
 
 
 class Section(BaseModel):
-    """Frozen, strict, no unknown key."""
+    """A section of the configuration: frozen, strict, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -37,59 +34,65 @@ SectionT = TypeVar("SectionT", bound=Section)
 class ColumnsConfig(Section):
     """Names of the columns in the CSV; `id` and `second_label` may be null."""
 
-    text: Text = Field(description="the column that holds the review")
-    label: Text = Field(description="the column that holds its label")
-    id: str | None = Field(description="the column with a name for each review; null: its line")
-    second_label: str | None = Field(description="the column of a second annotator's label; null: none")
+    text: Text = Field(description="column with the review")
+    label: Text = Field(description="column with its label")
+    id: str | None = Field(description="column with a unique id of each review; null: use its line number")
+    second_label: str | None = Field(description="column with a second annotator's label; null: none")
 
 
 class DataConfig(Section):
-    name: Text = Field(description="stands in reports and runs")
-    path: Path = Field(description="UTF-8 CSV, relative to the project")
-    language: Text = Field(description="of the reviews, such as en")
-    columns: ColumnsConfig = Field(description="which column is what")
-    slices: tuple[str, ...] = Field(description="columns whose values are scored apart; no model sees them")
+    name: Text = Field(description="name of the data set in reports and runs")
+    path: Path = Field(description="UTF-8 CSV with the labelled reviews, relative to the project")
+    language: Text = Field(description="language of the reviews as ISO 639-1 code, such as en")
+    columns: ColumnsConfig = Field(description="names of the CSV's columns")
+    slices: tuple[str, ...] = Field(description="columns whose values are scored separately; not shown to any model")
     conflicts: Literal["refuse", "majority", "drop"] = Field(
-        description="what to do with one text under several labels"
+        description="what to do with a text that has several labels"
     )
-    max_characters: Annotated[int, Field(ge=1)] = Field(description="a longer review is refused")
-    mask_personal: bool = Field(description="[EMAIL], [PHONE], [ORDER_NUMBER] in the place of personal data")
+    max_characters: Annotated[int, Field(ge=1)] = Field(
+        description="maximum length of a review; longer ones are refused"
+    )
+    mask_personal: bool = Field(description="replace personal data by [EMAIL], [PHONE] and [ORDER_NUMBER]")
     train_size: Literal["all"] | Annotated[int, Field(ge=10)] = Field(
-        description="how many reviews to train on; the test split stays as it is"
+        description="number of training reviews; the test split does not change"
     )
     labels: Annotated[dict[LabelName, Text], Field(min_length=2)] = Field(
-        description="each label and its meaning, which goes into the prompts"
+        description="each label with its meaning, which is part of the prompts"
     )
 
 
 class SplitConfig(Section):
-    test: Share = Field(description="share of all reviews that no model sees, frozen by hash")
-    validation: Share = Field(description="share of the rest that the loss is measured on")
-    seed: Seed = Field(description="of the draw")
+    test: Share = Field(description="share of all reviews that is only used for testing; its hash is recorded")
+    validation: Share = Field(description="share of the remaining reviews that the validation loss is measured on")
+    seed: Seed = Field(description="seed of the random split")
     similarity: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="texts at least this alike (cosine of character 3-5-grams) stay on one side"
+        description="texts at least this similar (cosine of character 3-5-grams) are in the same split"
     )
 
 
 class ProviderConfig(Section):
-    kind: Literal["local", "openai", "azure", "compatible"] = Field(description="who trains and answers")
-    base_model: Text = Field(description="the model to fine-tune and to prompt")
-    base_url: str | None = Field(description="the server's address, such as https://host/v1; null: the usual one")
-    api_key_env: str | None = Field(description="NAME of the variable that holds the key; null: none")
-    structured_output: bool = Field(description="answers held to the label list by a json_schema")
-    mode: Literal["online", "batch"] = Field(description="what `evaluation.mode: auto` means here")
-    label_scores: LabelScoring = Field(
-        description="use of log-probabilities: confidence (raw), and the prior taken out too (corrected)"
+    kind: Literal["local", "openai", "azure", "compatible"] = Field(
+        description="kind of service that trains and answers"
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="requests under way at once")
-    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="of one request, with longer and longer pauses")
-    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds a request may take")
-    priced_as: str | None = Field(description="a row of prices.models; null: nothing is paid")
+    base_model: Text = Field(description="model to fine-tune and to prompt")
+    base_url: str | None = Field(
+        description="address of the server, such as https://host/v1; null: the provider's default"
+    )
+    api_key_env: str | None = Field(description="name of the environment variable with the API key; null: no key")
+    structured_output: bool = Field(description="restrict answers to the labels with a json_schema")
+    mode: Literal["online", "batch"] = Field(description="mode used for `evaluation.mode: auto`")
+    label_scores: LabelScoring = Field(
+        description="use of log-probabilities: none, raw (as confidence), or corrected (also remove the model's prior)"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="maximum number of concurrent requests")
+    max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="retries per request, with increasing pauses")
+    timeout: Annotated[float, Field(gt=0)] = Field(description="timeout of a request in seconds")
+    priced_as: str | None = Field(description="entry of prices.models; null: no charge")
 
     @model_validator(mode="after")
     def _address(self) -> "ProviderConfig":
         if self.kind == "compatible" and not self.base_url:
-            raise ValueError("base_url is needed for a compatible provider, such as https://host/v1")
+            raise ValueError("a compatible provider needs a base_url, such as https://host/v1")
         return self
 
 
@@ -97,163 +100,173 @@ class PromptConfig(Section):
     """Templates: `{text}` in user is the review; in system, `{labels}` is the list of labels with their meanings and
     `{answer}` the form of the answer."""
 
-    name: Text = Field(description="stands in reports and runs")
-    system: Text = Field(description="the instruction, with {labels} and {answer} where wanted")
-    user: Annotated[str, StringConstraints(pattern=r"\{text\}")] = Field(
-        description="the question; {text} is the review"
+    name: Text = Field(description="name of the prompt in reports and runs")
+    system: Text = Field(
+        description="system message; {labels} and {answer} are replaced by the labels and the form of an answer"
     )
-    answer: Literal["json", "label"] = Field(description='{"label": "..."} or the bare label')
+    user: Annotated[str, StringConstraints(pattern=r"\{text\}")] = Field(
+        description="user message; {text} is replaced by the review"
+    )
+    answer: Literal["json", "label"] = Field(description='form of an answer: {"label": "..."} or the bare label')
 
 
 class TrainingConfig(Section):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = Field(
-        description="passes over the training reviews; auto: as the provider sees fit"
+        description="passes over the training reviews; auto: let the provider choose"
     )
-    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = Field(description="reviews a step")
-    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = Field(description="of the provider's own rate")
-    seed: Seed = Field(description="of the order of the reviews")
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = Field(
+        description="reviews per training step; auto: let the provider choose"
+    )
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = Field(
+        description="factor on the provider's default learning rate"
+    )
+    seed: Seed = Field(description="seed of the order of the reviews")
     suffix: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = Field(
-        description="stands in the model's name"
+        description="part of the fine-tuned model's name"
     )
 
 
 class LinearArmConfig(Section):
     kind: Literal["linear"] = Field(description="TF-IDF and logistic regression")
-    seed: Seed = Field(description="of the regression")
+    seed: Seed = Field(description="seed of the regression")
 
 
 class MajorityArmConfig(Section):
     kind: Literal["majority"] = Field(description="always the most frequent label")
-    seed: Seed = Field(description="without effect")
+    seed: Seed = Field(description="has no effect")
 
 
 class AskingConfig(Section):
-    """How a model is asked for a label, whichever model it is."""
+    """How any model is asked for a label."""
 
-    label_scores: LabelScoring = Field(description="use of log-probabilities, as in provider")
+    label_scores: LabelScoring = Field(description="use of log-probabilities, as provider.label_scores")
     repeats: Annotated[int, Field(ge=0, le=20)] = Field(
-        description="times each review is asked again, to see if its label is stable"
+        description="how often each review is asked again, to measure whether its label is stable"
     )
-    temperature: Temperature = Field(description="of the sampling; 0: the likeliest answer")
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(description="of an answer; a cut one counts as an error")
-    seed: Seed = Field(description="of sampling and resampling")
+    temperature: Temperature = Field(description="sampling temperature; 0 picks the most likely answer")
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = Field(
+        description="maximum length of an answer in tokens; a truncated answer counts as an error"
+    )
+    seed: Seed = Field(description="seed of sampling and of the bootstrap")
 
 
 class PromptArmConfig(AskingConfig):
-    kind: Literal["prompt"] = Field(description="an un-tuned model, asked")
-    prompt: PromptConfig = Field(description="as the section prompt")
-    provider: ProviderConfig = Field(description="as the section provider")
-    shots: Annotated[int, Field(ge=0, le=20)] = Field(description="labelled examples in the prompt")
-    examples: Literal["balanced", "nearest"] = Field(
-        description="so many a label; or so many in all, those most like the review"
+    kind: Literal["prompt"] = Field(description="a prompted base model")
+    prompt: PromptConfig = Field(description="as section prompt")
+    provider: ProviderConfig = Field(description="as section provider")
+    shots: Annotated[int, Field(ge=0, le=20)] = Field(
+        description="number of labelled examples in the prompt; with balanced, per label"
     )
-    reasoning: bool = Field(description="a reason before the label")
+    examples: Literal["balanced", "nearest"] = Field(
+        description="balanced: random examples of every label; nearest: the most similar reviews"
+    )
+    reasoning: bool = Field(description="ask for a reason before the label")
 
 
 ArmConfig = Annotated[LinearArmConfig | MajorityArmConfig | PromptArmConfig, Field(discriminator="kind")]
 
 
 class CascadeConfig(Section):
-    """Arm `first` answers where it is sure; `second`, an arm or `person`, the rest."""
+    """Arm `first` answers where it is confident; `second`, an arm or `person`, answers the rest."""
 
-    first: Text = Field(description="the arm that is asked first")
-    second: Text = Field(description="the arm for what the first is unsure of, or person")
-    wanted_accuracy: Share = Field(description="of the reviews that the first keeps")
-    person_usd: Annotated[float, Field(ge=0)] = Field(description="USD a review that a person sorts")
+    first: Text = Field(description="arm that is asked first")
+    second: Text = Field(description="arm for the reviews that the first is unsure of, or person")
+    wanted_accuracy: Share = Field(description="required accuracy on the reviews that the first arm answers")
+    person_usd: Annotated[float, Field(ge=0)] = Field(description="cost of a manually classified review in USD")
 
 
 class EvaluationConfig(AskingConfig):
-    injections: bool = Field(description="score hostile reviews too (data/injections)")
+    injections: bool = Field(description="also score the prompt injections in data/injections")
     checkpoints: tuple[Annotated[int, Field(ge=1, le=50)], ...] = Field(
-        description="epochs such as [1, 2], whose models are arms of their own: checkpoint_1, checkpoint_2"
+        description="epochs whose models are separate arms; [1, 2] adds checkpoint_1 and checkpoint_2"
     )
-    cascade: CascadeConfig = Field(description="a small model first, another for the reviews it is unsure of")
-    reference: Text = Field(description="the arm that the others are compared with")
-    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(description="of the paired bootstrap")
+    cascade: CascadeConfig = Field(description="a small model first, another one for the reviews that it is unsure of")
+    reference: Text = Field(description="arm that the others are compared with")
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(description="resamples of the paired bootstrap")
     mode: Literal["auto", "online", "batch"] = Field(
-        description="one by one, or by the Batch API at half the price; auto: provider.mode"
+        description="online: single requests; batch: the Batch API, at half the price; auto: provider.mode"
     )
     requests_per_minute: Annotated[float, Field(gt=0)] | None = Field(
-        description="what the account allows (online); null: no limit"
+        description="limit of requests per minute in online mode; null: no limit"
     )
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = Field(
-        description="the same in tokens, prompt and longest possible answer"
+        description="limit of tokens per minute in online mode, prompts and longest answers; null: no limit"
     )
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(
-        description="hard cap for a run, and for a whole sweep together; null: none"
+        description="maximum cost in USD of a run, or of a whole sweep; null: no limit"
     )
 
 
 class TokenPrices(Section):
-    """USD for a million tokens."""
+    """USD per million tokens."""
 
     input: Annotated[float, Field(ge=0)] = Field(description="prompt tokens")
-    cached: Annotated[float, Field(ge=0)] = Field(description="prompt tokens that the provider had read before")
+    cached: Annotated[float, Field(ge=0)] = Field(description="prompt tokens in the provider's cache")
     output: Annotated[float, Field(ge=0)] = Field(description="answer tokens")
 
 
 class PriceRow(TokenPrices):
-    """The prices of single requests, those of the Batch API, and where they are from."""
+    """Prices of online requests and of the Batch API, with their source."""
 
-    batch: TokenPrices = Field(description="the same by the Batch API")
-    date: Date = Field(description="when these were the prices")
-    source: Text = Field(description="where they are from")
+    batch: TokenPrices = Field(description="prices in the Batch API")
+    date: Date = Field(description="date of these prices")
+    source: Text = Field(description="source of these prices")
 
 
 class FinetunedRow(PriceRow):
-    training: Annotated[float, Field(ge=0)] = Field(description="tokens trained on, times epochs")
+    training: Annotated[float, Field(ge=0)] = Field(description="trained tokens: tokens of the file times epochs")
 
 
 class ModelPrices(Section):
-    base: PriceRow = Field(description="the model as it is")
-    finetuned: FinetunedRow = Field(description="its fine-tunes")
+    base: PriceRow = Field(description="prices of the base model")
+    finetuned: FinetunedRow = Field(description="prices of its fine-tunes")
 
 
 class Prices(Section):
-    date: Date = Field(description="when the book was last looked through")
-    models: dict[str, ModelPrices] = Field(description="a row a model")
+    date: Date = Field(description="date the price list was last reviewed")
+    models: dict[str, ModelPrices] = Field(description="prices per model")
 
 
 class TrackingConfig(Section):
-    experiment: Text = Field(description="the MLflow experiment's name")
-    uri: str | None = Field(description="an MLflow server's address; null: mlruns/mlflow.db of this project")
+    experiment: Text = Field(description="name of the MLflow experiment")
+    uri: str | None = Field(description="address of an MLflow server; null: mlruns/mlflow.db in this project")
 
 
 class Config(Section):
-    data: DataConfig = Field(description="Which labelled reviews.")
-    split: SplitConfig = Field(description="What is trained on and what is tested on.")
-    provider: ProviderConfig = Field(description="Who trains and answers.")
-    prompt: PromptConfig = Field(description="What the fine-tuned model is trained and asked with.")
-    training: TrainingConfig = Field(description="The fine-tuning job's settings.")
+    data: DataConfig = Field(description="The labelled reviews.")
+    split: SplitConfig = Field(description="How reviews are split into training, validation and test.")
+    provider: ProviderConfig = Field(description="The service that trains and answers.")
+    prompt: PromptConfig = Field(description="The prompt for training and inference.")
+    training: TrainingConfig = Field(description="Settings of the fine-tuning job.")
     arms: dict[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")], ArmConfig] = Field(
-        description="What the fine-tune is compared with."
+        description="The baselines that the fine-tuned model is compared with."
     )
-    evaluation: EvaluationConfig = Field(
-        description="How the fine-tuned model is asked, and how all arms are compared."
-    )
-    prices: Prices = Field(description="USD for a million tokens.")
-    tracking: TrackingConfig = Field(description="Where runs are kept.")
+    evaluation: EvaluationConfig = Field(description="How the fine-tuned model is asked and all arms are compared.")
+    prices: Prices = Field(description="Prices in USD per million tokens.")
+    tracking: TrackingConfig = Field(description="Where runs are stored.")
 
     @model_validator(mode="after")
     def _names(self) -> "Config":
-        for own in self.compared[len(self.arms) :]:
-            if own in self.arms:
-                raise ValueError(f"arms: '{own}' is the name of the fine-tuned model's own arm; rename yours")
+        for reserved in self.compared[len(self.arms) :]:
+            if reserved in self.arms:
+                raise ValueError(f"arms: '{reserved}' is reserved for the fine-tuned model; rename this arm")
         if self.evaluation.reference not in self.arms:
-            raise ValueError(f"evaluation.reference: '{self.evaluation.reference}' is no arm of {list(self.arms)}")
+            raise ValueError(
+                f"evaluation.reference: '{self.evaluation.reference}' is not one of the arms: {', '.join(self.arms)}"
+            )
         for side in (self.evaluation.cascade.first, self.evaluation.cascade.second):
             if side not in (*self.compared, "person"):
-                raise ValueError(f"evaluation.cascade: '{side}' is none of {[*self.compared, 'person']}")
+                raise ValueError(f"evaluation.cascade: '{side}' is not one of: {', '.join(self.compared)}, person")
         priced_as, known = self.provider.priced_as, list(self.prices.models)
         if priced_as is not None and priced_as not in known:
-            raise ValueError(f"provider.priced_as: '{priced_as}' has no row in prices.models {known}")
+            raise ValueError(f"provider.priced_as: '{priced_as}' is not one of prices.models: {', '.join(known)}")
         return self
 
     @model_validator(mode="after")
     def _epochs(self) -> "Config":
         wanted, trained = self.evaluation.checkpoints, self.training.n_epochs
         if len(set(wanted)) < len(wanted):
-            raise ValueError(f"evaluation.checkpoints: {list(wanted)} names an epoch twice")
+            raise ValueError(f"evaluation.checkpoints: {list(wanted)} contains an epoch twice")
         if trained != "auto" and max(wanted, default=0) > trained:
             raise ValueError(f"evaluation.checkpoints: {list(wanted)}, but training.n_epochs is {trained}")
         return self
@@ -264,10 +277,13 @@ class Config(Section):
         return (*self.arms, *(f"{CHECKPOINT}{epoch}" for epoch in self.evaluation.checkpoints), FINETUNED)
 
     def refuse_unknown_arm(self, name: str) -> None:
-        """
+        """Refuse a name that no baseline has.
+
         Raises:
-            ConfigError: no baseline has this name.
+            ConfigError: with the existing names.
         """
         if name not in self.arms:
             known = ", ".join(self.arms)
-            raise ConfigError(f"arm '{name}' is none of: {known}; a new one is a file in conf/arm/, named in arm@arms")
+            raise ConfigError(
+                f"arm '{name}' is not one of: {known}; to add an arm, write a file in conf/arm/ and list it in arm@arms"
+            )

@@ -1,4 +1,4 @@
-"""Load the configuration: params.yaml for stages, a Hydra tree for sweeps; both end in one strict check."""
+"""Load the configuration: params.yaml for stages, a Hydra tree for sweeps; both are validated in the same way."""
 
 import json
 import re
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Config:
-    """Read and check params.yaml.
+    """Read and validate params.yaml.
 
     Raises:
-        ConfigError: no such file, no YAML, or any fault in it; all faults in one message.
+        ConfigError: the file does not exist, is not valid YAML or has faults; the message lists all of them.
     """
     from omegaconf import OmegaConf
 
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; run `make params`, in the project's folder") from error
+        raise ConfigError(f"{path}: no such file; run `make params` in the project's folder") from error
     except Exception as error:  # OmegaConf and PyYAML share no base class
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}; run `make params` to write it anew") from error
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; run `make params` to write it again") from error
     return _checked(tree, source=str(path))
 
 
 def from_hydra(tree: "DictConfig") -> Config:
-    """Check a configuration that Hydra composed.
+    """Validate a configuration that Hydra composed.
 
     Raises:
         ConfigError: as `load_params`.
@@ -51,16 +51,21 @@ def from_hydra(tree: "DictConfig") -> Config:
 
 
 def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> str:
-    """conf/ as one resolved YAML text: the same bytes that `dvc exp run` writes into params.yaml.
+    """Compose conf/ to one resolved YAML text, the same bytes that `dvc exp run` writes into params.yaml.
+
+    Args:
+        overrides: such as `provider=openai` or `training.n_epochs=2`.
+        conf: the folder.
+
 
     Raises:
-        ConfigError: an unknown group, variant or key, or a faulty value.
+        ConfigError: an unknown group, variant or key, or a wrong value.
     """
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     try:
-        with _hydra_put_aside(), initialize_config_dir(str(conf.resolve()), version_base=None):
+        with _hydra_released(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
     except Exception as error:  # Hydra, OmegaConf and PyYAML share no base class
         raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
@@ -70,7 +75,7 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
-    """The project's params.yaml, or with overrides, such as `provider=openai`, what conf/ makes of them.
+    """Load the project's params.yaml or, with overrides such as `provider=openai`, compose conf/.
 
     Raises:
         ConfigError: as `load_params` and `compose_text`.
@@ -86,19 +91,24 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
 
 
 def changed(section: SectionT, source: str, **values: object) -> SectionT:
-    """A section with other values, checked like the first ones.
+    """A copy of the section with other values, validated again.
+
+    Args:
+        section: the section.
+        source: where the values are from, for the error message.
+        **values: by field name.
 
     Raises:
-        ConfigError: a value that is not allowed; `source` says where it stood.
+        ConfigError: a value is not allowed.
     """
     return section_of(type(section), section.model_dump(mode="json") | values, source)
 
 
 def section_of(kind: type[SectionT], values: Mapping[str, object], source: str) -> SectionT:
-    """A section of these values.
+    """Build a section from values by field name; `source` says where they are from.
 
     Raises:
-        ConfigError: as `changed`.
+        ConfigError: a value is not allowed, missing or unknown.
     """
     try:
         return kind.model_validate_json(json.dumps(dict(values)))
@@ -107,8 +117,8 @@ def section_of(kind: type[SectionT], values: Mapping[str, object], source: str) 
 
 
 @contextmanager
-def _hydra_put_aside() -> Iterator[None]:
-    """Hydra composes for one application at a time: a sweep that is running steps aside meanwhile."""
+def _hydra_released() -> Iterator[None]:
+    """Release Hydra's global state, which belongs to one application at a time, and restore it for a running sweep."""
     from hydra.core.global_hydra import GlobalHydra
 
     running = GlobalHydra.instance().hydra
@@ -121,16 +131,16 @@ def _hydra_put_aside() -> Iterator[None]:
             GlobalHydra.instance().initialize(running)
 
 
-def _checked(tree: Any, *, source: str) -> Config:  # noqa: ANN401 - whatever the YAML holds
+def _checked(tree: Any, *, source: str) -> Config:  # noqa: ANN401 - any YAML value
     try:
-        # JSON mode: strict there still takes a list for a tuple and a text for a path, but no text for a number.
+        # JSON mode: there strict accepts a list for a tuple and a string for a path, but not a string for a number.
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise ConfigError(_all_faults(error, source)) from error
 
 
 def _all_faults(error: ValidationError, source: str) -> str:
-    """One clause a path; the branches of a choice such as `auto | number` are joined by "or"."""
+    """One clause per path; messages on the branches of a union such as `auto | number` are joined by "or"."""
     clauses: dict[str, list[str]] = {}
     for fault in error.errors():
         clauses.setdefault(_dotted(fault["loc"]), []).append(_message(fault["type"], fault["msg"], fault["input"]))
@@ -139,10 +149,10 @@ def _all_faults(error: ValidationError, source: str) -> str:
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
-    """The path as people write it: without the names pydantic gives to the branches of a choice."""
+    """The path as users write it: without pydantic's names for the branches of a union."""
     parts = [str(part) for part in location if not re.match(r"literal\[|constrained-|float$|int$", str(part))]
     if parts[:1] == ["arms"] and len(parts) > 2:
-        del parts[2]  # the arm's kind, which pydantic puts behind its name
+        del parts[2]  # the arm's kind, which pydantic adds after its name
     return ".".join(parts)
 
 

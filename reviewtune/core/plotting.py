@@ -1,7 +1,7 @@
-"""The style of every picture: colours, fonts, a figure as PNG bytes, equal for equal input.
+"""The style of all plots: colours, fonts, and PNG bytes that are the same for the same figure.
 
-DVC's own plots load their drawing library from the network; these work anywhere. Colours are those of Okabe and Ito,
-which people with any colour vision can tell apart.
+DVC's plots load their drawing library from the network; these work offline. The colours are those of Okabe and Ito,
+which people with any colour vision can distinguish.
 """
 
 from functools import lru_cache
@@ -19,11 +19,12 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
 )  # fmt: skip
 SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
-# Fonts that draw Korean, Chinese and Japanese labels, where one is installed.
+# Fonts with Korean, Chinese and Japanese characters, if one is installed.
 WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
 
 def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    """A figure of this size in inches, with one axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI)
@@ -31,7 +32,7 @@ def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
 
 
 def png_of(figure: "Figure") -> bytes:
-    """Laid out once and drawn once: left to itself, `savefig` draws a figure with a layout twice."""
+    """Render the figure as PNG, with one layout and one drawing; `savefig` alone draws a figure with a layout twice."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.text import Text
 
@@ -53,6 +54,7 @@ def _wide_fonts() -> list[str]:
 
 
 def open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:
+    """Remove the upper and right border and draw a light grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)

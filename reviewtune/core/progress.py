@@ -1,4 +1,4 @@
-"""Progress of long work: messages, and a bar with the time left on a terminal or a line now and then in a log file.
+"""Progress of long work: messages, and a bar with the remaining time on a terminal, or log lines elsewhere.
 
 The library reports to a `Progress` that its caller passes. The default, `SILENT`, writes nothing; commands and stages
 pass a `TerminalProgress`.
@@ -69,7 +69,7 @@ SILENT = Silent()
 def progress_bar(title: str, total: int | None) -> Iterator[Step]:
     """Yields `step(advance, total=, note=, left=)`; safe to call from several threads.
 
-    `left` are seconds that the caller knows better than the pace of its calls does.
+    `left` is the caller's estimate of the remaining seconds, if it is better than one from the pace of its calls.
     """
     if sys.stderr.isatty():
         with _bar(title, total) as step:
@@ -104,7 +104,7 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
 
 
 def _time_left() -> "ProgressColumn":
-    """The caller's own figure where it gives one, else rich's from the pace."""
+    """The caller's estimate if there is one, otherwise rich's."""
     from rich.progress import Task, TimeRemainingColumn
     from rich.text import Text
 

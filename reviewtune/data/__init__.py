@@ -1,0 +1,1 @@
+"""Labelled reviews: reading, checks, splits, prompts and the chat files made from them."""

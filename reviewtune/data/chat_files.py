@@ -1,8 +1,8 @@
-"""Chat JSONL files: written from reviews, checked line by line against OpenAI's rules, counted and priced.
+"""Chat JSONL files: write them from reviews, check them line by line against OpenAI's rules, count their tokens.
 
-Rules: https://platform.openai.com/docs/guides/supervised-fine-tuning (at least 10 examples, system first, the last
-message the assistant's). Tokens are counted as gpt-4o-mini does (o200k_base and 3 tokens a message, as in OpenAI's
-own cookbook); other models count differently, so a price is an estimate, a provider's usage the truth.
+Rules: https://platform.openai.com/docs/guides/supervised-fine-tuning (at least 10 examples, the system message first,
+the assistant's last). Tokens are counted as for gpt-4o-mini (o200k_base and 3 tokens per message, as in OpenAI's
+cookbook). Other models count differently, so a price is an estimate until the provider reports the usage.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_text
+from reviewtune.data.faults import Fault
 from reviewtune.data.prompts import Line, Message, Prompt
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
 from reviewtune.errors import DataError
@@ -22,13 +23,13 @@ from reviewtune.errors import DataError
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536
 ROLES = ("system", "user", "assistant", "developer", "tool")
-MEND = "mend it, or write the pipeline's files anew with `dvc repro format`"
+WRITE_AGAIN = "fix it, or run `dvc repro format` if the pipeline wrote the file"
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_EXAMPLE = 3
 
 
 class ChatFile(NamedTuple):
-    """What a check of a file found: its size and what is advised, not demanded."""
+    """The size of a checked file, and advice that it does not follow."""
 
     examples: int
     tokens: int  # of one epoch
@@ -41,50 +42,64 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
 
 
 def lines_of(reviews: pd.DataFrame, prompt: Prompt) -> list[Line]:
+    """One training example per review; `reviews` has the columns text and label."""
     pairs = zip(reviews["text"], reviews["label"], strict=True)
     return [prompt.line(text, label) for text, label in pairs]
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Lines of a chat JSONL file.
+    """Read the lines of a chat JSONL file; empty lines are skipped.
 
     Raises:
-        DataError: a line that is no JSON object with messages; with its number.
+        DataError: a line is not a JSON object with messages.
     """
-    lines: list[Line] = []
-    # By line feeds alone: splitlines() would also cut at the line separators of Unicode that a review may hold.
-    for number, text in enumerate(decoded(path).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:  # besides broken JSON: endless digits, endless brackets
-            raise DataError(f"{path} line {number}: no JSON ({error}); mend it, or run `dvc repro format`") from error
-        if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
-            raise DataError(
-                f'{path} line {number}: wants an object {{"messages": [...]}}; mend it, or run `dvc repro format`'
-            )
-        lines.append(Line(messages=line["messages"]))
-    return lines
+    return [line for _, line in _numbered_lines(path)]
 
 
 def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatFile:
-    """Check a file against the rules and count its tokens; without a prompt an answer may be anything.
+    """Check a file against the rules and count its tokens.
+
+    Args:
+        path: the file.
+        prompt: what the answers must parse with; without it any answer is accepted.
+        least: the number of examples that the file must have.
 
     Raises:
-        DataError: the first line that breaks a rule, or fewer than `least` lines.
+        DataError: with the first line that breaks a rule; or the file has fewer than `least` lines.
     """
-    lines = read_lines(path)
-    for number, line in enumerate(lines, start=1):
-        if fault := _fault(line["messages"], prompt):
-            raise DataError(f"{path} line {number}: {fault}")
+    lines = _numbered_lines(path)
+    for number, line in lines:
+        if message := example_fault(line["messages"]) or _answer_fault(line, prompt):
+            raise _refusal(path, Fault(number, message))
     if len(lines) < least:
         raise DataError(f"{path}: {len(lines)} example(s), at least {least} are needed; label more reviews")
-    sizes = [count_tokens(line["messages"]) for line in lines]
-    return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, lines, prompt))
+    examples = [line for _, line in lines]
+    sizes = [count_tokens(line["messages"]) for line in examples]
+    return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, examples, prompt))
+
+
+def parse_line(text: str) -> Line:
+    """Parse one line of a chat JSONL file; what its messages hold is not checked.
+
+    Raises:
+        ValueError: the line is not a JSON object with messages; says what is wrong.
+    """
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a RecursionError from a line of thousands of brackets
+        raise ValueError(f"not valid JSON ({error})") from error
+    if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
+        raise ValueError('not an object {"messages": [...]}')
+    return Line(messages=line["messages"])
+
+
+def example_fault(messages: Sequence[Any]) -> str | None:
+    """The first rule of the protocol that an example breaks, whatever its task; None if it is valid."""
+    return _message_fault(messages) or _order_fault(messages) or _size_fault(messages)
 
 
 def count_tokens(messages: Sequence[Message]) -> int:
+    """Tokens of one example or prompt, as gpt-4o-mini counts them."""
     encode = _encoding().encode
     return TOKENS_PER_EXAMPLE + sum(
         TOKENS_PER_MESSAGE + len(encode(message["role"])) + len(encode(message["content"])) for message in messages
@@ -92,42 +107,64 @@ def count_tokens(messages: Sequence[Message]) -> int:
 
 
 @lru_cache(maxsize=1)
-def _encoding() -> Any:  # noqa: ANN401 - the library ships no types
+def _encoding() -> Any:  # noqa: ANN401 - the library has no types
     import bpe_openai
 
     return bpe_openai.get_encoding("o200k_base")
 
 
-def _fault(messages: list[Message], prompt: Prompt | None) -> str | None:
-    if found := form_fault(messages):
-        return found
-    if prompt is not None and prompt.parse(messages[-1]["content"]) is None:
-        return f"the answer {messages[-1]['content']!r} names no label of {', '.join(prompt.labels)}"
-    return None
+def _numbered_lines(path: Path) -> list[tuple[int, Line]]:
+    lines = []
+    # Split at line feeds only: splitlines() also splits at Unicode's line separators, which a review may contain.
+    for number, text in enumerate(decoded(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            lines.append((number, parse_line(text)))
+        except ValueError as error:
+            raise _refusal(path, Fault(number, str(error))) from error
+    return lines
 
 
-def form_fault(messages: Sequence[Any]) -> str | None:
-    """The rule of the protocol that an example breaks, whatever its task; None for a good one."""
+def _refusal(path: Path, fault: Fault) -> DataError:
+    return DataError(f"{path} {fault}; {WRITE_AGAIN}")
+
+
+def _answer_fault(line: Line, prompt: Prompt | None) -> str | None:
+    answer = line["messages"][-1]["content"]
+    if prompt is None or prompt.parse(answer) is not None:
+        return None
+    return f"the answer {answer!r} does not name a label; labels are {', '.join(prompt.labels)}"
+
+
+def _message_fault(messages: Sequence[Any]) -> str | None:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             return f"a message's role must be one of {', '.join(ROLES)}"
         if not isinstance(message.get("content"), str) or not message["content"].strip():
             return f"a {message['role']} message has no text"
-    roles = [message["role"] for message in messages]
-    if not roles or roles[-1] != "assistant":
-        return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
-    if "user" not in roles:
-        return "no user message"
-    if (size := count_tokens(messages)) > MAX_TOKENS:
-        return f"{size} tokens, at most {MAX_TOKENS} are allowed"
     return None
 
 
+def _order_fault(messages: Sequence[Message]) -> str | None:
+    roles = [message["role"] for message in messages]
+    if not roles or roles[-1] != "assistant":
+        return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
+    return None if "user" in roles else "no user message"
+
+
+def _size_fault(messages: Sequence[Message]) -> str | None:
+    size = count_tokens(messages)
+    return f"{size} tokens, at most {MAX_TOKENS} are allowed" if size > MAX_TOKENS else None
+
+
 def _warnings(path: Path, lines: list[Line], prompt: Prompt | None) -> list[str]:
+    if "training" not in path.name:
+        return []
     warnings = []
-    if len(lines) < ADVISED_EXAMPLES and "training" in path.name:
+    if len(lines) < ADVISED_EXAMPLES:
         warnings.append(f"{path.name}: {len(lines)} examples, at least {ADVISED_EXAMPLES} are advised")
-    if prompt is not None and "training" in path.name:
+    if prompt is not None:
         counts = Counter(prompt.parse(line["messages"][-1]["content"]) for line in lines)
         scarce = [f"{label} {counts[label]}" for label in prompt.labels if counts[label] < ADVISED_PER_LABEL]
         if scarce:

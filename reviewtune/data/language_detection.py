@@ -1,30 +1,34 @@
-"""Which language a review is in, told offline by py3langid, and honest about short texts."""
+"""Detect the language of a review offline, with py3langid; short texts count as unsure."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-SURE = 0.9
-"""Below this probability a text counts as unsure: "Day one. Hole." could be English, Danish or Afrikaans."""
+MIN_PROBABILITY = 0.9
+"""Texts below it count as unsure: "Day one. Hole." could be English, Danish or Afrikaans."""
 UNSURE = "unsure"
 
 
-class Guess(NamedTuple):
-    """ISO 639-1 code, or UNSURE, and the probability of the likeliest language."""
+class DetectedLanguage(NamedTuple):
+    """ISO 639-1 code, or UNSURE, and the probability of the most likely language."""
 
     language: str
     probability: float
 
 
-def detect(texts: Sequence[str]) -> list[Guess]:
-    """The language of each text (model: Lui and Baldwin, langid.py, ACL 2012 demonstrations, retrained)."""
+def detect(texts: Sequence[str]) -> list[DetectedLanguage]:
+    """Detect the language of each text.
+
+    Source:
+        Lui and Baldwin, langid.py, ACL 2012 demonstrations; py3langid retrained the model.
+    """
     identify = _identifier().classify
-    guesses = [Guess(str(code), float(probability)) for code, probability in map(identify, texts)]
-    return [guess if guess.probability >= SURE else guess._replace(language=UNSURE) for guess in guesses]
+    languages = [DetectedLanguage(str(code), float(probability)) for code, probability in map(identify, texts)]
+    return [each if each.probability >= MIN_PROBABILITY else each._replace(language=UNSURE) for each in languages]
 
 
 @lru_cache(maxsize=1)
-def _identifier() -> Any:  # noqa: ANN401 - the library ships no types
+def _identifier() -> Any:  # noqa: ANN401 - the library has no types
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,4 +1,4 @@
-"""No leak: a test review, or a near-duplicate of one, must not be known to the model or stand in its prompt."""
+"""Refuse test leakage: test reviews, or near-duplicates of them, that the model was trained or prompted with."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,15 @@ SHOWN = 5
 
 
 def refuse_leak(test: pd.DataFrame, known: Mapping[str, Sequence[str]], *, similarity: float) -> None:
-    """Compare the test texts with each named collection of known texts.
+    """Compare the test texts with the texts that a model knows.
+
+    Args:
+        test: the test reviews, with the columns review_id and text.
+        known: collections of texts by name, such as "the training file".
+        similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
 
     Raises:
-        LeakError: naming the test reviews that are known and where.
+        LeakError: naming the test reviews that are in a collection.
     """
     texts = test["text"].tolist()
     for name, others in known.items():
@@ -22,7 +27,7 @@ def refuse_leak(test: pd.DataFrame, known: Mapping[str, Sequence[str]], *, simil
         if leaked := sorted({pair.left for pair in pairs}):
             ids = ", ".join(test["review_id"].iloc[leaked[:SHOWN]])
             raise LeakError(
-                f"{len(leaked)} test review(s) stand, as they are or nearly ({METHOD} >= {similarity:g}), in {name}: "
-                f"{ids}{', ...' if len(leaked) > SHOWN else ''}; scores would be too good: run `dvc repro`, or "
+                f"{len(leaked)} test review(s), or near-duplicates ({METHOD} >= {similarity:g}), are in {name}: "
+                f"{ids}{', ...' if len(leaked) > SHOWN else ''}; scores would be too high: run `dvc repro`, or "
                 "evaluate on reviews that the model has not seen"
             )

@@ -1,4 +1,4 @@
-"""Examples for a prompt, chosen for each review: the labelled reviews that are most like it, by scikit-learn."""
+"""Choose a prompt's examples for each review: the most similar labelled reviews."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,18 @@ Example = tuple[str, str]  # text, label
 
 
 def nearest_examples(pool: pd.DataFrame, texts: Sequence[str], count: int) -> list[tuple[Example, ...]]:
-    """For each text the `count` nearest reviews of the pool (columns text, label), the nearest last, beside the review.
+    """Find the labelled reviews that are most similar to each text.
 
-    Nearness is the cosine of TF-IDF weighted words and character 2-5-grams, as in the linear baseline; of equally near
-    ones the earlier in the pool comes first. The index holds the pool and nothing else: whoever calls this has checked
-    that no text stands in it (leaks.py).
+    Similarity is the cosine of TF-IDF weighted words and character 2-5-grams, as in the linear baseline; ties are
+    resolved by the order of the pool. The caller must check that no test text is in the pool (leakage.py).
+
+    Args:
+        pool: labelled reviews, with the columns text and label.
+        texts: the reviews that examples are needed for.
+        count: examples per review; fewer if the pool is smaller.
+
+    Returns:
+        For each text its examples, the most similar last, so that it is next to the review in the prompt.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.neighbors import NearestNeighbors
@@ -23,6 +30,6 @@ def nearest_examples(pool: pd.DataFrame, texts: Sequence[str], count: int) -> li
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     vectors = make_union(words, characters)
     index = NearestNeighbors(n_neighbors=min(count, len(known)), metric="cosine").fit(vectors.fit_transform(known))
-    found = index.kneighbors(vectors.transform(list(texts)), return_distance=False)
+    nearest = index.kneighbors(vectors.transform(list(texts)), return_distance=False)
     pairs = list(zip(known, pool["label"].tolist(), strict=True))
-    return [tuple(pairs[at] for at in reversed(row)) for row in found.tolist()]
+    return [tuple(pairs[position] for position in reversed(row)) for row in nearest.tolist()]

@@ -1,6 +1,6 @@
-"""One prompt object for training, serving and parsing: what a model is taught is what it is asked.
+"""One prompt object for training, inference and parsing, so that a model is asked exactly what it was trained on.
 
-Nothing here knows a provider. The label set is the one list from conf/data; an answer outside it is unusable.
+Nothing here depends on a provider. The labels are those of conf/data; any other answer is unusable.
 """
 
 import hashlib
@@ -33,49 +33,52 @@ class Line(TypedDict):
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a review is put to a model and how its answer is read."""
+    """How a model is asked about a review, and how its answer is parsed."""
 
     settings: PromptConfig
     labels: Mapping[str, str]  # label -> one-line meaning
-    reasoning: bool = False  # the answer gives a reason before the label
+    reasoning: bool = False  # if set, the answer has a reason before the label
     examples: tuple[tuple[str, str], ...] = ()  # (text, label), shown before the review
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """The prompt of training and of serving, as the section `prompt` and the label list describe it."""
+        """The prompt for training and inference, from the section `prompt` and the labels."""
         return cls(config.prompt, config.data.labels)
 
     def messages(self, text: str) -> list[Message]:
-        """System, the examples as turns, and the review as the last user turn."""
+        """The system message, the examples as user and assistant turns, and the review as the last user turn."""
         turns = [Message(role="system", content=self.system)]
         for example, label in self.examples:
             turns += [self._user(example), Message(role="assistant", content=self.answer(label))]
         return [*turns, self._user(text)]
 
     def line(self, text: str, label: str) -> Line:
-        """The training example: the very messages of serving, and the answer."""
+        """The training example: the messages of inference, and the answer."""
         return Line(messages=[*self.messages(text), Message(role="assistant", content=self.answer(label))])
 
     def answer(self, label: str) -> str:
-        """What the model is to say for this label."""
+        """The answer that the model is trained to give for this label."""
         if self.settings.answer == "label":
             return label
         reason = {"reasoning": self.labels[label][:MAX_REASON_CHARACTERS]} if self.reasoning else {}
         return json.dumps({**reason, "label": label}, ensure_ascii=False)
 
     def parse(self, answer: str) -> str | None:
-        """The label that an answer names, or None: unusable. Strict: no guess from a text that names several."""
+        """The label in an answer; None for an unusable one. It never guesses from a text with several labels."""
         if self.settings.answer == "label":
             return answer.strip() if answer.strip() in self.labels else None
         try:
-            found = json.loads(answer)
-        except json.JSONDecodeError:
+            value = json.loads(answer)
+        except (ValueError, RecursionError):
             return None
-        label = found.get("label") if isinstance(found, dict) else None
+        label = value.get("label") if isinstance(value, dict) else None
         return label if isinstance(label, str) and label in self.labels else None
 
     def readings(self, answer: str) -> dict[str, bytes]:
-        """How this answer would read for each label, up to the label's end; empty when it has no place for one."""
+        """This answer with each label in the place of its own, as UTF-8 up to the label's end.
+
+        Empty if the answer has no place for a label.
+        """
         if self.settings.answer == "label":
             return {label: label.encode() for label in self.labels}
         places = list(re.finditer(r'"label"\s*:\s*(?=")', answer))
@@ -91,7 +94,7 @@ class Prompt:
 
     @cached_property
     def response_format(self) -> dict[str, Any] | None:
-        """The json_schema that allows these labels and nothing else; None for bare labels."""
+        """The json_schema that allows only these labels; None if an answer is a bare label."""
         if self.settings.answer == "label":
             return None
         properties: dict[str, Any] = {"label": {"type": "string", "enum": list(self.labels)}}
@@ -107,13 +110,13 @@ class Prompt:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change when anything that a model is shown, or how it is read, changes."""
+        """16 hex digits that change whenever the messages, the answers or the schema change."""
         shown = [self.messages("{text}"), [self.answer(label) for label in self.labels], self.response_format]
         return hashlib.sha256(json.dumps(shown, ensure_ascii=False).encode()).hexdigest()[:16]
 
     @property
     def _form(self) -> str:
-        """What an answer looks like, in words."""
+        """The form of an answer, in words."""
         if self.settings.answer == "label":
             return "the label alone"
         reason = '"reasoning": "one short sentence", ' if self.reasoning else ""
@@ -124,7 +127,16 @@ class Prompt:
 
 
 def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: int) -> tuple[tuple[str, str], ...]:
-    """`shots` reviews of each label, labels in turn, drawn with the seed.
+    """Draw examples for a few-shot prompt at random.
+
+    Args:
+        pool: labelled reviews, with the columns text and label.
+        labels: the labels to draw for.
+        shots: examples per label.
+        seed: seed of the draw.
+
+    Returns:
+        Pairs of text and label, in random order.
 
     Raises:
         DataError: a label has fewer reviews in the pool than shots.

@@ -1,4 +1,4 @@
-"""Labelled reviews: a stranger's CSV in, one checked and normalised table out.
+"""Labelled reviews: read a user's CSV, check it, and return one normalised table.
 
 A table of reviews is a pandas DataFrame of strings with the columns
 `review_id, text, label, label_second, language` and the data set's slice columns. `label_second` may be empty.
@@ -11,79 +11,73 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import DataConfig
+from reviewtune.core.config import ColumnsConfig, DataConfig
+from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
 from reviewtune.errors import DataError
 
-MIN_ROWS_PER_LABEL = 4  # fewer, and a label cannot stand in the training, validation and test split
+MIN_ROWS_PER_LABEL = 4  # with fewer, a label cannot be in the training, validation and test split
 ADVISED_EXAMPLES = 100
 ADVISED_PER_LABEL = 10
 NAME_COLUMNS = "name your columns in conf/data/NAME.yaml, columns"
 COLUMNS = ("review_id", "text", "label", "label_second", "language")
 
 
-class Row(NamedTuple):
-    """One line of a CSV file: where it stands (1 is the header) and its cells."""
+class CsvRow(NamedTuple):
+    """A row of a CSV file: the number of its last line (the header is line 1) and its cells by column name."""
 
     line: int
     cells: dict[str, str]
 
 
 class Prepared(NamedTuple):
+    """A checked table of reviews and what was changed to get it."""
+
     reviews: pd.DataFrame
-    merged: int  # exact duplicates that became one row
-    conflicts: list[str]  # one line each: texts that bear several labels
+    merged: int  # rows removed as exact duplicates or because their labels conflict
+    conflicts: list[str]  # one entry per text with several labels
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def normalise(text: str) -> str:
-    """Unicode NFC, white space collapsed to single spaces; half of a surrogate pair becomes U+FFFD.
+    """The text in Unicode NFC, with white space collapsed to single spaces; half a surrogate pair becomes U+FFFD.
 
-    Such a half is left where a program cuts a text inside an emoji. It cannot be written as UTF-8, so no request can
-    carry it.
+    A program that cuts a text inside an emoji leaves such a half. It cannot be written as UTF-8, so no request can
+    contain it.
     """
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", whole)).strip()
 
 
-def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
-    """Rows of a UTF-8 CSV file with a header.
+def read_rows(path: Path, required: Iterable[str], *, hint: str = NAME_COLUMNS) -> list[CsvRow]:
+    """Read the rows of a UTF-8 CSV file with a header.
+
+    Args:
+        path: the file.
+        required: names of columns that it must have.
+        hint: what to do if a column is missing; ends the error message.
 
     Raises:
-        DataError: no such file, not UTF-8 (with the line), empty, a required column missing, or a broken row.
+        DataError: the file does not exist, is not UTF-8 or has no rows; a required column is missing; a row is broken.
     """
     reader = csv.DictReader(io.StringIO(decoded(path)), strict=True)
     try:
-        found = reader.fieldnames or []
+        header = list(reader.fieldnames or [])
     except csv.Error as error:
         raise DataError(f"{path} line 1: {error}; save the file as a CSV with ordinary line breaks") from error
-    if repeated := [name for name, count in Counter(found).items() if count > 1]:
-        raise DataError(
-            f"{path}: column '{repeated[0]}' stands in the header {found.count(repeated[0])} times; rename one"
-        )
-    if missing := [name for name in required if name not in found]:
-        have = f"it has {', '.join(found)}" if found else "it is empty"
-        other = next((sign for sign in ";\t|" if len(found) == 1 and sign in found[0]), None)
-        todo = f"separate the columns with commas, not {other!r}" if other else NAME_COLUMNS
-        raise DataError(f"{path}: no column '{missing[0]}': {have}; {todo}")
-    rows = []
+    _check_header(path, header, required, hint)
     try:
-        for cells in reader:
-            if None in cells or None in cells.values():
-                raise DataError(
-                    f"{path} line {reader.line_num}: {_width(cells)} cells, the header has {len(found)}; "
-                    "put text with commas or line breaks in double quotes"
-                )
-            rows.append(Row(reader.line_num, cells))
+        rows = list(_rows(path, reader, len(header)))
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num + 1}: {error}; is a double quote left open?") from error
     if not rows:
@@ -92,18 +86,18 @@ def read_rows(path: Path, required: Iterable[str]) -> list[Row]:
 
 
 def prepare(path: Path, data: DataConfig) -> Prepared:
-    """Check every row against the data set's configuration, merge exact duplicates, settle conflicts.
+    """Check every row against the data set's configuration, merge exact duplicates, resolve conflicts.
 
-    With `data.mask_personal` personal data is masked before duplicates are looked for, whoever calls.
+    If `data.mask_personal` is set, personal data is masked before duplicates are searched.
 
     Raises:
-        DataError: as `read_rows`; an unknown label; an empty or over-long review; conflicting labels under the
+        DataError: as `read_rows`; an unknown label; an empty or too long review; conflicting labels under the
             policy `refuse`; fewer than MIN_ROWS_PER_LABEL rows of a label.
     """
     columns = data.columns
-    wanted = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label)), *data.slices]
-    rows = read_rows(path, wanted)
-    _refuse_first(path, [found for row in rows if (found := fault(row, data))])
+    required = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label)), *data.slices]
+    rows = read_rows(path, required)
+    refuse_faults(path, row_faults(rows, data))
     table = pd.DataFrame([_record(row, data) for row in rows], columns=[*COLUMNS, *data.slices], dtype=str)
     _refuse_repeated_ids(path, table)
     kept, conflicts = mask_and_merge(path, table, data)
@@ -131,7 +125,7 @@ def mask_and_merge(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[p
 
 
 def read_reviews(path: Path) -> pd.DataFrame:
-    """A table that `prepare` or `split` wrote."""
+    """Read a table that `write_reviews` wrote."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
@@ -144,13 +138,14 @@ def decoded(path: Path) -> str:
     """The file's text, without a byte order mark.
 
     Raises:
-        DataError: no such file, or not UTF-8, with the line.
+        DataError: the file does not exist or is not UTF-8.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(
-            f"{path}: no such file; put the CSV there or mend the name: `path` in conf/data/, or what you typed"
+            f"{path}: no such file; put the file there, or correct its name: on the command line or as `path` in "
+            "conf/data/"
         ) from error
     try:
         return content.decode("utf-8-sig")
@@ -162,77 +157,113 @@ def decoded(path: Path) -> str:
         ) from error
 
 
+def row_faults(rows: Sequence[CsvRow], data: DataConfig) -> list[Fault]:
+    """The rows that `prepare` refuses: the review is empty or too long, or a label is missing or unknown."""
+    messages = ((row.line, _text_fault(row, data) or _label_fault(row, data)) for row in rows)
+    return [Fault(line, message) for line, message in messages if message]
+
+
+def review_id(row: CsvRow, columns: ColumnsConfig) -> str:
+    """The row's cell in the id column, or its line if there is no such column."""
+    return row.cells[columns.id].strip() if columns.id else f"line-{row.line}"
+
+
+def labels_of(row: CsvRow, columns: ColumnsConfig) -> tuple[str, str]:
+    """The label and the second annotator's, which is empty if there is none."""
+    return row.cells[columns.label].strip(), row.cells[columns.second_label].strip() if columns.second_label else ""
+
+
+def _check_header(path: Path, header: Sequence[str], required: Iterable[str], hint: str) -> None:
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        times = header.count(repeated[0])
+        raise DataError(f"{path}: the header has column '{repeated[0]}' {times} times; rename one")
+    if missing := [name for name in required if name not in header]:
+        present = f"it has {', '.join(header)}" if header else "it is empty"
+        separator = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), None)
+        step = f"separate the columns with commas, not {separator!r}" if separator else hint
+        raise DataError(f"{path}: no column '{missing[0]}': {present}; {step}")
+
+
+def _rows(path: Path, reader: "csv.DictReader[str]", width: int) -> Iterator[CsvRow]:
+    for cells in reader:
+        if None in cells or None in cells.values():
+            raise DataError(
+                f"{path} line {reader.line_num}: {_width(cells)} cells, the header has {width}; "
+                "put text with commas or line breaks in double quotes"
+            )
+        yield CsvRow(reader.line_num, cells)
+
+
 def _width(cells: dict[str, str]) -> int:
     present = [value for key, value in cells.items() if key is not None and value is not None]
-    return len(present) + len(cells.get(None, []))  # type: ignore[call-overload] # csv's key for a surplus
+    return len(present) + len(cells.get(None, []))  # type: ignore[call-overload] # csv's key for surplus cells
 
 
-def fault(row: Row, data: DataConfig) -> str | None:
-    """What `prepare` refuses in a row, with its line and the way out; None for a good one."""
-    text, label = normalise(row.cells[data.columns.text]), row.cells[data.columns.label].strip()
+def _text_fault(row: CsvRow, data: DataConfig) -> str | None:
+    text = normalise(row.cells[data.columns.text])
     if not text:
-        return f"line {row.line}: the review is empty; remove the row or fill in its text"
+        return "the review is empty; remove the row or fill in its text"
     if len(text) > data.max_characters:
         return (
-            f"line {row.line}: a review of {len(text)} characters, at most {data.max_characters} are allowed; "
+            f"a review of {len(text)} characters, at most {data.max_characters} are allowed; "
             "shorten it or raise data.max_characters"
         )
-    second = row.cells[data.columns.second_label].strip() if data.columns.second_label else ""
+    return None
+
+
+def _label_fault(row: CsvRow, data: DataConfig) -> str | None:
+    label, second = labels_of(row, data.columns)
     unknown = next((name for name in (label, second) if name and name not in data.labels), None)
-    if unknown is None and label:
-        return None
+    allowed = f"allowed are {', '.join(data.labels)}"
     if not label:
-        return f"line {row.line}: no label; allowed are {', '.join(data.labels)}"
-    near = difflib.get_close_matches(unknown or "", data.labels, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(data.labels)}"
-    return f"line {row.line}: label '{unknown}' is not one of {len(data.labels)} labels; {hint}"
+        return f"no label; {allowed}"
+    if unknown is None:
+        return None
+    near = difflib.get_close_matches(unknown, data.labels, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else allowed
+    return f"label '{unknown}' is not one of {len(data.labels)} labels; {hint}"
 
 
-def _refuse_first(path: Path, faults: Sequence[str]) -> None:
-    if not faults:
-        return
-    lines = ", ".join(fault.split(":")[0].removeprefix("line ") for fault in faults[1:6])
-    more = f" ({len(faults) - 1} more such rows: line {lines}{', ...' if len(faults) > 6 else ''})"
-    raise DataError(f"{path} {faults[0]}{more if lines else ''}")
-
-
-def _record(row: Row, data: DataConfig) -> tuple[str, ...]:
+def _record(row: CsvRow, data: DataConfig) -> tuple[str, ...]:
     cells, columns = row.cells, data.columns
-    identity = cells[columns.id].strip() if columns.id else f"line-{row.line}"
-    second = cells[columns.second_label].strip() if columns.second_label else ""
     slices = (cells[name].strip() for name in data.slices)
-    return (identity, normalise(cells[columns.text]), cells[columns.label].strip(), second, data.language, *slices)
+    return (review_id(row, columns), normalise(cells[columns.text]), *labels_of(row, columns), data.language, *slices)
 
 
 def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
     if repeated := [name for name, count in Counter(table["review_id"]).items() if count > 1]:
-        raise DataError(f"{path}: review id '{repeated[0]}' stands on several rows; ids must differ")
+        raise DataError(f"{path}: several rows have the review id '{repeated[0]}'; make the ids unique")
 
 
 def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
+    """One row per text, whatever its case; and the texts with several labels."""
     same_text = table.groupby(table["text"].str.casefold(), sort=False)
-    clashing = [group for _, group in same_text if group["label"].nunique() > 1]
-    conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in clashing]
+    conflicting = [group for _, group in same_text if group["label"].nunique() > 1]
+    conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in conflicting]
     if conflicts and data.conflicts == "refuse":
         raise DataError(
-            f"{path}: {len(conflicts)} review text(s) bear several labels ({'; '.join(conflicts[:5])}); "
+            f"{path}: {len(conflicts)} review text(s) have several labels ({'; '.join(conflicts[:5])}); "
             "agree on one, or choose data.conflicts=majority or drop"
         )
-    for group in clashing:
-        counts = group["label"].value_counts()
-        decided = counts.index[0] if len(counts) == 1 or counts.iloc[0] > counts.iloc[1] else None
-        keep = group.index[group["label"] == decided] if data.conflicts == "majority" else group.index[:0]
-        table = table.drop(group.index.difference(keep))
+    for group in conflicting:
+        majority = _majority(group["label"]) if data.conflicts == "majority" else None
+        table = table.drop(group.index[group["label"] != majority])
     return table[~table["text"].str.casefold().duplicated()].reset_index(drop=True), conflicts
+
+
+def _majority(labels: pd.Series) -> str | None:
+    """The most frequent label; None for a tie."""
+    (label, count), (_, runner_up) = Counter(labels).most_common(2)
+    return str(label) if count > runner_up else None
 
 
 def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> None:
     counts = Counter(table["label"])
     if len(counts) == 1:
-        raise DataError(f"{path}: every review bears the label '{next(iter(counts))}'; a classifier needs two or more")
+        raise DataError(f"{path}: all reviews have the label '{next(iter(counts))}'; a classifier needs two or more")
     if rare := [name for name in data.labels if counts[name] < MIN_ROWS_PER_LABEL]:
-        others = f" (nor do {', '.join(rare[1:])})" if rare[1:] else ""
+        others = f" (the same is true of {', '.join(rare[1:])})" if rare[1:] else ""
         raise DataError(
-            f"{path}: label '{rare[0]}' has {counts[rare[0]]} review(s), fewer than the {MIN_ROWS_PER_LABEL} that it "
-            f"takes to train and test it{others}; label more, or take it out of conf/data/"
+            f"{path}: label '{rare[0]}' has {counts[rare[0]]} review(s), training and testing need at least "
+            f"{MIN_ROWS_PER_LABEL}{others}; label more, or remove it from conf/data/"
         )

@@ -1,4 +1,6 @@
-"""Train, validation and test: stratified, near-duplicates on one side, the test split unmoved by the rest."""
+"""Split reviews into training, validation and test: stratified by label, near-duplicates in one split.
+
+The test split depends neither on the validation share nor on the training size."""
 
 import re
 from functools import lru_cache
@@ -16,7 +18,7 @@ from reviewtune.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-SLICE = 1_000  # texts compared at once with all others
+CHUNK = 1_000  # texts compared with all others at once
 METHOD = "cosine of character 3-5-gram counts, case and punctuation aside"
 
 
@@ -26,60 +28,76 @@ class Splits(NamedTuple):
     test: pd.DataFrame
 
 
-class Pair(NamedTuple):
-    """Positions of two alike texts and their cosine in [0, 1]."""
+class SimilarPair(NamedTuple):
+    """Positions of two similar texts and their cosine in [0, 1]."""
 
     left: int
     right: int
     similarity: float
 
 
-def alike(left: list[str], right: list[str], threshold: float) -> list[Pair]:
-    """Pairs whose texts are near-duplicates: `METHOD` at least `threshold`; most alike first."""
+def alike(left: list[str], right: list[str], threshold: float) -> list[SimilarPair]:
+    """Find the pairs of near-duplicates between two lists of texts.
+
+    Args:
+        left: texts.
+        right: texts; may be the same list.
+        threshold: the least similarity (`METHOD`) of near-duplicates, in (0, 1].
+
+    Returns:
+        The pairs, the most similar first.
+    """
     return list(_alike(tuple(left), tuple(right), threshold))
 
 
 @lru_cache(maxsize=4)  # every job of a sweep compares the same splits
-def _alike(left: tuple[str, ...], right: tuple[str, ...], threshold: float) -> tuple[Pair, ...]:
-    one, other = _counts(left), _counts(right).T.tocsr()
-    # In slices: nearly every pair shares some 3-gram, so the whole product of 20,000 texts would not fit the memory.
-    found = [_close(one[start : start + SLICE] @ other, start, threshold) for start in range(0, len(left), SLICE)]
-    if not found:
+def _alike(left: tuple[str, ...], right: tuple[str, ...], threshold: float) -> tuple[SimilarPair, ...]:
+    left_counts, right_counts = _counts(left), _counts(right).T.tocsr()
+    # In chunks: most pairs share some 3-gram, so the product of 20,000 texts with each other would not fit into memory.
+    starts = range(0, len(left), CHUNK)
+    close = [_close(left_counts[start : start + CHUNK] @ right_counts, start, threshold) for start in starts]
+    if not close:
         return ()
-    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*close, strict=True))
     order = np.lexsort((columns, rows, -values))
-    return tuple(Pair(int(rows[i]), int(columns[i]), float(values[i])) for i in order)
+    return tuple(SimilarPair(int(rows[i]), int(columns[i]), float(values[i])) for i in order)
 
 
-@lru_cache(maxsize=3)  # the three splits; of a learning curve's jobs one of them is another each time
+@lru_cache(maxsize=3)  # the three splits; the jobs of a learning curve change only one of them
 def _counts(texts: tuple[str, ...]) -> "csr_matrix":
-    """[texts, hashed grams]. No idf: how alike two texts are must not depend on which others are compared with them."""
+    """Counts [texts, hashed n-grams]. No idf: the similarity of two texts must not depend on other texts."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    vectorizer = HashingVectorizer(preprocessor=_letters, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False)
+    vectorizer = HashingVectorizer(
+        preprocessor=_comparable, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
+    )
     counts: csr_matrix = vectorizer.transform(texts)
     return counts
 
 
 def _close(similarity: "csr_matrix", start: int, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column and value of the entries that reach the threshold; the first row is row `start` of the whole."""
+    """Row, column and value of the entries at or above the threshold; row 0 is row `start` of the whole matrix."""
     entries = similarity.tocoo()
     close = entries.data >= threshold - 1e-9
     return entries.row[close] + start, entries.col[close], entries.data[close]
 
 
-def near_duplicates(texts: list[str], threshold: float) -> list[Pair]:
-    """Pairs of different rows of one list; each pair once, `left < right`."""
+def near_duplicates(texts: list[str], threshold: float) -> list[SimilarPair]:
+    """Pairs of near-duplicates within a list, each pair once with `left < right`; `threshold` as in `alike`."""
     return [pair for pair in alike(texts, texts, threshold) if pair.left < pair.right]
 
 
 def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str) -> Splits:
     """Split by groups of near-duplicates, stratified by label.
 
-    `train_size` (a number or "all") cuts the training part only, stratified, so that the test split never moves.
+    Args:
+        reviews: a table of reviews.
+        settings: the shares, the seed and the similarity of near-duplicates.
+        train_size: number of training reviews, or "all". It reduces the training split only, stratified by label; a
+            smaller training split is part of every larger one.
 
     Raises:
-        DataError: too few groups of a label to stand on every side, or a train_size beyond what there is.
+        DataError: a label has too few groups to be in every split, or train_size exceeds the training split.
     """
     groups = duplicate_groups(reviews["text"].tolist(), settings.similarity)
     rest, test = _cut(groups, reviews["label"], settings.test, settings.seed, "test")
@@ -90,13 +108,13 @@ def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str
     return Splits(*(reviews.iloc[np.sort(part)].reset_index(drop=True) for part in (train, valid, test)))
 
 
-def _letters(text: str) -> str:
-    """Case and punctuation make no other review; a text of nothing but signs is kept as it is."""
+def _comparable(text: str) -> str:
+    """Without case and punctuation; a text of punctuation only is unchanged."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip() or text
 
 
 def duplicate_groups(texts: list[str], threshold: float) -> np.ndarray:
-    """A number for each text [n]; near-duplicates, and theirs in turn, bear the same one."""
+    """Group numbers [n] of the texts: near-duplicates, and their near-duplicates in turn, have the same number."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -107,14 +125,12 @@ def duplicate_groups(texts: list[str], threshold: float) -> np.ndarray:
 
 
 def _cut(groups: np.ndarray, labels: pd.Series, share: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the larger and of the smaller side; a group counts by its first row."""
+    """Row positions of the larger and the smaller part; a group has the label of its first row."""
     from sklearn.model_selection import train_test_split
 
-    representatives, first = np.unique(groups, return_index=True)
+    numbers, first = np.unique(groups, return_index=True)
     try:
-        _, chosen = train_test_split(
-            representatives, test_size=share, random_state=seed, stratify=labels.to_numpy()[first]
-        )
+        _, chosen = train_test_split(numbers, test_size=share, random_state=seed, stratify=labels.to_numpy()[first])
     except ValueError as error:
         raise DataError(f"split.{name}={share}: {error}; label more reviews or change the share") from error
     inside = np.isin(groups, chosen)
@@ -122,16 +138,25 @@ def _cut(groups: np.ndarray, labels: pd.Series, share: float, seed: int, name: s
 
 
 def _first(train: np.ndarray, labels: pd.Series, size: int, seed: int) -> np.ndarray:
-    """`size` rows of train, labels in turn, so that a smaller training set is part of every larger one."""
+    """`size` rows of train, alternating labels, so that a smaller training set is part of every larger one."""
     if size > len(train):
-        raise DataError(f"data.train_size={size}: only {len(train)} training reviews are there; lower it or say all")
+        raise DataError(
+            f"data.train_size={size}: only {len(train)} training reviews are available; lower it or use all"
+        )
     shuffled = pd.Series(np.random.default_rng(seed).permutation(train))
     turn = shuffled.groupby(labels.iloc[shuffled].to_numpy()).cumcount()
     return shuffled.iloc[np.argsort(turn.to_numpy(), kind="stable")[:size]].to_numpy()
 
 
 def write_splits(splits: Splits, folder: Path, *, source: Path, settings: SplitConfig) -> None:
-    """train.csv, valid.csv, test.csv and manifest.json, which freezes each by its hash."""
+    """Write train.csv, valid.csv, test.csv and manifest.json, which records their hashes.
+
+    Args:
+        splits: the three parts.
+        folder: where to write; created if missing.
+        source: the file that was split; its hash goes into the manifest.
+        settings: how it was split.
+    """
     for name, table in splits._asdict().items():
         write_reviews(table, folder / f"{name}.csv")
     files = {

@@ -1,11 +1,12 @@
-"""What is in the labelled data: counts, lengths, agreement of annotators, duplicates, and what to mend.
+"""Summary of the labelled data: counts, lengths, annotator agreement, duplicates, and warnings.
 
-The quick part of `reviewtune check-data`, which stage prepare writes with every run.
+Stage prepare writes it with every run; `reviewtune check-data` checks more.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,72 +16,147 @@ from reviewtune.core.config import DataConfig
 from reviewtune.core.formatting import markdown_table
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
-from reviewtune.data.splits import METHOD, near_duplicates
+from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
 
 SHOWN = 20
-IMBALANCE = 10  # the commonest label this many times as frequent as the rarest is worth a warning
+IMBALANCE = 10  # warn if the most frequent label has this many times the reviews of the rarest
 FAR_OUT = 3.0  # interquartile ranges beyond the quartiles, on the logarithm of the length (Tukey 1977, chapter 2)
-FOREIGN_SHARE = 0.02  # this many reviews in another language than the declared one are worth a warning
+FOREIGN_SHARE = 0.02  # warn if more than this share of the reviews is in another language than declared
 
 
-def describe(prepared: Prepared, data: DataConfig, *, similarity: float) -> dict[str, Any]:
-    """Facts for reports/data.json, in a stable order."""
+@dataclass(frozen=True)
+class Characters:
+    """Lengths of the reviews in characters."""
+
+    min: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, lengths: pd.Series) -> "Characters":
+        return cls(*(float(lengths.quantile(q)) for q in (0, 0.5, 1)))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two annotators agree: rows with two labels, the share with equal ones, and Cohen's kappa."""
+
+    n: int
+    share: float
+    kappa: float
+
+
+@dataclass(frozen=True)
+class PersonalDataCounts:
+    """Number of reviews with each kind of personal data, and whether it was masked."""
+
+    email: int
+    order_number: int
+    phone: int
+    masked: bool
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """The content of reports/data.json; the fields are its keys, in this order."""
+
+    name: str
+    reviews: int
+    labels: dict[str, int]
+    languages: dict[str, int]  # as declared
+    languages_detected: dict[str, int]
+    slices: dict[str, dict[str, int]]  # column -> value -> reviews
+    characters: Characters
+    length_outliers: list[str]  # review ids, at most SHOWN
+    agreement: Agreement | None  # None without second labels
+    personal_data: PersonalDataCounts
+    exact_duplicates_merged: int
+    conflicts: list[str]
+    near_duplicates: list[tuple[str, str, float]]  # two review ids and their similarity, at most SHOWN
+    near_duplicate_pairs: int
+    near_duplicate_method: str
+    warnings: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe(prepared: Prepared, data: DataConfig, *, similarity: float) -> DataSummary:
+    """Summarise prepared reviews.
+
+    Args:
+        prepared: the reviews.
+        data: the configuration that they were prepared with.
+        similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
+    """
     reviews = prepared.reviews
-    lengths = reviews["text"].str.len()
-    with ThreadPoolExecutor(1) as beside:  # to unpack the languages' model takes as long as to import scikit-learn
-        detected = beside.submit(language_counts, reviews["text"].tolist())
-        pairs = near_duplicates(reviews["text"].tolist(), similarity)
+    texts, lengths = reviews["text"].tolist(), reviews["text"].str.len()
+    with ThreadPoolExecutor(1) as thread:  # loading the language model takes as long as importing scikit-learn
+        detected = thread.submit(language_counts, texts)
+        pairs = near_duplicates(texts, similarity)
     ids = reviews["review_id"].tolist()
-    facts: dict[str, Any] = {
-        "name": data.name,
-        "reviews": len(reviews),
-        "labels": {label: int((reviews["label"] == label).sum()) for label in data.labels},
-        "languages": {str(k): int(v) for k, v in reviews["language"].value_counts().items()},
-        "languages_detected": detected.result(),
-        "slices": {c: {str(k): int(v) for k, v in reviews[c].value_counts().items()} for c in data.slices},
-        "characters": {name: float(lengths.quantile(q)) for name, q in (("min", 0), ("median", 0.5), ("max", 1))},
-        "length_outliers": [ids[i] for i in length_outliers(lengths)[:SHOWN]],
-        "agreement": agreement(reviews),
-        "personal_data": {**personal_data.count(reviews["text"], data.language), "masked": data.mask_personal},
-        "exact_duplicates_merged": prepared.merged,
-        "conflicts": prepared.conflicts,
-        "near_duplicates": [[ids[p.left], ids[p.right], round(p.similarity, 4)] for p in pairs[:SHOWN]],
-        "near_duplicate_pairs": len(pairs),
-        "near_duplicate_method": f"{METHOD} >= {similarity:g}",
-    }
-    return {**facts, "warnings": _warnings(facts)}
+    labels = {label: int((reviews["label"] == label).sum()) for label in data.labels}
+    languages = _counts(reviews["language"])
+    personal = PersonalDataCounts(**personal_data.count(texts, data.language), masked=data.mask_personal)
+    return DataSummary(
+        name=data.name,
+        reviews=len(reviews),
+        labels=labels,
+        languages=languages,
+        languages_detected=detected.result(),
+        slices={column: _counts(reviews[column]) for column in data.slices},
+        characters=Characters.of(lengths),
+        length_outliers=[ids[i] for i in length_outliers(lengths)[:SHOWN]],
+        agreement=agreement(reviews),
+        personal_data=personal,
+        exact_duplicates_merged=prepared.merged,
+        conflicts=prepared.conflicts,
+        near_duplicates=[_named(pair, ids) for pair in pairs[:SHOWN]],
+        near_duplicate_pairs=len(pairs),
+        near_duplicate_method=f"{METHOD} >= {similarity:g}",
+        warnings=[
+            *_size_warnings(labels),
+            *_personal_warnings(personal),
+            *_language_warnings(languages, detected.result()),
+            *_conflict_warnings(prepared.conflicts),
+        ],
+    )
 
 
-def to_markdown(facts: dict[str, Any]) -> str:
-    """The same for people."""
-    agreement, characters = facts["agreement"], facts["characters"]
+def to_markdown(summary: DataSummary) -> str:
+    """The page reports/data.md."""
+    agreement, characters = summary.agreement, summary.characters
     agreed = (
-        f"{agreement['share']:.1%} of {agreement['n']} rows, Cohen's kappa {agreement['kappa']:.3f}"
+        f"{agreement.share:.1%} of {agreement.n} rows, Cohen's kappa {agreement.kappa:.3f}"
         if agreement
         else "no second label in the data"
     )
     lines = [
-        f"# Data: {facts['name']}",
+        f"# Data: {summary.name}",
         "",
-        f"- {facts['reviews']} reviews; languages: {', '.join(f'{k} {v}' for k, v in facts['languages'].items())}",
-        f"- characters: {characters['min']:.0f} to {characters['max']:.0f}, median {characters['median']:.0f}",
-        f"- lengths far from the rest: {', '.join(facts['length_outliers']) or 'none'}",
-        f"- language told from the text: {', '.join(f'{k} {v}' for k, v in facts['languages_detected'].items())}",
-        f"- personal data, reviews with: {_personal(facts['personal_data'])}",
+        f"- {summary.reviews} reviews; languages: {_listed(summary.languages)}",
+        f"- characters: {characters.min:.0f} to {characters.max:.0f}, median {characters.median:.0f}",
+        f"- lengths far from the rest: {', '.join(summary.length_outliers) or 'none'}",
+        f"- language detected from the text: {_listed(summary.languages_detected)}",
+        f"- personal data, reviews with: {_personal(summary.personal_data)}",
         f"- annotators agree on {agreed}",
-        f"- exact duplicates merged: {facts['exact_duplicates_merged']}; conflicts settled: {len(facts['conflicts'])}",
-        f"- near-duplicate pairs ({facts['near_duplicate_method']}): {facts['near_duplicate_pairs']}, kept on one side",
+        f"- exact duplicates merged: {summary.exact_duplicates_merged}; conflicts resolved: {len(summary.conflicts)}",
+        f"- near-duplicate pairs ({summary.near_duplicate_method}): {summary.near_duplicate_pairs}, kept on one side",
         "",
-        markdown_table(["label", "reviews"], [[label, str(count)] for label, count in facts["labels"].items()]),
+        markdown_table(["label", "reviews"], [[label, str(count)] for label, count in summary.labels.items()]),
         "",
         "## Warnings",
-        *([f"- {warning}" for warning in facts["warnings"]] or ["none"]),
+        *([f"- {warning}" for warning in summary.warnings] or ["none"]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def agreement(reviews: pd.DataFrame) -> dict[str, float] | None:
-    """How many rows bear two labels, on what share they agree, and Cohen's kappa; None without a second label."""
+def agreement(reviews: pd.DataFrame) -> Agreement | None:
+    """Agreement of `label` and `label_second` on the rows that have both; None if no row has a second label.
+
+    Source:
+        Cohen, Educational and Psychological Measurement 20 (1960) 37-46.
+    """
     from sklearn.metrics import cohen_kappa_score
 
     both = reviews[reviews["label_second"] != ""]
@@ -88,11 +164,11 @@ def agreement(reviews: pd.DataFrame) -> dict[str, float] | None:
         return None
     share = float((both["label"] == both["label_second"]).mean())
     kappa = 1.0 if share == 1 else float(cohen_kappa_score(both["label"], both["label_second"]))
-    return {"n": len(both), "share": round(share, 6), "kappa": round(kappa, 6)}
+    return Agreement(len(both), round(share, 6), round(kappa, 6))
 
 
 def length_outliers(lengths: Sequence[int] | pd.Series) -> list[int]:
-    """Positions whose length (in characters) lies far out on either side of the others', in order."""
+    """Positions of the lengths (in characters) beyond Tukey's outer fences, on the logarithm."""
     logs = np.log(np.maximum(np.asarray(lengths, dtype=float), 1))
     low, high = np.quantile(logs, [0.25, 0.75])
     reach = FAR_OUT * (high - low)
@@ -100,37 +176,54 @@ def length_outliers(lengths: Sequence[int] | pd.Series) -> list[int]:
 
 
 def language_counts(texts: Sequence[str]) -> dict[str, int]:
-    """ISO 639-1 code (or "unsure") -> number of texts, commonest first."""
-    counts = Counter(guess.language for guess in language_detection.detect(texts))
+    """Number of texts per ISO 639-1 code (or "unsure"), the most frequent first."""
+    counts = Counter(each.language for each in language_detection.detect(texts))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _personal(found: dict[str, Any]) -> str:
-    counts = ", ".join(f"{kind.replace('_', ' ')} {found[kind]}" for kind in personal_data.KINDS)
-    return f"{counts} ({'masked' if found['masked'] else 'not masked'})"
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(value): int(count) for value, count in values.value_counts().items()}
 
 
-def _warnings(facts: dict[str, Any]) -> list[str]:
-    counts = facts["labels"]
-    scarce = [f"{label} {count}" for label, count in counts.items() if count < ADVISED_PER_LABEL]
+def _named(pair: SimilarPair, ids: Sequence[str]) -> tuple[str, str, float]:
+    return ids[pair.left], ids[pair.right], round(pair.similarity, 4)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _personal(personal: PersonalDataCounts) -> str:
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {getattr(personal, kind)}" for kind in personal_data.KINDS)
+    return f"{kinds} ({'masked' if personal.masked else 'not masked'})"
+
+
+def _size_warnings(labels: Mapping[str, int]) -> list[str]:
+    total, most, fewest = sum(labels.values()), max(labels.values()), min(labels.values())
+    scarce = {label: count for label, count in labels.items() if count < ADVISED_PER_LABEL}
     warnings = []
-    if facts["reviews"] < ADVISED_EXAMPLES:
-        warnings.append(f"{facts['reviews']} reviews; start with at least {ADVISED_EXAMPLES}, better 500")
+    if total < ADVISED_EXAMPLES:
+        warnings.append(f"{total} reviews; start with at least {ADVISED_EXAMPLES}, better 500")
     if scarce:
-        warnings.append(f"under {ADVISED_PER_LABEL} reviews of: {', '.join(scarce)}")
-    if max(counts.values()) >= IMBALANCE * min(counts.values()):
-        warnings.append(f"imbalance: {max(counts.values())} reviews of one label, {min(counts.values())} of another")
-    found = facts["personal_data"]
-    if not found["masked"] and any(found[kind] for kind in personal_data.KINDS):
-        warnings.append(f"personal data in the reviews: {_personal(found)}; data.mask_personal=true masks it")
-    foreign = {
-        k: v
-        for k, v in facts["languages_detected"].items()
-        if k not in (*facts["languages"], language_detection.UNSURE)
-    }
-    if sum(foreign.values()) > FOREIGN_SHARE * facts["reviews"]:
-        listed = ", ".join(f"{k} {v}" for k, v in foreign.items())
-        warnings.append(f"reviews in other languages than {', '.join(facts['languages'])}: {listed}")
-    if facts["conflicts"]:
-        warnings.append(f"{len(facts['conflicts'])} text(s) bore several labels: {'; '.join(facts['conflicts'][:5])}")
+        warnings.append(f"under {ADVISED_PER_LABEL} reviews of: {_listed(scarce)}")
+    if most >= IMBALANCE * fewest:
+        warnings.append(f"imbalance: {most} reviews of one label, {fewest} of another")
     return warnings
+
+
+def _personal_warnings(personal: PersonalDataCounts) -> list[str]:
+    if personal.masked or not (personal.email or personal.order_number or personal.phone):
+        return []
+    return [f"personal data in the reviews: {_personal(personal)}; data.mask_personal=true masks it"]
+
+
+def _language_warnings(declared: Mapping[str, int], detected: Mapping[str, int]) -> list[str]:
+    known = (*declared, language_detection.UNSURE)
+    foreign = {code: count for code, count in detected.items() if code not in known}
+    if sum(foreign.values()) <= FOREIGN_SHARE * sum(detected.values()):
+        return []
+    return [f"reviews in other languages than {', '.join(declared)}: {_listed(foreign)}"]
+
+
+def _conflict_warnings(conflicts: Sequence[str]) -> list[str]:
+    return [f"{len(conflicts)} text(s) had several labels: {'; '.join(conflicts[:5])}"] if conflicts else []

@@ -1,9 +1,9 @@
-"""Every review judged by linear models that never saw it, nor a near-duplicate of it.
+"""Cross-validation: every review is classified by linear models trained without it and without its near-duplicates.
 
-The features are those of the linear baseline. For up to EXACT reviews they are turned into as many columns as there
+The features are those of the linear baseline. For up to EXACT reviews they are converted to as many columns as there
 are reviews, with the same inner products: a logistic regression with an L2 penalty depends on nothing else (the
-representer theorem; Schölkopf, Herbrich and Smola, COLT 2001), so the answers are the same and come 30 times sooner.
-The words' document frequencies are taken from all reviews, without their labels.
+representer theorem; Schölkopf, Herbrich and Smola, COLT 2001), so the answers are the same and take 1/30 of the time.
+The words' document frequencies come from all reviews, without their labels.
 """
 
 from collections import Counter
@@ -19,14 +19,21 @@ from reviewtune.evaluation import linear_baseline
 
 FOLDS = 5
 EXACT = 3_000
-MIN_PER_LABEL = 4  # a label with fewer reviews is left out: it cannot be learned in one part and tested in another
+MIN_PER_LABEL = 4  # labels with fewer reviews are left out: they cannot be both trained on and tested
 
 
 @dataclass(frozen=True)
-class Material:
-    """Reviews ready to be judged. `kept` are the positions [m] of those that take part; everything else is for these:
-    features [m, d], labels [m] as numbers into `classes`, groups [m] of near-duplicates, and `folds`, one fold's
-    positions (train, test) each."""
+class FoldedReviews:
+    """Reviews with features and folds, ready for cross-validation.
+
+    Args:
+        kept: positions [m] of the reviews that take part, in the list that was given.
+        features: of these reviews [m, d], dense or sparse.
+        labels: their class numbers [m].
+        classes: names of the classes.
+        groups: their group numbers [m]; near-duplicates have the same number.
+        folds: positions within the m reviews, a pair (train, test) per fold.
+    """
 
     kept: np.ndarray
     features: Any
@@ -36,11 +43,17 @@ class Material:
     folds: list[tuple[np.ndarray, np.ndarray]]
 
 
-def material(texts: Sequence[str], labels: Sequence[str], *, similarity: float, seed: int) -> Material:
-    """Features and folds.
+def fold_reviews(texts: Sequence[str], labels: Sequence[str], *, similarity: float, seed: int) -> FoldedReviews:
+    """Compute features and folds; near-duplicates are in one fold.
+
+    Args:
+        texts: the reviews.
+        labels: their labels.
+        similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
+        seed: seed of the folds.
 
     Raises:
-        DataError: fewer than two labels with MIN_PER_LABEL distinct reviews each.
+        DataError: fewer than two labels have MIN_PER_LABEL distinct reviews.
     """
     groups = duplicate_groups(list(texts), similarity)
     distinct = Counter(label for label, _ in set(zip(labels, groups.tolist(), strict=True)))
@@ -50,11 +63,11 @@ def material(texts: Sequence[str], labels: Sequence[str], *, similarity: float, 
     kept = np.array([i for i, label in enumerate(labels) if label in classes])
     numbers = np.array([classes.index(labels[i]) for i in kept])
     folds = _folds(numbers, groups[kept], min(FOLDS, *(distinct[label] for label in classes)), seed)
-    return Material(kept, embed([texts[i] for i in kept]), numbers, classes, groups[kept], folds)
+    return FoldedReviews(kept, embed([texts[i] for i in kept]), numbers, classes, groups[kept], folds)
 
 
 def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse matrix
-    """Features [n, d] of the linear baseline, or for few texts the exact [n, n] stand-in."""
+    """Features [n, d] of the linear baseline; for up to EXACT texts the equivalent [n, at most n]."""
     sparse = linear_baseline.classifier(0)[0].fit_transform(list(texts))
     if len(texts) > EXACT:
         return sparse
@@ -63,18 +76,18 @@ def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse ma
     return vectors[:, positive] * np.sqrt(values[positive])
 
 
-def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
-    """The baseline's classifier on ready features."""
+def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn has no types
+    """Train the linear baseline's classifier on the features [n, d] and labels [n]."""
     return linear_baseline.classifier(seed)[1].fit(features, labels)
 
 
-def probabilities(of: Material, *, seed: int) -> np.ndarray:
-    """[m, number of classes]: how likely each class is for each review, by the models of the other folds."""
-    found = np.zeros((len(of.labels), len(of.classes)))
-    for train, test in of.folds:
-        model = fit(of.features[train], of.labels[train], seed)
-        found[np.ix_(test, model.classes_)] = model.predict_proba(of.features[test])
-    return found
+def probabilities(reviews: FoldedReviews, *, seed: int) -> np.ndarray:
+    """Out-of-fold probabilities [m, number of classes]: each fold is classified by a model of the others."""
+    result = np.zeros((len(reviews.labels), len(reviews.classes)))
+    for train, test in reviews.folds:
+        model = fit(reviews.features[train], reviews.labels[train], seed)
+        result[np.ix_(test, model.classes_)] = model.predict_proba(reviews.features[test])
+    return result
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

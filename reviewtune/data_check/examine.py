@@ -1,159 +1,149 @@
-"""`reviewtune check-data FILE`: everything that can be said about labelled reviews before money is spent on them."""
+"""Run all checks of `reviewtune check-data`: what can be known about labelled reviews before money is spent on them."""
 
-import csv
-import io
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from reviewtune.core.progress import progress_bar
-from reviewtune.data import personal_data
-from reviewtune.data.reviews import read_rows, sha256
+from reviewtune.core.progress import SILENT, Progress
+from reviewtune.data.reviews import sha256
 from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
-from reviewtune.data_check.checks import Check
-from reviewtune.data_check.cross_validation import Material, material, probabilities
-from reviewtune.data_check.labelled_file import HALF_PAIR, LabelledFile
+from reviewtune.data_check.checks import CheckResult
+from reviewtune.data_check.cross_validation import FoldedReviews, fold_reviews, probabilities
+from reviewtune.data_check.facts import Facts, LabelError, LabelErrorFacts
+from reviewtune.data_check.labelled_file import LabelledFile
 from reviewtune.data_check.learning_curve import Curve
 from reviewtune.errors import DataError
 
-SIMILARITY = 0.9
+SIMILARITY = 0.9  # outside a project; inside, the split's similarity is used
 SEED = 13
-MIN_ROWS = 20  # below, out-of-fold answers say nothing
-SHOWN_SUSPECTS = 50
+MIN_ROWS = 20  # with fewer reviews cross-validation shows nothing
+SHOWN_ERRORS = 50
+LABEL_ERRORS_TITLE = "Likely label errors"
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """All checks, in the order of the report, and the table of likely label errors (label_errors.COLUMNS)."""
+class DataCheck:
+    """The result of the data check.
+
+    Args:
+        file: the checked file.
+        results: one per check, in the order of the report.
+        label_errors: the likely label errors, the least plausible label first.
+    """
 
     file: LabelledFile
-    checks: tuple[Check, ...]
-    suspects: pd.DataFrame
+    results: tuple[CheckResult[Facts], ...]
+    label_errors: tuple[LabelError, ...]
 
     @property
-    def problems(self) -> list[Check]:
-        return [check for check in self.checks if check.level == "problem"]
+    def problems(self) -> list[CheckResult[Facts]]:
+        return [result for result in self.results if result.level == "problem"]
 
     def as_json(self) -> dict[str, Any]:
-        named = {"file": str(self.file.path), "sha256": sha256(self.file.path), "level": checks.worst(self.checks)}
-        return {**named, "checks": [asdict(check) for check in self.checks]}
+        """The output of `check-data --json`."""
+        return {
+            "file": str(self.file.path),
+            "sha256": sha256(self.file.path),
+            "level": checks.worst(self.results),
+            "checks": [result.as_json() for result in self.results],
+        }
+
+
+@dataclass(frozen=True)
+class BaselineResults:
+    """What the cross-validated linear baseline shows; without a curve, `reason` says why."""
+
+    label_errors: tuple[LabelError, ...]
+    result: CheckResult[Facts]
+    curve: Curve | None = None
+    reason: str = ""
 
 
 def examine(
     file: LabelledFile,
     *,
     reports: Path,
-    similarity: float,
+    similarity: float = SIMILARITY,
     n_epochs: int = training_checks.AUTO_EPOCHS,
-    tuned: Curve | None = None,
-) -> Diagnosis:
+    finetuned: Curve | None = None,
+    progress: Progress = SILENT,
+) -> DataCheck:
     """Run every check.
 
-    `n_epochs` is that of the job in `reports`; `tuned` is the fine-tune's own learning curve, where it was asked for.
+    Args:
+        file: the labelled reviews.
+        reports: the folder with the reports of the last `dvc repro`; it may not exist.
+        similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
+        n_epochs: epochs of the job in `reports`.
+        finetuned: the learning curve of the fine-tune, if it was measured.
+        progress: receives a bar of three steps.
     """
-    with progress_bar("checking", total=3) as step:
-        simple: list[Callable[[], Check]] = [
-            lambda: checks.format_(file),
-            lambda: checks.encoding(file),
-            lambda: checks.labels(file),
-            lambda: checks.lengths(file),
-            lambda: checks.duplicates(file, similarity),
-            lambda: checks.conflicts(file, similarity),
-            lambda: checks.annotators(file, SEED),
-        ]
-        found = [one() for one in simple]
+    with progress.bar("checking", total=3) as step:
+        file_results = _check_file(file, similarity)
         step(1, note="cross-validation")
-        suspected, suspects, curves, reason = _learned(file, similarity)
+        baseline = _cross_validate(file, similarity)
         step(1, note="languages and personal data")
-        found += [suspected, checks.language_mix(file), checks.personal(file)]
-        found += [
-            training_checks.too_little_data([*curves, *([tuned] if tuned else [])], reason),
+        curves = [curve for curve in (baseline.curve, finetuned) if curve]
+        results = (
+            *file_results,
+            baseline.result,
+            checks.language_mix(file),
+            checks.personal(file),
+            training_checks.too_little_data(curves, baseline.reason),
             training_checks.validation_loss(reports / "training_curve.csv", n_epochs),
             training_checks.worse_than_base(reports / "arms", seed=SEED),
-        ]
+        )
         step(1)
-    return Diagnosis(file, tuple(found), suspects)
+    return DataCheck(file, results, baseline.label_errors)
 
 
-def write_masked(file: LabelledFile, target: Path) -> int:
-    """A copy of the file whose reviews are masked; returns how many changed.
-
-    Raises:
-        DataError: `target` exists, or a line of JSONL cannot be read.
-    """
-    language = file.language
-    text, changed = _masked_csv(file, language) if file.kind == "csv" else _masked_chat(file, language)
-    try:
-        with target.open("x", encoding="utf-8", newline="") as out:
-            out.write(text)
-    except FileExistsError as error:
-        raise DataError(f"{target}: is there already and is not overwritten; give --mask another name") from error
-    return changed
-
-
-def _masked_csv(file: LabelledFile, language: str) -> tuple[str, int]:
-    rows = read_rows(file.path, [file.text_column])
-    masked = [
-        {**row.cells, file.text_column: personal_data.mask(row.cells[file.text_column], language)} for row in rows
+def _check_file(file: LabelledFile, similarity: float) -> list[CheckResult[Facts]]:
+    return [
+        checks.format_(file),
+        checks.encoding(file),
+        checks.labels(file),
+        checks.lengths(file),
+        checks.duplicates(file, similarity),
+        checks.conflicts(file, similarity),
+        checks.annotators(file, SEED),
     ]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0].cells), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(masked)
-    return out.getvalue(), sum(new != row.cells for new, row in zip(masked, rows, strict=True))
 
 
-def _masked_chat(file: LabelledFile, language: str) -> tuple[str, int]:
-    """Every message is masked: examples stand in system prompts, too."""
-    lines, changed = [], 0
-    for number, line in enumerate(file.raw.removesuffix("\n").split("\n"), start=1):
-        try:
-            example = json.loads(line)
-            masked = [{**m, "content": personal_data.mask(m["content"], language)} for m in example["messages"]]
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{file.path} line {number}: cannot be masked ({error}); mend or remove it first"
-            ) from error
-        changed += masked != example["messages"]
-        lines.append(json.dumps({**example, "messages": masked}, ensure_ascii=False))
-    text = "\n".join(lines) + "\n"
-    return (text, changed) if not HALF_PAIR.search(text) else (text.encode("utf-8", "replace").decode(), changed)
-
-
-def _learned(file: LabelledFile, similarity: float) -> tuple[Check, pd.DataFrame, list[Curve], str]:
-    """What the linear baseline's out-of-fold answers show: likely label errors and the learning curve."""
-    title, empty = "Likely label errors", pd.DataFrame(columns=list(label_errors.COLUMNS))
+def _cross_validate(file: LabelledFile, similarity: float) -> BaselineResults:
     try:
-        if len(file.table) < MIN_ROWS:
-            raise DataError(f"{len(file.table)} reviews, at least {MIN_ROWS} are needed")
-        of = material(file.table["text"].tolist(), file.table["label"].tolist(), similarity=similarity, seed=SEED)
+        reviews = _folded(file, similarity)
     except (DataError, ValueError) as error:
-        do = "label more reviews; then this can be looked into"
-        return Check("label_errors", title, "unknown", f"not looked for: {error}", do), empty, [], str(error)
-    found = probabilities(of, seed=SEED)
-    suspects = label_errors.suspects(of.labels, found)
-    reviews = file.table.iloc[of.kept].reset_index(drop=True)
-    table = label_errors.table(suspects, reviews, of.classes)
-    right = float((found.argmax(axis=1) == of.labels).mean())
-    sizes, answers = learning_curve.measure(of, seed=SEED)
-    curve = learning_curve.judge("linear baseline", sizes, answers, of.labels, of.groups, seed=SEED)
-    return _suspected(title, table, right, of), table, [curve], ""
+        do = "label more reviews, then check again"
+        says = f"not searched: {error}"
+        result = CheckResult("label_errors", LABEL_ERRORS_TITLE, "unknown", says, do, Facts())
+        return BaselineResults((), result, reason=str(error))
+    out_of_fold = probabilities(reviews, seed=SEED)
+    table = file.table.iloc[reviews.kept].reset_index(drop=True)
+    suspects = label_errors.suspects(reviews.labels, out_of_fold)
+    errors = tuple(label_errors.label_errors(suspects, table, reviews.classes))
+    accuracy = float((out_of_fold.argmax(axis=1) == reviews.labels).mean())
+    return BaselineResults(errors, _label_error_result(errors, accuracy, len(table)), _curve(reviews))
 
 
-def _suspected(title: str, table: pd.DataFrame, right: float, of: Material) -> Check:
-    facts = {
-        "accuracy": round(right, 4),
-        "suspects": len(table),
-        "reviews": len(of.labels),
-        "rows": table.head(SHOWN_SUSPECTS).to_dict("records"),
-    }
-    says = f"{len(table)} of {len(of.labels)} labels look doubtful to linear models that did not see them"
-    says += f" (these models are right on {right:.0%}, so many of the doubts are theirs)"
-    if table.empty:
-        return Check("label_errors", title, "fine", says, facts=facts)
-    do = "read the list from the top, and stop when ten in a row are right"
-    return Check("label_errors", title, "notice", says, do, facts)
+def _folded(file: LabelledFile, similarity: float) -> FoldedReviews:
+    if len(file.table) < MIN_ROWS:
+        raise DataError(f"{len(file.table)} reviews, at least {MIN_ROWS} are needed")
+    texts, labels = file.table["text"].tolist(), file.table["label"].tolist()
+    return fold_reviews(texts, labels, similarity=similarity, seed=SEED)
+
+
+def _curve(reviews: FoldedReviews) -> Curve:
+    sizes, right = learning_curve.measure(reviews, seed=SEED)
+    return learning_curve.judge("linear baseline", sizes, right, reviews.labels, reviews.groups, seed=SEED)
+
+
+def _label_error_result(errors: tuple[LabelError, ...], accuracy: float, reviews: int) -> CheckResult[Facts]:
+    facts = LabelErrorFacts(round(accuracy, 4), len(errors), reviews, errors[:SHOWN_ERRORS])
+    says = (
+        f"{len(errors)} of {reviews} labels are doubtful to linear models that were not trained on them "
+        f"(these models are right on {accuracy:.0%}, so many of these labels are correct)"
+    )
+    if not errors:
+        return CheckResult("label_errors", LABEL_ERRORS_TITLE, "fine", says, "", facts)
+    do = "read the list from the top, and stop when ten in a row are correct"
+    return CheckResult("label_errors", LABEL_ERRORS_TITLE, "notice", says, do, facts)

@@ -1,68 +1,80 @@
-"""The data report as one HTML file that opens offline: style and pictures inside, nothing fetched, nothing run."""
+"""The data report as one HTML file that opens offline: styles and plots are inside, and no script runs."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from reviewtune.core.atomic_files import write_text
 from reviewtune.data.personal_data import mask
 from reviewtune.data_check import plots
-from reviewtune.data_check.examine import Diagnosis
+from reviewtune.data_check.checks import CheckResult
+from reviewtune.data_check.examine import DataCheck
+from reviewtune.data_check.facts import Facts, LengthFacts, LossFacts
+from reviewtune.data_check.learning_curve import CurveFacts
 from reviewtune.errors import DataError
 
 GENERATOR = '<meta name="generator" content="reviewtune check-data">'
 FIRST_BYTES = 2_000
 
 
-def page(diagnosis: Diagnosis) -> str:
-    """The same bytes for the same diagnosis. Texts of reviews are escaped."""
+def page(check: DataCheck) -> str:
+    """The report; the same bytes for the same results. Texts of reviews are escaped and masked."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("reviewtune.data_check", "templates")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shown"] = partial(_shown, language=diagnosis.file.language)
-    report = diagnosis.as_json()
+    environment.filters["shown"] = partial(_shown, language=check.file.language)
+    report = check.as_json()
+    levels = [result.level for result in check.results]
     return environment.get_template("report.html").render(
         report=report,
-        checks={check["name"]: check for check in report["checks"]},
-        pictures=_pictures({check.name: check.facts for check in diagnosis.checks}),
+        checks={result["name"]: result for result in report["checks"]},
+        plots={result.name: plot for result in check.results if (plot := _plot(result))},
         generator=GENERATOR,
-        counts={
-            level: sum(c.level == level for c in diagnosis.checks) for level in ("problem", "notice", "fine", "unknown")
-        },
-        rows=diagnosis.file.rows,
+        counts={level: levels.count(level) for level in ("problem", "notice", "fine", "unknown")},
+        rows=check.file.rows,
     )
 
 
-def write(diagnosis: Diagnosis, target: Path) -> None:
-    """Raises DataError rather than replace a file that no check-data wrote."""
+def write(check: DataCheck, target: Path) -> None:
+    """Write the report.
+
+    Raises:
+        DataError: `target` is a file that check-data did not write.
+    """
     refuse_foreign(target, GENERATOR)
-    write_text(page(diagnosis), target)
+    write_text(page(check), target)
 
 
 def refuse_foreign(target: Path, mark: str) -> None:
-    """Raises DataError when `target` exists and its beginning lacks our mark."""
+    """Refuse to overwrite a file of somebody else.
+
+    Raises:
+        DataError: `target` exists, and its first FIRST_BYTES bytes do not contain the mark.
+    """
     if not target.exists():
         return
     with target.open("rb") as file:
         beginning = file.read(FIRST_BYTES).decode(errors="replace")
     if mark not in beginning:
-        raise DataError(f"{target}: is there already and was not written by check-data; give another name")
+        raise DataError(f"{target}: already exists and was not written by check-data; choose another name")
 
 
 def _shown(text: str, size: int, language: str) -> str:
-    """A review for the page: masked, so that the page can be passed on, and shortened."""
+    """A review for the page: shortened, and masked, so that the page can be shared."""
     masked = mask(text, language)
     return masked if len(masked) <= size else masked[:size].rstrip() + " …"
 
 
-def _pictures(facts: dict[str, dict[str, Any]]) -> dict[str, str]:
-    drawn = {"lengths": plots.lengths(facts["lengths"]["all"])}
-    if curves := facts["too_little_data"].get("curves"):
-        drawn["too_little_data"] = plots.learning_curves(curves)
-    if "steps" in facts["validation_loss"]:
-        curve = facts["validation_loss"]
-        drawn["validation_loss"] = plots.loss(curve["steps"], curve["loss"], curve["best_step"])
-    return drawn
+def _plot(result: CheckResult[Facts]) -> str | None:
+    """The plot of a check as SVG, if it has one."""
+    match result.facts:
+        case LengthFacts(all=sizes):
+            return plots.lengths(sizes)
+        case CurveFacts(curves=curves):
+            return plots.learning_curves(curves)
+        case LossFacts(steps=steps, loss=losses, best_step=best):
+            return plots.loss(steps, losses, best)
+        case _:
+            return None

@@ -1,46 +1,62 @@
-"""A file of labelled reviews as a doctor reads it: every fault is noted, not only the first one raised.
+"""Read a file of labelled reviews for the data check: every fault is collected, not only the first one raised.
 
-CSV or chat JSONL. Only what makes the whole file unreadable is an error: no file, not UTF-8, no such column.
+The file is a CSV or chat JSONL. Only what makes the whole file unreadable is an error: it does not exist, is not UTF-8,
+or has no such column.
 """
 
 import json
+import os.path
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
-from reviewtune.data.chat_files import form_fault
+from reviewtune.data.chat_files import example_fault, parse_line
+from reviewtune.data.faults import Fault
 from reviewtune.data.language_detection import UNSURE, detect
-from reviewtune.data.reviews import decoded, fault, normalise, read_rows
+from reviewtune.data.reviews import decoded, labels_of, normalise, read_rows, review_id, row_faults
 from reviewtune.errors import DataError
 
 MAX_CHARACTERS = 8000
-COMMON = 0.02  # a language of fewer texts may be a slip of the detector
+COMMON = 0.02  # a language of fewer texts may be an error of the detector
 HALF_PAIR = re.compile(r"[\ud800-\udfff]")
-DO_NAME_COLUMNS = "name them with --text-column and --label-column"
+NAME_COLUMNS = "name your columns with --text-column and --label-column"
+DEFAULT_COLUMNS = ColumnsConfig(text="text", label="label", id=None, second_label=None)
 
 
-class Fault(NamedTuple):
-    """A row that stage prepare, or a provider, would refuse."""
+class Review(NamedTuple):
+    """A row of `LabelledFile.table`."""
 
     line: int
-    message: str
+    review_id: str
+    text: str
+    label: str
+    label_second: str  # may be empty
 
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """`table` holds the rows without a fault: line, review_id, text, label, label_second (may be empty).
+    """A file of labelled reviews.
 
-    `labels` and `language` are those of conf/data; or `declared` is False, and they are the labels that were seen and
-    the languages that are told from the texts, commonest first, joined by +. `raw` is the file's text.
+    Args:
+        path: the file.
+        kind: its format.
+        table: the rows without a fault, with the columns of `Review`.
+        rows: number of all rows.
+        faults: the rows that stage prepare, or a provider, would refuse.
+        labels: those of conf/, or those in the file.
+        declared: whether conf/data describes the file.
+        language: that of conf/, or those detected in the texts, the most frequent first, joined by +.
+        text_column: the column with the review; empty for JSONL.
+        raw: the file's text.
     """
 
     path: Path
@@ -51,7 +67,7 @@ class LabelledFile:
     labels: tuple[str, ...]
     declared: bool
     language: str
-    text_column: str  # empty for JSONL
+    text_column: str
     raw: str
 
 
@@ -59,33 +75,41 @@ def read(
     path: Path,
     data: DataConfig | None,
     *,
-    text_column: str | None,
-    label_column: str | None,
+    text_column: str | None = None,
+    label_column: str | None = None,
     second_label_column: str | None = None,
 ) -> LabelledFile:
-    """Read a CSV by the columns of `data`, each of which an option may replace; JSONL needs no columns.
+    """Read a file of labelled reviews.
+
+    Args:
+        path: the file.
+        data: the configuration that describes it; None if there is none, then every label is accepted.
+        text_column: replaces the column of `data`; JSONL needs no columns.
+        label_column: as `text_column`.
+        second_label_column: as `text_column`.
 
     Raises:
-        DataError: no such file, not UTF-8, no such column, a broken CSV row, or not one row that could be used.
+        DataError: the file does not exist, is not UTF-8, has no such column, has a broken CSV row or no usable row.
     """
     raw = decoded(path)
     is_chat = path.suffix.lower() in (".jsonl", ".ndjson") or raw.lstrip().startswith('{"messages"')
     columns = _columns(data, text_column, label_column, second_label_column)
-    found = _read_chat(path, raw, data) if is_chat else _read_csv(path, raw, data, columns)
-    if found.table.empty:
-        first = found.faults[0].message if found.faults else "it is empty"
-        raise DataError(f"{path}: none of {found.rows} row(s) can be used: {first}")
-    return found
+    file = _read_chat(path, raw, data) if is_chat else _read_csv(path, raw, data, columns)
+    if file.table.empty:
+        first = file.faults[0].message if file.faults else "it is empty"
+        raise DataError(f"{path}: {file.rows} row(s), but not one can be used: {first}")
+    return file
 
 
 def data_for(path: Path, name: str | None, conf: Path) -> DataConfig | None:
-    """The data set of conf/data that is asked for by name, or else whose path is this file.
+    """Load the data set of conf/data with this name or, without a name, the one whose path is this file.
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: there is no such data set.
     """
     if name is None:
-        name = next((one.stem for one in sorted((conf / "data").glob("*.yaml")) if _names(one, path, conf)), None)
+        variants = sorted((conf / "data").glob("*.yaml"))
+        name = next((variant.stem for variant in variants if _describes(variant, path, conf)), None)
     if name is None:
         return None
     tree = OmegaConf.create(compose_text([f"data={name}"], conf))
@@ -93,149 +117,155 @@ def data_for(path: Path, name: str | None, conf: Path) -> DataConfig | None:
     return from_hydra(tree).data
 
 
-def _names(variant: Path, path: Path, conf: Path) -> bool:
+def garbled(text: str) -> str | None:
+    """What is wrong with a text's characters: lost, decoded twice, or control characters; None if nothing is."""
+    if "\ufffd" in text:
+        return "a lost character (\ufffd)"
+    if any(unicodedata.category(character) == "Cc" and character not in "\t\n\r" for character in text):
+        return "a control character"
+    try:  # UTF-8 that was once read as CP1252, as in "schÃ¶n": undoing it gives valid UTF-8
+        again = text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return None
+    return "UTF-8 read as CP1252" if again != text else None
+
+
+def _describes(variant: Path, path: Path, conf: Path) -> bool:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(variant))
         named = tree.get("path") if isinstance(tree, dict) else None
-    except Exception:  # another variant's fault is not this file's
+    except Exception:  # a fault in another data set's file does not matter here
         return False
     return isinstance(named, str) and (conf.parent / named).resolve() == path.resolve()
 
 
-def _read_csv(path: Path, raw: str, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
-    wanted = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label))]
-    try:
-        rows = read_rows(path, wanted)
-    except DataError as error:
-        raise DataError(
-            str(error).replace("name your columns in conf/data/NAME.yaml, columns", DO_NAME_COLUMNS)
-        ) from error
-    seen = dict.fromkeys(sorted({label for row in rows if (label := row.cells[columns.label].strip())}), "-")
-    rules = (data or _undeclared(path)).model_copy(update={"columns": columns, "labels": data.labels if data else seen})
-    faults = [Fault(row.line, message) for row in rows if (message := fault(row, rules))]
-    bad = {one.line for one in faults}
-    records = [
-        {
-            "line": row.line,
-            "review_id": row.cells[columns.id].strip() if columns.id else f"line-{row.line}",
-            "text": normalise(row.cells[columns.text]),
-            "label": row.cells[columns.label].strip(),
-            "label_second": row.cells[columns.second_label].strip() if columns.second_label else "",
-        }
-        for row in rows
-        if row.line not in bad
-    ]
-    clean = tuple(Fault(one.line, re.sub(r"^line \d+: ", "", one.message)) for one in faults)
-    labels = tuple(rules.labels)
-    table, declared = _table(records), data is not None
-    language = data.language if data else _languages(table["text"].tolist())
-    return LabelledFile(path, "csv", table, len(rows), clean, labels, declared, language, columns.text, raw)
-
-
 def _columns(data: DataConfig | None, text: str | None, label: str | None, second: str | None) -> ColumnsConfig:
-    base = data.columns if data else ColumnsConfig(text="text", label="label", id=None, second_label=None)
     named = {"text": text, "label": label, "second_label": second}
-    return base.model_copy(update={key: name for key, name in named.items() if name})
+    return (data.columns if data else DEFAULT_COLUMNS).model_copy(
+        update={key: name for key, name in named.items() if name}
+    )
+
+
+def _read_csv(path: Path, raw: str, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
+    required = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label))]
+    rows = read_rows(path, required, hint=NAME_COLUMNS)
+    present = sorted({label for row in rows if (label := labels_of(row, columns)[0])})
+    labels = data.labels if data else dict.fromkeys(present, "-")
+    rules = (data or _undeclared(path)).model_copy(update={"columns": columns, "labels": labels})
+    faults = row_faults(rows, rules)
+    faulty = {fault.line for fault in faults}
+    reviews = [
+        Review(row.line, review_id(row, columns), normalise(row.cells[columns.text]), *labels_of(row, columns))
+        for row in rows
+        if row.line not in faulty
+    ]
+    return LabelledFile(
+        path=path,
+        kind="csv",
+        table=_table(reviews),
+        rows=len(rows),
+        faults=tuple(faults),
+        labels=tuple(labels),
+        declared=data is not None,
+        language=_language(data, reviews),
+        text_column=columns.text,
+        raw=raw,
+    )
 
 
 def _undeclared(path: Path) -> DataConfig:
-    """Rules for a file that no conf/data describes: any label goes."""
-    columns = ColumnsConfig(text="text", label="label", id=None, second_label=None)
+    """Rules for a file that conf/data does not describe."""
     return DataConfig(
         name=path.stem,
         path=path,
         language="-",
-        columns=columns,
+        columns=DEFAULT_COLUMNS,
         slices=(),
         conflicts="drop",
         max_characters=MAX_CHARACTERS,
         mask_personal=False,
         train_size="all",
-        labels={"-": "-", "--": "-"},  # replaced by those that are seen
+        labels={"-": "-", "--": "-"},  # replaced by those in the file
     )
 
 
 def _read_chat(path: Path, raw: str, data: DataConfig | None) -> LabelledFile:
-    faults: list[Fault] = []
-    records: list[dict[str, Any]] = []
     lines = raw.removesuffix("\n").split("\n") if raw.strip() else []
-    for number, text in enumerate(lines, start=1):
+    examples, faults = _examples(lines)
+    labels = tuple(data.labels) if data else tuple(sorted({example.label for example in examples}))
+    faults += [
+        Fault(example.line, f"the answer {example.label!r} does not name a label")
+        for example in examples
+        if example.label not in labels
+    ]
+    reviews = [review for review in _without_common_prefix(examples) if review.label in labels]
+    return LabelledFile(
+        path=path,
+        kind="jsonl",
+        table=_table(reviews),
+        rows=len(lines),
+        faults=tuple(faults),
+        labels=labels,
+        declared=data is not None,
+        language=_language(data, reviews),
+        text_column="",
+        raw=raw,
+    )
+
+
+def _examples(lines: Sequence[str]) -> tuple[list[Review], list[Fault]]:
+    """The examples of a chat file, with the last user message as text; and the lines that are not examples."""
+    examples, faults = [], []
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append({"line": number, "review_id": f"line-{number}", **_example(text), "label_second": ""})
+            text, answer = _question_and_answer(line)
         except ValueError as error:
             faults.append(Fault(number, str(error)))
-    frame = _without_frame([record["text"] for record in records])
-    records = [{**record, "text": normalise(text) or "-"} for record, text in zip(records, frame, strict=True)]
-    seen = tuple(sorted({record["label"] for record in records}))
-    labels = tuple(data.labels) if data else seen
-    faults += [
-        Fault(r["line"], f"the answer {r['label']!r} names no label") for r in records if r["label"] not in labels
-    ]
-    table = _table([record for record in records if record["label"] in labels])
-    language = data.language if data else _languages(table["text"].tolist())
-    return LabelledFile(path, "jsonl", table, len(lines), tuple(faults), labels, data is not None, language, "", raw)
+        else:
+            examples.append(Review(number, f"line-{number}", text, _label(answer), ""))
+    return examples, faults
 
 
-def _example(text: str) -> dict[str, str]:
-    """Text and label of one line.
+def _question_and_answer(line: str) -> tuple[str, str]:
+    """The last user message and the answer.
 
     Raises:
-        ValueError: with what is wrong with the line.
+        ValueError: the line is not an example; says what is wrong.
     """
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from error
-    messages = line.get("messages") if isinstance(line, dict) else None
-    if not isinstance(messages, list):
-        raise ValueError('wants an object {"messages": [...]}')
+    messages = parse_line(line)["messages"]
     if HALF_PAIR.search(json.dumps(messages, ensure_ascii=False)):
-        raise ValueError("half of a surrogate pair (\\ud800 to \\udfff alone) is no character")
-    if broken := form_fault(messages):
-        raise ValueError(broken)
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    return {"text": asked[-1], "label": _label(messages[-1]["content"])}
+        raise ValueError("half of a surrogate pair (\\ud800 to \\udfff alone) is not a character")
+    if message := example_fault(messages):
+        raise ValueError(message)
+    questions = [message["content"] for message in messages if message["role"] == "user"]
+    return questions[-1], messages[-1]["content"]
 
 
 def _label(answer: str) -> str:
-    """The label of an answer: bare, or the member `label` of a JSON object."""
+    """The label in an answer: a bare one, or the member `label` of a JSON object."""
     try:
-        found = json.loads(answer)
+        value = json.loads(answer)
     except (ValueError, RecursionError):
         return answer.strip()
-    label = found.get("label") if isinstance(found, dict) else None
+    label = value.get("label") if isinstance(value, dict) else None
     return label.strip() if isinstance(label, str) else answer.strip()
 
 
-def _without_frame(texts: Sequence[str]) -> list[str]:
-    """Without the words that a prompt puts before every review, which would make all of them near-duplicates."""
-    if len(texts) < 2:
-        return list(texts)
-    first, last = min(texts), max(texts)  # what these two share, all share
-    differ = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    shared = first[:differ]
-    cut = max(shared.rfind(" "), shared.rfind("\n")) + 1
-    return [text[cut:] for text in texts]
+def _without_common_prefix(examples: Sequence[Review]) -> list[Review]:
+    """Without the words that the prompt puts before every review: with them all reviews would be near-duplicates."""
+    texts = [example.text for example in examples]
+    shared = os.path.commonprefix(texts) if len(texts) > 1 else ""  # noqa: RUF071 - of characters, not of folders
+    start = max(shared.rfind(" "), shared.rfind("\n")) + 1
+    return [example._replace(text=normalise(example.text[start:]) or "-") for example in examples]
 
 
-def _languages(texts: Sequence[str]) -> str:
-    """Those of at least COMMON of the texts."""
-    counts = Counter(guess.language for guess in detect(texts) if guess.language != UNSURE)
-    return "+".join(name for name, n in counts.most_common() if n >= COMMON * len(texts))
+def _language(data: DataConfig | None, reviews: Sequence[Review]) -> str:
+    """The declared language, or the detected ones of at least COMMON of the reviews."""
+    if data:
+        return data.language
+    counts = Counter(each.language for each in detect([review.text for review in reviews]) if each.language != UNSURE)
+    return "+".join(name for name, n in counts.most_common() if n >= COMMON * len(reviews))
 
 
-def _table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(records, columns=["line", "review_id", "text", "label", "label_second"])
-
-
-def garbled(text: str) -> str | None:
-    """What is wrong with the characters of a text: lost, decoded twice, or control characters; None for nothing."""
-    if "\ufffd" in text:
-        return "a lost character (\ufffd)"
-    if any(unicodedata.category(character) == "Cc" and character not in "\t\n\r" for character in text):
-        return "a control character"
-    try:  # UTF-8 that was once read as CP1252, as in "schÃ¶n": the way back gives sense
-        again = text.encode("cp1252").decode("utf-8")
-    except UnicodeError:
-        return None
-    return "UTF-8 read as CP1252" if again != text else None
+def _table(reviews: Sequence[Review]) -> pd.DataFrame:
+    return pd.DataFrame(reviews, columns=list(Review._fields))

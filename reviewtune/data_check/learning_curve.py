@@ -1,8 +1,8 @@
-"""Would more reviews help? Accuracy over 25, 50, 75 and 100 % of them, and where the curve is heading.
+"""Would more reviews help? Accuracy with 25, 50, 75 and 100 % of them, and a forecast beyond.
 
-The forecast is the inverse power law: error(n) = floor + a * n^-b (Figueroa et al., BMC Medical Informatics and
-Decision Making 12:8 (2012)). Its interval comes from drawing the reviews anew (bootstrap over groups of
-near-duplicates), so it holds the chance of which reviews were at hand, not a curve that takes another course.
+The forecast is an inverse power law: error(n) = floor + a * n^-b (Figueroa et al., BMC Medical Informatics and
+Decision Making 12:8 (2012)). Its interval comes from a bootstrap over groups of near-duplicates. It covers the chance
+in which reviews were collected, but not a curve that changes its shape.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reviewtune.data_check.cross_validation import Material, fit
+from reviewtune.data_check.cross_validation import FoldedReviews, fit
+from reviewtune.data_check.facts import Facts
 from reviewtune.evaluation.metrics.significance import DIGITS, Interval
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 REPEATS = 3
 RESAMPLES = 200
-AHEAD = (1.5, 2, 3, 4)  # forecasts for this many times the reviews
+AHEAD = (1.5, 2, 3, 4)  # the forecasts' sizes, as multiples of the number of reviews
 DOUBLE = AHEAD.index(2)
-WORTH = 0.01  # a gain in accuracy that is worth labelling for
+WORTH = 0.01  # a gain in accuracy that is worth the labelling
 
 Verdict = Literal["learned nothing", "more reviews would help", "more reviews would hardly help", "undecided"]
 
 
 @dataclass(frozen=True)
-class Point:
-    """Accuracy after training on n reviews (a mean over folds where these differ)."""
+class CurvePoint:
+    """Accuracy after training on n reviews; n is a mean if the folds differ in size."""
 
     n: int
     accuracy: Interval
@@ -34,31 +35,51 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Measured points, how far the last is above giving every review the commonest label (right on the share
-    `commonest`), forecasts beyond them, what doubling would gain, and the test of the method on what is known: the last
-    point as the others foretell it. There are no forecasts where no power law fits or nothing was learned."""
+    """The learning curve of a model; without a forecast if nothing was learned or no power law fits.
+
+    Args:
+        model: its name.
+        measured: accuracy at each size.
+        baseline: accuracy of always answering the most frequent label.
+        lead: the last measured accuracy minus the baseline.
+        verdict: whether more reviews would help.
+        forecast: predicted accuracy for more reviews.
+        gain: predicted gain from twice the reviews.
+        backcast: the last measured accuracy as predicted from the other points, a test of the method.
+    """
 
     model: str
-    measured: tuple[Point, ...]
-    commonest: float
+    measured: tuple[CurvePoint, ...]
+    baseline: float
     lead: Interval
     verdict: Verdict = "undecided"
-    forecast: tuple[Point, ...] = ()
+    forecast: tuple[CurvePoint, ...] = ()
     gain: Interval | None = None
-    foretold: float | None = None
+    backcast: float | None = None
 
     def as_json(self) -> dict[str, Any]:
+        """The curve in the output of `check-data --json`, where `commonest` and `foretold` keep their first names."""
         points = {
             name: [{"n": p.n, **p.accuracy.as_json()} for p in getattr(self, name)] for name in ("measured", "forecast")
         }
         gain = self.gain.as_json() if self.gain else None
-        foretold = None if self.foretold is None else round(self.foretold, DIGITS)
-        idle = {"commonest": round(self.commonest, DIGITS), "lead": self.lead.as_json()}
-        return {"model": self.model, **points, **idle, "gain": gain, "foretold": foretold, "verdict": self.verdict}
+        backcast = None if self.backcast is None else round(self.backcast, DIGITS)
+        above = {"commonest": round(self.baseline, DIGITS), "lead": self.lead.as_json()}
+        return {"model": self.model, **points, **above, "gain": gain, "foretold": backcast, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
-class Law:
+class CurveFacts(Facts):
+    """Facts of the check for too little data."""
+
+    curves: tuple[Curve, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"curves": [curve.as_json() for curve in self.curves]}
+
+
+@dataclass(frozen=True)
+class PowerLaw:
     """error(n) = floor + a * n^-b"""
 
     floor: float
@@ -69,19 +90,27 @@ class Law:
         return 1 - min(1.0, self.floor + self.a * float(n**-self.b))
 
 
-def measure(of: Material, *, seed: int, repeats: int = REPEATS) -> tuple[list[int], np.ndarray]:
-    """Sizes and, for each review and size, the share of repeats [m, len(SHARES)] in which its label was found.
+def measure(reviews: FoldedReviews, *, seed: int, repeats: int = REPEATS) -> tuple[list[int], np.ndarray]:
+    """Train the linear baseline on the SHARES of each fold's training reviews.
 
     Within a fold and a repeat a smaller training set is part of every larger one, stratified by label.
+
+    Args:
+        reviews: the m reviews and their folds.
+        seed: seed of the draws and of the classifier.
+        repeats: draws per fold.
+
+    Returns:
+        The sizes, and for each review and size the share of repeats with the correct label [m, len(SHARES)].
     """
-    right = np.zeros((len(of.labels), len(SHARES)))
-    largest = int(np.mean([len(train) for train, _ in of.folds]))
+    right = np.zeros((len(reviews.labels), len(SHARES)))
+    largest = int(np.mean([len(train) for train, _ in reviews.folds]))
     for repeat in range(repeats):
-        for number, (train, test) in enumerate(of.folds):
-            order = _stratified_order(train, of.labels, seed=seed + 1000 * repeat + number)
+        for number, (train, test) in enumerate(reviews.folds):
+            order = _stratified_order(train, reviews.labels, seed=seed + 1000 * repeat + number)
             for column, share in enumerate(SHARES):
-                if share < 1 or not repeat:  # the whole is the same in every repeat
-                    right[test, column] += _right(of, order[: max(2, round(share * len(train)))], test, seed)
+                if share < 1 or not repeat:  # all reviews are the same in every repeat
+                    right[test, column] += _right(reviews, order[: max(2, round(share * len(train)))], test, seed)
     right[:, :-1] /= repeats
     return [round(share * largest) for share in SHARES], right
 
@@ -89,65 +118,87 @@ def measure(of: Material, *, seed: int, repeats: int = REPEATS) -> tuple[list[in
 def judge(
     model: str, sizes: Sequence[int], right: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int
 ) -> Curve:
-    """The curve with its forecast. `right` [m, number of sizes] holds values in 0..1, labels [m] what would be right,
-    groups [m] what is one."""
+    """Build the curve, its intervals and its forecast.
+
+    Args:
+        model: its name.
+        sizes: training reviews of each point.
+        right: for each review and size how often its label was correct, in [0, 1]; shape [m, number of sizes].
+        labels: the correct labels [m].
+        groups: group numbers [m] of near-duplicates, which the bootstrap draws together.
+        seed: seed of the bootstrap.
+    """
     names, counts = np.unique(labels, return_counts=True)
-    idle = labels == names[counts.argmax()]
-    drawn = _resampled(np.column_stack([right, right[:, -1] - idle]), groups, seed)
+    most_frequent = labels == names[counts.argmax()]
+    drawn = _resampled(np.column_stack([right, right[:, -1] - most_frequent]), groups, seed)
     means, drawn, leads = right.mean(axis=0), drawn[:, :-1], drawn[:, -1]
-    measured = tuple(Point(n, _interval(means[i], drawn[:, i])) for i, n in enumerate(sizes))
-    curve = Curve(model, measured, float(idle.mean()), _interval(means[-1] - idle.mean(), leads))
-    return _foretold(curve, sizes, means, drawn) if curve.lead.low > 0 else replace(curve, verdict="learned nothing")
+    measured = tuple(CurvePoint(n, _interval(means[i], drawn[:, i])) for i, n in enumerate(sizes))
+    baseline = float(most_frequent.mean())
+    curve = Curve(model, measured, baseline, _interval(means[-1] - baseline, leads))
+    if curve.lead.low <= 0:
+        return replace(curve, verdict="learned nothing")
+    return _with_forecast(curve, sizes, means, drawn)
 
 
-def _foretold(curve: Curve, sizes: Sequence[int], means: np.ndarray, drawn: np.ndarray) -> Curve:
-    law = power_law(sizes, means)
-    laws = [power_law(sizes, row, near=law) for row in drawn]
-    known = [one for one in laws if one]
-    if law is None or len(known) < len(laws) / 2:
+def _with_forecast(curve: Curve, sizes: Sequence[int], means: np.ndarray, drawn: np.ndarray) -> Curve:
+    """Forecast by the law through `means` [sizes]; its intervals are from the laws through `drawn` [draws, sizes]."""
+    law = fit_power_law(sizes, means)
+    fits = [fit_power_law(sizes, row, near=law) for row in drawn]
+    laws = [fitted for fitted in fits if fitted]
+    if law is None or len(laws) < len(fits) / 2:
         return curve
     ends = [round(sizes[-1] * times) for times in AHEAD]
-    forecast = tuple(Point(n, _interval(law.accuracy(n), [one.accuracy(n) for one in known])) for n in ends)
-    gains = [one.accuracy(ends[DOUBLE]) - one.accuracy(sizes[-1]) for one in known]
+    forecast = tuple(CurvePoint(n, _interval(law.accuracy(n), [each.accuracy(n) for each in laws])) for n in ends)
+    gains = [each.accuracy(ends[DOUBLE]) - each.accuracy(sizes[-1]) for each in laws]
     gain = _interval(law.accuracy(ends[DOUBLE]) - law.accuracy(sizes[-1]), gains)
-    before = power_law(sizes[:-1], means[:-1])
-    foretold = before.accuracy(sizes[-1]) if before else None
-    return replace(curve, verdict=_verdict(gain), forecast=forecast, gain=gain, foretold=foretold)
+    earlier = fit_power_law(sizes[:-1], means[:-1])
+    backcast = earlier.accuracy(sizes[-1]) if earlier else None
+    return replace(curve, verdict=_verdict(gain), forecast=forecast, gain=gain, backcast=backcast)
 
 
-def power_law(sizes: Sequence[int], accuracies: Sequence[float] | np.ndarray, near: Law | None = None) -> Law | None:
-    """The least-squares fit with floor in 0..lowest error and b in 0..2; None where it does not converge.
+def fit_power_law(
+    sizes: Sequence[int], accuracies: Sequence[float] | np.ndarray, near: PowerLaw | None = None
+) -> PowerLaw | None:
+    """Fit a power law by least squares, with floor between 0 and the lowest error and b between 0 and 2.
 
-    The search begins at `near`, where a like curve was fitted already.
+    Args:
+        sizes: training reviews of each point.
+        accuracies: measured at these sizes.
+        near: where the search starts, such as the fit of a similar curve.
+
+    Returns:
+        The law; None if the search does not converge.
     """
     from scipy.optimize import least_squares
 
     n, errors = np.asarray(sizes, dtype=float), 1 - np.asarray(accuracies, dtype=float)
     lowest, scale = max(float(errors.min()), 1e-6), float(n[0])
 
-    def misses(parameters: np.ndarray) -> np.ndarray:
+    def residuals(parameters: np.ndarray) -> np.ndarray:
         floor, a, b = parameters
         return np.asarray(floor + a * (n / scale) ** -b - errors)
 
     start = (lowest / 2, max(float(errors[0]) - lowest / 2, 1e-6), 0.5)
     if near:
         start = (min(near.floor, lowest), min(near.a * scale**-near.b, 2.0), near.b)
-    found = least_squares(misses, start, bounds=([0, 0, 0], [lowest, 2, 2]), ftol=1e-6, xtol=1e-6, gtol=1e-6)
-    if not found.success:
+    fitted = least_squares(residuals, start, bounds=([0, 0, 0], [lowest, 2, 2]), ftol=1e-6, xtol=1e-6, gtol=1e-6)
+    if not fitted.success:
         return None
-    floor, a, b = found.x
-    return Law(float(floor), float(a * scale**b), float(b))
+    floor, a, b = fitted.x
+    return PowerLaw(float(floor), float(a * scale**b), float(b))
 
 
-def _right(of: Material, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    if len(set(of.labels[train].tolist())) < 2:
-        return np.asarray(of.labels[test] == of.labels[train[0]], dtype=float)
-    answers = fit(of.features[train], of.labels[train], seed).predict(of.features[test])
-    return np.asarray(answers == of.labels[test], dtype=float)
+def _right(reviews: FoldedReviews, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Whether each test review [len(test)] gets its label from a model of the training reviews, as 0.0 or 1.0."""
+    features, labels = reviews.features, reviews.labels
+    if len(set(labels[train].tolist())) < 2:
+        return np.asarray(labels[test] == labels[train[0]], dtype=float)
+    answers = fit(features[train], labels[train], seed).predict(features[test])
+    return np.asarray(answers == labels[test], dtype=float)
 
 
 def _stratified_order(train: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """Shuffled so that every beginning holds the labels in their proportions."""
+    """Shuffled so that every prefix has the labels in their proportions."""
     shuffled = np.random.default_rng(seed).permutation(train)
     place = np.zeros(len(shuffled))
     for label in np.unique(labels[shuffled]):
@@ -157,10 +208,10 @@ def _stratified_order(train: np.ndarray, labels: np.ndarray, *, seed: int) -> np
 
 
 def _resampled(right: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """[RESAMPLES, sizes]: accuracies when the groups are drawn with replacement."""
+    """Means [RESAMPLES, columns] when the groups are drawn with replacement."""
     _, number = np.unique(groups, return_inverse=True)
-    many = int(number.max()) + 1
-    weights = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), size=RESAMPLES)[:, number]
+    total = int(number.max()) + 1
+    weights = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), size=RESAMPLES)[:, number]
     return np.asarray((weights @ right) / weights.sum(axis=1, keepdims=True))
 
 

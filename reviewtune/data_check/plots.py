@@ -1,11 +1,12 @@
-"""Pictures of the data report as inline SVG, whose words stay words: a reader can search and copy them."""
+"""Plots of the data report as inline SVG; text stays text, so that readers can search and copy it."""
 
 import re
 from collections.abc import Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reviewtune.core.plotting import BLUE, GREY, ORANGE, PERCENT, RED
+from reviewtune.data_check.learning_curve import Curve, CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ COLOURS = (BLUE, ORANGE)
 
 
 def lengths(sizes: Sequence[int]) -> str:
-    """How long the reviews are; a logarithmic axis where they differ by more than a factor of 50."""
+    """Histogram of the lengths in characters; on a logarithmic axis if they differ by more than a factor of 50."""
     import numpy as np
 
     figure, axes = _figure(7.6, 2.4)
@@ -29,27 +30,23 @@ def lengths(sizes: Sequence[int]) -> str:
     return _svg(figure)
 
 
-def learning_curves(curves: Sequence[dict[str, Any]]) -> str:
-    """Measured accuracies, and beyond them the forecast with its interval."""
+def learning_curves(curves: Sequence[Curve]) -> str:
+    """Measured accuracies and the forecast, with intervals."""
     figure, axes = _figure(7.6, 3.2 + 0.4 * len(curves))
     for curve, colour in zip(curves, COLOURS, strict=False):
-        _points(axes, curve["measured"], colour, f"{curve['model']}: measured", "o-")
-        if curve["forecast"]:
-            ahead = [curve["measured"][-1], *curve["forecast"]]
-            n = [point["n"] for point in ahead]
-            axes.fill_between(n, [p["low"] for p in ahead], [p["high"] for p in ahead], color=colour, alpha=0.15, lw=0)
-            value = [p["value"] for p in ahead]
-            axes.plot(n, value, "o--", color=colour, markevery=slice(1, None), mfc="none", label="forecast")
-    axes.axhline(curves[-1]["commonest"], color=GREY, linestyle=":", label="always the commonest label")
+        _measured(axes, curve.measured, colour, f"{curve.model}: measured")
+        if curve.forecast:
+            _forecast(axes, [curve.measured[-1], *curve.forecast], colour)
+    axes.axhline(curves[-1].baseline, color=GREY, linestyle=":", label="always the most frequent label")
     axes.set(xlabel="training reviews", ylabel="accuracy")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_xlim(left=0)
-    figure.legend(frameon=False, loc="outside lower left")  # inside it would cover a curve or its band
+    figure.legend(frameon=False, loc="outside lower left")  # inside the axes it would cover a curve
     return _svg(figure)
 
 
 def loss(steps: Sequence[int], losses: Sequence[float], best_step: int) -> str:
-    """The validation loss of a job, with its lowest point."""
+    """The validation loss of a job, with its minimum."""
     figure, axes = _figure(7.6, 2.6)
     axes.plot(steps, losses, "-o", color=BLUE, markersize=3)
     axes.axvline(best_step, color=RED, linestyle="--", linewidth=1, label=f"lowest: step {best_step}")
@@ -59,10 +56,20 @@ def loss(steps: Sequence[int], losses: Sequence[float], best_step: int) -> str:
     return _svg(figure)
 
 
-def _points(axes: "Axes", points: Sequence[dict[str, float]], colour: str, label: str, style: str) -> None:
-    value = [p["value"] for p in points]
-    reach = [[p["value"] - p["low"] for p in points], [p["high"] - p["value"] for p in points]]
-    axes.errorbar([p["n"] for p in points], value, yerr=reach, fmt=style, color=colour, capsize=3, label=label)
+def _measured(axes: "Axes", points: Sequence[CurvePoint], colour: str, label: str) -> None:
+    scores = [point.accuracy for point in points]
+    reach = [[score.value - score.low for score in scores], [score.high - score.value for score in scores]]
+    values, sizes = [score.value for score in scores], [point.n for point in points]
+    axes.errorbar(sizes, values, yerr=reach, fmt="o-", color=colour, capsize=3, label=label)
+
+
+def _forecast(axes: "Axes", points: Sequence[CurvePoint], colour: str) -> None:
+    """A dashed line with its band; the first point is measured and has no marker."""
+    scores, sizes = [point.accuracy for point in points], [point.n for point in points]
+    low, high = [score.low for score in scores], [score.high for score in scores]
+    axes.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0)
+    values = [score.value for score in scores]
+    axes.plot(sizes, values, "o--", color=colour, markevery=slice(1, None), mfc="none", label="forecast")
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
@@ -77,7 +84,7 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
 
 
 def _svg(figure: "Figure") -> str:
-    """Equal bytes for equal input: no date, fixed ids. Black becomes the page's own text colour."""
+    """The same bytes for the same figure: no date, fixed ids. Black becomes the page's text colour."""
     import matplotlib as mpl
 
     buffer = StringIO()

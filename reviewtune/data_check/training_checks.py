@@ -1,17 +1,18 @@
-"""Evidence for the three troubles that every fine-tuning guide names.
+"""Checks for the three common problems of fine-tuning.
 
 Too little data; a validation loss that does not fall; a fine-tuned model that is worse than its base. The first is
-measured on the data, the others read what the last `dvc repro` left in reports/.
+measured on the data; the others read the reports of the last `dvc repro`.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from reviewtune.data_check.checks import Check, Level
-from reviewtune.data_check.learning_curve import DOUBLE, Curve
+from reviewtune.data_check.checks import SHOWN_CONFUSIONS, CheckResult, Level
+from reviewtune.data_check.facts import BaseModelFacts, Confusion, Facts, LabelScores, LossFacts
+from reviewtune.data_check.learning_curve import DOUBLE, Curve, CurveFacts, Verdict
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.compare import Arm, load_arm
 from reviewtune.evaluation.metrics.significance import Interval, accuracy_difference, mcnemar, verdict
@@ -19,101 +20,122 @@ from reviewtune.finetuning.loss_advice import advise
 
 MORE = "Too little data?"
 LOSS = "Does the validation loss fall?"
+WORSE_NAME = "worse_than_base"
 WORSE = "Is the fine-tuned model worse than its base?"
-NO_RUN = "run `dvc repro` first: this is read from the reports that it leaves"
+NO_RUN = "run `dvc repro` first: this check reads its reports"
 AUTO_EPOCHS = 3  # what providers choose for a few hundred examples
 LEARNED_NOTHING = (
-    "see why before you label more: labels that follow no rule, too few reviews of each, or, in a fine-tune, a loss "
+    "find the cause before you label more: inconsistent labels, too few reviews of each, or, in a fine-tune, a loss "
     "that does not fall (more epochs, a larger base model)"
 )
 NOT_LEARNING = ("diverged", "stagnant")  # kinds of advice
-BARELY = 0.98  # a loss whose best is above this share of its first has not fallen
+BARELY = 0.98  # a loss has not fallen if its minimum is above this share of the first value
+NEXT_STEPS: dict[Verdict, tuple[Level, str]] = {
+    "more reviews would help": ("notice", "label more reviews, of the weakest labels first"),
+    "more reviews would hardly help": ("fine", "improve labels and prompt instead of adding reviews"),
+    "undecided": ("unknown", "label some more reviews and check again"),
+}
 
 
-def too_little_data(curves: list[Curve], reason: str = "") -> Check:
-    """By learning curves, the last of which decides; `reason` says why there is none."""
+def too_little_data(curves: Sequence[Curve], reason: str = "") -> CheckResult[Facts]:
+    """Would more reviews help?
+
+    Args:
+        curves: learning curves; the last one decides.
+        reason: why there is none.
+    """
+    name = "too_little_data"
     if not curves:
-        return Check("too_little_data", MORE, "unknown", f"no learning curve: {reason}", "label more reviews")
-    curve = curves[-1]
-    facts = {"curves": [one.as_json() for one in curves]}
+        return CheckResult(name, MORE, "unknown", f"no learning curve: {reason}", "label more reviews", Facts())
+    curve, facts = curves[-1], CurveFacts(tuple(curves))
     last = curve.measured[-1]
     says = f"{curve.model}: {last.accuracy.value:.1%} with {last.n} training reviews"
     if curve.verdict == "learned nothing":
-        return Check("too_little_data", MORE, "problem", says + _idle(curve), LEARNED_NOTHING, facts)
+        return CheckResult(name, MORE, "problem", says + _learned_nothing(curve), LEARNED_NOTHING, facts)
     if curve.gain is None:
-        return Check("too_little_data", MORE, "unknown", f"{says}; no power law fits the curve", facts=facts)
-    gain, ahead = curve.gain, curve.forecast[DOUBLE]
-    says += (
-        f"; {ahead.n} would give {ahead.accuracy.value:.1%}, {gain.value:+.1%} ({gain.low:+.1%} to {gain.high:+.1%})"
-    )
-    says += f", if the curve keeps its course: {curve.verdict}"
-    if curve.verdict == "more reviews would hardly help":
-        return Check(
-            "too_little_data", MORE, "fine", says, "improve labels and prompt rather than adding reviews", facts
-        )
-    if curve.verdict == "undecided":
-        return Check("too_little_data", MORE, "unknown", says, "label some more and look again", facts)
-    return Check("too_little_data", MORE, "notice", says, "label more reviews, of the weakest labels first", facts)
+        return CheckResult(name, MORE, "unknown", f"{says}; no power law fits the curve", "", facts)
+    level, do = NEXT_STEPS[curve.verdict]
+    return CheckResult(name, MORE, level, says + _forecast(curve, curve.gain), do, facts)
 
 
-def _idle(curve: Curve) -> str:
+def _learned_nothing(curve: Curve) -> str:
     lead = curve.lead
-    lead_says = f"{lead.value:+.1%}, {lead.low:+.1%} to {lead.high:+.1%}"
-    return f"; {curve.commonest:.1%} have the commonest label, and it is not above that ({lead_says}): nothing learned"
+    return (
+        f"; always answering the most frequent label gives {curve.baseline:.1%}, and the model is not above that "
+        f"({lead.value:+.1%}, {lead.low:+.1%} to {lead.high:+.1%}): it learned nothing"
+    )
 
 
-def validation_loss(path: Path, n_epochs: int = AUTO_EPOCHS) -> Check:
-    """From reports/training_curve.csv, with the advice that a finished job gets."""
+def _forecast(curve: Curve, gain: Interval) -> str:
+    ahead = curve.forecast[DOUBLE]
+    return (
+        f"; {ahead.n} would give {ahead.accuracy.value:.1%}, {gain.value:+.1%} ({gain.low:+.1%} to {gain.high:+.1%}), "
+        f"if the curve keeps its shape: {curve.verdict}"
+    )
+
+
+def validation_loss(path: Path, n_epochs: int = AUTO_EPOCHS) -> CheckResult[Facts]:
+    """Does the validation loss fall?
+
+    Args:
+        path: reports/training_curve.csv.
+        n_epochs: epochs of its job.
+    """
     name, table = "validation_loss", _loss_table(path)
     if table is None:
-        return Check(name, LOSS, "unknown", f"no loss curve at {path}", NO_RUN)
+        return CheckResult(name, LOSS, "unknown", f"no loss curve at {path}", NO_RUN, Facts())
     curve = _validation(table)
     if len(curve) < 2:
-        return Check(name, LOSS, "unknown", "fewer than two validation losses were measured", "give a validation file")
+        says = "fewer than two validation losses were measured"
+        return CheckResult(name, LOSS, "unknown", says, "add a validation file", Facts())
     losses = curve["loss"]
-    at = int(curve["step"].iloc[int(losses.to_numpy().argmin())])
-    facts = {"steps": curve["step"].tolist(), "loss": [round(float(loss), 6) for loss in losses], "best_step": at}
-    says = f"{losses.iloc[0]:.3f} at first, {losses.min():.3f} at step {at}, {losses.iloc[-1]:.3f} at the end"
+    best = int(curve["step"].iloc[int(losses.to_numpy().argmin())])
+    facts = LossFacts(tuple(curve["step"].tolist()), tuple(round(float(loss), 6) for loss in losses), best)
+    says = f"{losses.iloc[0]:.3f} at first, {losses.min():.3f} at step {best}, {losses.iloc[-1]:.3f} at the end"
     if findings := advise(table, n_epochs=n_epochs):
-        worst = findings[0]
-        level: Level = "problem" if worst.kind in NOT_LEARNING else "notice"
-        return Check(name, LOSS, level, f"{says}; {worst.seen}", "; ".join(one.do for one in findings), facts)
+        level: Level = "problem" if findings[0].kind in NOT_LEARNING else "notice"
+        do = "; ".join(finding.do for finding in findings)
+        return CheckResult(name, LOSS, level, f"{says}; {findings[0].seen}", do, facts)
     if losses.min() > BARELY * losses.iloc[0]:
-        do = "check that both files use one prompt and one label list, then raise the learning rate"
-        return Check(name, LOSS, "problem", f"{says}: it does not fall", do, facts)
-    return Check(name, LOSS, "fine", says, facts=facts)
+        do = "check that both files use the same prompt and labels, then raise the learning rate"
+        return CheckResult(name, LOSS, "problem", f"{says}: it does not fall", do, facts)
+    return CheckResult(name, LOSS, "fine", says, "", facts)
 
 
-def worse_than_base(arms: Path, *, seed: int) -> Check:
-    """From reports/arms/*: the fine-tuned arm against the best arm of the model that is only prompted."""
-    name = "worse_than_base"
+def worse_than_base(arms: Path, *, seed: int) -> CheckResult[Facts]:
+    """Is the fine-tuned arm worse than the best arm that only prompts the model?
+
+    Args:
+        arms: the folder reports/arms.
+        seed: seed of the interval's bootstrap.
+    """
     try:
-        tuned, prompted = load_arm(arms / "finetuned"), _prompted(arms)
+        finetuned, base = load_arm(arms / "finetuned"), _best_prompted(arms)
+        difference, p = _difference(finetuned, base, seed)
     except DataError as error:
-        return Check(name, WORSE, "unknown", str(error), NO_RUN)
-    if not prompted:
-        return Check(name, WORSE, "unknown", f"no prompt arm in {arms}", NO_RUN)
-    base = max(prompted, key=lambda arm: arm.accuracy.value)
-    try:
-        difference, p = _difference(tuned, base, seed)
-    except DataError as error:
-        return Check(name, WORSE, "unknown", str(error), NO_RUN)
-    judged = verdict(difference, p)
-    says = f"{tuned.accuracy.value:.1%} fine-tuned, {base.accuracy.value:.1%} {base.name}: {difference.value:+.1%} "
-    says += f"({difference.low:+.1%} to {difference.high:+.1%}), {judged}"
-    by_label = _by_label(tuned, base)
-    facts = {"base": base.name, "by_label": by_label, "confusions": _confusions(tuned), "verdict": judged}
-    lost = [row["label"] for row in by_label if row["difference"] < 0]
-    if judged == "worse":
+        return CheckResult(WORSE_NAME, WORSE, "unknown", str(error), NO_RUN, Facts())
+    facts = BaseModelFacts(base.name, _by_label(finetuned, base), _confusions(finetuned), verdict(difference, p))
+    says = (
+        f"{finetuned.accuracy.value:.1%} fine-tuned, {base.accuracy.value:.1%} {base.name}: {difference.value:+.1%} "
+        f"({difference.low:+.1%} to {difference.high:+.1%}), {facts.verdict}"
+    )
+    level, do = _comparison_findings(facts)
+    return CheckResult(WORSE_NAME, WORSE, level, says, do, facts)
+
+
+def _comparison_findings(facts: BaseModelFacts) -> tuple[Level, str]:
+    """Level and next step."""
+    lost = ", ".join(scores.label for scores in facts.by_label if scores.difference < 0)
+    if facts.verdict == "worse":
         do = "check the confusion pairs for labels that overlap, the rare labels for too few reviews, and the prompt"
-        return Check(name, WORSE, "problem", says, f"{do}; labels that lost: {', '.join(lost) or 'none'}", facts)
+        return "problem", f"{do}; labels with a lower F1: {lost or 'none'}"
     if lost:
-        return Check(name, WORSE, "notice", says, f"labels that lost all the same: {', '.join(lost)}", facts)
-    return Check(name, WORSE, "fine" if judged == "better" else "notice", says, facts=facts)
+        return "notice", f"labels with a lower F1 nevertheless: {lost}"
+    return ("fine" if facts.verdict == "better" else "notice"), ""
 
 
 def _loss_table(path: Path) -> pd.DataFrame | None:
-    """The file as numbers; None where there is none, or another one."""
+    """The file as numbers; None if it does not exist or is another file."""
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError):
@@ -125,49 +147,57 @@ def _loss_table(path: Path) -> pd.DataFrame | None:
 
 
 def _validation(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns step, loss: of all validation reviews where measured, else of single batches."""
+    """Columns step, loss: over all validation reviews if measured, otherwise over single batches."""
     columns = table.reindex(columns=["step", "full_valid_loss", "valid_loss"])
     which = "full_valid_loss" if columns["full_valid_loss"].notna().any() else "valid_loss"
     known = columns[["step", which]].dropna()
     return pd.DataFrame({"step": known["step"].astype(int), "loss": known[which]})
 
 
-def _prompted(arms: Path) -> list[Arm]:
-    found = [load_arm(folder) for folder in sorted(arms.iterdir()) if (folder / "metrics.json").exists()]
-    return [arm for arm in found if arm.kind == "prompt"]
+def _best_prompted(arms: Path) -> Arm:
+    """The most accurate arm that only prompts the model.
+
+    Raises:
+        DataError: there is no such arm, or a result file cannot be read.
+    """
+    loaded = [load_arm(folder) for folder in sorted(arms.iterdir()) if (folder / "metrics.json").exists()]
+    prompted = [arm for arm in loaded if arm.kind == "prompt"]
+    if not prompted:
+        raise DataError(f"no prompt arm in {arms}")
+    return max(prompted, key=lambda arm: arm.accuracy.value)
 
 
-def _difference(tuned: Arm, base: Arm, seed: int) -> tuple[Interval, float]:
-    """Of the accuracies on the same reviews, with the exact test's p.
+def _difference(finetuned: Arm, base: Arm, seed: int) -> tuple[Interval, float]:
+    """Difference of the accuracies on the same reviews, with the exact test's p-value.
 
     Raises:
         DataError: the arms answered different reviews.
     """
-    one, other = (arm.predictions[["review_id", "label", "predicted"]] for arm in (tuned, base))
-    both = one.merge(other, on=["review_id", "label"], suffixes=("", "_base"))
-    if len(both) != len(one) or len(both) != len(other):
+    left, right = (arm.predictions[["review_id", "label", "predicted"]] for arm in (finetuned, base))
+    both = left.merge(right, on=["review_id", "label"], suffixes=("", "_base"))
+    if len(both) != len(left) or len(both) != len(right):
         raise DataError(f"finetuned and {base.name} answered different reviews")
-    right = (both["label"] == both["predicted"]).tolist(), (both["label"] == both["predicted_base"]).tolist()
-    return accuracy_difference(*right, seed=seed), mcnemar(*right).p
+    correct = (both["label"] == both["predicted"]).tolist(), (both["label"] == both["predicted_base"]).tolist()
+    return accuracy_difference(*correct, seed=seed), mcnemar(*correct).p
 
 
-def _by_label(tuned: Arm, base: Arm) -> list[dict[str, Any]]:
-    """F1 of both arms for each label, the greatest loss first."""
-    both = tuned.per_label.merge(base.per_label, on="label", suffixes=("", "_base"))
-    rows: list[dict[str, Any]] = [
-        {
-            "label": row["label"],
-            "reviews": int(row["support"]),
-            "finetuned": round(row["f1"], 4),
-            "base": round(row["f1_base"], 4),
-            "difference": round(row["f1"] - row["f1_base"], 4),
-        }
+def _by_label(finetuned: Arm, base: Arm) -> tuple[LabelScores, ...]:
+    """F1 of both arms per label, the greatest loss first."""
+    both = finetuned.per_label.merge(base.per_label, on="label", suffixes=("", "_base"))
+    scores = [
+        LabelScores(
+            label=row["label"],
+            reviews=int(row["support"]),
+            finetuned=round(row["f1"], 4),
+            base=round(row["f1_base"], 4),
+            difference=round(row["f1"] - row["f1_base"], 4),
+        )
         for row in both.to_dict("records")
     ]
-    return sorted(rows, key=lambda row: (row["difference"], row["label"]))
+    return tuple(sorted(scores, key=lambda each: (each.difference, each.label)))
 
 
-def _confusions(tuned: Arm) -> list[dict[str, Any]]:
-    wrong = tuned.predictions[tuned.predictions["label"] != tuned.predictions["predicted"]]
-    pairs = Counter(zip(wrong["label"], wrong["predicted"], strict=True)).most_common(10)
-    return [{"label": label, "answered": answered, "reviews": n} for (label, answered), n in pairs]
+def _confusions(arm: Arm) -> tuple[Confusion, ...]:
+    wrong = arm.predictions[arm.predictions["label"] != arm.predictions["predicted"]]
+    pairs = Counter(zip(wrong["label"], wrong["predicted"], strict=True)).most_common(SHOWN_CONFUSIONS)
+    return tuple(Confusion(label, answered, reviews) for (label, answered), reviews in pairs)

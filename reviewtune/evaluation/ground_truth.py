@@ -10,8 +10,9 @@ import pandas as pd
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
+from reviewtune.data.faults import Fault
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import Row, normalise, read_rows, sha256
+from reviewtune.data.reviews import CsvRow, normalise, read_rows, sha256
 from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
@@ -135,7 +136,7 @@ def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; it has {', '.join(names)}")
 
 
-def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
+def _reviews(rows: Sequence[CsvRow], columns: _Columns) -> pd.DataFrame:
     records = [
         {
             **{name: row.cells[name] for name in columns.slices},
@@ -148,16 +149,16 @@ def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
     return pd.DataFrame(records, columns=["review_id", "text", "label", *columns.slices], dtype=str)
 
 
-def _refuse_faults(path: Path, rows: Sequence[Row], columns: _Columns, data: DataConfig) -> None:
+def _refuse_faults(path: Path, rows: Sequence[CsvRow], columns: _Columns, data: DataConfig) -> None:
     faults = [fault for row in rows if (fault := _fault(row, columns, data))]
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{path} {'; '.join(faults[:SHOWN])}{more}")
+        raise DataError(f"{path} {'; '.join(map(str, faults[:SHOWN]))}{more}")
 
 
-def _fault(row: Row, columns: _Columns, data: DataConfig) -> str | None:
+def _fault(row: CsvRow, columns: _Columns, data: DataConfig) -> Fault | None:
     if not normalise(row.cells[columns.text]):
-        return f"line {row.line}: the review is empty"
+        return Fault(row.line, "the review is empty")
     if (label := row.cells[columns.label].strip()) not in data.labels:
-        return f"line {row.line}: label '{label}' is not one of {', '.join(data.labels)}"
+        return Fault(row.line, f"label '{label}' is not one of {', '.join(data.labels)}")
     return None

@@ -1,4 +1,4 @@
-"""conf/ is the one source: every variant composes, every fault is named with its path, before anything else runs."""
+"""conf/ is the only source: every variant composes, and every fault is reported with its path before anything runs."""
 
 import itertools
 from pathlib import Path
@@ -22,7 +22,7 @@ def variants() -> list[str]:
     return sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in files)
 
 
-def test_every_group_of_the_design_has_variants() -> None:
+def test_every_group_has_variants() -> None:
     groups = {variant.split("=")[0] for variant in variants()}
     assert groups >= {"data", "provider", "prompt", "training", "evaluation", "tracking", "prices", "experiment"}
     assert len(variants()) >= 12
@@ -37,15 +37,15 @@ def test_every_variant_composes(variant: str, tmp_path: Path) -> None:
     assert load_params(tmp_path / "params.yaml").data.labels
 
 
-def test_each_arm_can_stand_alone_with_the_reference() -> None:
+def test_each_arm_can_be_used_alone_with_the_reference() -> None:
     arms = sorted(file.stem for file in (CONF / "arm").glob("*.yaml"))
     assert {"linear", "zero_shot", "few_shot", "few_shot_cot"} <= set(arms)
     for arm in arms:
         assert f"  {arm}:" in compose_text([f"arm@arms=[{','.join({arm: 0, 'zero_shot': 0})}]"], CONF)
 
 
-def test_one_arm_can_have_a_provider_of_its_own(tmp_path: Path) -> None:
-    """As README says, to compare the fine-tune with a larger model's prompt."""
+def test_an_arm_can_have_a_separate_provider(tmp_path: Path) -> None:
+    """To compare the fine-tuned model with a larger prompted one, as in README."""
     path = tmp_path / "params.yaml"
     path.write_text(compose_text(["+provider@arms.zero_shot.provider=openai"], CONF), encoding="utf-8")
     config = load_params(path)
@@ -85,7 +85,7 @@ def test_a_fault_is_named_with_its_dotted_path(override: str, path: str) -> None
         compose_text([override], CONF)
 
 
-def test_an_epoch_that_is_not_trained_cannot_be_an_arm() -> None:
+def test_an_epoch_beyond_the_training_cannot_be_an_arm() -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.checkpoints: \[3\], but training\.n_epochs is 2"):
         compose_text(["evaluation.checkpoints=[3]", "training.n_epochs=2"], CONF)
 
@@ -99,19 +99,19 @@ def test_all_faults_come_in_one_message() -> None:
 
 
 @pytest.mark.parametrize("override", ["training.epochs=3", "data=nope", "nope=1", "provider=compatible"])
-def test_what_hydra_refuses_is_one_line_too(override: str) -> None:
+def test_an_error_of_hydra_is_one_line(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compose_text([override], CONF)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+def test_an_unknown_variant_is_reported_with_the_existing_ones() -> None:
     with pytest.raises(ConfigError, match=r"reviews_en.*reviews_ko"):
         compose_text(["data=nope"], CONF)
 
 
-def test_params_survive_the_way_through_yaml(tmp_path: Path) -> None:
-    """1e-4 is a text to PyYAML; a file written by us must come back as the number."""
+def test_params_are_read_back_from_yaml(tmp_path: Path) -> None:
+    """PyYAML reads 1e-4 as a string; in our files it must be read as a number."""
     path = tmp_path / "params.yaml"
     path.write_text(compose_text(["training.learning_rate_multiplier=1e-4"], CONF), encoding="utf-8")
     assert load_params(path).training.learning_rate_multiplier == 1e-4
@@ -129,14 +129,14 @@ def test_a_broken_params_file_is_one_line(content: str | None, tmp_path: Path) -
 
 
 def test_no_value_can_hold_a_secret_or_a_time() -> None:
-    """`${oc.env:...}` would be written into git in clear, `${now:...}` would make every run stale."""
+    """`${oc.env:...}` would be committed in clear text, `${now:...}` would make every run stale."""
     files = [file for file in CONF.rglob("*.yaml") if file.name != "config.yaml"]
     text = "\n".join(file.read_text() for file in files)
     assert not [word for word in ("oc.env", "${now", "${hydra") if word in text]
     assert len(files) >= 15
 
 
-def test_both_languages_bear_the_same_labels() -> None:
+def test_both_languages_have_the_same_labels() -> None:
     english, korean = (compose_text([f"data=reviews_{language}"], CONF) for language in ("en", "ko"))
     listings = [
         list(itertools.takewhile(lambda line: line.startswith("   "), _after(text))) for text in (english, korean)

@@ -1,4 +1,4 @@
-"""Stages that are started by hand: --help teaches, a wrong argument is one line."""
+"""Stages on the command line: --help explains the stage, a wrong argument is an error in one line."""
 
 import shutil
 import subprocess
@@ -28,14 +28,15 @@ def test_the_arguments_reach_the_stage(called: tuple[int, bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"), [("", "required: EPOCH"), ("x", "invalid int value: 'x'"), ("1 2", "unrecognized arguments: 2")],
+    ("typed", "message"),
+    [("", "required: EPOCH"), ("x", "invalid int value: 'x'"), ("1 2", "unrecognized arguments: 2")],
     indirect=["typed"],
 )  # fmt: skip
 @pytest.mark.usefixtures("typed")
-def test_wrong_arguments_are_one_line_with_the_usage(told: str) -> None:
+def test_wrong_arguments_are_one_line_with_the_usage(message: str) -> None:
     with pytest.raises(SystemExit) as caught:
         start()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "usage: python stages/checkpoint.py" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -48,8 +49,8 @@ def test_help_says_what_the_stage_does(capsys: pytest.CaptureFixture[str]) -> No
     assert "Stage checkpoint: a -> b" in capsys.readouterr().out
 
 
-def test_missing_reviews_are_told_with_what_to_do(project: Path, tmp_path: Path) -> None:
-    """By the first stage: DVC's own line would only name the file."""
+def test_missing_reviews_are_reported_with_the_next_step(project: Path, tmp_path: Path) -> None:
+    """The first stage reports it, because DVC would only name the file."""
     shutil.copytree(project / "conf", tmp_path / "conf")
     shutil.copy(project / "params.yaml", tmp_path)
     command = [sys.executable, str(project / "stages/check_config.py")]
@@ -60,12 +61,12 @@ def test_missing_reviews_are_told_with_what_to_do(project: Path, tmp_path: Path)
     )
     assert not (tmp_path / "reports").exists()
     (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "data/raw/reviews_en.csv.dvc").touch()  # what DVC keeps may still have to be pulled
+    (tmp_path / "data/raw/reviews_en.csv.dvc").touch()  # a file that DVC tracks may not be pulled yet
     assert subprocess.run(command, cwd=tmp_path).returncode == 0
 
 
-def test_an_unknown_arm_is_answered_with_those_there_are(project: Path) -> None:
+def test_an_unknown_arm_is_reported_with_the_existing_ones(project: Path) -> None:
     command = [sys.executable, "stages/baseline.py", "nosucharm"]
     done = subprocess.run(command, cwd=project, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: arm 'nosucharm' is none of: majority, linear, ")
+    assert done.stderr.startswith("error: arm 'nosucharm' is not one of: majority, linear, ")

@@ -1,4 +1,4 @@
-"""Chat files: OpenAI's rules, refused by line; tokens and prices that hold against published numbers."""
+"""Chat files: OpenAI's rules, line by line; token counts and prices checked against published numbers."""
 
 import json
 from collections.abc import Callable
@@ -30,15 +30,15 @@ def reviews(n: int) -> pd.DataFrame:
     )
 
 
-def test_what_we_write_passes_and_comes_back(tmp_path: Path, prompt: Prompt) -> None:
+def test_written_lines_pass_the_check_and_are_read_back(tmp_path: Path, prompt: Prompt) -> None:
     path = tmp_path / "training_data.jsonl"
     lines = lines_of(reviews(12), prompt)
     write_lines(path, lines)
     assert read_lines(path) == lines
-    found = check(path, prompt)
-    assert found.examples == 12
-    assert found.tokens == sum(count_tokens(line["messages"]) for line in lines)
-    assert [warning.split(":")[0] for warning in found.warnings] == ["training_data.jsonl"] * 2
+    checked = check(path, prompt)
+    assert checked.examples == 12
+    assert checked.tokens == sum(count_tokens(line["messages"]) for line in lines)
+    assert [warning.split(":")[0] for warning in checked.warnings] == ["training_data.jsonl"] * 2
 
 
 def test_ten_examples_are_needed(tmp_path: Path, prompt: Prompt) -> None:
@@ -53,7 +53,7 @@ def test_ten_examples_are_needed(tmp_path: Path, prompt: Prompt) -> None:
     [
         (lambda m: m[0].update(role="narrator"), "role must be one of"),
         (lambda m: m.pop(), "last message must be the assistant's, it is user"),
-        (lambda m: m[-1].update(content="delivery_delay"), "names no label"),
+        (lambda m: m[-1].update(content="delivery_delay"), "does not name a label"),
         (lambda m: m[1].update(content=" "), "user message has no text"),
         (lambda m: m.pop(1), "no user message"),
         (lambda m: m.clear(), "last message must be the assistant's, it is missing"),
@@ -69,18 +69,26 @@ def test_a_line_that_breaks_a_rule_is_named(tmp_path: Path, prompt: Prompt, chan
         check(path, prompt)
 
 
+def test_empty_lines_are_skipped_and_counted(tmp_path: Path, prompt: Prompt) -> None:
+    path = tmp_path / "training_data.jsonl"
+    lines = [json.dumps(line) for line in lines_of(reviews(12), prompt)]
+    path.write_text("\n\n".join(lines[:2]) + "\n" + lines[2].replace("assistant", "narrator") + "\n")
+    with pytest.raises(DataError, match=r"line 4: a message's role .*; fix it, or run `dvc repro format`"):
+        check(path, prompt)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"messages": 1}', "hello"])
-def test_a_line_that_is_no_chat(tmp_path: Path, text: str) -> None:
+def test_a_line_that_is_not_a_chat(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.jsonl").write_text(text + "\n")
     with pytest.raises(DataError, match="line 1: "):
         read_lines(tmp_path / "x.jsonl")
 
 
-def test_tokens_as_in_openais_cookbook() -> None:
-    """The worked example of How_to_count_tokens_with_tiktoken.ipynb, section 6, whose output says for gpt-4o-mini:
+def test_tokens_are_counted_as_in_openais_cookbook() -> None:
+    """The worked example of How_to_count_tokens_with_tiktoken.ipynb, section 6, whose output for gpt-4o-mini is:
     124 prompt tokens counted by num_tokens_from_messages(), 124 prompt tokens counted by the OpenAI API.
 
-    There, four messages bear a name, which our chats never do: one token for each and those of the name itself.
+    There, four messages have a name, which ours never have: it costs one token and those of the name itself.
     """
     system = (
         "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.",
@@ -96,8 +104,8 @@ def test_tokens_as_in_openais_cookbook() -> None:
     assert count_tokens(messages) + 2 * sum(names) == 124
 
 
-def test_training_cost_is_what_the_price_list_says(config: Config) -> None:
-    """gpt-4o-mini: 3 USD for a million trained tokens; base 0.15 in, 0.60 out; tuned twice that."""
+def test_training_costs_what_the_price_list_gives(config: Config) -> None:
+    """gpt-4o-mini: 3 USD per million trained tokens; base 0.15 in, 0.60 out; fine-tuned twice that."""
     row = config.prices.models["gpt-4o-mini-2024-07-18"]
     assert training_cost(1_000_000, row) == 3.0
     assert inference_cost(Usage(1_000_000, 0, 0), row, "base") == 0.15
@@ -106,7 +114,7 @@ def test_training_cost_is_what_the_price_list_says(config: Config) -> None:
 
 
 def test_cost_per_thousand_of_the_usual_guide(config: Config) -> None:
-    """213.6 prompt and 2 answer tokens a review: 0.033 USD per 1,000 with the base model, 0.066 tuned."""
+    """213.6 prompt and 2 answer tokens per review: 0.033 USD per 1,000 with the base model, 0.066 fine-tuned."""
     usage = Usage(2136 * 100, 0, 20 * 100)
     book, name = config.prices, "gpt-4o-mini-2024-07-18"
     assert per_thousand(usage, 1000, book, name, "base") == pytest.approx(0.033, abs=0.001)
@@ -114,10 +122,10 @@ def test_cost_per_thousand_of_the_usual_guide(config: Config) -> None:
     assert per_thousand(usage, 1000, book, None, "base") == 0.0
 
 
-def test_the_estimate_prices_every_model_of_the_book(tmp_path: Path, prompt: Prompt, config: Config) -> None:
+def test_the_estimate_prices_every_model_of_the_price_list(tmp_path: Path, prompt: Prompt, config: Config) -> None:
     path = tmp_path / "training_data.jsonl"
     write_lines(path, lines_of(reviews(20), prompt))
-    found = check(path, prompt)
-    estimate = cost_estimate(found, found, config.prices)
+    checked = check(path, prompt)
+    estimate = cost_estimate(checked, checked, config.prices)
     assert set(estimate["usd_per_epoch"]) == set(config.prices.models)
-    assert estimate["usd_per_epoch"]["gpt-4o-mini-2024-07-18"] == pytest.approx(found.tokens * 3 / 1e6, abs=1e-6)
+    assert estimate["usd_per_epoch"]["gpt-4o-mini-2024-07-18"] == pytest.approx(checked.tokens * 3 / 1e6, abs=1e-6)

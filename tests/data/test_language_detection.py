@@ -1,4 +1,4 @@
-"""Languages: our reviews are what they say they are, and a short text is not guessed."""
+"""Language detection: our reviews are in the declared language, and a short text counts as unsure."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from reviewtune.data.language_detection import UNSURE, detect
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_our_reviews_are_in_their_language_or_too_short_to_say(language: str, project: Path) -> None:
+def test_our_reviews_are_in_their_language_or_unsure(language: str, project: Path) -> None:
     texts = pd.read_csv(project / f"data/raw/reviews_{language}.csv")["text"].tolist()
-    assert {guess.language for guess in detect(texts)} <= {language, UNSURE}
+    assert {detected.language for detected in detect(texts)} <= {language, UNSURE}
 
 
-def test_a_mix_is_told_apart() -> None:
+def test_a_mix_of_languages_is_detected() -> None:
     texts = [
         "Das Paket kam viel zu spät an und war schon geöffnet.",
         "O produto chegou atrasado e com a caixa amassada.",
@@ -23,4 +23,4 @@ def test_a_mix_is_told_apart() -> None:
         "배송이 너무 늦고 상자가 찌그러졌어요.",
         "!!! 5 ★",
     ]
-    assert [guess.language for guess in detect(texts)] == ["de", "pt", "es", "en", "ko", UNSURE]
+    assert [detected.language for detected in detect(texts)] == ["de", "pt", "es", "en", "ko", UNSURE]

@@ -1,4 +1,4 @@
-"""The nearest labelled reviews as examples, and the leak of an index that holds the test set."""
+"""The most similar labelled reviews as examples, and the leak of an index that contains the test set."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ POOL = pd.DataFrame(
 )
 
 
-def test_the_nearest_reviews_come_and_the_nearest_last() -> None:
+def test_the_most_similar_reviews_are_chosen_the_most_similar_last() -> None:
     (late, broken) = nearest_examples(POOL, ["my parcel came late", "a broken glass"], 2)
     assert {label for _, label in late} == {"late"}
     assert late[-1] == ("parcel came late", "late")
     assert broken[-1] == ("broken glass", "broken")
 
 
-def test_more_than_there_are_gives_all() -> None:
+def test_asking_for_more_examples_than_the_pool_has_returns_all() -> None:
     assert len(nearest_examples(POOL, ["x"], 20)[0]) == len(POOL)
 
 
@@ -51,14 +51,14 @@ def test_each_review_gets_its_own_examples(config: Config) -> None:
 @pytest.mark.parametrize(
     ("arm", "where"), [("retrieved", "the retrieval index"), ("few_shot", "the pool of few-shot examples")]
 )
-def test_an_index_or_a_pool_over_the_test_set_is_refused_by_name(
+def test_an_index_or_a_pool_with_test_reviews_is_refused_by_name(
     tmp_path: Path, config: Config, arm: str, where: str
 ) -> None:
-    """The classic mistake that scored 100 %: one file fills the index and is the test set."""
+    """The classic mistake that scores 100 %: one file is the index and the test set."""
     texts = ["the parcel came four weeks late", "Glass was broken, in the box!", "colour is not what was ordered"]
     test = pd.DataFrame({"review_id": ["a", "b", "c"], "text": texts, "label": "no_issue", "hard": "0"})
     pool = pd.DataFrame({"text": [texts[0], "glass was broken in the box", "all fine"], "label": "no_issue"})
     write_json({"splits": {"test": {"sha256": "x"}}}, tmp_path / "manifest.json")
-    with pytest.raises(LeakError, match=rf"2 test review\(s\) .* in {where}: a, b;") as caught:
+    with pytest.raises(LeakError, match=rf"2 test review\(s\), .* in {where}: a, b;") as caught:
         evaluate_arm(arm, arms_with_retrieval(config), pool, test, manifest=tmp_path / "manifest.json")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Personal data: planted addresses and numbers are found and masked, and nothing is found where nothing is."""
+"""Personal data: planted addresses and numbers are detected and masked; texts without any are unchanged."""
 
 from pathlib import Path
 
@@ -30,36 +30,38 @@ INNOCENT = [
 
 
 @pytest.mark.parametrize(("language", "text", "masked"), PLANTED)
-def test_what_is_planted_is_masked_and_the_rest_stays(language: str, text: str, masked: str) -> None:
+def test_planted_items_are_masked_and_the_rest_is_unchanged(language: str, text: str, masked: str) -> None:
     assert mask(text, language) == masked
 
 
 @pytest.mark.parametrize("text", INNOCENT)
-def test_dates_sizes_and_prices_are_nobodys(text: str) -> None:
+def test_dates_sizes_and_prices_are_not_personal_data(text: str) -> None:
     assert find(text, "en") == []
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_nothing_is_found_in_our_own_reviews(language: str, project: Path) -> None:
+def test_our_own_reviews_contain_no_personal_data(language: str, project: Path) -> None:
     texts = pd.read_csv(project / f"data/raw/reviews_{language}.csv")["text"]
     assert count(texts, language) == dict.fromkeys(KINDS, 0)
 
 
 @given(st.text(max_size=200), st.sampled_from(["en", "ko", "xx", ""]))
 @settings(max_examples=200, deadline=None)
-def test_any_text_can_be_masked_and_masking_twice_is_masking_once(text: str, language: str) -> None:
+def test_masking_twice_is_the_same_as_masking_once(text: str, language: str) -> None:
     once = mask(text, language)
     assert mask(once, language) == once
 
 
 @given(st.lists(st.sampled_from([text for _, text, _ in PLANTED]), min_size=1, max_size=4))
-def test_a_masked_text_holds_no_personal_data(texts: list[str]) -> None:
+def test_a_masked_text_contains_no_personal_data(texts: list[str]) -> None:
     masked = mask(" / ".join(texts), "en")
-    assert find(masked, "en") == [] or find(masked, "en")[0].kind == "phone"  # Korean numbers need Korean rules
+    assert (
+        find(masked, "en") == [] or find(masked, "en")[0].kind == "phone"
+    )  # Korean numbers need Korean numbering plans
     assert any(token in masked for token in MASKS.values()) or "010" in masked
 
 
-def test_stage_prepare_masks_when_asked(tmp_path: Path, config: Config) -> None:
+def test_stage_prepare_masks_if_it_is_set(tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.csv"
     rows = [f"parcel {label} {i}, mail me: a{i}@b.example,{label}" for label in ("late", "broken") for i in range(4)]
     path.write_text("text,label\n" + "\n".join(row.replace(", mail", " mail") for row in rows) + "\n")

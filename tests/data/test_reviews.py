@@ -1,4 +1,4 @@
-"""A stranger's CSV: good ones become one normalised table, bad ones one clear line with file and row."""
+"""A user's CSV: a valid file becomes one normalised table, an invalid one an error with file and line."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.data.reviews import Prepared, normalise, prepare, read_rows
-from reviewtune.data.summary import describe
+from reviewtune.data.summary import Agreement, describe
 from reviewtune.errors import DataError
 
 LABELS = ("late", "broken")
@@ -50,20 +50,20 @@ def refused(tmp_path: Path, config: Config, rows: list[tuple[str, str]], **chang
     return message
 
 
-def test_a_strangers_csv_with_other_column_names(tmp_path: Path, config: Config) -> None:
+def test_a_csv_with_other_column_names(tmp_path: Path, config: Config) -> None:
     reviews = prepared(tmp_path, config, good_rows()).reviews
     assert len(reviews) == 10
     assert reviews["review_id"].is_unique
     assert set(reviews["label"]) == set(LABELS)
 
 
-def test_our_own_data_is_what_its_card_says(project: Path, config: Config) -> None:
+def test_our_own_data_has_the_numbers_of_its_card(project: Path, config: Config) -> None:
     result = prepare(project / config.data.path, config.data)
-    facts = describe(result, config.data, similarity=config.split.similarity)
-    assert facts["reviews"] == 770
-    assert set(facts["labels"].values()) == {70}
-    assert facts["agreement"]["kappa"] == 1.0
-    assert facts["slices"]["hard"] == {"0": 538, "1": 232}
+    summary = describe(result, config.data, similarity=config.split.similarity)
+    assert summary.reviews == 770
+    assert set(summary.labels.values()) == {70}
+    assert summary.agreement == Agreement(n=770, share=1.0, kappa=1.0)
+    assert summary.slices["hard"] == {"0": 538, "1": 232}
 
 
 def test_commas_quotes_line_breaks_and_a_byte_order_mark(tmp_path: Path, config: Config) -> None:
@@ -88,13 +88,13 @@ def test_missing_file(tmp_path: Path, config: Config) -> None:
         prepare(tmp_path / "own.csv", settings(config))
 
 
-def test_missing_column_names_those_that_are_there(tmp_path: Path, config: Config) -> None:
+def test_a_missing_column_is_reported_with_the_existing_ones(tmp_path: Path, config: Config) -> None:
     path = write(tmp_path / "own.csv", good_rows(), header="Comment,Subject")
     with pytest.raises(DataError, match=r"no column 'Topic': it has Comment, Subject"):
         prepare(path, settings(config))
 
 
-def test_unknown_label_names_the_line_and_the_nearest(tmp_path: Path, config: Config) -> None:
+def test_an_unknown_label_is_reported_with_its_line_and_the_nearest_label(tmp_path: Path, config: Config) -> None:
     message = refused(tmp_path, config, [*good_rows(), ("x", "lat"), ("y", "brokn")])
     assert "line 12: label 'lat' is not one of 2 labels; did you mean 'late'?" in message
     assert "1 more such rows: line 13" in message
@@ -107,7 +107,7 @@ def test_label_with_one_row(tmp_path: Path, config: Config) -> None:
 
 def test_only_one_class(tmp_path: Path, config: Config) -> None:
     message = refused(tmp_path, config, [row for row in good_rows() if row[1] == "late"])
-    assert "every review bears the label 'late'" in message
+    assert "all reviews have the label 'late'" in message
 
 
 def test_not_utf8_names_line_and_byte(tmp_path: Path, config: Config) -> None:
@@ -149,7 +149,7 @@ def test_normalise(text: str, normal: str) -> None:
     assert normalise(text) == normal
 
 
-def test_exact_duplicates_are_merged_whatever_case_and_spaces(tmp_path: Path, config: Config) -> None:
+def test_exact_duplicates_are_merged_regardless_of_case_and_spaces(tmp_path: Path, config: Config) -> None:
     result = prepared(tmp_path, config, [*good_rows(), ("LATE  parcel number 0 ", "late")])
     assert (len(result.reviews), result.merged) == (10, 1)
 
@@ -162,17 +162,17 @@ def test_conflicting_labels_are_refused_with_the_rows_named(tmp_path: Path, conf
     assert "line-2=late, line-12=broken" in message
 
 
-def test_conflicts_can_be_dropped_or_decided_by_majority(tmp_path: Path, config: Config) -> None:
+def test_conflicts_can_be_dropped_or_resolved_by_majority(tmp_path: Path, config: Config) -> None:
     assert len(prepared(tmp_path, config, CONFLICT, conflicts="drop").reviews) == 9
     voted = [*CONFLICT, ("late parcel number 0", "late")]
     kept = prepared(tmp_path, config, voted, conflicts="majority").reviews
     assert kept.loc[kept["text"] == "late parcel number 0", "label"].tolist() == ["late"]
-    assert len(prepared(tmp_path, config, CONFLICT, conflicts="majority").reviews) == 9  # a tie decides nothing
+    assert len(prepared(tmp_path, config, CONFLICT, conflicts="majority").reviews) == 9  # a tie has no majority
 
 
 def test_repeated_ids(tmp_path: Path, config: Config) -> None:
     path = tmp_path / "own.csv"
     path.write_text("id,Comment,Topic\n" + "".join(f"7,{text},{label}\n" for text, label in good_rows()))
     columns = {"text": "Comment", "label": "Topic", "id": "id", "second_label": None}
-    with pytest.raises(DataError, match="review id '7' stands on several rows"):
+    with pytest.raises(DataError, match="several rows have the review id '7'"):
         prepare(path, settings(config, columns=columns))

@@ -1,4 +1,4 @@
-"""The splits: every review on one side, labels in proportion, near-duplicates together, the test split unmoved."""
+"""Splits: every review in one split, labels in proportion, near-duplicates together, a stable test split."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def ids(splits: Splits) -> list[set[str]]:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), test=st.floats(0.1, 0.5), validation=st.floats(0.1, 0.5))
-def test_each_review_stands_on_exactly_one_side(seed: int, test: float, validation: float) -> None:
+def test_each_review_is_in_exactly_one_split(seed: int, test: float, validation: float) -> None:
     reviews = invented(seed % 1000)
     parts = ids(
         split(reviews, SplitConfig(test=test, validation=validation, seed=seed, similarity=0.9), train_size="all")
@@ -55,7 +55,7 @@ def test_labels_are_in_proportion_on_our_data(project: object, config: Config) -
         assert part["label"].value_counts().between(low, high).all()
 
 
-def test_near_duplicates_stay_together() -> None:
+def test_near_duplicates_are_in_one_split() -> None:
     reviews = invented(1, 60)
     twins = reviews.assign(review_id="t" + reviews["review_id"], text=reviews["text"] + "!")
     together = pd.concat([reviews, twins], ignore_index=True)
@@ -64,15 +64,15 @@ def test_near_duplicates_stay_together() -> None:
         assert all({f"t{name}" for name in part if name[0] != "t"} <= part for part in parts)
 
 
-def test_the_test_split_does_not_move_with_the_training_size(config: Config) -> None:
+def test_the_test_split_does_not_depend_on_the_training_size(config: Config) -> None:
     reviews = prepare(config.data.path, config.data).reviews
     sizes: list[int | str] = [50, 100, 300, "all"]
-    every = [split(reviews, config.split, train_size=size) for size in sizes]
-    assert all(one.test.equals(every[0].test) and one.valid.equals(every[0].valid) for one in every)
-    trains = [set(one.train["review_id"]) for one in every]
+    splits = [split(reviews, config.split, train_size=size) for size in sizes]
+    assert all(each.test.equals(splits[0].test) and each.valid.equals(splits[0].valid) for each in splits)
+    trains = [set(each.train["review_id"]) for each in splits]
     assert [len(train) for train in trains] == [50, 100, 300, 461]
     assert all(small < large for small, large in itertools.pairwise(trains))
-    assert every[0].train["label"].value_counts().between(4, 5).all()
+    assert splits[0].train["label"].value_counts().between(4, 5).all()
 
 
 def test_too_large_a_training_size_is_refused(config: Config) -> None:
@@ -87,7 +87,7 @@ def test_a_share_too_small_for_the_labels_is_refused() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=6), st.text(min_size=4, max_size=30))
-def test_how_alike_two_texts_are_does_not_depend_on_the_others(others: list[str], text: str) -> None:
+def test_the_similarity_of_two_texts_does_not_depend_on_others(others: list[str], text: str) -> None:
     alone = {(p.left, p.right): p.similarity for p in alike([text], [text + "x"], 0.01)}
     among = {(p.left, p.right): p.similarity for p in alike([text, *others], [text + "x", *others], 0.01)}
     assert alone.get((0, 0), 0) == pytest.approx(among.get((0, 0), 0))

@@ -88,7 +88,7 @@ def test_a_file_is_scored_and_compared_with_earlier_scores(workspace: Path, eval
 
 def test_a_file_with_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
     shown = evaluate("--ground-truth", "trained.csv", ok=False)
-    assert shown.startswith("error: 22 test review(s) stand, as they are or nearly")
+    assert shown.startswith("error: 22 test review(s), or near-duplicates (cosine")
     assert "training_data.jsonl: line-2, line-3" in shown
     assert "\n" not in shown
 
