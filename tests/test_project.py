@@ -125,11 +125,10 @@ PRINTING = (
     "local_server/__main__.py",
     "local_server/fine_tuning/trainer.py",
 )
-STILL_PRINTING = ("evaluation", "sweeps", "providers", "finetuning", "tracking")  # to be removed
 SILENT_MODULES = sorted(
     path
     for path in (PROJECT / "reviewtune").rglob("*.py")
-    if not path.relative_to(PROJECT / "reviewtune").as_posix().startswith((*PRINTING, *STILL_PRINTING))
+    if not path.relative_to(PROJECT / "reviewtune").as_posix().startswith(PRINTING)
 )
 
 
