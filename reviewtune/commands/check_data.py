@@ -75,9 +75,11 @@ def _tuned(file: LabelledFile, data: DataConfig | None, root: Path, *, agreed: b
     from reviewtune.data_check import finetuned_curve
 
     config = load_params(root / "params.yaml")
-    own = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
-    data = (data or config.data.model_copy(update=own)).model_copy(update={"path": file.path})
-    config = config.model_copy(update={"data": data})
+    if data is None:
+        data = config.data.model_copy(update={"labels": dict.fromkeys(file.labels, "-"), "language": file.language})
+    elif data.name == config.data.name:
+        data = config.data  # with the overrides of `dvc exp run`
+    config = config.model_copy(update={"data": data.model_copy(update={"path": file.path})})
     planned = finetuned_curve.plan(file.table, config, root / ".work" / "check-data" / sha256(file.path)[:16])
     print(finetuned_curve.estimate(planned, config), file=sys.stderr)
     if not agreed and not sys.stdin.isatty():
