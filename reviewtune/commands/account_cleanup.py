@@ -127,7 +127,7 @@ def _in_the_account(
 
 
 def _orders(jobs: Sequence[FineTuningJob], candidates: AbstractSet[str]) -> Iterator[list[FineTuningJob]]:
-    """The jobs of each order that has candidates; all or none, for their number is in the next job's idempotency key."""
+    """The jobs of each order that has candidates; all or none: their number is in the next job's idempotency key."""
     orders: defaultdict[str, list[FineTuningJob]] = defaultdict(list)
     for job in jobs:
         orders[_order_key(job)].append(job)
