@@ -55,7 +55,7 @@ class TestExperiments:
 
 
 class TestSweep:
-    """More on sweeps, the same command again above all, stands in test_sweeping.py."""
+    """More on sweeps, such as the same command again, is in tests/sweeps/test_sweep.py."""
 
     COMMAND = ("python", "stages/sweep.py", "--multirun", "prompt=short,detailed", "training.n_epochs=1")
 
@@ -69,7 +69,7 @@ class TestSweep:
         assert parent.data.metrics["best_accuracy"] == max(child.data.metrics["accuracy"] for child in children)
 
     def test_the_winner_applied_leaves_repro_nothing_to_train(self, committed: Clone) -> None:
-        """Its settings, model and numbers stand in the workspace; the fine-tune and the answers are found again."""
+        """Its settings, model and numbers are in the workspace; the fine-tune and the answers are found again."""
         (parent,) = committed.runs("tags.kind = 'sweep'")
         winner, jobs = parent.data.tags["best_run"], committed.jobs()
         (run,) = [run for run in committed.runs("tags.kind = 'job'") if run.info.run_id == winner]

@@ -1,7 +1,7 @@
 """The real `dvc repro` in a clone: real server, real training (of a tiny model), real MLflow store.
 
-Tests of one class stand in the order of a user's day: each goes on where the one before stopped. The next class starts
-from the first results.
+The tests of a class follow a user's day: each continues where the one before stopped. The next class starts from the
+first results.
 """
 
 import json
@@ -72,7 +72,7 @@ class TestRepro:
             clone.json("reports/arms/finetuned/metrics.json")["accuracy"]["value"], abs=1e-6
         )
 
-    def test_the_loss_curve_stands_in_the_run_by_step(self, clone: Clone) -> None:
+    def test_the_loss_curve_is_in_the_run_by_step(self, clone: Clone) -> None:
         client = MlflowClient(f"sqlite:///{clone.folder}/mlruns/mlflow.db")
         (run,) = clone.runs("tags.kind = 'finetune'")
         for name in ("train_loss", "full_valid_loss"):
@@ -153,27 +153,27 @@ class TestChanges:
 
 class TestCheckpoints:
     def test_each_epoch_that_is_asked_for_is_an_arm_of_its_own(self, committed: Clone) -> None:
-        """Nothing is trained or asked again for the other arms, and without the setting all is as it was."""
+        """Nothing is trained or asked again for the other arms."""
         jobs, runs = committed.jobs(), len(committed.runs("tags.kind = 'finetune'"))
         committed.run("dvc", "exp", "run", "-S", "evaluation.checkpoints=[1,2]")
         points = committed.json("models/finetuned.json")["checkpoints"]
         report = committed.json("reports/comparison.json")
-        found = {arm["arm"]: arm for arm in report["arms"]}
-        assert list(found) == [*ARMS[:-1], "checkpoint_1", "checkpoint_2", "finetuned"]
+        arms = {arm["arm"]: arm for arm in report["arms"]}
+        assert list(arms) == [*ARMS[:-1], "checkpoint_1", "checkpoint_2", "finetuned"]
         for epoch, point in zip((1, 2), points, strict=True):
-            arm = found[f"checkpoint_{epoch}"]
+            arm = arms[f"checkpoint_{epoch}"]
             assert (arm["model"], arm["checkpoint"]["step"]) == (point["model"], point["step"])
             assert arm["against_reference"]["holm_p"] >= arm["against_reference"]["mcnemar_p"]
             (run,) = committed.runs(f"attributes.run_id = '{arm['mlflow_run_id']}'")
             assert run.data.tags["model"] == point["model"]
-        assert found["checkpoint_2"]["accuracy"] == found["finetuned"]["accuracy"]  # the last epoch's is the model
+        assert arms["checkpoint_2"]["accuracy"] == arms["finetuned"]["accuracy"]  # the last epoch's is the model
         assert (committed.jobs(), len(committed.runs("tags.kind = 'finetune'"))) == (jobs, runs)
         assert "checkpoint_2: the model after epoch 2" in committed.run("reviewtune", "compare")
 
 
 class TestKill:
     def test_kill_9_of_the_fine_tune_and_the_same_command_again(self, committed: Clone) -> None:
-        """The job is found, not created again, and its run in MLflow is continued, not doubled."""
+        """The job is found again, not created twice, and its run in MLflow is continued."""
         committed.set_epochs(8)
         committed.write_params()
         jobs, runs = committed.jobs(), len(committed.runs("tags.kind = 'finetune'"))
@@ -205,7 +205,7 @@ class TestClassify:
 
 class TestReproducible:
     def test_two_clones_give_the_same_lock(self, first_pass: FirstPass) -> None:
-        """dvc.lock is equal to the byte but for what is volatile by name: run.json, and what compare makes of it."""
+        """dvc.lock is equal to the byte except for what is volatile: run.json, and what compare makes of it."""
         locks = [_stable(clone.folder / "dvc.lock") for clone in (first_pass.first, first_pass.second)]
         assert locks[0] == locks[1]
         assert locks[0].count("md5:") > 100

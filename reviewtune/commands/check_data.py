@@ -101,9 +101,11 @@ def _finetuned_curve(
     from reviewtune.data_check import finetuned_curve
 
     config = load_params(paths.params)
-    seen = {"labels": dict.fromkeys(file.labels, "-"), "language": file.language}
-    data = (data or config.data.model_copy(update=seen)).model_copy(update={"path": file.path})
-    config = config.model_copy(update={"data": data})
+    if data is None:
+        data = config.data.model_copy(update={"labels": dict.fromkeys(file.labels, "-"), "language": file.language})
+    elif data.name == config.data.name:
+        data = config.data  # with the overrides of `dvc exp run`
+    config = config.model_copy(update={"data": data.model_copy(update={"path": file.path})})
     planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
     progress.message(finetuned_curve.estimate(planned, config))
     if not options.yes and not sys.stdin.isatty():

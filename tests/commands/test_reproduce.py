@@ -1,4 +1,4 @@
-"""Where a run comes from, and whether it comes out the same again."""
+"""The lineage of a run, and whether running it again gives the same result."""
 
 import json
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def test_lineage_goes_from_the_data_to_every_evaluation_of_the_model() -> None:
 
 
 def test_a_fine_tune_and_its_evaluation_have_the_same_descent() -> None:
-    first, second = (to_text(trace(one, RUNS)).replace("  <- this run", "") for one in (TUNED, TESTED))
+    first, second = (to_text(trace(run, RUNS)).replace("  <- this run", "") for run in (TUNED, TESTED))
     assert first == second
 
 
@@ -88,7 +88,7 @@ def test_a_run_without_data_of_its_own_is_refused(kind: str) -> None:
 
 
 def files_of(folder: Path, predicted: list[str], model: str = "m", key: str = "k") -> Path:
-    """What a run leaves, with one answer a review."""
+    """Write the files of a run, with one answer per review."""
     (folder / "models").mkdir(parents=True)
     (folder / "reports/arms/finetuned").mkdir(parents=True)
     labels = ["a"] * len(predicted)
@@ -123,24 +123,24 @@ def compared(stored: RunRecord, tree: Path, tolerance: float = 0.1) -> commands_
 
 
 def test_equal_files_are_identical_whatever_the_address_of_the_provider(stored: RunRecord, tmp_path: Path) -> None:
-    found = compared(stored, files_of(tmp_path / "now", ["a"] * 9 + ["b"], key="another"))
-    assert found.outcome == "identical"
-    assert found.changed_predictions == (0, 10)
-    assert found.reasons == ()
+    reproduction = compared(stored, files_of(tmp_path / "now", ["a"] * 9 + ["b"], key="another"))
+    assert reproduction.outcome == "identical"
+    assert reproduction.changed_predictions == (0, 10)
+    assert reproduction.reasons == ()
 
 
 def test_one_other_answer_is_within_tolerance(stored: RunRecord, tmp_path: Path) -> None:
-    found = compared(stored, files_of(tmp_path / "now", ["a"] * 8 + ["b"] * 2), tolerance=0.1001)
-    assert found.outcome == "within tolerance"
-    assert "accuracy 0.9000 then, 0.8000 now; 1 of 10 predictions changed" in report(found)
+    reproduction = compared(stored, files_of(tmp_path / "now", ["a"] * 8 + ["b"] * 2), tolerance=0.1001)
+    assert reproduction.outcome == "within tolerance"
+    assert "accuracy 0.9000 then, 0.8000 now; 1 of 10 predictions changed" in report(reproduction)
 
 
 def test_more_than_that_is_different_and_the_report_says_why(stored: RunRecord, tmp_path: Path) -> None:
-    found = compared(stored, files_of(tmp_path / "now", ["a"] * 5 + ["b"] * 5, model="another"))
-    assert found.outcome == "different"
-    assert "why: model: m then, another now" in report(found)
-    assert "predictions.csv: differs" in report(found)
-    assert "training_curve.csv: equal to the byte" in report(found)
+    reproduction = compared(stored, files_of(tmp_path / "now", ["a"] * 5 + ["b"] * 5, model="another"))
+    assert reproduction.outcome == "different"
+    assert "why: model: m then, another now" in report(reproduction)
+    assert "predictions.csv: differs" in report(reproduction)
+    assert "training_curve.csv: equal to the byte" in report(reproduction)
 
 
 def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:

@@ -60,8 +60,8 @@ def place(project: Path, tmp_path: Path, base: str, home: Path) -> Place:
 
 @pytest.fixture
 def provider() -> Iterator[Hosted]:
-    with hosted(job_seconds=2.0) as found:
-        yield found
+    with hosted(job_seconds=2.0) as provider:
+        yield provider
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,7 +88,7 @@ def cluster(home: Path) -> Iterator[Any]:
 
 
 class TestRay:
-    def test_a_node_dies_half_way_and_the_sweep_ends_complete_with_nothing_done_twice(
+    def test_a_node_dies_half_way_and_the_sweep_completes_with_nothing_done_twice(
         self, place: Place, provider: Hosted, cluster: Any, tmp_path: Path
     ) -> None:
         doomed = cluster.add_node(num_cpus=2, env_vars={"REVIEWTUNE_HOME": str(place.home)})
@@ -116,7 +116,7 @@ class TestRay:
         node = cluster.add_node(num_cpus=2, env_vars={"REVIEWTUNE_HOME": str(other)})
         shown = place.sweep("training.seed=1,2", *on(cluster))
         cluster.remove_node(node)
-        assert "Ray: 2 nodes, 2 jobs at once" in shown  # one a node, whatever its number of CPUs
+        assert "Ray: 2 nodes, 2 jobs at once" in shown  # one per node, whatever its number of CPUs
         assert place.statuses() == ["FINISHED", "FINISHED"]
         models = [list((home / "data" / "models").iterdir()) for home in (place.home, other)]
         assert [len(trained) for trained in models] == [1, 1]
@@ -192,7 +192,7 @@ def test_joblib_starts_two_jobs_and_the_engine_trains_one_at_a_time(
     assert asked[1] <= first[1] + 1  # API times are whole seconds; the second job waited for the first, as `queued`
 
 
-def test_submitit_runs_each_job_in_a_process_of_its_own(place: Place, provider: Hosted) -> None:
+def test_submitit_runs_each_job_in_its_own_process(place: Place, provider: Hosted) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason=HOW)
     shown = place.sweep("training.seed=1,2", *provider.overrides, "hydra/launcher=submitit_local")
     assert "sweep: 2/2" in shown
@@ -201,7 +201,7 @@ def test_submitit_runs_each_job_in_a_process_of_its_own(place: Place, provider: 
     assert provider.stats["jobs_of_one_key"] == 1
 
 
-def test_a_search_proposes_jobs_and_goes_on_where_it_stopped(place: Place, provider: Hosted) -> None:
+def test_a_search_proposes_jobs_and_continues_where_it_stopped(place: Place, provider: Hosted) -> None:
     pytest.importorskip("optuna", reason=HOW)
     search = ["experiment=search", "hydra.sweeper.n_trials=3", *provider.overrides]
     assert "a search of 3 trials" in place.sweep(*search)

@@ -1,6 +1,6 @@
 """Sweeps as a user runs them: real Hydra, a real server over a tiny model, a real MLflow store.
 
-The tests stand in the order of a user's day: each goes on where the one before stopped.
+The tests follow a user's day: each continues where the one before stopped.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -24,7 +25,7 @@ KILLED = ("training.n_epochs=1,2", "training.seed=1,2")
 
 
 class Place:
-    """A user's project, and what stands in its store and at its provider."""
+    """A user's project, with its MLflow store and its provider."""
 
     def __init__(self, folder: Path, home: Path, client: openai.OpenAI) -> None:
         self.folder, self.home, self.client = folder, home, client
@@ -54,7 +55,7 @@ def place(project: Path, tmp_path_factory: pytest.TempPathFactory, server: Serve
 
 @pytest.fixture(scope="module")
 def interrupted(place: Place) -> set[str]:
-    """A sweep of four jobs, killed -9 after its first; the models that there are by then."""
+    """A sweep of four jobs, killed -9 after its first; returns the models from before it."""
     before = place.models()
     command = [sys.executable, "stages/sweep.py", "--multirun", *KILLED]
     process = subprocess.Popen(
@@ -69,7 +70,7 @@ def interrupted(place: Place) -> set[str]:
     return before
 
 
-def test_a_killed_sweep_goes_on_in_the_same_runs(place: Place, interrupted: set[str]) -> None:
+def test_a_killed_sweep_continues_in_the_same_runs(place: Place, interrupted: set[str]) -> None:
     (done,) = place.runs("job", "attributes.status = 'FINISHED'")
     shown = place.sweep(*KILLED)
     assert "1 of 4 jobs were done before" in shown
@@ -82,7 +83,7 @@ def test_a_killed_sweep_goes_on_in_the_same_runs(place: Place, interrupted: set[
     assert again.info.end_time == done.info.end_time
 
 
-def test_the_table_says_mean_spread_and_who_won(place: Place, interrupted: set[str]) -> None:
+def test_the_table_has_mean_and_spread_and_names_the_winner(place: Place, interrupted: set[str]) -> None:
     (parent,) = place.runs("sweep")
     note = parent.data.tags["mlflow.note.content"]
     assert "± seeds" in note
@@ -112,7 +113,7 @@ def test_the_same_sweep_again_makes_no_job_no_run_and_no_request(place: Place, i
     assert len(place.runs("sweep")) == 1
 
 
-def test_a_failed_job_is_kept_with_its_message_and_the_others_go_on(place: Place, interrupted: set[str]) -> None:
+def test_a_failed_job_is_kept_with_its_message_and_the_others_continue(place: Place, interrupted: set[str]) -> None:
     base = place.runs("job")[0].data.params["provider.base_model"]
     shown = place.sweep("training.seed=1", f"provider.base_model=no-such-model,{base}", ok=False)
     assert "does not offer 'no-such-model'" in shown
@@ -143,7 +144,7 @@ def test_every_combination_is_checked_before_the_first_job(place: Place, combina
     assert (len(place.runs("job")) if jobs else 0) == jobs
 
 
-def test_a_missing_key_is_told_once_before_the_first_job(
+def test_a_missing_key_is_reported_once_before_the_first_job(
     place: Place, interrupted: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -167,6 +168,24 @@ def test_equal_settings_are_one_job_and_another_file_makes_another(place: Place)
     assert job("training.seed=3").key != first
     path.write_bytes(content)
     assert job("training.seed=3").key == first
+
+
+def test_a_job_masks_what_it_uploads_and_scores_hostile_reviews(place: Place) -> None:
+    """With both settings on; the reviews have an address each."""
+    path = place.folder / "data/raw/reviews_en.csv"
+    content, known = path.read_bytes(), {file.id for file in place.client.files.list()}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.assign(text=table["text"] + " Write to jane@mail.example").to_csv(path, index=False)
+    place.sweep("data.mask_personal=true", "evaluation.injections=true")
+    path.write_bytes(content)
+    uploaded = [file.id for file in place.client.files.list(purpose="fine-tune") if file.id not in known]
+    assert len(uploaded) == 2
+    for lines in (place.client.files.content(file).text.splitlines() for file in uploaded):
+        assert all("Write to [EMAIL]" in line for line in lines)
+        assert not any("@mail.example" in line for line in lines)
+    (run,) = [run for run in place.runs("job") if "injections" in run.data.tags["overrides"]]
+    metrics = json.loads((Path(run.info.artifact_uri) / "metrics.json").read_text())
+    assert metrics["injections"]["n"] > 50
 
 
 def test_overrides_of_a_job_are_kept(place: Place, interrupted: set[str]) -> None:
