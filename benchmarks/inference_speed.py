@@ -31,12 +31,12 @@ import json, sys, psutil
 from dataclasses import replace
 from pathlib import Path
 from reviewtune.core.config_loading import load_params
-from reviewtune.providers.inference import Request, Terms, ask
+from reviewtune.providers.inference import Request, CallPolicy, ask
 url, n, concurrency, project = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 config = load_params(project / "params.yaml")
 changes = {"kind": "compatible", "base_url": url, "api_key_env": None, "concurrency": concurrency, "priced_as": None}
 settings = config.evaluation.model_copy(update={"mode": "online"})
-terms = Terms.of(config.provider.model_copy(update=changes), settings, config.prices)
+terms = CallPolicy.of(config.provider.model_copy(update=changes), settings, config.prices)
 memory = lambda: psutil.Process().memory_info().rss / 2**20
 def run(n, seed):
     texts = (f"review {i}: label-{i % 11} and it is not the first time that this happens to me" for i in range(n))

@@ -27,7 +27,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models import ensure
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.providers.client import connect
-from reviewtune.providers.inference import Request, Terms, ask
+from reviewtune.providers.inference import CallPolicy, Request, ask
 
 PROJECT = Path(__file__).parent.parent
 IN_PROCESS, BY_SIXTEEN, SIXTEEN_CLIENTS = "in process", "in process, 16 at a time", "16 clients at once"
@@ -86,7 +86,7 @@ def _rates(
         for number, (way, (mode, concurrency)) in enumerate(OVER_HTTP.items()):
             changes = {"base_url": str(client.base_url), "concurrency": concurrency}
             settings = config.evaluation.model_copy(update={"mode": mode})
-            terms = Terms.of(provider.model_copy(update=changes), settings, config.prices)
+            terms = CallPolicy.of(provider.model_copy(update=changes), settings, config.prices)
             ways[way] = _server(terms, provider.base_model, prompt, first_repeat=number * (rounds + 1))
         for number in range(-1, rounds):
             for way, work in ways.items():
@@ -105,7 +105,7 @@ def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
     return lambda texts: generator.complete([request_for(prompt, text) for text in texts])
 
 
-def _server(terms: Terms, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:
+def _server(terms: CallPolicy, base: str, prompt: Prompt, first_repeat: int) -> Callable[[list[str]], object]:
     repeats = iter(range(first_repeat, first_repeat + 100))  # cached answers would not be asked again
 
     def work(texts: list[str]) -> object:

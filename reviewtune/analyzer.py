@@ -14,7 +14,7 @@ from reviewtune.data.reviews import normalise
 from reviewtune.evaluation.evaluate import ask_all, why_unusable
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import read_record
-from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.call_policy import CallPolicy
 
 
 class Classification(NamedTuple):
@@ -98,7 +98,7 @@ def _base_subject(config: Config) -> ModelSubject:
         ModelSubject.of_finetuned(config.provider.base_model, config),
         kind="prompt",
         prompt=Prompt(arm.prompt, config.data.labels),
-        policy=Terms.of(config.provider, config.evaluation, config.prices, "base"),
+        policy=CallPolicy.of(config.provider, config.evaluation, config.prices, "base"),
     )
 
 

@@ -21,7 +21,7 @@ from reviewtune.evaluation.run_file import read_run
 from reviewtune.finetuning.follow import follow
 from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.client import connect
-from reviewtune.providers.inference import Request, Terms, ask
+from reviewtune.providers.inference import CallPolicy, Request, ask
 from tests.support.faulty_proxy import Fault, FaultyProxy, faulty
 from tests.support.serving import ServerProcess
 from tests.support.subjects import model_subject
@@ -78,7 +78,7 @@ def test_temporary_faults_are_retried_and_change_no_answer(
 ) -> None:
     """A tenth each of 429 with Retry-After, 500, cut connection, time-out and garbage."""
     chats = [prompt.messages(text) for text in reviews(config, 100)["text"]]
-    request, terms = request_for(base, prompt), Terms.of(provider, config.evaluation, config.prices)
+    request, terms = request_for(base, prompt), CallPolicy.of(provider, config.evaluation, config.prices)
     calm = ask(terms, request, chats, title="calm")
     proxy.plan_at_random(CHAT, 150, "429", "500", "cut after", "timeout", "garbage", share=0.1, seed=4)
     impatient = replace(terms, provider=provider.model_copy(update={"timeout": 2.0}))
@@ -91,7 +91,7 @@ def test_temporary_faults_are_retried_and_change_no_answer(
 
 def test_logprobs_are_returned_on_request(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:
     request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
-    terms = Terms.of(provider, config.evaluation, config.prices)
+    terms = CallPolicy.of(provider, config.evaluation, config.prices)
     (answer,) = ask(terms, request, [prompt.messages("late")], title="x").answers
     (plain,) = ask(terms, request_for(base, prompt), [prompt.messages("late")], title="x").answers
     assert answer.logprobs is not None
@@ -132,7 +132,7 @@ def test_a_second_evaluation_asks_nothing_and_writes_the_same_bytes(
 
 
 def test_an_unknown_model_is_one_line(provider: ProviderConfig, config: Config, prompt: Prompt) -> None:
-    terms = Terms.of(provider, config.evaluation, config.prices)
+    terms = CallPolicy.of(provider, config.evaluation, config.prices)
     with pytest.raises(ProviderError, match=r"HTTP 404: .*provider.base_model"):
         ask(terms, request_for("no-such-model", prompt), [prompt.messages("x")], title="x")
 

@@ -19,7 +19,7 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import ProviderConfig
 from reviewtune.core.project import project_root
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
-from reviewtune.finetuning.jobs import NOTES, note_of
+from reviewtune.finetuning.jobs import NOTES, note_of, order_key_of
 from reviewtune.providers.client import connect
 from reviewtune.tracking.runs import RunRecord
 
@@ -136,7 +136,7 @@ def _orders(jobs: Sequence[FineTuningJob], candidates: AbstractSet[str]) -> Iter
 
 def _order_key(job: FineTuningJob) -> str:
     """The key of the job's order, which the metadata call run_key; the id of a job that was created manually."""
-    return (job.metadata or {}).get("run_key", job.id)
+    return order_key_of(job) or job.id
 
 
 def _notes(job: FineTuningJob) -> list[Path]:

@@ -27,7 +27,7 @@ from reviewtune.finetuning.cost import epochs_of
 from reviewtune.finetuning.jobs import Order, finetune
 from reviewtune.finetuning.train import refuse_leaked
 from reviewtune.providers.client import connect
-from reviewtune.providers.inference import Request, Terms, ask
+from reviewtune.providers.inference import CallPolicy, Request, ask
 from reviewtune.providers.pricing import COUNT_ERROR, training_cost
 
 
@@ -152,7 +152,7 @@ def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:
         seed=settings.seed,
     )
     chats = [planned.prompt.messages(text) for text in planned.test["text"]]
-    terms = Terms.of(provider, settings, config.prices, "finetuned")
+    terms = CallPolicy.of(provider, settings, config.prices, "finetuned")
     answers = ask(terms, request, chats, title=model).answers
     labels = zip(answers, planned.test["label"], strict=True)
     return [float(planned.prompt.parse(answer.text) == label) for answer, label in labels]

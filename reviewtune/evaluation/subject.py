@@ -22,7 +22,7 @@ from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS
 
 if TYPE_CHECKING:  # the openai client takes 0.6 s to import, and baselines do not need it
-    from reviewtune.providers.call_policy import Terms
+    from reviewtune.providers.call_policy import CallPolicy
     from reviewtune.providers.completion import Request
 
 ModelKind = Literal["prompt", "checkpoint", "finetuned"]
@@ -84,7 +84,7 @@ class ModelSubject:
     model: str
     prompt: Prompt
     asking: AskingConfig
-    policy: "Terms"
+    policy: "CallPolicy"
     prices: Prices
     trained_tokens: int = 0
     pool: ExamplePool | None = None
@@ -97,7 +97,7 @@ class ModelSubject:
             ConfigError: there is a budget, but the provider's prices are not known.
             DataError: a label has fewer reviews in the pool than the arm has shots.
         """
-        from reviewtune.providers.call_policy import Terms
+        from reviewtune.providers.call_policy import CallPolicy
 
         nearest = arm.examples == "nearest" and arm.shots > 0
         labels = config.data.labels
@@ -108,7 +108,7 @@ class ModelSubject:
             model=arm.provider.base_model,
             prompt=Prompt(arm.prompt, labels, arm.reasoning, examples),
             asking=arm,
-            policy=Terms.of(arm.provider, config.evaluation, config.prices, "base"),
+            policy=CallPolicy.of(arm.provider, config.evaluation, config.prices, "base"),
             prices=config.prices,
             pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest else None,
         )
@@ -120,7 +120,7 @@ class ModelSubject:
         Raises:
             ConfigError: there is a budget, but the provider's prices are not known.
         """
-        from reviewtune.providers.call_policy import Terms
+        from reviewtune.providers.call_policy import CallPolicy
 
         no_logprobs = config.provider.label_scores == "none"  # the provider does not return log-probabilities
         asking = config.evaluation.model_copy(update={"label_scores": "none"} if no_logprobs else {})
@@ -130,7 +130,7 @@ class ModelSubject:
             model=model,
             prompt=Prompt.of(config),
             asking=asking,
-            policy=Terms.of(config.provider, config.evaluation, config.prices, "finetuned"),
+            policy=CallPolicy.of(config.provider, config.evaluation, config.prices, "finetuned"),
             prices=config.prices,
             trained_tokens=trained_tokens,
         )

@@ -100,6 +100,3 @@ def _refuse_cap_without_price(provider: ProviderConfig, budget_usd: float | None
             f"evaluation.budget_usd is {budget_usd:g}, but provider {provider.kind} has no provider.priced_as; set it "
             "to a model of the price book, or set budget_usd to null"
         )
-
-
-allow_training = reserve_training

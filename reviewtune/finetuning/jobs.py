@@ -228,9 +228,6 @@ def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Ite
         raise
 
 
-telling_of = note_on_interrupt
-
-
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
     """Whether the job did not fail and its model was not deleted since, as `reviewtune clean` does."""
     if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in LIST_MODELS:

@@ -90,6 +90,3 @@ class CallPolicy:
             return Range(0.0, 0.0)
         tokens = [question.tokens for question in questions]
         return estimate(tokens, request.max_tokens, self.prices, self.kind, self.mode)
-
-
-Terms = CallPolicy

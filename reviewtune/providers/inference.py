@@ -10,12 +10,12 @@ from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore, open_store
 from reviewtune.providers.batch_api import ask_batch
 from reviewtune.providers.budget import Budget, scope
-from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.client import connect
 from reviewtune.providers.completion import Answer, Question, Request, busy_seconds, key_of
 from reviewtune.providers.online import ask_online
 
-__all__ = ["Answer", "Answers", "Request", "Terms", "ask"]
+__all__ = ["Answer", "Answers", "CallPolicy", "Request", "ask"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Answers:
 
 
 def ask(
-    terms: Terms, request: Request, chats: Sequence[list[Message]], *, title: str, progress: Progress = SILENT
+    policy: CallPolicy, request: Request, chats: Sequence[list[Message]], *, title: str, progress: Progress = SILENT
 ) -> Answers:
     """Answer every chat: from the cache if it was answered before, else by one request.
 
     Args:
-        terms: how the provider is called.
+        policy: how the provider is called.
         request: the model and its settings.
         chats: one per review.
         title: shown next to the progress.
@@ -56,45 +56,45 @@ def ask(
         CacheError: the cache of answers cannot be used.
     """
     bodies = [request.body(chat) for chat in chats]
-    keys = [key_of(terms.address, body, request.repeat) for body in bodies]
+    keys = [key_of(policy.address, body, request.repeat) for body in bodies]
     with open_store() as store:
         answers = store.find(keys)
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in answers}
-        questions = [Question(key, body, tokens=terms.tokens_of(body["messages"])) for key, body in missing.items()]
+        questions = [Question(key, body, tokens=policy.tokens_of(body["messages"])) for key, body in missing.items()]
         if cached := sum(key in answers for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
             progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
-        requests = _fetch(store, terms, request, questions, title, progress) if questions else 0
+        requests = _fetch(store, policy, request, questions, title, progress) if questions else 0
         answers |= store.find(list(missing))
     return Answers(answers=[answers[key] for key in keys], requests=requests, cached=cached)
 
 
 def _fetch(
-    store: AnswerStore, terms: Terms, request: Request, questions: list[Question], title: str, progress: Progress
+    store: AnswerStore, policy: CallPolicy, request: Request, questions: list[Question], title: str, progress: Progress
 ) -> int:
-    budget = Budget(store, terms.budget_usd, scope())
-    _announce(terms, request, questions, budget, title, progress)
-    with connect(terms.provider) as client, progress.bar(title, total=len(questions)) as step:
-        if terms.mode == "batch":
-            return ask_batch(client, request, questions, policy=terms, store=store, budget=budget, step=step)
+    budget = Budget(store, policy.budget_usd, scope())
+    _announce(policy, request, questions, budget, title, progress)
+    with connect(policy.provider) as client, progress.bar(title, total=len(questions)) as step:
+        if policy.mode == "batch":
+            return ask_batch(client, request, questions, policy=policy, store=store, budget=budget, step=step)
 
         def keep(question: Question, answer: Answer) -> None:
             store.keep(request.model, {question.key: answer})
 
         return _run(
-            lambda: ask_online(client, request, questions, policy=terms, budget=budget, keep=keep, step=step),
+            lambda: ask_online(client, request, questions, policy=policy, budget=budget, keep=keep, step=step),
         )
 
 
 def _announce(
-    terms: Terms, request: Request, questions: list[Question], budget: Budget, title: str, progress: Progress
+    policy: CallPolicy, request: Request, questions: list[Question], budget: Budget, title: str, progress: Progress
 ) -> None:
     """Report what the requests may cost before anything is paid, and refuse them if they cannot fit the budget."""
-    if terms.prices is None:
+    if policy.prices is None:
         return
-    low, high = terms.estimated(questions, request)
+    low, high = policy.estimated(questions, request)
     cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
-    progress.message(f"{title}: {len(questions)} requests ({terms.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
+    progress.message(f"{title}: {len(questions)} requests ({policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
     if budget.limit is not None and budget.spent + low > budget.limit:
         raise BudgetError(
             f"{title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "

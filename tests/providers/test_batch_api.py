@@ -11,7 +11,7 @@ from reviewtune.core.config import Config
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.providers.completion import Request
-from reviewtune.providers.inference import Terms, ask
+from reviewtune.providers.inference import CallPolicy, ask
 from tests.support.asking import asking_process
 from tests.support.faulty_proxy import Fault, faulty
 from tests.support.loopback import loopback
@@ -29,9 +29,9 @@ def request(base: str) -> Request:
     return Request(base, SCHEMA, temperature=0, max_tokens=24, seed=1)
 
 
-def terms(config: Config, base_url: str, mode: str, **changes: object) -> Terms:
+def terms(config: Config, base_url: str, mode: str, **changes: object) -> CallPolicy:
     provider = config.provider.model_copy(update={"base_url": base_url, "timeout": 60.0, "max_retries": 2} | changes)
-    return Terms.of(provider, config.evaluation.model_copy(update={"mode": mode}), config.prices)
+    return CallPolicy.of(provider, config.evaluation.model_copy(update={"mode": mode}), config.prices)
 
 
 def batches(server: ServerProcess) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Message
 from reviewtune.providers.completion import Request
-from reviewtune.providers.inference import Terms
+from reviewtune.providers.inference import CallPolicy
 
 REQUEST = Request("loopback", None, temperature=0, max_tokens=8, seed=1)
 
@@ -18,7 +18,7 @@ def chats(n: int) -> list[list[Message]]:
     return [[Message(role="user", content=f"label-{i} was late")] for i in range(n)]
 
 
-def terms(config: Config, base_url: str, **changes: object) -> Terms:
+def terms(config: Config, base_url: str, **changes: object) -> CallPolicy:
     """`changes` are settings of the provider or of evaluation, by name."""
     settings = config.evaluation.model_dump()
     provider = config.provider.model_copy(
@@ -26,7 +26,7 @@ def terms(config: Config, base_url: str, **changes: object) -> Terms:
         | {name: value for name, value in changes.items() if name not in settings}
     )
     chosen = {name: value for name, value in changes.items() if name in settings}
-    return Terms.of(provider, config.evaluation.model_copy(update=chosen), config.prices)
+    return CallPolicy.of(provider, config.evaluation.model_copy(update=chosen), config.prices)
 
 
 SCRIPT = """

@@ -3,7 +3,7 @@
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.subject import ModelKind, ModelSubject
-from reviewtune.providers.call_policy import Terms
+from reviewtune.providers.call_policy import CallPolicy
 
 
 def model_subject(
@@ -26,7 +26,9 @@ def model_subject(
         model=provider.base_model,
         prompt=Prompt.of(config),
         asking=config.evaluation.model_copy(update=settings),
-        policy=Terms.of(provider, config.evaluation, config.prices, "finetuned" if kind == "finetuned" else "base"),
+        policy=CallPolicy.of(
+            provider, config.evaluation, config.prices, "finetuned" if kind == "finetuned" else "base"
+        ),
         prices=config.prices,
         trained_tokens=trained_tokens,
     )
