@@ -128,7 +128,7 @@ def measure(planned: Plan, config: Config, *, progress: Progress = SILENT) -> Cu
     """
     with connect(config.provider) as client:
         models = [_model(client, planned, at, progress) for at in range(len(planned.sizes))]
-    right = np.column_stack([_right(model, planned, config) for model in models])
+    right = np.column_stack([_right(model, planned, config, progress) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)
     name, labels = f"fine-tuned {Path(config.provider.base_model).name}", planned.test["label"].to_numpy()
     return judge(name, planned.sizes, right, labels, groups, seed=config.evaluation.seed)
@@ -141,7 +141,7 @@ def _model(client: openai.OpenAI, planned: Plan, at: int, progress: Progress) ->
     return finetune(client, order, title=title, jobs=jobs, progress=progress).model
 
 
-def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:
+def _right(model: str, planned: Plan, config: Config, progress: Progress) -> Sequence[float]:
     """1 or 0 per test review: whether the model answers its label."""
     settings, provider = config.evaluation, config.provider
     request = Request(
@@ -152,7 +152,7 @@ def _right(model: str, planned: Plan, config: Config) -> Sequence[float]:
         seed=settings.seed,
     )
     chats = [planned.prompt.messages(text) for text in planned.test["text"]]
-    terms = CallPolicy.of(provider, settings, config.prices, "finetuned")
-    answers = ask(terms, request, chats, title=model).answers
+    policy = CallPolicy.of(provider, settings, config.prices, "finetuned")
+    answers = ask(policy, request, chats, title=model, progress=progress).answers
     labels = zip(answers, planned.test["label"], strict=True)
     return [float(planned.prompt.parse(answer.text) == label) for answer, label in labels]

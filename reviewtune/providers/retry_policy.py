@@ -1,4 +1,4 @@
-"""Which failed requests are worth another try, and after how long.
+"""Which failed requests are retried, and after how long.
 
 The retries of the openai client are not used, because they happen inside one call. Here each try waits for its turn
 (`rate_limit.Pace`) and is counted in the budget first, as it may be paid again, and a pause that the provider asks for
@@ -14,9 +14,9 @@ import openai
 from pydantic import ValidationError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
-PATIENCE = 120.0  # a provider that asks for a longer pause than this is left alone: the next run goes on
+PATIENCE = 120.0  # a request whose provider asks for a longer pause fails; the next run continues
 PASSING = (408, 409, 429)  # and every 5xx
-NO_CREDIT = "insufficient_quota"  # a 429 that no waiting mends
+NO_CREDIT = "insufficient_quota"  # a 429 that waiting does not resolve
 
 
 def is_passing(error: Exception) -> bool:
@@ -25,8 +25,8 @@ def is_passing(error: Exception) -> bool:
         return True
     if not isinstance(error, openai.APIStatusError) or error.code == NO_CREDIT:
         return False
-    if (told := error.response.headers.get("x-should-retry")) in ("true", "false"):
-        return bool(told == "true")
+    if (answer := error.response.headers.get("x-should-retry")) in ("true", "false"):
+        return bool(answer == "true")
     if (asked := asked_pause(error)) is not None and asked > PATIENCE:
         return False
     return error.status_code in PASSING or error.status_code >= 500

@@ -27,7 +27,7 @@ TRAINING_SECTIONS = ("data", "split", "provider", "prompt", "training")  # of th
 EVALUATION_SECTIONS = (*TRAINING_SECTIONS, "evaluation")
 PATHS = ProjectPaths()
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
-PACKAGES = ("numpy", "openai", "pandas", "peft", "scikit-learn", "torch", "transformers")  # that results depend on
+PACKAGES = ("numpy", "openai", "pandas", "scikit-learn", "torch", "transformers")  # that results depend on
 
 
 def describe_run(

@@ -64,7 +64,7 @@ def _tune_cpu() -> None:
 
     Denormal numbers, such as the gradients of well-learned tokens, take many times as long as others. And glibc gives
     each large tensor new pages from the system, which clears them at the first access: an element-wise operation on
-    8 MB took 4.5 times as long as in reused memory. So glibc is told to keep memory, by its `mallopt`, called through
+    8 MB took 4.5 times as long as in reused memory. So glibc is set to keep memory, by its `mallopt`, called through
     ctypes; other C libraries are left alone. tests/local_server/engine/test_model_loading.py notices if that stops
     working.
     """
