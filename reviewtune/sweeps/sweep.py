@@ -61,15 +61,15 @@ def check_all(combinations: Sequence[Sequence[str]], *, progress: Progress = SIL
 
 def composed(overrides: Sequence[str]) -> Job:
     """The job of these overrides."""
-    return Job(*_composition(tuple(overrides)), tuple(overrides))
+    return Job(*_composition(tuple(overrides), project_root() / "conf"), tuple(overrides))
 
 
 @cache
-def _composition(overrides: tuple[str, ...]) -> tuple[Config, str]:
+def _composition(overrides: tuple[str, ...], conf: Path) -> tuple[Config, str]:
     """Checked, and as text; cached, because the check and a launcher both need it."""
     from omegaconf import DictConfig, OmegaConf
 
-    text = compose_text(overrides, project_root() / "conf")
+    text = compose_text(overrides, conf)
     tree = OmegaConf.create(text)
     assert isinstance(tree, DictConfig)
     return from_hydra(tree), text

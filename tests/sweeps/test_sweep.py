@@ -191,3 +191,13 @@ def test_a_job_masks_what_it_uploads_and_scores_hostile_reviews(place: Place) ->
 def test_overrides_of_a_job_are_kept(place: Place, interrupted: set[str]) -> None:
     overrides = [json.loads(run.data.tags["overrides"]) for run in place.runs("job")]
     assert ["training.n_epochs=1", "training.seed=1"] in overrides
+
+
+def test_a_job_is_composed_from_the_conf_of_its_own_project(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = []
+    for name in ("first", "second"):
+        monkeypatch.chdir(make_project(project, tmp_path / name, f"{name}-model"))
+        models.append(composed(["prompt=short"]).config.provider.base_model)
+    assert models == ["first-model", "second-model"]
