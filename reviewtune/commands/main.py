@@ -1,4 +1,4 @@
-"""The command line: `reviewtune --help`."""
+"""Fine-tune a small chat model to classify customer reviews, and measure whether it beats a prompt."""
 
 import os
 import sys
