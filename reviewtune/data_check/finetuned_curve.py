@@ -66,7 +66,8 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
 
 
 def refuse_unsupported(config: Config) -> None:
-    """
+    """Refuse settings that the curve cannot honour.
+
     Raises:
         ConfigError: a setting asks for something that the curve does not measure.
     """

@@ -131,7 +131,8 @@ class Job:
         return dict(zip(short_names(keys), (values[key] for key in keys), strict=True))
 
     def refuse_without_effect(self) -> None:
-        """
+        """Refuse settings of this job that a sweep cannot honour.
+
         Raises:
             ConfigError: an override, or evaluation.checkpoints in conf/, has no effect in a sweep.
         """
@@ -147,7 +148,8 @@ class Job:
 
 
 def refuse_without_effect(keys: Iterable[str]) -> None:
-    """
+    """Refuse settings that a sweep cannot honour.
+
     Raises:
         ConfigError: with the first of these configuration keys that has no effect in a sweep.
     """
@@ -159,7 +161,8 @@ def refuse_without_effect(keys: Iterable[str]) -> None:
 
 
 def refuse_varied(keys: Iterable[str]) -> None:
-    """
+    """Refuse to vary settings that hold for the whole sweep.
+
     Raises:
         ConfigError: with the first of these varied keys that must be the same for all jobs.
     """
