@@ -187,3 +187,11 @@ def test_start_up_loads_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", sorted(path.parent for path in (PROJECT / "reviewtune").rglob("__init__.py")))
+def test_no_package_becomes_a_drawer(package: Path) -> None:
+    modules = [path for path in package.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= (6 if package.name == "reviewtune" else 16)
+    for module in modules:
+        assert ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))), f"{module}: what is it for?"
