@@ -120,7 +120,6 @@ def finetune(
     client: openai.OpenAI,
     order: Order,
     *,
-    placed: FineTuningJob | None = None,
     title: str = "fine-tuning",
     jobs: float = 1,
     progress: Progress = SILENT,
@@ -130,7 +129,6 @@ def finetune(
     Args:
         client: a client of the order's provider.
         order: what is to be trained.
-        placed: the order's job, if the caller has placed it already.
         title: as in `follow`.
         jobs: as in `follow`.
         progress: receives the cost, the steps and the advice.
@@ -140,7 +138,7 @@ def finetune(
         BudgetError: the job could cost more than is left of the budget; it was not created.
         openai.APIError: the provider refused or could not be reached.
     """
-    job = placed or place(client, order, progress=progress)[0]
+    job, _ = place(client, order, progress=progress)
     with note_on_interrupt(job, progress=progress):
         monitor = follow(client, job, title=title, jobs=jobs, progress=progress)
     job = monitor.job

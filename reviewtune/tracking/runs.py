@@ -232,7 +232,7 @@ def open_run(
     kind: RunKind,
     tags: Mapping[str, object],
     parent: str | None = None,
-    run_key: RunKey | str | None = None,
+    run_key: RunKey | None = None,
 ) -> Iterator[Run]:
     """Open a run; it ends as FINISHED, or as FAILED with the message in the tag `error`, or as KILLED after Ctrl-C.
 
@@ -242,12 +242,11 @@ def open_run(
         kind: the tag `kind`.
         tags: further tags; None is left out.
         parent: id of the run that this one belongs to.
-        run_key: continue an earlier run with this key if there is one; a plain text stands for `RunKey(text)`.
+        run_key: continue an earlier run with this key if there is one.
     """
-    key = RunKey(run_key) if isinstance(run_key, str) else run_key
     store = tracking_store.open_store(settings)
-    run = _earlier(store, key) if key else None
-    all_tags = {**standard_tags(kind), "run_key": key and key.text, "mlflow.parentRunId": parent, **tags}
+    run = _earlier(store, run_key) if run_key else None
+    all_tags = {**standard_tags(kind), "run_key": run_key and run_key.text, "mlflow.parentRunId": parent, **tags}
     if run:
         run.tags(all_tags)
     else:

@@ -97,7 +97,7 @@ def test_a_removed_sweeps_tables_and_budget_are_removed_unless_committed(place: 
     sweeps = []
     for letter in "abc":
         with tracking_runs.open_run(
-            settings.tracking, name="x", kind="sweep", tags={}, run_key=f"sweep:{letter * 64}"
+            settings.tracking, name="x", kind="sweep", tags={}, run_key=tracking_runs.RunKey(f"sweep:{letter * 64}")
         ) as run:
             sweeps.append(run.id)
         table = place / "reports" / "sweeps" / (letter * 8) / "ranked.md"

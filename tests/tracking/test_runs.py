@@ -16,6 +16,7 @@ import pytest
 
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
+from reviewtune.tracking.runs import RunKey
 from tests.support.tracking import SETTINGS, open_run, stored
 
 FORK = multiprocessing.get_context("fork")
@@ -115,7 +116,7 @@ def test_a_failure_is_kept_and_passed_on(moved_project: Path, error: BaseExcepti
 
 
 def killed(key: str) -> None:
-    with open_run(run_key=key) as run:
+    with open_run(run_key=RunKey(key)) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}), "step")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,15 +126,15 @@ def test_a_killed_run_is_continued(moved_project: Path) -> None:
     key = "sweep prompt='a b' \"c\" `d`"  # no filter can hold it
     assert in_child(killed, key) == -signal.SIGKILL
     (left,) = queries.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
-    with open_run(run_key=key) as run:
+    with open_run(run_key=RunKey(key)) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2, 3], "loss": [2.0, 1.0, 0.5]}), "step")
-        with open_run(run_key=key) as other:
+        with open_run(run_key=RunKey(key)) as other:
             assert other.id != run.id  # a live process keeps its run
     assert run.id == left.id
     assert stored().get_run(run.id).info.status == "FINISHED"
     assert [point.value for point in stored().get_metric_history(run.id, "loss")] == [2.0, 1.0, 0.5]
-    with open_run(run_key=key) as third:
+    with open_run(run_key=RunKey(key)) as third:
         assert third.id not in (run.id, other.id)  # a finished run is not continued
 
 

@@ -13,14 +13,13 @@ from reviewtune.evaluation.metrics.calibration import (
     coverage_curve,
     reliability,
 )
-from reviewtune.evaluation.metrics.significance import DIGITS
+from reviewtune.evaluation.metrics.significance import CALIBRATION_RESAMPLES, DIGITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     Predictions = Mapping[str, pd.DataFrame]
 
-RESAMPLES = 500
 THRESHOLD_DIGITS = 4
 
 
@@ -36,7 +35,7 @@ def confidence_reports(predictions: "Predictions", *, wanted_accuracy: float, se
     for name, table in _with_confidence(predictions).items():
         columns = _columns(table)
         reports[name] = ConfidenceReport(
-            calibration_error=calibration_error(*columns, seed=seed, resamples=RESAMPLES).rounded(),
+            calibration_error=calibration_error(*columns, seed=seed, resamples=CALIBRATION_RESAMPLES).rounded(),
             reliability=tuple(_rounded(interval) for interval in reliability(*columns)),
             abstention=abstention_report(abstain(*columns, wanted=wanted_accuracy, seed=seed)),
         )

@@ -10,7 +10,7 @@ selective accuracy, El-Yaniv and Wiener, JMLR 11 (2010).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -62,14 +62,6 @@ class Abstention:
     answered: "NDArray[np.bool_]"
     coverage: Interval
     accuracy: Interval | None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "wanted_accuracy": self.wanted,
-            "thresholds": [None if value == NEVER else round(value, 4) for value in self.thresholds],
-            "coverage": self.coverage.as_json(),
-            "accuracy": self.accuracy.as_json() if self.accuracy else None,
-        }
 
 
 def reliability(confidence: Sequence[float], correct: Sequence[bool]) -> list[Bin]:
