@@ -7,11 +7,24 @@ from typing import Any
 
 
 def write_text(text: str, path: Path) -> None:
-    """Replace the file in one step, so that no reader sees a part of it; missing folders are created."""
+    """Write the text as UTF-8, as `write_bytes` writes."""
+    write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Replace the file in one step, so that no reader sees a part of it; missing folders are created.
+
+    A link stays a link: its target is replaced. What exists and is not a regular file, such as /dev/stdout or a named
+    pipe, is written to and never replaced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.exists() and not target.is_file():
+        target.write_bytes(content)
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    partial.replace(target)
 
 
 def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - any JSON value

@@ -2,11 +2,11 @@
 
 import grimp
 
-ALLOWED = {"reviewtune.errors", "reviewtune.core.user_dirs"}
+ALLOWED = {"reviewtune.errors", "reviewtune.core.user_dirs", "reviewtune.core.text_files"}
 PACKAGE = "reviewtune.local_server"
 
 
-def test_the_server_imports_only_the_errors_and_the_users_folders() -> None:
+def test_the_server_imports_only_errors_folders_and_the_reader_of_text_files() -> None:
     graph = grimp.build_graph("reviewtune", cache_dir=None)
     own = graph.find_descendants(PACKAGE) | {PACKAGE}
     imported = set().union(*(graph.find_modules_directly_imported_by(module) for module in own))

@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +12,7 @@ from openai.types import FileObject
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from reviewtune.core.text_files import read_lines
 from reviewtune.local_server.files.requests import Purpose
 from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import ApiError
@@ -145,16 +145,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     A line longer than LONGEST_LINE is cut off there, so it is not valid JSON.
     """
-    with path.open("rb") as stream:
-        for number in count(1):
-            line = stream.readline(LONGEST_LINE)
-            if not line:
-                return
-            rest = line
-            while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-                rest = stream.readline(LONGEST_LINE)
-            if stripped := line.strip():
-                yield number, stripped
+    for number, line in read_lines(path, longest=LONGEST_LINE):
+        if stripped := line.strip():
+            yield number, stripped
 
 
 def _new_id() -> str:
