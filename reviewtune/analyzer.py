@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.normalisation import normalise
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import normalise
 from reviewtune.evaluation.evaluate import ask_all, why_unusable
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import read_record

@@ -25,10 +25,15 @@ class ReviewtuneError(Exception):
     """Base of all errors that the user can fix; printed without a traceback.
 
     The message is one line: line breaks, for example from a quoted file, become spaces.
+
+    Args:
+        message: what was seen and where, what is allowed, and what to do next.
+        details: lines of text that a command prints before the message, such as a table of faulty rows.
     """
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", *, details: str = "") -> None:
         super().__init__(" ".join(message.split()))
+        self.details = details
 
 
 class ConfigError(ReviewtuneError):
@@ -69,6 +74,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ReviewtuneError as error:
+        if error.details:
+            print(error.details, file=sys.stderr)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print(INTERRUPTED_MESSAGE, file=sys.stderr)

@@ -1,47 +1,86 @@
-"""The command `classify`: add the column `issue` to a CSV file of reviews."""
+"""The command `classify`: add the column `issue` to a table of reviews."""
 
-import csv
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
+from reviewtune.core.config_loading import load_params
+from reviewtune.core.outputs import Output
 from reviewtune.core.progress import TerminalProgress
-from reviewtune.data.reviews import CsvRow, read_rows
+from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.data.reviews import TEXT_COLUMNS
+from reviewtune.data.spreadsheets import refuse_long_cells
+from reviewtune.data.tables import XLSX, Row, Table, read_table, to_bytes
 from reviewtune.errors import DataError
 
+ISSUE = "issue"
 NO_LABEL = "(no usable answer)"
 SHOWN = 5
 
 
-def classify(file: Path, out: Path, *, model: str | None, base: bool, text_column: str) -> None:
-    """Write the rows of `file` with their issue to `out`; print the counts, and the reviews without a label."""
-    rows = read_rows(file, [text_column])
-    if "issue" in rows[0].cells:
-        raise DataError(f"{file}: there is a column 'issue' already; rename it, so that nothing is overwritten")
-    analyzer = ReviewAnalyzer(not base, model, progress=TerminalProgress())
-    issues = analyzer.sort([row.cells[text_column] for row in rows])
-    _write_rows(out, [{**row.cells, "issue": issue.label or ""} for row, issue in zip(rows, issues, strict=True)])
+def classify(file: Path, out: Path, *, model: str | None, base: bool, text_column: str | None) -> None:
+    """Write the rows of `file` with their issue to `out`; print the counts, and the reviews without a label.
+
+    Everything that can be refused is refused before the first request. If the table goes to standard output, all
+    messages go to standard error.
+
+    Args:
+        file: a CSV or .xlsx; `-` is standard input.
+        out: the CSV, or .xlsx if its name ends like that; `-` is standard output.
+        model: a model's name; None: the one of the last `dvc repro`.
+        base: ask the base model instead.
+        text_column: the column with the reviews; None: the one that conf/data names.
+
+    Raises:
+        DataError: the table cannot be read, has no such column or an `issue` column; `out` cannot be written.
+    """
+    output, table = Output.checked(out), read_table(file)
+    column = _text_column(table, text_column)
+    _refuse_unfit(table, out)
+    messages = sys.stderr if output.is_stdout else sys.stdout
+    analyzer = ReviewAnalyzer(not base, model, progress=TerminalProgress(messages))
+    issues = analyzer.sort([row.cells[column] for row in table.rows])
+    rows = [{**row.cells, ISSUE: issue.label or ""} for row, issue in zip(table.rows, issues, strict=True)]
+    output.write_bytes(to_bytes([*table.columns, ISSUE], rows, out))
     for label, count in Counter(issue.label or NO_LABEL for issue in issues).most_common():
-        print(f"{count:6d}  {label}")
-    _print_without_label(rows, issues)
+        print(f"{count:6d}  {label}", file=messages)
+    if table.skipped:
+        print(table.skipped, file=sys.stderr)
+    _print_without_label(table.rows, issues)
 
 
-def _print_without_label(rows: Sequence[CsvRow], issues: Sequence[Classification]) -> None:
+def _text_column(table: Table, given: str | None) -> str:
+    """The given column, that of conf/data, one with a usual name, or the only one.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if given is not None:
+        table.require([given], hint="choose one of them with --text-column")
+        return given
+    configured = load_params(ProjectPaths(project_root()).params).data.columns.text
+    usual = next((name for name in (configured, *TEXT_COLUMNS) if name in table.columns), None)
+    if usual is None and len(table.columns) == 1:
+        return table.columns[0]
+    if usual is None:
+        table.require([configured], hint="name the column with the reviews with --text-column")
+    return usual or configured
+
+
+def _refuse_unfit(table: Table, out: Path) -> None:
+    table.refuse_faults()
+    if ISSUE in table.columns:
+        raise DataError(f"{table.path}: there is a column '{ISSUE}' already; rename it, so that nothing is overwritten")
+    if out.suffix.lower() == XLSX:
+        refuse_long_cells(((row.line, row.cells.values()) for row in table.rows), out)
+
+
+def _print_without_label(rows: Sequence[Row], issues: Sequence[Classification]) -> None:
     reasons = [f"line {row.line}: {issue.why}" for row, issue in zip(rows, issues, strict=True) if issue.why]
     if not reasons:
         return
     more = [f"and {len(reasons) - SHOWN} more, whose cell is empty too"] if len(reasons) > SHOWN else []
-    note = f"{len(reasons)} of {len(rows)} reviews have no label, their cell `issue` is empty:"
+    note = f"{len(reasons)} of {len(rows)} reviews have no label, their cell `{ISSUE}` is empty:"
     print(note, *reasons[:SHOWN], *more, sep="\n  ", file=sys.stderr)
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write to a temporary file first, so that a full disk never leaves an incomplete file under the final name."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)

@@ -46,16 +46,18 @@ def main() -> None:
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="CSV with one review per row")],
-    out: Annotated[Path, typer.Option(help="CSV to write: the same rows with a column `issue`")],
+    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with one review per row; - is standard input")],
+    out: Annotated[Path, typer.Option(help="CSV or .xlsx to write: the same rows with a column `issue`; - prints it")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
-    text_column: Annotated[str, typer.Option(help="the column that holds the review")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="the column that holds the review; default: as conf/data")
+    ] = None,
 ) -> None:
     """Classify new reviews by their main issue.
 
     A review without a label (because it is too long for the model, for example) does not stop the others: its cell
-    stays empty, and the command prints its line and the reason.
+    stays empty, and the command prints its line and the reason. With --out - all messages go to standard error.
     """
     from reviewtune.commands import classify as command
 
@@ -64,7 +66,7 @@ def classify(
 
 @app.command()
 def evaluate(
-    ground_truth: Annotated[Path, typer.Option(help="CSV of labelled reviews that the model has not seen")],
+    ground_truth: Annotated[Path, typer.Option(help="CSV or .xlsx of labelled reviews that the model has not seen")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for metrics.json, predictions.csv, ...")] = None,
@@ -105,7 +107,7 @@ def compare(
 
 @app.command()
 def check_data(
-    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV, or a chat JSONL")],
+    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV, an .xlsx, or a chat JSONL")],
     data: Annotated[str | None, typer.Option(help="conf/data/NAME.yaml; default: the one whose path is FILE")] = None,
     text_column: Annotated[str | None, typer.Option(help="the column that holds the review")] = None,
     label_column: Annotated[str | None, typer.Option(help="the column that holds the label")] = None,

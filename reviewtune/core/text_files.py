@@ -1,4 +1,4 @@
-"""Read text files as people have them: UTF-8 or UTF-16, with or without a byte order mark, any line breaks.
+"""Read text files as people have them: UTF-8, or UTF-16 or UTF-32 with a byte order mark, any line breaks.
 
 Only a line feed, alone or after a carriage return, ends a line. Unicode has more line separators, but they occur inside
 reviews. All readers of a text file use this module, so that they accept the same files and name the same lines.
@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16, whose mark is its beginning
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 class UndecodableError(ValueError):
@@ -18,15 +24,21 @@ class UndecodableError(ValueError):
     Args:
         line: where the first such byte is; 1 is the first line.
         byte: its value.
+        encoding: what the file should be, such as utf-8.
     """
 
-    def __init__(self, line: int, byte: int) -> None:
-        super().__init__(f"line {line}: byte 0x{byte:02x} is not UTF-8")
-        self.line, self.byte = line, byte
+    def __init__(self, line: int, byte: int, encoding: str = "utf-8") -> None:
+        super().__init__(f"line {line}: byte 0x{byte:02x} is not {encoding.upper()}")
+        self.line, self.byte, self.encoding = line, byte, encoding
+
+
+def encoding_of(content: bytes) -> str:
+    """The encoding that the byte order mark names; utf-8 without a mark."""
+    return next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), "utf-8")
 
 
 def decode(content: bytes) -> str:
-    """The text of a file, without its byte order mark: UTF-16 if the mark says so, else UTF-8.
+    """The text of a file, without its byte order mark: in the encoding that the mark names, else UTF-8.
 
     Raises:
         UndecodableError: a byte does not fit the encoding.
@@ -37,7 +49,7 @@ def decode(content: bytes) -> str:
         return body.decode(encoding)
     except UnicodeDecodeError as error:
         before = body[: error.start].decode(encoding, "replace")
-        raise UndecodableError(before.count("\n") + 1, body[error.start]) from error
+        raise UndecodableError(before.count("\n") + 1, body[error.start], encoding) from error
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:

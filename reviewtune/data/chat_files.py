@@ -5,23 +5,29 @@ the assistant's last). Tokens are counted as for gpt-4o-mini (o200k_base and 3 t
 cookbook). Other models count differently, so a price is an estimate until the provider reports the usage.
 """
 
+import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.atomic_files import write_text
-from reviewtune.data.faults import Fault
+from reviewtune.core import text_files
+from reviewtune.core.atomic_files import write_bytes, write_text
+from reviewtune.data.delimited_text import decoded
+from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.prompts import Line, Message, Prompt
-from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
+from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL
+from reviewtune.data.tables import read_bytes
 from reviewtune.errors import DataError
 
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536
+HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 ROLES = ("system", "user", "assistant", "developer", "tool")
 WRITE_AGAIN = "fix it, or run `dvc repro format` if the pipeline wrote the file"
 TOKENS_PER_MESSAGE = 3
@@ -48,12 +54,32 @@ def lines_of(reviews: pd.DataFrame, prompt: Prompt) -> list[Line]:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Read the lines of a chat JSONL file; empty lines are skipped.
+    """Read the lines of a chat JSONL file; blank lines are skipped.
 
     Raises:
         DataError: a line is not a JSON object with messages.
     """
-    return [line for _, line in _numbered_lines(path)]
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, Line]]:
+    """As `read_lines`, each with its number in the file; 1 is the first."""
+    lines, faults = parsed_lines(decoded(read_bytes(path), path))
+    refuse_faults(path, faults, advice=WRITE_AGAIN)
+    return lines
+
+
+def parsed_lines(text: str) -> tuple[list[tuple[int, Line]], list[Fault]]:
+    """The lines of a chat file's text with their numbers, and what is wrong with those that cannot be parsed."""
+    lines, faults = [], []
+    for number, content in text_files.lines(text):
+        if not content.strip():
+            continue
+        try:
+            lines.append((number, parse_line(content)))
+        except ValueError as error:
+            faults.append(Fault(number, str(error), content))
+    return lines, faults
 
 
 def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatFile:
@@ -67,10 +93,9 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
     Raises:
         DataError: with the first line that breaks a rule; or the file has fewer than `least` lines.
     """
-    lines = _numbered_lines(path)
-    for number, line in lines:
-        if message := example_fault(line["messages"]) or _answer_fault(line, prompt):
-            raise _refusal(path, Fault(number, message))
+    lines, faults = parsed_lines(decoded(read_bytes(path), path))
+    faults += [fault for number, line in lines if (fault := _line_fault(number, line, prompt))]
+    refuse_faults(path, sorted(faults, key=lambda fault: fault.line), advice=WRITE_AGAIN)
     if len(lines) < least:
         raise DataError(f"{path}: {len(lines)} example(s), at least {least} are needed; label more reviews")
     examples = [line for _, line in lines]
@@ -78,8 +103,29 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
     return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, examples, prompt))
 
 
+def as_utf8(path: Path, folder: Path) -> Path:
+    """The file to upload: the file itself or, if it has a byte order mark, a copy without it in UTF-8.
+
+    Args:
+        path: the file.
+        folder: where a copy is written, under the same name.
+
+    Raises:
+        DataError: its encoding cannot be told.
+    """
+    content = read_bytes(path)
+    plain = decoded(content, path).encode("utf-8")
+    if plain == content:
+        return path
+    copy = folder / hashlib.sha256(plain).hexdigest()[:16] / path.name
+    write_bytes(plain, copy)
+    return copy
+
+
 def parse_line(text: str) -> Line:
     """Parse one line of a chat JSONL file; what its messages hold is not checked.
+
+    A content of text parts becomes one text.
 
     Raises:
         ValueError: the line is not a JSON object with messages; says what is wrong.
@@ -90,12 +136,13 @@ def parse_line(text: str) -> Line:
         raise ValueError(f"not valid JSON ({error})") from error
     if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
         raise ValueError('not an object {"messages": [...]}')
-    return Line(messages=line["messages"])
+    return Line(messages=[_with_plain_text(message) for message in line["messages"]])
 
 
 def example_fault(messages: Sequence[Any]) -> str | None:
     """The first rule of the protocol that an example breaks, whatever its task; None if it is valid."""
-    return _message_fault(messages) or _order_fault(messages) or _size_fault(messages)
+    faults = (_message_fault(message) for message in messages)
+    return next(filter(None, faults), None) or _order_fault(messages) or _size_fault(messages)
 
 
 def count_tokens(messages: Sequence[Message]) -> int:
@@ -113,21 +160,28 @@ def _encoding() -> Any:  # noqa: ANN401 - the library has no types
     return bpe_openai.get_encoding("o200k_base")
 
 
-def _numbered_lines(path: Path) -> list[tuple[int, Line]]:
-    lines = []
-    # Split at line feeds only: splitlines() also splits at Unicode's line separators, which a review may contain.
-    for number, text in enumerate(decoded(path).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            lines.append((number, parse_line(text)))
-        except ValueError as error:
-            raise _refusal(path, Fault(number, str(error))) from error
-    return lines
+def _line_fault(number: int, line: Line, prompt: Prompt | None) -> Fault | None:
+    message = example_fault(line["messages"]) or _answer_fault(line, prompt)
+    return Fault(number, message, _last_text(line)) if message else None
 
 
-def _refusal(path: Path, fault: Fault) -> DataError:
-    return DataError(f"{path} {fault}; {WRITE_AGAIN}")
+def _last_text(line: Line) -> str:
+    """What the message before the answer says, so that the user recognises the line."""
+    message: Any = line["messages"][-2] if len(line["messages"]) > 1 else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""
+
+
+def _with_plain_text(message: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        return message
+    texts = [_part_text(part) for part in message["content"]]
+    return message if None in texts else {**message, "content": "".join(text or "" for text in texts)}
+
+
+def _part_text(part: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    is_text = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    return str(part["text"]) if is_text else None
 
 
 def _answer_fault(line: Line, prompt: Prompt | None) -> str | None:
@@ -137,12 +191,19 @@ def _answer_fault(line: Line, prompt: Prompt | None) -> str | None:
     return f"the answer {answer!r} does not name a label; labels are {', '.join(prompt.labels)}"
 
 
-def _message_fault(messages: Sequence[Any]) -> str | None:
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"a message's role must be one of {', '.join(ROLES)}"
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
-            return f"a {message['role']} message has no text"
+def _message_fault(message: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    if not isinstance(message, dict) or message.get("role") not in ROLES:
+        return f"a message's role must be one of {', '.join(ROLES)}"
+    role, content = message["role"], message.get("content")
+    article = "an" if role == "assistant" else "a"
+    if message.get("tool_calls") or message.get("function_call"):
+        return f"{article} {role} message has tool calls; tool calls cannot be trained here, only texts"
+    if isinstance(content, list):
+        return f"{article} {role} message has a part that is not text; only text can be trained here"
+    if not isinstance(content, str) or not content.strip():
+        return f"{article} {role} message has no text"
+    if HALF_PAIR.search(content):
+        return "half of a surrogate pair (\\ud800 to \\udfff alone) is not a character"
     return None
 
 
@@ -150,7 +211,13 @@ def _order_fault(messages: Sequence[Message]) -> str | None:
     roles = [message["role"] for message in messages]
     if not roles or roles[-1] != "assistant":
         return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
+    if all(_weight(message) == 0 for message in messages if message["role"] == "assistant"):
+        return "no assistant message to learn from: every one has the weight 0"
     return None if "user" in roles else "no user message"
+
+
+def _weight(message: Mapping[str, Any]) -> object:
+    return message.get("weight")
 
 
 def _size_fault(messages: Sequence[Message]) -> str | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from reviewtune.errors import DataError
 
 SHOWN = 5
+ROWS = 10
+WIDTH = 40  # of a value in the table of faults
 
 
 @dataclass(frozen=True)
@@ -16,24 +18,59 @@ class Fault:
     Args:
         line: its number in the file; 1 is the first.
         message: what is wrong with it, what is allowed, and what to do.
+        value: the cell or text with the fault; empty if the message names it or there is none.
     """
 
     line: int
     message: str
+    value: str = ""
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.message}"
 
 
-def refuse_faults(path: Path, faults: Sequence[Fault]) -> None:
+def refuse_faults(path: Path, faults: Sequence[Fault], *, advice: str = "") -> None:
     """Refuse a file that has faults.
 
+    Args:
+        path: the file.
+        faults: what is wrong with it.
+        advice: what to do; ends the message.
+
     Raises:
-        DataError: with the first fault, and the lines of some others.
+        DataError: with the first fault, and the lines of some others; its details are a table of the first ten.
     """
     if not faults:
         return
     first, *others = faults
     lines = ", ".join(str(fault.line) for fault in others[:SHOWN])
     more = f" ({len(others)} more such rows: line {lines}{', ...' if len(others) > SHOWN else ''})" if others else ""
-    raise DataError(f"{path} {first}{more}")
+    ending = f"; {advice}" if advice else ""
+    raise DataError(f"{path} {first}{ending}{more}", details=fault_table(faults))
+
+
+def fault_table(faults: Sequence[Fault]) -> str:
+    """The first ten faults as lines of text: line, value, what is wrong; empty for a single fault."""
+    if len(faults) < 2:
+        return ""
+    rows = [
+        ("line", "value", "fault"),
+        *((str(fault.line), _cut(fault.value), _flat(fault.message)) for fault in faults),
+    ]
+    shown = rows[: ROWS + 1]
+    line, value = (max(len(row[column]) for row in shown) for column in (0, 1))
+    texts = [
+        f"{row[0]:>{line}}  {row[1]:<{value}}  {row[2]}" if value > len("value") else f"{row[0]:>{line}}  {row[2]}"
+        for row in shown
+    ]
+    more = [f"... and {len(faults) - ROWS} more"] if len(faults) > ROWS else []
+    return "\n".join([*texts, *more])
+
+
+def _cut(value: str) -> str:
+    flat = _flat(value)
+    return flat if len(flat) <= WIDTH else f"{flat[: WIDTH - 3]}..."
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

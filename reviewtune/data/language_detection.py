@@ -1,5 +1,6 @@
 """Detect the language of a review offline, with py3langid; short texts count as unsure."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 MIN_PROBABILITY = 0.9
 """Texts below it count as unsure: "Day one. Hole." could be English, Danish or Afrikaans."""
 UNSURE = "unsure"
+COMMON = 0.02  # a language of fewer texts may be an error of the detector
 
 
 class DetectedLanguage(NamedTuple):
@@ -25,6 +27,12 @@ def detect(texts: Sequence[str]) -> list[DetectedLanguage]:
     identify = _identifier().classify
     languages = [DetectedLanguage(str(code), float(probability)) for code, probability in map(identify, texts)]
     return [each if each.probability >= MIN_PROBABILITY else each._replace(language=UNSURE) for each in languages]
+
+
+def main_languages(texts: Sequence[str]) -> str:
+    """The languages of at least COMMON of the texts, the most frequent first, joined by +; empty if none is sure."""
+    counts = Counter(each.language for each in detect(texts) if each.language != UNSURE)
+    return "+".join(name for name, n in counts.most_common() if n >= COMMON * len(texts))
 
 
 @lru_cache(maxsize=1)

@@ -80,9 +80,10 @@ def format_(file: LabelledFile) -> CheckResult[FormatFacts]:
     """Can every row be used?"""
     facts = FormatFacts(kind=file.kind, rows=file.rows, usable=len(file.table), faults=file.faults)
     level: Level = "problem" if file.faults else "fine"
-    says, do = f"{file.rows} rows, all of them usable", ""
+    skipped = f"; {file.empty_rows} empty row(s) skipped" if file.empty_rows else ""
+    says, do = f"{file.rows} rows, all of them usable{skipped}", ""
     if file.faults:
-        says = f"{len(file.faults)} of {file.rows} rows cannot be used; {file.faults[0]}"
+        says = f"{len(file.faults)} of {file.rows} rows cannot be used; {file.faults[0]}{skipped}"
         do = "fix or remove these rows: the pipeline refuses the file as it is"
     return CheckResult("format", "Format", level, says, do, facts)
 
@@ -91,12 +92,13 @@ def encoding(file: LabelledFile) -> CheckResult[EncodingFacts]:
     """Are characters lost or decoded twice?"""
     lines_and_texts = zip(file.table["line"], file.table["text"], strict=True)
     rows = tuple(GarbledReview(int(line), what, text) for line, text in lines_and_texts if (what := garbled(text)))
-    facts = EncodingFacts("UTF-8", "CRLF" if "\r\n" in file.raw else "LF", rows)
+    name = file.encoding.upper() or "Excel"
+    facts = EncodingFacts(name, "CRLF" if "\r\n" in file.raw else "LF", rows)
     level: Level = "notice" if rows else "fine"
-    says, do = "UTF-8, without garbled text", ""
+    says, do = f"{name}, without garbled text", ""
     if rows:
         kinds = ", ".join(f"{what} in {n}" for what, n in Counter(row.what for row in rows).most_common())
-        says = f"UTF-8, but garbled text in {len(rows)} rows: {kinds}"
+        says = f"{name}, but garbled text in {len(rows)} rows: {kinds}"
         do = "export the reviews again as UTF-8: to a model a garbled word is another word"
     return CheckResult("encoding", "Encoding", level, says, do, facts)
 

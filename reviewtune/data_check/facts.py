@@ -16,7 +16,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class FormatFacts(Facts):
-    kind: str  # csv or jsonl
+    kind: str  # csv, xlsx or jsonl
     rows: int
     usable: int
     faults: tuple[Fault, ...]

@@ -1,14 +1,13 @@
 """Read a file of labelled reviews for the data check: every fault is collected, not only the first one raised.
 
-The file is a CSV or chat JSONL. Only what makes the whole file unreadable is an error: it does not exist, is not UTF-8,
-or has no such column.
+The file is a table (CSV or .xlsx) or chat JSONL. Only what makes the whole file unreadable is an error: it does not
+exist, its encoding cannot be told, or it has no such column.
 """
 
 import json
 import os.path
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
-from reviewtune.data.chat_files import example_fault, parse_line
-from reviewtune.data.faults import Fault
-from reviewtune.data.language_detection import UNSURE, detect
-from reviewtune.data.reviews import decoded, labels_of, normalise, read_rows, review_id, row_faults
+from reviewtune.core.normalisation import normalise
+from reviewtune.core.text_files import encoding_of
+from reviewtune.data import spreadsheets
+from reviewtune.data.chat_files import example_fault, parsed_lines
+from reviewtune.data.delimited_text import decoded
+from reviewtune.data.faults import Fault, refuse_faults
+from reviewtune.data.language_detection import main_languages
+from reviewtune.data.prompts import Line
+from reviewtune.data.reviews import labels_in, labels_of, review_id, row_faults
+from reviewtune.data.tables import Table, read_bytes, read_table
 from reviewtune.errors import DataError
 
 MAX_CHARACTERS = 8000
-COMMON = 0.02  # a language of fewer texts may be an error of the detector
-HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+CHAT = re.compile(r'\s*\{\s*"messages"')
 NAME_COLUMNS = "name your columns with --text-column and --label-column"
 DEFAULT_COLUMNS = ColumnsConfig(text="text", label="label", id=None, second_label=None)
 
@@ -50,25 +54,29 @@ class LabelledFile:
         path: the file.
         kind: its format.
         table: the rows without a fault, with the columns of `Review`.
-        rows: number of all rows.
+        rows: number of all rows with content.
+        empty_rows: number of rows without content, which are skipped.
         faults: the rows that stage prepare, or a provider, would refuse.
         labels: those of conf/, or those in the file.
         declared: whether conf/data describes the file.
         language: that of conf/, or those detected in the texts, the most frequent first, joined by +.
         text_column: the column with the review; empty for JSONL.
-        raw: the file's text.
+        raw: the file's text; empty for an .xlsx.
+        encoding: such as utf-8; empty for an .xlsx.
     """
 
     path: Path
-    kind: Literal["csv", "jsonl"]
+    kind: Literal["csv", "xlsx", "jsonl"]
     table: pd.DataFrame
     rows: int
+    empty_rows: int
     faults: tuple[Fault, ...]
     labels: tuple[str, ...]
     declared: bool
     language: str
     text_column: str
     raw: str
+    encoding: str
 
 
 def read(
@@ -89,16 +97,21 @@ def read(
         second_label_column: as `text_column`.
 
     Raises:
-        DataError: the file does not exist, is not UTF-8, has no such column, has a broken CSV row or no usable row.
+        DataError: the file does not exist, cannot be read with certainty, has no such column, or no usable row.
     """
-    raw = decoded(path)
-    is_chat = path.suffix.lower() in (".jsonl", ".ndjson") or raw.lstrip().startswith('{"messages"')
     columns = _columns(data, text_column, label_column, second_label_column)
-    file = _read_chat(path, raw, data) if is_chat else _read_csv(path, raw, data, columns)
+    file = _read_chat(path, data) if _is_chat(path) else _read_table(path, data, columns)
     if file.table.empty:
-        first = file.faults[0].message if file.faults else "it is empty"
-        raise DataError(f"{path}: {file.rows} row(s), but not one can be used: {first}")
+        refuse_faults(path, file.faults)
+        raise DataError(f"{path}: {file.rows} row(s), but not one can be used: it is empty")
     return file
+
+
+def _is_chat(path: Path) -> bool:
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return True
+    content = read_bytes(path)
+    return not spreadsheets.is_spreadsheet(content) and bool(CHAT.match(decoded(content, path)))
 
 
 def data_for(path: Path, name: str | None, conf: Path) -> DataConfig | None:
@@ -146,31 +159,38 @@ def _columns(data: DataConfig | None, text: str | None, label: str | None, secon
     )
 
 
-def _read_csv(path: Path, raw: str, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
-    required = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label))]
-    rows = read_rows(path, required, hint=NAME_COLUMNS)
-    present = sorted({label for row in rows if (label := labels_of(row, columns)[0])})
-    labels = data.labels if data else dict.fromkeys(present, "-")
+def _read_table(path: Path, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
+    table = read_table(path)
+    table.require([columns.text, columns.label, *filter(None, (columns.id, columns.second_label))], hint=NAME_COLUMNS)
+    labels = data.labels if data else dict.fromkeys(_present_labels(table, columns), "-")
     rules = (data or _undeclared(path)).model_copy(update={"columns": columns, "labels": labels})
-    faults = row_faults(rows, rules)
+    faults = row_faults(table, rules)
     faulty = {fault.line for fault in faults}
     reviews = [
         Review(row.line, review_id(row, columns), normalise(row.cells[columns.text]), *labels_of(row, columns))
-        for row in rows
+        for row in table.rows
         if row.line not in faulty
     ]
     return LabelledFile(
         path=path,
-        kind="csv",
+        kind=table.kind,
         table=_table(reviews),
-        rows=len(rows),
+        rows=len(table.rows) + len(table.faults),
+        empty_rows=table.empty_rows,
         faults=tuple(faults),
         labels=tuple(labels),
         declared=data is not None,
         language=_language(data, reviews),
         text_column=columns.text,
-        raw=raw,
+        raw=table.text,
+        encoding=table.encoding,
     )
+
+
+def _present_labels(table: Table, columns: ColumnsConfig) -> list[str]:
+    """The labels in the file, without cells that hold several of them."""
+    cells = sorted({label for row in table.rows if (label := labels_of(row, columns)[0])})
+    return [cell for cell in cells if not labels_in(cell, [label for label in cells if label != cell])]
 
 
 def _undeclared(path: Path) -> DataConfig:
@@ -189,12 +209,14 @@ def _undeclared(path: Path) -> DataConfig:
     )
 
 
-def _read_chat(path: Path, raw: str, data: DataConfig | None) -> LabelledFile:
-    lines = raw.removesuffix("\n").split("\n") if raw.strip() else []
-    examples, faults = _examples(lines)
+def _read_chat(path: Path, data: DataConfig | None) -> LabelledFile:
+    content = read_bytes(path)
+    raw = decoded(content, path)
+    lines, faults = parsed_lines(raw)
+    examples, broken = _examples(lines)
     labels = tuple(data.labels) if data else tuple(sorted({example.label for example in examples}))
-    faults += [
-        Fault(example.line, f"the answer {example.label!r} does not name a label")
+    unknown = [
+        Fault(example.line, f"the answer {example.label!r} does not name a label", example.text)
         for example in examples
         if example.label not in labels
     ]
@@ -203,42 +225,29 @@ def _read_chat(path: Path, raw: str, data: DataConfig | None) -> LabelledFile:
         path=path,
         kind="jsonl",
         table=_table(reviews),
-        rows=len(lines),
-        faults=tuple(faults),
+        rows=len(lines) + len(faults),
+        empty_rows=0,
+        faults=tuple(sorted([*faults, *broken, *unknown], key=lambda fault: fault.line)),
         labels=labels,
         declared=data is not None,
         language=_language(data, reviews),
         text_column="",
         raw=raw,
+        encoding=encoding_of(content),
     )
 
 
-def _examples(lines: Sequence[str]) -> tuple[list[Review], list[Fault]]:
+def _examples(lines: Sequence[tuple[int, Line]]) -> tuple[list[Review], list[Fault]]:
     """The examples of a chat file, with the last user message as text; and the lines that are not examples."""
     examples, faults = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            text, answer = _question_and_answer(line)
-        except ValueError as error:
-            faults.append(Fault(number, str(error)))
+    for number, line in lines:
+        messages = line["messages"]
+        if message := example_fault(messages):
+            faults.append(Fault(number, message))
         else:
-            examples.append(Review(number, f"line-{number}", text, _label(answer), ""))
+            text = [message["content"] for message in messages if message["role"] == "user"][-1]
+            examples.append(Review(number, f"line-{number}", text, _label(messages[-1]["content"]), ""))
     return examples, faults
-
-
-def _question_and_answer(line: str) -> tuple[str, str]:
-    """The last user message and the answer.
-
-    Raises:
-        ValueError: the line is not an example; says what is wrong.
-    """
-    messages = parse_line(line)["messages"]
-    if HALF_PAIR.search(json.dumps(messages, ensure_ascii=False)):
-        raise ValueError("half of a surrogate pair (\\ud800 to \\udfff alone) is not a character")
-    if message := example_fault(messages):
-        raise ValueError(message)
-    questions = [message["content"] for message in messages if message["role"] == "user"]
-    return questions[-1], messages[-1]["content"]
 
 
 def _label(answer: str) -> str:
@@ -246,9 +255,9 @@ def _label(answer: str) -> str:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
-        return answer.strip()
+        return normalise(answer)
     label = value.get("label") if isinstance(value, dict) else None
-    return label.strip() if isinstance(label, str) else answer.strip()
+    return normalise(label if isinstance(label, str) else answer)
 
 
 def _without_common_prefix(examples: Sequence[Review]) -> list[Review]:
@@ -260,11 +269,8 @@ def _without_common_prefix(examples: Sequence[Review]) -> list[Review]:
 
 
 def _language(data: DataConfig | None, reviews: Sequence[Review]) -> str:
-    """The declared language, or the detected ones of at least COMMON of the reviews."""
-    if data:
-        return data.language
-    counts = Counter(each.language for each in detect([review.text for review in reviews]) if each.language != UNSURE)
-    return "+".join(name for name, n in counts.most_common() if n >= COMMON * len(reviews))
+    """The declared language, or those detected in the texts."""
+    return data.language if data else main_languages([review.text for review in reviews])
 
 
 def _table(reviews: Sequence[Review]) -> pd.DataFrame:

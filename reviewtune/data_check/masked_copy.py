@@ -1,14 +1,15 @@
 """Write a copy of a file of labelled reviews with personal data masked."""
 
-import csv
-import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from reviewtune.core.text_files import lines
 from reviewtune.data import personal_data
 from reviewtune.data.faults import Fault
-from reviewtune.data.reviews import read_rows
-from reviewtune.data_check.labelled_file import HALF_PAIR, LabelledFile
+from reviewtune.data.tables import read_table, to_bytes
+from reviewtune.data_check.labelled_file import LabelledFile
 from reviewtune.errors import DataError
 
 
@@ -19,46 +20,50 @@ def write_masked(file: LabelledFile, target: Path) -> int:
         The number of reviews that changed.
 
     Raises:
-        DataError: `target` exists, or a line of JSONL cannot be read.
+        DataError: `target` exists, or a row or line cannot be read.
     """
-    text, changed = _masked_csv(file) if file.kind == "csv" else _masked_chat(file)
+    content, changed = _masked_chat(file) if file.kind == "jsonl" else _masked_table(file, target)
     try:
-        with target.open("x", encoding="utf-8", newline="") as out:
-            out.write(text)
+        with target.open("xb") as out:
+            out.write(content)
     except FileExistsError as error:
         raise DataError(f"{target}: already exists and is not overwritten; choose another name for --mask") from error
     return changed
 
 
-def _masked_csv(file: LabelledFile) -> tuple[str, int]:
-    rows, column = read_rows(file.path, [file.text_column]), file.text_column
-    masked = [{**row.cells, column: personal_data.mask(row.cells[column], file.language)} for row in rows]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0].cells), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(masked)
-    return out.getvalue(), sum(new != row.cells for new, row in zip(masked, rows, strict=True))
+def _masked_table(file: LabelledFile, target: Path) -> tuple[bytes, int]:
+    table, column = read_table(file.path), file.text_column
+    table.refuse_faults()
+    masked = [{**row.cells, column: personal_data.mask(row.cells[column], file.language)} for row in table.rows]
+    changed = sum(new != row.cells for new, row in zip(masked, table.rows, strict=True))
+    return to_bytes(table.columns, masked, target), changed
 
 
-def _masked_chat(file: LabelledFile) -> tuple[str, int]:
-    lines, changed = [], 0
-    for number, line in enumerate(file.raw.removesuffix("\n").split("\n"), start=1):
+def _masked_chat(file: LabelledFile) -> tuple[bytes, int]:
+    """The same lines; a blank one stays blank, so that all keep their numbers."""
+    copy, changed = [], 0
+    for number, line in lines(file.raw):
         try:
-            masked, differs = _masked_line(line, file.language)
+            masked, differs = _masked_line(line, file.language) if line.strip() else ("", False)
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             fault = Fault(number, f"cannot be masked ({error}); fix or remove it first")
             raise DataError(f"{file.path} {fault}") from error
-        lines.append(masked)
+        copy.append(masked)
         changed += differs
-    text = "\n".join(lines) + "\n"
-    return (text, changed) if not HALF_PAIR.search(text) else (text.encode("utf-8", "replace").decode(), changed)
+    return ("\n".join(copy).rstrip("\n") + "\n").encode("utf-8", "replace"), changed
 
 
 def _masked_line(line: str, language: str) -> tuple[str, bool]:
     """Every message is masked, because a system prompt may contain examples."""
     example = json.loads(line)
-    messages = [
-        {**message, "content": personal_data.mask(message["content"], language)} for message in example["messages"]
-    ]
+    messages = [_masked_message(message, language) for message in example["messages"]]
     masked = json.dumps({**example, "messages": messages}, ensure_ascii=False)
     return masked, messages != example["messages"]
+
+
+def _masked_message(message: Mapping[str, Any], language: str) -> dict[str, Any]:
+    content = message["content"]
+    if isinstance(content, list):
+        parts = [{**part, "text": personal_data.mask(part["text"], language)} for part in content]
+        return {**message, "content": parts}
+    return {**message, "content": personal_data.mask(content, language)}

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import Config, DataConfig
+from reviewtune.core.config import ColumnsConfig, Config, DataConfig
+from reviewtune.core.normalisation import normalise
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
-from reviewtune.data.faults import Fault
+from reviewtune.data.faults import refuse_faults
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import CsvRow, normalise, read_rows, sha256
+from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, review_id, row_faults, sha256
+from reviewtune.data.tables import Row, read_table
 from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
@@ -20,10 +22,8 @@ from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_unfit
 from reviewtune.providers.model_names import is_finetuned
 
-TEXT_COLUMNS = ("text", "review_text", "review")
 LABEL_COLUMNS = ("label", "manual_label", "category")
 TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
-SHOWN = 5
 
 
 class GroundTruth(NamedTuple):
@@ -48,22 +48,28 @@ class _Columns(NamedTuple):
     id: str | None
     slices: tuple[str, ...]
 
+    @property
+    def config(self) -> ColumnsConfig:
+        return ColumnsConfig(text=self.text, label=self.label, id=self.id, second_label=None)
+
 
 def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> GroundTruth:
     """Read labelled reviews.
 
     Args:
-        path: a CSV file; its columns are named as in conf/data, or text, review_text, label, manual_label, ...
+        path: a CSV or .xlsx file; its columns are named as in conf/data, or text, review_text, label, manual_label, ...
         data: the label list, the column names and the slices.
         by: further columns whose values are scored separately.
 
     Raises:
-        DataError: as `read_rows`; or a column is missing, a review is empty, or a label is not in the list.
+        DataError: as `read_table`; or a column is missing, a review is empty or too long, or a label is not in the
+            list.
     """
-    rows = read_rows(path, [])
-    columns = _columns(path, list(rows[0].cells), data, by)
-    _refuse_faults(path, rows, columns, data)
-    return GroundTruth(_reviews(rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
+    table = read_table(path)
+    columns = _columns(path, table.columns, data, by)
+    known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})
+    refuse_faults(path, row_faults(table, known))
+    return GroundTruth(_reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
 
 
 def evaluate_file(
@@ -136,29 +142,14 @@ def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; it has {', '.join(names)}")
 
 
-def _reviews(rows: Sequence[CsvRow], columns: _Columns) -> pd.DataFrame:
+def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
     records = [
         {
-            **{name: row.cells[name] for name in columns.slices},
-            "review_id": row.cells[columns.id] if columns.id else f"line-{row.line}",
+            **{name: normalise(row.cells[name]) for name in columns.slices},
+            "review_id": review_id(row, columns.config),
             "text": normalise(row.cells[columns.text]),
-            "label": row.cells[columns.label].strip(),
+            "label": labels_of(row, columns.config)[0],
         }
         for row in rows
     ]
     return pd.DataFrame(records, columns=["review_id", "text", "label", *columns.slices], dtype=str)
-
-
-def _refuse_faults(path: Path, rows: Sequence[CsvRow], columns: _Columns, data: DataConfig) -> None:
-    faults = [fault for row in rows if (fault := _fault(row, columns, data))]
-    if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{path} {'; '.join(map(str, faults[:SHOWN]))}{more}")
-
-
-def _fault(row: CsvRow, columns: _Columns, data: DataConfig) -> Fault | None:
-    if not normalise(row.cells[columns.text]):
-        return Fault(row.line, "the review is empty")
-    if (label := row.cells[columns.label].strip()) not in data.labels:
-        return Fault(row.line, f"label '{label}' is not one of {', '.join(data.labels)}")
-    return None

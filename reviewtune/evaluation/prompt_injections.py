@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reviewtune.data.reviews import read_rows
+from reviewtune.data.tables import read_rows
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics.significance import Interval, proportion

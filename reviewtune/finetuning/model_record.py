@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunct
 
 from reviewtune.core.config import PromptConfig
 from reviewtune.core.result_file import ResultFile, read_result, write_result
-from reviewtune.data.chat_files import read_lines
+from reviewtune.data.chat_files import numbered_lines
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
@@ -185,7 +185,7 @@ def texts_of(path: Path, settings: PromptConfig) -> list[str]:
         DataError: a line does not have the prompt's form, so that its review is not known.
     """
     reviews = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in numbered_lines(path):
         review = _without_prompt(line["messages"][-2]["content"], settings.user)
         if review is None:
             problem = f"the user message does not have the form of prompt {settings.name}"

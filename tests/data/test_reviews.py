@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.config import Config, DataConfig
-from reviewtune.data.reviews import Prepared, normalise, prepare, read_rows
+from reviewtune.core.normalisation import normalise
+from reviewtune.data.reviews import Prepared, prepare
 from reviewtune.data.summary import Agreement, describe
+from reviewtune.data.tables import read_rows
 from reviewtune.errors import DataError
 
 LABELS = ("late", "broken")

@@ -1,0 +1,188 @@
+"""Read a user's table, a CSV or an .xlsx, and write one. Every command that reads a table uses this module.
+
+So all of them accept the same files, find the same columns, and name the same lines.
+"""
+
+import csv
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from reviewtune.core.normalisation import normalise
+from reviewtune.core.outputs import STANDARD_STREAM
+from reviewtune.core.text_files import encoding_of
+from reviewtune.data import delimited_text, spreadsheets
+from reviewtune.data.faults import Fault, refuse_faults
+from reviewtune.errors import DataError
+
+NAME_COLUMNS = "name your columns in conf/data/NAME.yaml, columns"
+XLSX = ".xlsx"
+
+
+class Row(NamedTuple):
+    """A row of a table: the line on which it begins, where the first line of the file is 1, and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is in the file.
+
+    Args:
+        path: the file.
+        kind: its format.
+        columns: names in the header, normalised.
+        rows: the rows with content; their cells are as in the file.
+        empty_rows: number of rows without content, which are skipped.
+        faults: rows with too few or too many cells, which are not in `rows`.
+        encoding: such as utf-8; empty for an .xlsx.
+        text: the file's text; empty for an .xlsx.
+    """
+
+    path: Path
+    kind: Literal["csv", "xlsx"]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    empty_rows: int
+    faults: tuple[Fault, ...]
+    encoding: str = ""
+    text: str = ""
+
+    def require(self, columns: Iterable[str], *, hint: str = NAME_COLUMNS) -> None:
+        """Refuse a table without these columns.
+
+        Args:
+            columns: names, as in `columns`.
+            hint: what to do if one is missing; ends the error message.
+
+        Raises:
+            DataError: a column is missing.
+        """
+        if missing := [name for name in columns if name not in self.columns]:
+            present = f"it has {', '.join(self.columns)}" if self.columns else "it is empty"
+            raise DataError(f"{self.path}: no column '{missing[0]}': {present}; {hint}")
+
+    def refuse_faults(self) -> None:
+        """Refuse a table with rows that have too few or too many cells.
+
+        Raises:
+            DataError: with the first of them.
+        """
+        refuse_faults(self.path, self.faults)
+
+    @property
+    def skipped(self) -> str:
+        """What to tell the user about empty rows; empty if there are none."""
+        return f"{self.path}: {self.empty_rows} empty row(s) skipped" if self.empty_rows else ""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; `-` is standard input.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if path == STANDARD_STREAM:
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: no such file; put the file there, or correct its name: on the command line or as `path` in "
+            "conf/data/"
+        ) from error
+
+
+def read_table(path: Path) -> Table:
+    """Read a table: a CSV in UTF-8 or UTF-16, separated by commas, semicolons, tabs or bars, or an .xlsx.
+
+    The first row with content is the header.
+
+    Args:
+        path: the file; `-` is standard input.
+
+    Raises:
+        DataError: the file does not exist, cannot be read with certainty, or has no rows; its header names a column
+            twice or not at all.
+    """
+    content, name = read_bytes(path), Path("standard input") if path == STANDARD_STREAM else path
+    if spreadsheets.is_spreadsheet(content):
+        return _table(name, "xlsx", spreadsheets.sheet_rows(content, name))
+    text = delimited_text.decoded(content, name)
+    _refuse_other_text(text, name)
+    table = _table(name, "csv", delimited_text.rows(text, name)[1])
+    return replace(table, encoding=encoding_of(content), text=text)
+
+
+def read_rows(path: Path, required: Iterable[str], *, hint: str = NAME_COLUMNS) -> tuple[Row, ...]:
+    """The rows of a table that has the required columns and no faulty row.
+
+    Raises:
+        DataError: as `read_table`, `Table.require` and `Table.refuse_faults`.
+    """
+    table = read_table(path)
+    table.require(required, hint=hint)
+    table.refuse_faults()
+    return table.rows
+
+
+def to_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, str]], path: Path) -> bytes:
+    """The content of a table's file: an .xlsx if the path ends like that, otherwise a CSV in UTF-8.
+
+    Args:
+        columns: the header.
+        rows: cells by column.
+        path: the file to write.
+    """
+    cells = [[row[name] for name in columns] for row in rows]
+    if path.suffix.lower() == XLSX:
+        return spreadsheets.to_xlsx(columns, cells)
+    target = io.StringIO()
+    csv.writer(target, lineterminator="\n").writerows([columns, *cells])
+    return target.getvalue().encode("utf-8", "replace")
+
+
+def _table(path: Path, kind: Literal["csv", "xlsx"], numbered: delimited_text.Numbered) -> Table:
+    filled = [(line, cells) for line, cells in numbered if any(map(normalise, cells))]
+    header, *body = filled or [(1, [])]
+    places = _places(path, [normalise(name) for name in header[1]], [cells for _, cells in body])
+    width = max(places.values(), default=-1) + 1
+    if places and not body:
+        raise DataError(f"{path}: no reviews below the header; add labelled reviews, at least 100 are advised")
+    rows, faults = [], []
+    for line, cells in body:
+        padded = cells if kind == "csv" else [*cells, *[""] * (width - len(cells))]
+        if len(padded) < width or any(map(normalise, padded[width:])):
+            faults.append(_width_fault(line, cells, width))
+        else:
+            rows.append(Row(line, {name: padded[place] for name, place in places.items()}))
+    return Table(path, kind, tuple(places), tuple(rows), len(numbered) - len(filled), tuple(faults))
+
+
+def _places(path: Path, names: Sequence[str], body: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The place of each named column; columns without a name are left out if they are empty."""
+    if repeated := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+        raise DataError(f"{path}: the header has column '{repeated[0]}' {names.count(repeated[0])} times; rename one")
+    for place, name in enumerate(names):
+        if not name and any(normalise(cells[place]) for cells in body if place < len(cells)):
+            raise DataError(f"{path}: column {place + 1} has no name in the header; give it one, or remove the column")
+    return {name: place for place, name in enumerate(names) if name}
+
+
+def _width_fault(line: int, cells: Sequence[str], width: int) -> Fault:
+    message = f"{len(cells)} cells, the header has {width}; put text with separators or line breaks in double quotes"
+    return Fault(line, message, " ".join(cells))
+
+
+def _refuse_other_text(text: str, path: Path) -> None:
+    start = text.lstrip()[:200].lower()
+    if start.startswith(("{", "[")) and not start.startswith("[]"):
+        raise DataError(f"{path}: this is JSON, not a table; a CSV or an .xlsx with a header is needed here")
+    if start.startswith(("<!doctype", "<html", "<?xml", "<table")):
+        raise DataError(f"{path}: this is HTML or XML, not a table; {spreadsheets.SAVE_AS}")
