@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.config import Config, DataConfig
-from reviewtune.core.normalisation import normalise
 from reviewtune.data.reviews import Prepared, prepare
 from reviewtune.data.summary import Agreement, describe
 from reviewtune.data.tables import read_rows
@@ -136,19 +135,6 @@ def test_row_with_too_many_cells_and_an_open_quote(tmp_path: Path) -> None:
     path.write_text('a,b\n"1,2\n')
     with pytest.raises(DataError, match=r"line 2: .*quote"):
         read_rows(path, ["a"])
-
-
-@pytest.mark.parametrize(
-    ("text", "normal"),
-    [
-        (" a \t\n b ", "a b"),
-        ("\u1112\u1161\u11ab", "\ud55c"),  # three letters of a Korean syllable
-        ("cut \ud83d", "cut \ufffd"),
-        ("\ud83d\ude00 \U0001f600", "\U0001f600 \U0001f600"),  # both halves are the whole emoji
-    ],
-)
-def test_normalise(text: str, normal: str) -> None:
-    assert normalise(text) == normal
 
 
 def test_exact_duplicates_are_merged_regardless_of_case_and_spaces(tmp_path: Path, config: Config) -> None:
