@@ -14,6 +14,7 @@ from reviewtune.evaluation.metrics_file import (
     Consistency,
     InjectionMetrics,
     write_metrics,
+    write_summary,
 )
 from reviewtune.evaluation.run_file import ArmRun
 from reviewtune.evaluation.subject import ModelSubject, Subject
@@ -60,8 +61,9 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, predictions.csv and per_label.csv."""
+    """Write metrics.json, summary.json, predictions.csv and per_label.csv."""
     write_metrics(evaluation.metrics, folder)
+    write_summary(evaluation.metrics, folder)
     labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
     labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
