@@ -106,6 +106,9 @@ class ArmMetrics(ResultFile):
     )
     injections: InjectionMetrics | None = Field(None, description="how the model handles hostile reviews")
     checkpoint: CheckpointMetrics | None = Field(None, description="of an arm of kind checkpoint: which one")
+    left_out_seen: int | None = Field(
+        None, description="how many reviews of the file were not scored, because the model was trained with them"
+    )
 
     @classmethod
     def of_scores(
@@ -147,7 +150,7 @@ class ArmMetrics(ResultFile):
 
 OPTIONAL = (
     "hard_accuracy", "intervals", "decided_by", "accuracy_as_answered", "accuracy_prior_corrected", "trained_tokens",
-    "training_usd", "consistency", "injections", "checkpoint",
+    "training_usd", "consistency", "injections", "checkpoint", "left_out_seen",
 )  # fmt: skip
 """Fields that metrics.json leaves out when they are None; the others are written as null."""
 

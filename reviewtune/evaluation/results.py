@@ -47,9 +47,15 @@ class Evaluation:
         consistency: dict[str, Consistency] | None = None,
         injections: InjectionMetrics | None = None,
         checkpoint: CheckpointMetrics | None = None,
+        left_out_seen: int | None = None,
     ) -> "Evaluation":
         """The same evaluation with what was measured in addition to the test split."""
-        extras = {"consistency": consistency, "injections": injections, "checkpoint": checkpoint}
+        extras = {
+            "consistency": consistency,
+            "injections": injections,
+            "checkpoint": checkpoint,
+            "left_out_seen": left_out_seen,
+        }
         known = {name: extra for name, extra in extras.items() if extra is not None}
         return replace(self, metrics=self.metrics.model_copy(update=known))
 
