@@ -85,6 +85,6 @@ def test_the_test_counts_the_reviews_of_both(write: Write, truth: GroundTruth) -
 
 def test_an_undecided_test_says_what_these_reviews_can_show(write: Write, truth: GroundTruth) -> None:
     earlier = earlier_predictions(write(OURS), truth)
-    new = truth.reviews.assign(predicted=["late"] * N)  # other errors than those of OLD
+    new = truth.reviews.assign(predicted=["broken"] * N)  # other errors than those of OLD
     text = to_text(paired_change(new, earlier, LABELS, seed=1, resamples=200))
     assert "undecided; these reviews can show a difference of about" in text
