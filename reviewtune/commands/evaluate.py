@@ -1,18 +1,32 @@
 """The command `evaluate`: score a model on a labelled file and compare the scores with earlier ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
+from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.formatting import counted, listed
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.errors import DataError
 from reviewtune.evaluation import results
+from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
 from reviewtune.evaluation.console_report import report
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics, changes, read_earlier, refuse_other_test_set
-from reviewtune.evaluation.ground_truth import GroundTruth, evaluate_file, read_ground_truth, training_is_unknown
+from reviewtune.evaluation.ground_truth import (
+    GroundTruth,
+    evaluate_file,
+    leave_out_seen,
+    read_ground_truth,
+    training_is_unknown,
+)
+from reviewtune.evaluation.results import Evaluation
+
+SHOWN = 100  # reviews that were left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +39,7 @@ class EvaluateOptions:
         compare: metrics JSON of an earlier evaluation.
         out: folder for the results; None: they are only printed.
         other_test_set: compare even if the test sets differ.
+        leave_out_seen: score only the reviews that the model was not trained with.
         by: further columns whose values are scored separately.
     """
 
@@ -33,23 +48,65 @@ class EvaluateOptions:
     compare: Path | None
     out: Path | None
     other_test_set: bool
+    leave_out_seen: bool
     by: Sequence[str]
+
+
+class _Earlier(NamedTuple):
+    """An earlier evaluation: its scores, and its predictions or the reason why there are none."""
+
+    metrics: EarlierMetrics
+    predictions: Mapping[str, str]
+    why_none: str
 
 
 def evaluate(options: EvaluateOptions) -> None:
     """Everything that can be refused is refused before the model is asked, which may cost money."""
     root = project_root()
     config = load_params(ProjectPaths(root).params)
-    earlier = read_earlier(options.compare) if options.compare else None
+    metrics = read_earlier(options.compare) if options.compare else None
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
-    notes = [*_notes_on_test_set(earlier, truth, options), *_notes_on_training(options.model, root)]
+    if options.leave_out_seen:
+        truth = leave_out_seen(truth, options.model, config, root)
+    notes = [*_notes_on_training(options.model, truth, root), *_notes_on_test_set(metrics, truth, options)]
+    earlier = _with_predictions(metrics, truth) if metrics else None
+    if options.out:
+        _make_folder(options.out)
     result = evaluate_file(options.model, truth, config, root, progress=TerminalProgress())
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
         results.write(result, options.out)
+    rows = changes(earlier.metrics, result.metrics) if earlier else []
     console = Console()
-    for part in report(result, changes(earlier, result.metrics) if earlier else [], notes):
+    for part in report(result, rows, notes, difference=_difference(earlier, result, config) if earlier else ""):
         console.print(part)
+
+
+def _with_predictions(metrics: EarlierMetrics, truth: GroundTruth) -> _Earlier:
+    try:
+        return _Earlier(metrics, earlier_predictions(metrics, truth), "")
+    except DataError as error:
+        return _Earlier(metrics, {}, str(error))
+
+
+def _difference(earlier: _Earlier, result: Evaluation, config: Config) -> str:
+    if earlier.why_none:
+        return f"the difference has no interval and no test: {earlier.why_none}"
+    settings = config.evaluation
+    change = paired_change(
+        result.predictions,
+        earlier.predictions,
+        tuple(result.scores.labels),
+        seed=settings.seed,
+        resamples=settings.resamples,
+    )
+    return to_text(change)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {folder}: {error.strerror}; name a folder that you may write to") from error
 
 
 def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
@@ -61,7 +118,13 @@ def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, optio
     return [note] if note else []
 
 
-def _notes_on_training(model: str | None, root: Path) -> list[str]:
-    if not training_is_unknown(model, root):
+def _notes_on_training(model: str | None, truth: GroundTruth, root: Path) -> list[str]:
+    if training_is_unknown(model, root):
+        return [f"this project has no record of the training of {model}: it may have seen these reviews"]
+    if not truth.left_out:
         return []
-    return [f"this project has no record of the training of {model}: it may have seen these reviews"]
+    file = counted(len(truth.reviews) + len(truth.left_out), "review")
+    return [
+        f"{len(truth.left_out)} of {file} left out, because the model was trained with them or with near-duplicates: "
+        f"{listed(truth.left_out, shown=SHOWN)}"
+    ]

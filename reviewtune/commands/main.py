@@ -70,14 +70,21 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for metrics.json, predictions.csv, ...")] = None,
-    other_test_set: Annotated[bool, typer.Option(help="compare even if the test sets differ")] = False,
+    other_test_set: Annotated[
+        bool, typer.Option("--other-test-set", help="compare even if the test sets differ")
+    ] = False,
+    leave_out_seen: Annotated[
+        bool, typer.Option("--leave-out-seen", help="score only reviews that the model was not trained with")
+    ] = False,
     by: Annotated[
         list[str] | None, typer.Option("--slice", help="score each value of this column separately too")
     ] = None,
 ) -> None:
     """Score a model on a labelled file, and compare the scores with those of an earlier evaluation.
 
-    reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
+    If the earlier predictions.csv is next to its metrics JSON, the difference has an interval and a paired test.
+
+    Example: reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
     """
     from reviewtune.commands import evaluate as command
 
@@ -87,6 +94,7 @@ def evaluate(
         compare=compare,
         out=out,
         other_test_set=other_test_set,
+        leave_out_seen=leave_out_seen,
         by=by or (),
     )
     command.evaluate(options)

@@ -47,6 +47,22 @@ def money(dollars: float | None) -> str:
     return f"${dollars:.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.4f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 review`, `2 reviews`, `1 entry`, `1,200 entries`: a number and its noun.
+
+    Args:
+        n: how many.
+        noun: the singular; its last word gets the ending.
+    """
+    return f"{n:,} {noun if n == 1 else _plural(noun)}"
+
+
+def listed(items: Sequence[str], *, shown: int) -> str:
+    """`a, b, c`, or `a, b and 7 more` if there are more than `shown`."""
+    rest = len(items) - shown
+    return ", ".join(items) if rest <= 0 else f"{', '.join(items[:shown])} and {rest:,} more"
+
+
 def seconds(value: float | None) -> str:
     """`0.25 s`."""
     return NONE if value is None else f"{value:.2f} s"
@@ -86,3 +102,9 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_
 def _minus(text: str) -> str:
     """With the minus sign, which is as wide as a plus sign."""
     return text.replace("-", "−")
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"

@@ -89,6 +89,14 @@ class PowerLaw:
     def accuracy(self, n: float) -> float:
         return 1 - min(1.0, self.floor + self.a * float(n**-self.b))
 
+    def ahead(self, n: float, measured: float, further: float) -> float:
+        """Accuracy at `further` reviews: `measured` at n reviews, plus the law's gain from there.
+
+        The law passes near the measured points, not through them. Its own value at `further` may be below the accuracy
+        that was measured with fewer reviews.
+        """
+        return min(1.0, measured + self.accuracy(further) - self.accuracy(n))
+
 
 def measure(reviews: FoldedReviews, *, seed: int, repeats: int = REPEATS) -> tuple[list[int], np.ndarray]:
     """Train the linear baseline on the SHARES of each fold's training reviews.
@@ -147,12 +155,16 @@ def _with_forecast(curve: Curve, sizes: Sequence[int], means: np.ndarray, drawn:
     laws = [fitted for fitted in fits if fitted]
     if law is None or len(laws) < len(fits) / 2:
         return curve
-    ends = [round(sizes[-1] * times) for times in AHEAD]
-    forecast = tuple(CurvePoint(n, _interval(law.accuracy(n), [each.accuracy(n) for each in laws])) for n in ends)
-    gains = [each.accuracy(ends[DOUBLE]) - each.accuracy(sizes[-1]) for each in laws]
-    gain = _interval(law.accuracy(ends[DOUBLE]) - law.accuracy(sizes[-1]), gains)
+    last = sizes[-1]
+    ends = [round(last * times) for times in AHEAD]
+    starts = [float(row[-1]) for row, fitted in zip(drawn, fits, strict=True) if fitted]
+    ahead = {n: [each.ahead(last, start, n) for each, start in zip(laws, starts, strict=True)] for n in ends}
+    expected = {n: law.ahead(last, float(means[-1]), n) for n in ends}
+    forecast = tuple(CurvePoint(n, _interval(expected[n], ahead[n])) for n in ends)
+    double = ends[DOUBLE]
+    gain = _interval(expected[double] - means[-1], np.array(ahead[double]) - np.array(starts))
     earlier = fit_power_law(sizes[:-1], means[:-1])
-    backcast = earlier.accuracy(sizes[-1]) if earlier else None
+    backcast = earlier.ahead(sizes[-2], float(means[-2]), last) if earlier else None
     return replace(curve, verdict=_verdict(gain), forecast=forecast, gain=gain, backcast=backcast)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reviewtune.core.formatting import points
 from reviewtune.data_check.checks import SHOWN_CONFUSIONS, CheckResult, Level
 from reviewtune.data_check.facts import BaseModelFacts, Confusion, Facts, LabelScores, LossFacts
 from reviewtune.data_check.learning_curve import DOUBLE, Curve, CurveFacts, Verdict
@@ -62,15 +63,15 @@ def _learned_nothing(curve: Curve) -> str:
     lead = curve.lead
     return (
         f"; always answering the most frequent label gives {curve.baseline:.1%}, and the model is not above that "
-        f"({lead.value:+.1%}, {lead.low:+.1%} to {lead.high:+.1%}): it learned nothing"
+        f"({points(lead.value)} points, {points(lead.low)} to {points(lead.high)}): it learned nothing"
     )
 
 
 def _forecast(curve: Curve, gain: Interval) -> str:
     ahead = curve.forecast[DOUBLE]
     return (
-        f"; {ahead.n} would give {ahead.accuracy.value:.1%}, {gain.value:+.1%} ({gain.low:+.1%} to {gain.high:+.1%}), "
-        f"if the curve keeps its shape: {curve.verdict}"
+        f"; {ahead.n} would give {ahead.accuracy.value:.1%}, {points(gain.value)} points ({points(gain.low)} to "
+        f"{points(gain.high)}), if the curve keeps its shape: {curve.verdict}"
     )
 
 
@@ -116,8 +117,8 @@ def worse_than_base(arms: Path, *, seed: int) -> CheckResult[Facts]:
         return CheckResult(WORSE_NAME, WORSE, "unknown", str(error), NO_RUN, Facts())
     facts = BaseModelFacts(base.name, _by_label(finetuned, base), _confusions(finetuned), verdict(difference, p))
     says = (
-        f"{finetuned.accuracy.value:.1%} fine-tuned, {base.accuracy.value:.1%} {base.name}: {difference.value:+.1%} "
-        f"({difference.low:+.1%} to {difference.high:+.1%}), {facts.verdict}"
+        f"{finetuned.accuracy.value:.1%} fine-tuned, {base.accuracy.value:.1%} {base.name}: "
+        f"{points(difference.value)} points ({points(difference.low)} to {points(difference.high)}), {facts.verdict}"
     )
     level, do = _comparison_findings(facts)
     return CheckResult(WORSE_NAME, WORSE, level, says, do, facts)

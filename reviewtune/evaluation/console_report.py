@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reviewtune.core.formatting import counted, percent
 from reviewtune.evaluation.earlier_metrics import Change
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmMetrics
@@ -18,25 +19,29 @@ RAW_CHARACTERS = 200
 AVERAGES = ("precision", "recall", "f1", "macro.f1")
 
 
-def report(result: Evaluation, changes: Sequence[Change], notes: Sequence[str]) -> "list[RenderableType]":
+def report(
+    result: Evaluation, changes: Sequence[Change], notes: Sequence[str], *, difference: str = ""
+) -> "list[RenderableType]":
     """What to print about an evaluation, from top to bottom.
 
     Args:
         result: the evaluation.
         changes: rows of the table old, new, improvement; none: no table.
         notes: what the reader should know when reading the scores.
+        difference: a sentence about the changes, with their interval and test; printed below their table.
     """
     from rich.text import Text
 
     bad = unusable(result)
     lines = [f"note: {note}" for note in [*notes, *_rare_labels(result)]]
     if len(bad):
-        lines.append(f"{len(bad)} unusable answer(s), counted as errors:")
+        lines.append(f"{counted(len(bad), 'unusable answer')}, counted as errors:")
         lines += samples(bad, shown=SHOWN, characters=RAW_CHARACTERS)
     return [
-        Text(f"{result.subject.model}: {result.metrics.n} reviews"),
+        Text(f"{result.subject.model}: {counted(result.metrics.n, 'review')}"),
         _score_table(result.metrics),
         *([_change_table(changes)] if changes else []),
+        *([Text(difference)] if difference else []),
         *(Text(line) for line in lines),
     ]
 
@@ -79,4 +84,4 @@ def _rare_labels(result: Evaluation) -> list[str]:
 
 
 def _cells(interval: Interval) -> tuple[str, str]:
-    return f"{100 * interval.value:.1f} %", f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return percent(interval.value), f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reviewtune.core.atomic_files import read_json
+from reviewtune.core.formatting import counted, percent, points
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics_file import ArmMetrics
 
@@ -73,7 +74,7 @@ def refuse_other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, 
 
     Args:
         earlier: the earlier scores.
-        n: number of reviews of the new test set.
+        n: number of reviews that are scored now.
         test_sha256: SHA-256 of its file.
         file: its path, for messages.
 
@@ -87,7 +88,7 @@ def refuse_other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, 
     if earlier.test_sha256 is not None and earlier.test_sha256 != test_sha256:
         other = f"another test set (sha256 {earlier.test_sha256[:12]}..., {file} has {test_sha256[:12]}...)"
     elif earlier.n is not None and earlier.n != n:
-        other = f"{earlier.n} reviews, {file} has {n}"
+        other = f"{counted(earlier.n, 'review')}, now it would be {n} of {file}"
     if other:
         raise DataError(
             f"{earlier.path} was measured on {other}: the difference would say nothing about the model; evaluate both "
@@ -110,8 +111,7 @@ def changes(earlier: EarlierMetrics, metrics: ArmMetrics) -> list[Change]:
 
 
 def _change(name: str, old: float, new: float) -> Change:
-    points = f"{100 * (new - old):+.1f} points".replace("-", "−")
-    return Change(name.capitalize(), f"{100 * old:.1f} %", f"{100 * new:.1f} %", points)
+    return Change(name.capitalize(), percent(old), percent(new), f"{points(new - old)} points")
 
 
 def _json_object(path: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ from reviewtune.core.normalisation import normalise
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
 from reviewtune.data.faults import refuse_faults
+from reviewtune.data.leakage import refuse_leak, seen_rows
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, review_id, row_faults, sha256
 from reviewtune.data.tables import Row, read_table
@@ -19,11 +20,12 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_unfit
+from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_changed, texts_of
 from reviewtune.providers.model_names import is_finetuned
 
 LABEL_COLUMNS = ("label", "manual_label", "category")
 TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
+ADVICE = "use --leave-out-seen to score the other reviews only"
 
 
 class GroundTruth(NamedTuple):
@@ -33,11 +35,13 @@ class GroundTruth(NamedTuple):
         reviews: columns review_id, text, label, and those of `data.slices`.
         data: the configuration's section, with the slices that the file has.
         sha256: SHA-256 of the file.
+        left_out: ids of the file's reviews that are not in `reviews`, because the model has seen them.
     """
 
     reviews: pd.DataFrame
     data: DataConfig
     sha256: str
+    left_out: tuple[str, ...] = ()
 
 
 class _Columns(NamedTuple):
@@ -72,6 +76,27 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
     return GroundTruth(_reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
 
 
+def leave_out_seen(truth: GroundTruth, model: str | None, config: Config, project: Path) -> GroundTruth:
+    """Without the reviews that the model was trained with, and without near-duplicates of them.
+
+    Args:
+        truth: the test set.
+        model: the model's name; None: the model of the last `dvc repro`.
+        config: the configuration.
+        project: the project's folder.
+
+    Raises:
+        DataError: the model has seen every review of the file.
+    """
+    record = _record(model, project)
+    seen = seen_rows(truth.reviews, _known(record, config, project), similarity=config.split.similarity)
+    rows = sorted({row for positions in seen.values() for row in positions})
+    if len(rows) == len(truth.reviews):
+        raise DataError(f"the model has seen all {len(rows)} reviews of the file; evaluate it on other reviews")
+    rest = truth.reviews.drop(index=truth.reviews.index[rows]).reset_index(drop=True)
+    return truth._replace(reviews=rest, left_out=tuple(truth.reviews["review_id"].iloc[rows]))
+
+
 def evaluate_file(
     model: str | None, truth: GroundTruth, config: Config, project: Path, *, progress: Progress = SILENT
 ) -> Evaluation:
@@ -92,16 +117,26 @@ def evaluate_file(
         LeakError: the file holds reviews that the model was trained with, or near-duplicates of them.
         ProviderError: the model could not be asked.
     """
-    record, paths = _record(model, project), ProjectPaths(project)
-    if record is not None:
-        refuse_unfit(record, Prompt.of(config), paths.chat.folder, truth.reviews, similarity=config.split.similarity)
+    record = _record(model, project)
+    known = _known(record, config, project)
+    refuse_leak(truth.reviews, known, similarity=config.split.similarity, advice=ADVICE)
     subject = _subject(model or (record.model if record else ""), config, truth)
-    return evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, progress=progress)
+    result = evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, progress=progress)
+    return result.with_extras(left_out_seen=len(truth.left_out) or None)
 
 
 def training_is_unknown(model: str | None, project: Path) -> bool:
     """True for a fine-tuned model without a record in this project: a leak cannot be ruled out."""
     return model is not None and is_finetuned(model) and _record(model, project) is None
+
+
+def _known(record: ModelRecord | None, config: Config, project: Path) -> dict[str, list[str]]:
+    """The reviews of the chat files that the model was trained with, by the file's name; none without a record."""
+    if record is None:
+        return {}
+    chat, prompt = ProjectPaths(project).chat, Prompt.of(config)
+    refuse_changed(record, prompt, chat.folder)
+    return {file.name: texts_of(file, prompt.settings) for file in chat.both}
 
 
 def _record(model: str | None, project: Path) -> ModelRecord | None:

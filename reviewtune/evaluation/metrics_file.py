@@ -1,4 +1,7 @@
-"""reports/arms/ARM/metrics.json: what one arm achieved on the test set. Equal inputs give equal bytes."""
+"""What one arm achieved on the test set: reports/arms/ARM/metrics.json, and summary.json with its main numbers.
+
+Equal inputs give equal bytes.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +16,7 @@ from reviewtune.evaluation.metrics.significance import Interval, proportion
 ArmKind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
 
 METRICS_FILE = "metrics.json"
+SUMMARY_FILE = "summary.json"
 
 
 class SliceMetrics(ResultPart):
@@ -102,6 +106,9 @@ class ArmMetrics(ResultFile):
     )
     injections: InjectionMetrics | None = Field(None, description="how the model handles hostile reviews")
     checkpoint: CheckpointMetrics | None = Field(None, description="of an arm of kind checkpoint: which one")
+    left_out_seen: int | None = Field(
+        None, description="how many reviews of the file were not scored, because the model was trained with them"
+    )
 
     @classmethod
     def of_scores(
@@ -143,7 +150,7 @@ class ArmMetrics(ResultFile):
 
 OPTIONAL = (
     "hard_accuracy", "intervals", "decided_by", "accuracy_as_answered", "accuracy_prior_corrected", "trained_tokens",
-    "training_usd", "consistency", "injections", "checkpoint",
+    "training_usd", "consistency", "injections", "checkpoint", "left_out_seen",
 )  # fmt: skip
 """Fields that metrics.json leaves out when they are None; the others are written as null."""
 
@@ -164,3 +171,30 @@ def read_metrics(folder: Path) -> ArmMetrics:
 
 def write_metrics(metrics: ArmMetrics, folder: Path) -> None:
     write_result(metrics, folder / METRICS_FILE)
+
+
+class ArmSummary(ResultFile):
+    """The numbers of an arm that DVC shows. `dvc exp show` makes one column of each, metrics.json would make 160."""
+
+    accuracy: float = Field(description="share of test reviews with the correct label")
+    macro_f1: float = Field(description="F1, averaged over the labels with equal weight for each")
+    hard_accuracy: float | None = Field(description="accuracy of the slice hard=1; null: there is none")
+    n: int = Field(description="number of test reviews")
+    unusable: int = Field(description="how many answers named no label; they count as errors")
+    cost_per_1k: float | None = Field(description="USD per 1,000 reviews at the provider; null: no price is known")
+
+    @classmethod
+    def of(cls, metrics: ArmMetrics) -> "ArmSummary":
+        """The summary of these metrics."""
+        return cls(
+            accuracy=metrics.accuracy.value,
+            macro_f1=metrics.macro.f1,
+            hard_accuracy=metrics.hard_accuracy,
+            n=metrics.n,
+            unusable=metrics.invalid,
+            cost_per_1k=metrics.cost_per_1k,
+        )
+
+
+def write_summary(metrics: ArmMetrics, folder: Path) -> None:
+    write_result(ArmSummary.of(metrics), folder / SUMMARY_FILE)

@@ -14,6 +14,7 @@ from reviewtune.evaluation.metrics_file import (
     Consistency,
     InjectionMetrics,
     write_metrics,
+    write_summary,
 )
 from reviewtune.evaluation.run_file import ArmRun
 from reviewtune.evaluation.subject import ModelSubject, Subject
@@ -46,9 +47,15 @@ class Evaluation:
         consistency: dict[str, Consistency] | None = None,
         injections: InjectionMetrics | None = None,
         checkpoint: CheckpointMetrics | None = None,
+        left_out_seen: int | None = None,
     ) -> "Evaluation":
         """The same evaluation with what was measured in addition to the test split."""
-        extras = {"consistency": consistency, "injections": injections, "checkpoint": checkpoint}
+        extras = {
+            "consistency": consistency,
+            "injections": injections,
+            "checkpoint": checkpoint,
+            "left_out_seen": left_out_seen,
+        }
         known = {name: extra for name, extra in extras.items() if extra is not None}
         return replace(self, metrics=self.metrics.model_copy(update=known))
 
@@ -60,8 +67,9 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, predictions.csv and per_label.csv."""
+    """Write metrics.json, summary.json, predictions.csv and per_label.csv."""
     write_metrics(evaluation.metrics, folder)
+    write_summary(evaluation.metrics, folder)
     labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
     labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")

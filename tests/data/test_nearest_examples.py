@@ -59,6 +59,6 @@ def test_an_index_or_a_pool_with_test_reviews_is_refused_by_name(
     test = pd.DataFrame({"review_id": ["a", "b", "c"], "text": texts, "label": "no_issue", "hard": "0"})
     pool = pd.DataFrame({"text": [texts[0], "glass was broken in the box", "all fine"], "label": "no_issue"})
     write_json({"splits": {"test": {"sha256": "x"}}}, tmp_path / "manifest.json")
-    with pytest.raises(LeakError, match=rf"2 test review\(s\), .* in {where}: a, b;") as caught:
+    with pytest.raises(LeakError, match=rf"2 test reviews, .* in {where}: a, b;") as caught:
         evaluate_arm(arm, arms_with_retrieval(config), pool, test, manifest=tmp_path / "manifest.json")
     assert "\n" not in str(caught.value)

@@ -264,7 +264,7 @@ def test_a_fine_tune_worse_than_its_base_is_reported_with_labels_and_confusions(
     assert (check.level, check.facts.base, check.facts.verdict) == ("problem", "plain", "worse")
     assert check.facts.confusions == (Confusion("b", "a", 18),)
     assert [scores.label for scores in check.facts.by_label] == ["b", "a"]
-    assert "-42.5%" in check.says
+    assert "−42.5 points" in check.says
     assert training_checks.worse_than_base(tmp_path / "none", seed=1).level == "unknown"
 
 

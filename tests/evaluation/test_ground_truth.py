@@ -18,6 +18,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
 from reviewtune.evaluation.ground_truth import read_ground_truth
+from reviewtune.evaluation.metrics_file import read_metrics
 from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess
 
@@ -88,9 +89,56 @@ def test_a_file_is_scored_and_compared_with_earlier_scores(workspace: Path, eval
 
 def test_a_file_with_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
     shown = evaluate("--ground-truth", "trained.csv", ok=False)
-    assert shown.startswith("error: 22 test review(s), or near-duplicates (cosine")
+    assert shown.startswith("error: 22 test reviews, or near-duplicates (cosine")
     assert "training_data.jsonl: line-2, line-3" in shown
     assert "\n" not in shown
+
+
+def test_every_known_review_is_named_once_and_the_others_can_be_scored(workspace: Path, evaluate: Evaluate) -> None:
+    fresh, trained = pd.read_csv(workspace / "fresh.csv"), pd.read_csv(workspace / "trained.csv").iloc[:7]
+    trained["review_text"] = trained["review_text"].str.upper() + "!"  # near-duplicates
+    pd.concat([trained, fresh]).to_csv(workspace / "mixed.csv", index=False)
+    refused = evaluate("--ground-truth", "mixed.csv", ok=False)
+    assert "7 test reviews, or near-duplicates" in refused
+    lines = ", ".join(f"line-{number}" for number in range(2, 9))
+    assert f"7 in training_data.jsonl: {lines}; 7 in validation_data.jsonl: {lines}; " in refused
+    assert "use --leave-out-seen" in refused
+
+    shown = " ".join(evaluate("--ground-truth", "mixed.csv", "--leave-out-seen", "--out", "rest").split())
+    assert "12 reviews" in shown
+    assert (
+        f"7 of 19 reviews left out, because the model was trained with them or with near-duplicates: {lines}" in shown
+    )
+    metrics = read_metrics(workspace / "rest")
+    assert (metrics.n, metrics.left_out_seen) == (12, 7)
+    assert len(pd.read_csv(workspace / "rest" / "predictions.csv")) == 12
+
+    everything = evaluate("--ground-truth", "trained.csv", "--leave-out-seen", ok=False)
+    assert "the model has seen all 22 reviews of the file" in everything
+
+
+def test_nothing_is_left_out_of_a_fresh_file(workspace: Path, evaluate: Evaluate) -> None:
+    shown = evaluate("--ground-truth", "fresh.csv", "--leave-out-seen", "--out", "all")
+    assert "left out" not in shown
+    assert "left_out_seen" not in (workspace / "all" / "metrics.json").read_text()
+
+
+def test_the_difference_has_an_interval_and_a_paired_test(workspace: Path, evaluate: Evaluate) -> None:
+    evaluate("--ground-truth", "fresh.csv", "--out", "old")
+    arguments = ("--ground-truth", "fresh.csv", "--compare", "old/metrics.json")
+    shown = " ".join(evaluate(*arguments).split())
+    assert "on the 12 reviews of both evaluations: accuracy +0.0 points [+0.0, +0.0]" in shown
+    assert "0 right only now, 0 right only before, McNemar's test p = 1.000: undecided" in shown
+    (workspace / "old" / "predictions.csv").unlink()
+    shown = " ".join(evaluate(*arguments).split())
+    assert "the difference has no interval and no test: old/predictions.csv does not exist" in shown
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
+    workspace: Path, evaluate: Evaluate, answers: Path
+) -> None:
+    assert "--out fresh.csv: File exists" in evaluate("--ground-truth", "fresh.csv", "--out", "fresh.csv", ok=False)
+    assert not answers.exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation import results, run_file
 from reviewtune.evaluation.evaluate import evaluate_baseline
 from reviewtune.evaluation.linear_baseline import Kind
-from reviewtune.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
+from reviewtune.evaluation.metrics_file import METRICS_FILE, SUMMARY_FILE, read_metrics, write_metrics
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.run_file import RUN_FILE, ArmRun, read_run
 from reviewtune.evaluation.subject import BaselineSubject
@@ -57,6 +57,20 @@ def test_the_numbers_are_those_of_the_release_before_the_version(config: Config,
     write_metrics(evaluated(config, kind).metrics, tmp_path)
     expected = with_version((FILES / f"expected_{kind}.json").read_text())
     assert (tmp_path / METRICS_FILE).read_text() == expected
+
+
+def test_the_summary_holds_the_main_numbers_of_the_metrics(config: Config, tmp_path: Path) -> None:
+    result = evaluated(config, "linear")
+    results.write_tables(result, tmp_path)
+    assert json.loads((tmp_path / SUMMARY_FILE).read_text()) == {
+        "version": 1,
+        "accuracy": result.metrics.accuracy.value,
+        "macro_f1": result.metrics.macro.f1,
+        "hard_accuracy": result.metrics.hard_accuracy,
+        "n": 30,
+        "unusable": 0,
+        "cost_per_1k": result.metrics.cost_per_1k,
+    }
 
 
 @pytest.mark.parametrize("arm", OLD_ARMS, ids=lambda arm: arm.name)
