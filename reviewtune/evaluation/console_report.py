@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from reviewtune.evaluation.earlier_metrics import Change
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmMetrics
+from reviewtune.evaluation.notices.arm_sentences import choice_sentence, never_answered_sentence
 from reviewtune.evaluation.results import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def report(result: Evaluation, changes: Sequence[Change], notes: Sequence[str]) 
     from rich.text import Text
 
     bad = unusable(result)
-    lines = [f"note: {note}" for note in [*notes, *_rare_labels(result)]]
+    lines = [f"note: {note}" for note in [*notes, *_rare_labels(result), *_about_labels(result)]]
     if len(bad):
         lines.append(f"{len(bad)} unusable answer(s), counted as errors:")
         lines += samples(bad, shown=SHOWN, characters=RAW_CHARACTERS)
@@ -76,6 +77,13 @@ def _rare_labels(result: Evaluation) -> list[str]:
     if not rare:
         return []
     return [f"under {FEW} reviews of {', '.join(rare)}: macro F1 and its interval are not reliable"]
+
+
+def _about_labels(result: Evaluation) -> list[str]:
+    """How the labels were decided, and which are never answered."""
+    scores = result.scores
+    never = never_answered_sentence(result.subject.model, scores.never_answered, of=len(scores.labels))
+    return [line for line in (choice_sentence(result.metrics), never) if line]
 
 
 def _cells(interval: Interval) -> tuple[str, str]:

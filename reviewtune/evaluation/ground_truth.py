@@ -12,7 +12,8 @@ from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
 from reviewtune.data.faults import Fault
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import CsvRow, normalise, read_rows, sha256
+from reviewtune.data.reviews import CsvRow, normalise, read_reviews, read_rows, sha256
+from reviewtune.data.splits import alike
 from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
@@ -90,7 +91,8 @@ def evaluate_file(
     if record is not None:
         refuse_unfit(record, Prompt.of(config), paths.chat.folder, truth.reviews, similarity=config.split.similarity)
     subject = _subject(model or (record.model if record else ""), config, truth)
-    return evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, progress=progress)
+    valid = _validation(paths.splits.valid, truth, config) if subject.kind == "prompt" else None
+    return evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, valid=valid, progress=progress)
 
 
 def training_is_unknown(model: str | None, project: Path) -> bool:
@@ -113,6 +115,16 @@ def _subject(model: str, config: Config, truth: GroundTruth) -> ModelSubject:
         return ModelSubject.of_finetuned(model, config)
     name, arm = zero_shot_arm(config)
     return replace(ModelSubject.of_arm(name, arm, config, truth.reviews.iloc[:0]), model=model)
+
+
+def _validation(path: Path, truth: GroundTruth, config: Config) -> pd.DataFrame | None:
+    """The validation split without what is in the file too, to choose the label scoring on; None: there is none."""
+    if not path.exists():
+        return None
+    valid = read_reviews(path)
+    pairs = alike(valid["text"].tolist(), truth.reviews["text"].tolist(), config.split.similarity)
+    kept = valid.drop(index=list({pair.left for pair in pairs})).reset_index(drop=True)
+    return kept[kept["label"].isin(truth.data.labels)].reset_index(drop=True)
 
 
 def _columns(path: Path, names: Sequence[str], data: DataConfig, by: Sequence[str]) -> _Columns:
