@@ -1,4 +1,4 @@
-"""Stage baseline@ARM: data/splits/{train,test}.csv -> reports/arms/ARM/.  Run: dvc repro baseline@zero_shot"""
+"""Stage baseline@ARM: data/splits/{train,valid,test}.csv -> reports/arms/ARM/.  Run: dvc repro baseline@zero_shot"""
 
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.entry_point import run_stage
@@ -14,10 +14,13 @@ def main(arm: str) -> None:
     config, paths = load_params(), ProjectPaths()
     config.refuse_unknown_arm(arm)
     splits, folder = paths.splits, paths.arm(arm)
-    train, test = read_reviews(splits.train), read_reviews(splits.test)
-    sections, inputs = ("data", "split", f"arms.{arm}"), {"train": "training", "test": "evaluation"}
+    train, valid, test = (read_reviews(path) for path in (splits.train, splits.valid, splits.test))
+    sections = ("data", "split", f"arms.{arm}")
+    inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
     with evaluation_run(config, arm, sections=sections, inputs=inputs) as run:
-        result = evaluate_arm(arm, config, train, test, manifest=splits.manifest, progress=TerminalProgress())
+        result = evaluate_arm(
+            arm, config, train, test, manifest=splits.manifest, valid=valid, progress=TerminalProgress()
+        )
         results.write(result, folder)
         results.log(run, result, folder)
         results.write_run(result, folder, run.id)

@@ -1,4 +1,4 @@
-"""Stage checkpoint@EPOCH: data/splits/test.csv, models/finetuned.json -> reports/arms/checkpoint_EPOCH/.
+"""Stage checkpoint@EPOCH: data/splits/{valid,test}.csv, models/finetuned.json -> reports/arms/checkpoint_EPOCH/.
 
 Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 """
@@ -18,7 +18,7 @@ from reviewtune.tracking.provenance import EVALUATION_SECTIONS, evaluation_run
 def main(epoch: int) -> None:
     config, paths, name = load_params(), ProjectPaths(), f"{CHECKPOINT}{epoch}"
     record, test, folder = read_record(paths.model_record), read_reviews(paths.splits.test), paths.arm(name)
-    sections, inputs = EVALUATION_SECTIONS, {"test": "evaluation"}
+    sections, inputs = EVALUATION_SECTIONS, {"valid": "validation", "test": "evaluation"}
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256, "epoch": str(epoch)}
     with evaluation_run(config, name, sections=sections, inputs=inputs, tags=tags) as run:
         result = evaluate_checkpoint(
@@ -28,6 +28,7 @@ def main(epoch: int) -> None:
             test,
             chat=paths.chat.folder,
             manifest=paths.splits.manifest,
+            valid=read_reviews(paths.splits.valid),
             progress=TerminalProgress(),
         )
         results.write(result, folder)

@@ -1,4 +1,7 @@
-"""Stage evaluate: data/splits/test.csv, models/finetuned.json -> reports/arms/finetuned/.  Run: dvc repro evaluate"""
+"""Stage evaluate: data/splits/{valid,test}.csv, models/finetuned.json -> reports/arms/finetuned/.
+
+Run: dvc repro evaluate
+"""
 
 from reviewtune.core.config import FINETUNED
 from reviewtune.core.config_loading import load_params
@@ -15,7 +18,7 @@ from reviewtune.tracking.provenance import EVALUATION_SECTIONS, evaluation_run
 def main() -> None:
     config, paths = load_params(), ProjectPaths()
     record, test, folder = read_record(paths.model_record), read_reviews(paths.splits.test), paths.arm(FINETUNED)
-    sections, inputs = EVALUATION_SECTIONS, {"test": "evaluation"}
+    sections, inputs = EVALUATION_SECTIONS, {"valid": "validation", "test": "evaluation"}
     tags = {"job_id": record.job_id, "training_sha256": record.training_sha256}
     with evaluation_run(config, FINETUNED, sections=sections, inputs=inputs, tags=tags) as run:
         result = evaluate_finetuned(
@@ -25,6 +28,7 @@ def main() -> None:
             chat=paths.chat.folder,
             manifest=paths.splits.manifest,
             hostile=paths.injections,
+            valid=read_reviews(paths.splits.valid),
             progress=TerminalProgress(),
         )
         results.write(result, folder)

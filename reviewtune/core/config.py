@@ -18,7 +18,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
-LabelScoring = Literal["none", "raw", "corrected"]
+LabelScoring = Literal["none", "raw", "corrected", "auto"]
 FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # names of the fine-tuned model's arm and of those of its epochs
 
 
@@ -82,7 +82,8 @@ class ProviderConfig(Section):
     structured_output: bool = Field(description="restrict answers to the labels with a json_schema")
     mode: Literal["online", "batch"] = Field(description="mode used for `evaluation.mode: auto`")
     label_scores: LabelScoring = Field(
-        description="use of log-probabilities: none, raw (as confidence), or corrected (also remove the model's prior)"
+        description="use of log-probabilities: none, raw (as confidence), corrected (also remove the model's label "
+        "prior), or auto (corrected for an arm that it helps on the validation split, otherwise raw)"
     )
     concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="maximum number of concurrent requests")
     max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="retries per request, with increasing pauses")

@@ -13,6 +13,7 @@ from reviewtune.data import chat_files, splits
 from reviewtune.data.chat_files import ChatFile
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Prepared, prepare, read_reviews, write_reviews
+from reviewtune.data.splits import Splits
 
 
 class CheckedChat(NamedTuple):
@@ -55,6 +56,11 @@ def write_splits(config: Config, labeled: Path, files: SplitFiles) -> None:
     """
     parts = splits.split(read_reviews(labeled), config.split, train_size=config.data.train_size)
     splits.write_splits(parts, files.folder, source=labeled, settings=config.split)
+
+
+def read_splits(files: SplitFiles) -> Splits:
+    """The splits that `write_splits` wrote."""
+    return Splits(*(read_reviews(path) for path in (files.train, files.valid, files.test)))
 
 
 def write_chat(config: Config, parts: SplitFiles, chat: ChatFiles) -> CheckedChat:

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.config import Config, PromptConfig
-from reviewtune.errors import DataError
 
 MAX_REASON_CHARACTERS = 100
 
@@ -132,14 +131,11 @@ def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: i
     Args:
         pool: labelled reviews, with the columns text and label.
         labels: the labels to draw for.
-        shots: examples per label.
+        shots: examples per label; of a label with fewer reviews all are drawn (`scarce_labels` names these labels).
         seed: seed of the draw.
 
     Returns:
         Pairs of text and label, in random order.
-
-    Raises:
-        DataError: a label has fewer reviews in the pool than shots.
     """
     if not shots:
         return ()
@@ -147,8 +143,13 @@ def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: i
     drawn: dict[str, list[str]] = {}
     for label in labels:
         texts = pool.loc[pool["label"] == label, "text"].tolist()
-        if len(texts) < shots:
-            raise DataError(f"label '{label}' has {len(texts)} training review(s), not {shots}; lower shots")
         drawn[label] = [texts[i] for i in rng.permutation(len(texts))[:shots]]
-    order = [(label, shot) for shot in range(shots) for label in labels]
+    order = [(label, shot) for shot in range(shots) for label in labels if shot < len(drawn[label])]
     return tuple((drawn[label][shot], label) for label, shot in (order[i] for i in rng.permutation(len(order))))
+
+
+def scarce_labels(pool: pd.DataFrame, labels: Sequence[str], least: int) -> dict[str, int]:
+    """Number of reviews in the pool of each label with fewer than `least`, the rarest first."""
+    counts = pool["label"].value_counts()
+    scarce = {label: int(counts.get(label, 0)) for label in labels if counts.get(label, 0) < least}
+    return dict(sorted(scarce.items(), key=lambda item: item[1]))

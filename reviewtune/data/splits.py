@@ -2,6 +2,7 @@
 
 The test split depends neither on the validation share nor on the training size."""
 
+import math
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from reviewtune.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+MIN_DISTINCT = 3  # of a label: one for each split
 CHUNK = 1_000  # texts compared with all others at once
 METHOD = "cosine of character 3-5-gram counts, case and punctuation aside"
 
@@ -100,8 +102,11 @@ def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str
         DataError: a label has too few groups to be in every split, or train_size exceeds the training split.
     """
     groups = duplicate_groups(reviews["text"].tolist(), settings.similarity)
-    rest, test = _cut(groups, reviews["label"], settings.test, settings.seed, "test")
-    train, valid = _cut(groups[rest], reviews["label"].iloc[rest], settings.validation, settings.seed, "validation")
+    _refuse_rare(_labels_of(groups, reviews["label"]))
+    rest, test = _cut(groups, reviews["label"], settings.test, settings.seed, "test", keep=2)
+    train, valid = _cut(
+        groups[rest], reviews["label"].iloc[rest], settings.validation, settings.seed, "validation", keep=1
+    )
     train, valid = rest[train], rest[valid]
     if train_size != "all":
         train = _first(train, reviews["label"], int(train_size), settings.seed)
@@ -124,17 +129,54 @@ def duplicate_groups(texts: list[str], threshold: float) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1])
 
 
-def _cut(groups: np.ndarray, labels: pd.Series, share: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Row positions of the larger and the smaller part; a group has the label of its first row."""
+def _cut(
+    groups: np.ndarray, labels: pd.Series, share: float, seed: int, name: str, *, keep: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row positions of the larger and the smaller part; a group has the label of its first row.
+
+    Proportional allocation can give the smaller part none, or nearly all, of the groups of a rare label. Then it gets
+    one, or so many that `keep` remain.
+    """
     from sklearn.model_selection import train_test_split
 
+    of = _labels_of(groups, labels)
+    _refuse_small(of, share, name)
+    _, drawn = train_test_split(of.index.to_numpy(), test_size=share, random_state=seed, stratify=of.to_numpy())
+    chosen, rng = set(drawn.tolist()), np.random.default_rng(seed)
+    for _, same in of.groupby(of):
+        order = rng.permutation(same.index.to_numpy()).tolist()
+        inside = [group for group in order if group in chosen]
+        chosen.difference_update(inside[max(1, len(same) - keep) :])
+        chosen.update(order[:1] if not inside else [])
+    taken = np.isin(groups, list(chosen))
+    return np.flatnonzero(~taken), np.flatnonzero(taken)
+
+
+def _labels_of(groups: np.ndarray, labels: pd.Series) -> pd.Series:
+    """The label of each group, by its number."""
     numbers, first = np.unique(groups, return_index=True)
-    try:
-        _, chosen = train_test_split(numbers, test_size=share, random_state=seed, stratify=labels.to_numpy()[first])
-    except ValueError as error:
-        raise DataError(f"split.{name}={share}: {error}; label more reviews or change the share") from error
-    inside = np.isin(groups, chosen)
-    return np.flatnonzero(~inside), np.flatnonzero(inside)
+    return pd.Series(labels.to_numpy()[first], index=numbers)
+
+
+def _refuse_rare(of: pd.Series) -> None:
+    """Refuse a label that cannot be in all three splits; `of` is the label of each group."""
+    counts = of.value_counts()
+    if counts.min() < MIN_DISTINCT:
+        rare = ", ".join(f"{label} {n}" for label, n in counts[counts < MIN_DISTINCT].sort_index().items())
+        raise DataError(
+            f"{MIN_DISTINCT} distinct reviews of each label are needed, one for each split (near-duplicates count "
+            f"once, split.similarity); there are fewer of: {rare}; label more of them, merge or remove these labels"
+        )
+
+
+def _refuse_small(of: pd.Series, share: float, name: str) -> None:
+    """Refuse a share that cannot hold a group of each label; `of` is the label of each group."""
+    smaller = math.ceil(share * len(of))
+    if min(smaller, len(of) - smaller) < of.nunique():
+        raise DataError(
+            f"split.{name}={share:g} of {len(of)} distinct reviews is {smaller}, but both parts must hold each of the "
+            f"{of.nunique()} labels; label more reviews or change the share"
+        )
 
 
 def _first(train: np.ndarray, labels: pd.Series, size: int, seed: int) -> np.ndarray:

@@ -72,9 +72,9 @@ def refuse_unsupported(config: Config) -> None:
         ConfigError: a setting asks for something that the curve does not measure.
     """
     settings = config.evaluation
-    corrected = settings.label_scores == "corrected" and config.provider.label_scores != "none"
+    corrected = settings.label_scores in ("corrected", "auto") and config.provider.label_scores != "none"
     unsupported = {
-        "evaluation.label_scores=corrected": corrected,
+        f"evaluation.label_scores={settings.label_scores}": corrected,
         f"evaluation.repeats={settings.repeats}": settings.repeats,
         "evaluation.injections=true": settings.injections,
         f"evaluation.checkpoints={list(settings.checkpoints)}": settings.checkpoints,

@@ -15,6 +15,7 @@ from reviewtune.data_check.checks import SHOWN_CONFUSIONS, CheckResult, Level
 from reviewtune.data_check.facts import BaseModelFacts, Confusion, Facts, LabelScores, LossFacts
 from reviewtune.data_check.learning_curve import DOUBLE, Curve, CurveFacts, Verdict
 from reviewtune.errors import DataError
+from reviewtune.evaluation.comparison.break_even import best_prompt
 from reviewtune.evaluation.comparison.compare import Arm, load_arm
 from reviewtune.evaluation.metrics.significance import Interval, accuracy_difference, mcnemar, verdict
 from reviewtune.finetuning.loss_advice import advise
@@ -156,16 +157,16 @@ def _validation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best_prompted(arms: Path) -> Arm:
-    """The most accurate arm that only prompts the model.
+    """The best arm that only prompts the model, chosen on the validation reviews if they were asked about.
 
     Raises:
         DataError: there is no such arm, or a result file cannot be read.
     """
     loaded = [load_arm(folder) for folder in sorted(arms.iterdir()) if (folder / "metrics.json").exists()]
-    prompted = [arm for arm in loaded if arm.kind == "prompt"]
-    if not prompted:
+    best = best_prompt([arm.metrics for arm in loaded], reference="zero_shot")
+    if best is None:
         raise DataError(f"no prompt arm in {arms}")
-    return max(prompted, key=lambda arm: arm.accuracy.value)
+    return next(arm for arm in loaded if arm.name == best.arm)
 
 
 def _difference(finetuned: Arm, base: Arm, seed: int) -> tuple[Interval, float]:

@@ -18,6 +18,8 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, evaluate_baseline, evaluate_model
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics_file import CheckpointMetrics, InjectionMetrics
+from reviewtune.evaluation.notices.arm_sentences import choice_sentence, never_answered_sentence
+from reviewtune.evaluation.notices.capacity import shots_notice
 from reviewtune.evaluation.prompt_injections import injection_metrics, read_injections
 from reviewtune.evaluation.results import Evaluation, samples, unusable
 from reviewtune.evaluation.subject import BaselineSubject, ModelSubject
@@ -35,6 +37,7 @@ def evaluate_arm(
     test: pd.DataFrame,
     *,
     manifest: Path,
+    valid: pd.DataFrame | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate a baseline or a prompt arm.
@@ -45,18 +48,25 @@ def evaluate_arm(
         train: the training split, from which a baseline learns and a prompt arm draws examples.
         test: the test split.
         manifest: data/splits/manifest.json, with the test split's hash.
+        valid: the validation split, as in `evaluate_model`.
         progress: receives messages and progress bars.
 
     Raises:
-        LeakError: the training split holds a test review.
+        LeakError: the training split or the validation split holds a test review.
         ProviderError: the model could not be asked.
     """
     arm, digest = config.arms[name], _test_sha256(manifest)
-    refuse_leak(test, {_source_of_knowledge(arm): train["text"].tolist()}, similarity=config.split.similarity)
+    known = {_source_of_knowledge(arm): train["text"].tolist()}
+    if valid is not None:
+        known["the validation split"] = valid["text"].tolist()
+    refuse_leak(test, known, similarity=config.split.similarity)
     if not isinstance(arm, PromptArmConfig):
-        return evaluate_baseline(BaselineSubject.of_arm(name, arm), train, test, config.data, test_sha256=digest)
-    subject = ModelSubject.of_arm(name, arm, config, train)
-    return _with_repeats(_ask(subject, config, test, digest, progress), subject, test, progress)
+        subject = BaselineSubject.of_arm(name, arm)
+        return evaluate_baseline(subject, train, test, config.data, test_sha256=digest, valid=valid)
+    if notice := shots_notice(name, arm, list(config.data.labels), train):
+        progress.message(notice)
+    asked = ModelSubject.of_arm(name, arm, config, train)
+    return _with_repeats(_ask(asked, config, test, valid, digest, progress), asked, test, progress)
 
 
 def evaluate_finetuned(
@@ -67,6 +77,7 @@ def evaluate_finetuned(
     chat: Path,
     manifest: Path,
     hostile: Path,
+    valid: pd.DataFrame | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate the fine-tuned model.
@@ -78,6 +89,7 @@ def evaluate_finetuned(
         chat: the folder of the chat files.
         manifest: data/splits/manifest.json, with the test split's hash.
         hostile: the folder of hostile reviews; with evaluation.injections the model is asked about them too.
+        valid: the validation split, as in `evaluate_model`.
         progress: receives messages and progress bars.
 
     Raises:
@@ -89,7 +101,7 @@ def evaluate_finetuned(
 
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
-    result = _ask(subject, config, test, _test_sha256(manifest), progress)
+    result = _ask(subject, config, test, valid, _test_sha256(manifest), progress)
     result = _with_repeats(result, subject, test, progress)
     if config.evaluation.injections:
         result = result.with_extras(injections=_injections(subject, config, hostile, progress))
@@ -104,6 +116,7 @@ def evaluate_checkpoint(
     *,
     chat: Path,
     manifest: Path,
+    valid: pd.DataFrame | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate the model as it was after this epoch; the arguments are those of `evaluate_finetuned`.
@@ -118,21 +131,33 @@ def evaluate_checkpoint(
     point = record.checkpoint(epoch)
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = replace(ModelSubject.of_finetuned(point.model, config), arm=f"{CHECKPOINT}{epoch}", kind="checkpoint")
-    result = _ask(subject, config, test, _test_sha256(manifest), progress)
+    result = _ask(subject, config, test, valid, _test_sha256(manifest), progress)
     checkpoint = CheckpointMetrics(epoch=epoch, step=point.step, valid_loss=point.valid_loss)
     return result.with_extras(checkpoint=checkpoint)
 
 
-def _ask(subject: ModelSubject, config: Config, test: pd.DataFrame, digest: str, progress: Progress) -> Evaluation:
-    result = evaluate_model(subject, test, config.data, test_sha256=digest, progress=progress)
+def _ask(
+    subject: ModelSubject,
+    config: Config,
+    test: pd.DataFrame,
+    valid: pd.DataFrame | None,
+    digest: str,
+    progress: Progress,
+) -> Evaluation:
+    result = evaluate_model(subject, test, config.data, test_sha256=digest, valid=valid, progress=progress)
     _announce(result, progress)
     return result
 
 
 def _announce(result: Evaluation, progress: Progress) -> None:
-    accuracy, bad = result.metrics.accuracy, unusable(result)
-    interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
-    progress.message(f"{result.subject.arm}: accuracy {accuracy.value:.3f} ({interval})")
+    metrics, bad = result.metrics, unusable(result)
+    interval = f"{metrics.accuracy.low:.3f} to {metrics.accuracy.high:.3f}"
+    never = never_answered_sentence(
+        metrics.arm, result.scores.never_answered, of=len(result.scores.labels), shown=SHOWN
+    )
+    accuracy = f"{metrics.arm}: accuracy {metrics.accuracy.value:.3f} ({interval})"
+    for line in filter(None, (choice_sentence(metrics), accuracy, never)):
+        progress.message(line)
     if len(bad):
         progress.message(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
         progress.message("\n".join(samples(bad, shown=SHOWN)))

@@ -7,6 +7,7 @@ from reviewtune.core.formatting import counted, percent
 from reviewtune.evaluation.earlier_metrics import Change
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmMetrics
+from reviewtune.evaluation.notices.arm_sentences import choice_sentence, never_answered_sentence
 from reviewtune.evaluation.results import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def report(
     from rich.text import Text
 
     bad = unusable(result)
-    lines = [f"note: {note}" for note in [*notes, *_rare_labels(result)]]
+    lines = [f"note: {note}" for note in [*notes, *_rare_labels(result), *_about_labels(result)]]
     if len(bad):
         lines.append(f"{counted(len(bad), 'unusable answer')}, counted as errors:")
         lines += samples(bad, shown=SHOWN, characters=RAW_CHARACTERS)
@@ -81,6 +82,13 @@ def _rare_labels(result: Evaluation) -> list[str]:
     if not rare:
         return []
     return [f"under {FEW} reviews of {', '.join(rare)}: macro F1 and its interval are not reliable"]
+
+
+def _about_labels(result: Evaluation) -> list[str]:
+    """How the labels were decided, and which are never answered."""
+    scores = result.scores
+    never = never_answered_sentence(result.subject.model, scores.never_answered, of=len(scores.labels))
+    return [line for line in (choice_sentence(result.metrics), never) if line]
 
 
 def _cells(interval: Interval) -> tuple[str, str]:

@@ -5,17 +5,18 @@ the timings) goes to run.json, and the confidences, whose last digits differ, to
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from reviewtune.core.config import DataConfig, LabelScoring
+from reviewtune.core.config import DataConfig
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.arm_costs import ArmCosts, costs_of
-from reviewtune.evaluation.label_logprobs import LabelScores, correct_prior, label_scores
+from reviewtune.evaluation.label_scoring.decide import CONFIDENCE_DIGITS, Decision, ScoredAnswers, decide
+from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
 from reviewtune.evaluation.metrics.bootstrap import score_intervals
 from reviewtune.evaluation.metrics.calibration import calibration_error
 from reviewtune.evaluation.metrics.classification import INVALID, score
@@ -27,7 +28,7 @@ from reviewtune.evaluation.metrics.significance import (
     percentile,
     proportion,
 )
-from reviewtune.evaluation.metrics_file import ArmMetrics, SliceMetrics
+from reviewtune.evaluation.metrics_file import ArmMetrics, Decider, SliceMetrics, ValidationMetrics
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.run_file import ArmRun
 from reviewtune.evaluation.subject import BaselineSubject, ModelSubject, Subject
@@ -37,14 +38,20 @@ if TYPE_CHECKING:
     from reviewtune.providers.inference import Answers
 
 
-CONFIDENCE_DIGITS = 4
+VALIDATION_COLUMNS = ("review_id", "label", "predicted", "as_answered", "prior_corrected", "confidence")
 SLICES = ("language", "length")  # in addition to the columns of conf/data
 LENGTHS = (100, 200)  # characters
 LENGTH_NAMES = ["up to 100", "101 to 200", "over 200"]
 
 
 def evaluate_model(
-    subject: ModelSubject, test: pd.DataFrame, data: DataConfig, *, test_sha256: str, progress: Progress = SILENT
+    subject: ModelSubject,
+    test: pd.DataFrame,
+    data: DataConfig,
+    *,
+    test_sha256: str,
+    valid: pd.DataFrame | None = None,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Ask the model for every test review and score its answers.
 
@@ -53,29 +60,38 @@ def evaluate_model(
         test: columns review_id, text, label, and those of `data.slices`.
         data: the label list and the slices.
         test_sha256: of the file that `test` was read from.
+        valid: the validation split; asked in the same go if the subject needs it. Its label prior is estimated on it,
+            and `label_scores: auto` chooses on it. None: the prior is that of the test reviews, and auto means raw.
         progress: receives messages and a progress bar.
 
     Raises:
         ProviderError: the model could not be asked.
         BudgetError: the answers could cost more than evaluation.budget_usd leaves.
     """
-    asked = ask_all(subject, test["text"].tolist(), title=subject.arm, progress=progress)
-    rows = pd.DataFrame([_read(answer, subject.prompt) for answer in asked.answers])
-    scoring = subject.asking.label_scores
-    if scoring != "none":
-        rows = decide(rows, _scores(asked.answers, subject.prompt), corrected=scoring == "corrected")
+    known = test.iloc[:0] if valid is None or not subject.asks_validation else valid
+    asked = ask_all(subject, [*known["text"], *test["text"]], title=subject.arm, progress=progress)
+    n = len(known)
+    decision = _decide(subject, asked.answers, known, test)
     return _evaluation(
         subject,
-        _predictions(test, rows, data),
+        _predictions(test, decision.test, data),
         data,
+        validation=_validation(known, decision.valid) if n else None,
+        decided_by=decision.by,
         test_sha256=test_sha256,
-        costs=costs_of(asked.answers, subject),
+        costs=costs_of(asked.answers[n:], subject),
         run=_timings(asked),
     )
 
 
 def evaluate_baseline(
-    subject: BaselineSubject, train: pd.DataFrame, test: pd.DataFrame, data: DataConfig, *, test_sha256: str
+    subject: BaselineSubject,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    data: DataConfig,
+    *,
+    test_sha256: str,
+    valid: pd.DataFrame | None = None,
 ) -> Evaluation:
     """Fit a baseline on the training split and label the test split.
 
@@ -85,16 +101,26 @@ def evaluate_baseline(
         test: columns review_id, text, label, and those of `data.slices`.
         data: the label list and the slices.
         test_sha256: of the file that `test` was read from.
+        valid: the validation split, which is labelled too; None: it is not.
     """
+    known = test.iloc[:0] if valid is None else valid
+    texts = [*known["text"], *test["text"]]
     answers = linear_baseline.fit_predict(
-        train["text"].tolist(), train["label"].tolist(), test["text"].tolist(), kind=subject.kind, seed=subject.seed
+        train["text"].tolist(), train["label"].tolist(), texts, kind=subject.kind, seed=subject.seed
     )
     rows = pd.DataFrame({"predicted": answers.labels, "answer": answers.labels, "error": ""})
     rows["confidence"] = pd.Series(answers.confidence).round(CONFIDENCE_DIGITS)
-    speed = len(test) / answers.seconds
-    run = ArmRun(wall_seconds=round(answers.seconds, 3), reviews_per_second=round(speed, 1))
-    predictions = _predictions(test, rows, data)
-    return _evaluation(subject, predictions, data, test_sha256=test_sha256, costs=ArmCosts(), run=run)
+    n, speed = len(known), len(texts) / answers.seconds
+    return _evaluation(
+        subject,
+        _predictions(test, rows[n:].reset_index(drop=True), data),
+        data,
+        validation=_validation(known, rows[:n]) if n else None,
+        decided_by=None,
+        test_sha256=test_sha256,
+        costs=ArmCosts(),
+        run=ArmRun(wall_seconds=round(answers.seconds, 3), reviews_per_second=round(speed, 1)),
+    )
 
 
 def ask_all(subject: ModelSubject, texts: Sequence[str], *, title: str, progress: Progress = SILENT) -> "Answers":
@@ -102,27 +128,6 @@ def ask_all(subject: ModelSubject, texts: Sequence[str], *, title: str, progress
     from reviewtune.providers.inference import ask  # imports the openai client, which baselines do not need
 
     return ask(subject.policy, subject.request, subject.chats(texts), title=title, progress=progress)
-
-
-def decide(rows: pd.DataFrame, scores: LabelScores, *, corrected: bool) -> pd.DataFrame:
-    """Let the labels' log-probabilities decide, and keep the result of both ways of reading them.
-
-    Args:
-        rows: one row per answer, with the column predicted.
-        scores: the labels' log-probabilities for the same answers.
-        corrected: whether the prior-corrected label counts; otherwise the answered one does.
-
-    Returns:
-        The rows with `as_answered` and `prior_corrected`, the labels of both ways, and `confidence`, the probability of
-        the label that counts. An unusable answer stays unusable.
-    """
-    prior_corrected = correct_prior(scores)
-    usable = rows["predicted"] != INVALID
-    best = pd.Series(prior_corrected.best(), index=rows.index).where(usable, INVALID).fillna(rows["predicted"])
-    counted = prior_corrected if corrected else scores
-    confidence = pd.Series(counted.confidence(), index=rows.index).where(usable, 0.0).round(CONFIDENCE_DIGITS)
-    decided = best if corrected else rows["predicted"]
-    return rows.assign(predicted=decided, as_answered=rows["predicted"], prior_corrected=best, confidence=confidence)
 
 
 def why_unusable(answer: "Answer") -> str:
@@ -154,9 +159,39 @@ def _read(answer: "Answer", prompt: Prompt) -> _ReadAnswer:
     )
 
 
-def _scores(answers: "Sequence[Answer]", prompt: Prompt) -> LabelScores:
+@dataclass(frozen=True, kw_only=True)
+class _Undecided:
+    """Rows of answers without log-probabilities, under the names of `Decision`."""
+
+    by: None = None
+    test: pd.DataFrame
+    valid: pd.DataFrame
+
+
+def _decide(
+    subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame
+) -> Decision | _Undecided:
+    """The labels of the answers, those to the validation reviews first."""
+    parts = [_scored(subject, answers[: len(valid)], valid), _scored(subject, answers[len(valid) :], test)]
+    if subject.asking.label_scores == "none":
+        return _Undecided(valid=parts[0].rows, test=parts[1].rows)
+    return decide(parts[1], parts[0], subject.asking.label_scores)
+
+
+def _scored(subject: ModelSubject, answers: "Sequence[Answer]", reviews: pd.DataFrame) -> ScoredAnswers:
+    prompt, columns = subject.prompt, [field.name for field in fields(_ReadAnswer)]
     readings = [prompt.readings(answer.text) for answer in answers]
-    return label_scores(list(prompt.labels), [answer.logprobs for answer in answers], readings)
+    return ScoredAnswers(
+        labels=reviews["label"].tolist(),
+        rows=pd.DataFrame([_read(answer, prompt) for answer in answers], columns=columns),
+        scores=label_scores(list(prompt.labels), [answer.logprobs for answer in answers], readings),
+    )
+
+
+def _validation(valid: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """The columns of validation_predictions.csv, and `confidence` if it is known."""
+    table = pd.concat([valid[["review_id", "label"]].reset_index(drop=True), answers], axis=1)
+    return table[[name for name in VALIDATION_COLUMNS if name in table]]
 
 
 def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
@@ -174,7 +209,15 @@ def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: DataConfig) ->
 
 
 def _evaluation(
-    subject: Subject, predictions: pd.DataFrame, data: DataConfig, *, test_sha256: str, costs: ArmCosts, run: ArmRun
+    subject: Subject,
+    predictions: pd.DataFrame,
+    data: DataConfig,
+    *,
+    validation: pd.DataFrame | None,
+    decided_by: Decider | None,
+    test_sha256: str,
+    costs: ArmCosts,
+    run: ArmRun,
 ) -> Evaluation:
     scores = score(predictions["label"].tolist(), predictions["predicted"].tolist(), labels=list(data.labels))
     intervals = score_intervals(scores, seed=SEED, resamples=SCORE_RESAMPLES)
@@ -189,10 +232,28 @@ def _evaluation(
         slices=slices,
         intervals={name: interval.rounded() for name, interval in intervals.items()},
         prompt_fingerprint=subject.prompt.fingerprint if isinstance(subject, ModelSubject) else None,
-        **vars(_decision(subject, predictions)),
+        label_scores=subject.asking.label_scores if decided_by and isinstance(subject, ModelSubject) else None,
+        decided_by=decided_by,
+        accuracy_as_answered=_accuracy_of(predictions, "as_answered"),
+        accuracy_prior_corrected=_accuracy_of(predictions, "prior_corrected"),
+        validation=None if validation is None else _validation_metrics(validation),
         **vars(costs),
     )
-    return Evaluation(subject, predictions, scores, metrics, _with_calibration(run, predictions))
+    return Evaluation(subject, predictions, scores, metrics, _with_calibration(run, predictions), validation)
+
+
+def _validation_metrics(table: pd.DataFrame) -> ValidationMetrics:
+    return ValidationMetrics(
+        n=len(table),
+        accuracy=_accuracy(table["predicted"] == table["label"]),
+        accuracy_as_answered=_accuracy_of(table, "as_answered"),
+        accuracy_prior_corrected=_accuracy_of(table, "prior_corrected"),
+    )
+
+
+def _accuracy_of(table: pd.DataFrame, column: str) -> Interval | None:
+    """Accuracy of the labels in this column, if the table has it."""
+    return _accuracy(table[column] == table["label"]) if column in table else None
 
 
 def _slices(predictions: pd.DataFrame, data: DataConfig) -> dict[str, SliceMetrics]:
@@ -202,25 +263,6 @@ def _slices(predictions: pd.DataFrame, data: DataConfig) -> dict[str, SliceMetri
         for column in (*data.slices, *more)
         for value, part in predictions.groupby(column)
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Decision:
-    """Which way of reading the log-probabilities decided, under the names of `ArmMetrics`; None: there are none."""
-
-    decided_by: LabelScoring | None = None
-    accuracy_as_answered: Interval | None = None
-    accuracy_prior_corrected: Interval | None = None
-
-
-def _decision(subject: Subject, predictions: pd.DataFrame) -> _Decision:
-    if isinstance(subject, BaselineSubject) or "prior_corrected" not in predictions:
-        return _Decision()
-    return _Decision(
-        decided_by=subject.asking.label_scores,
-        accuracy_as_answered=_accuracy(predictions["as_answered"] == predictions["label"]),
-        accuracy_prior_corrected=_accuracy(predictions["prior_corrected"] == predictions["label"]),
-    )
 
 
 def _accuracy(hits: "pd.Series[bool]") -> Interval:

@@ -14,7 +14,8 @@ from reviewtune.core.project import ProjectPaths
 from reviewtune.data.faults import refuse_faults
 from reviewtune.data.leakage import refuse_leak, seen_rows
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, review_id, row_faults, sha256
+from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, read_reviews, review_id, row_faults, sha256
+from reviewtune.data.splits import alike
 from reviewtune.data.tables import Row, read_table
 from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
@@ -121,7 +122,10 @@ def evaluate_file(
     known = _known(record, config, project)
     refuse_leak(truth.reviews, known, similarity=config.split.similarity, advice=ADVICE)
     subject = _subject(model or (record.model if record else ""), config, truth)
-    result = evaluate_model(subject, truth.reviews, truth.data, test_sha256=truth.sha256, progress=progress)
+    valid = _validation(ProjectPaths(project).splits.valid, truth, config) if subject.kind == "prompt" else None
+    result = evaluate_model(
+        subject, truth.reviews, truth.data, test_sha256=truth.sha256, valid=valid, progress=progress
+    )
     return result.with_extras(left_out_seen=len(truth.left_out) or None)
 
 
@@ -154,6 +158,16 @@ def _subject(model: str, config: Config, truth: GroundTruth) -> ModelSubject:
         return ModelSubject.of_finetuned(model, config)
     name, arm = zero_shot_arm(config)
     return replace(ModelSubject.of_arm(name, arm, config, truth.reviews.iloc[:0]), model=model)
+
+
+def _validation(path: Path, truth: GroundTruth, config: Config) -> pd.DataFrame | None:
+    """The validation split without what is in the file too, to choose the label scoring on; None: there is none."""
+    if not path.exists():
+        return None
+    valid = read_reviews(path)
+    pairs = alike(valid["text"].tolist(), truth.reviews["text"].tolist(), config.split.similarity)
+    kept = valid.drop(index=list({pair.left for pair in pairs})).reset_index(drop=True)
+    return kept[kept["label"].isin(truth.data.labels)].reset_index(drop=True)
 
 
 def _columns(path: Path, names: Sequence[str], data: DataConfig, by: Sequence[str]) -> _Columns:

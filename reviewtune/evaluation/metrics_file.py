@@ -14,6 +14,7 @@ from reviewtune.evaluation.metrics.classification import Average, Scores
 from reviewtune.evaluation.metrics.significance import Interval, proportion
 
 ArmKind = Literal["linear", "majority", "prompt", "checkpoint", "finetuned"]
+Decider = Literal["raw", "corrected"]  # ways of reading log-probabilities
 
 METRICS_FILE = "metrics.json"
 SUMMARY_FILE = "summary.json"
@@ -61,6 +62,20 @@ class CheckpointMetrics(ResultPart):
     valid_loss: float | None = Field(description="validation loss there; null: the provider did not report it")
 
 
+class ValidationMetrics(ResultPart):
+    """The arm on the validation split, on which its label scoring and confidence threshold are chosen.
+
+    Shares have Wilson's 95 % intervals.
+    """
+
+    n: int = Field(description="number of validation reviews")
+    accuracy: Interval = Field(description="accuracy on them")
+    accuracy_as_answered: Interval | None = Field(description="accuracy of the labels that the model answered")
+    accuracy_prior_corrected: Interval | None = Field(
+        description="accuracy of the most likely labels after correction for the model's label prior"
+    )
+
+
 class ArmMetrics(ResultFile):
     """What one arm achieved. Shares are in [0, 1] and rounded to six decimals, costs are in USD.
 
@@ -83,15 +98,21 @@ class ArmMetrics(ResultFile):
     intervals: dict[str, Interval] | None = Field(
         None, description="bootstrap intervals: f1, macro.f1, label.NAME.f1 and the same of precision and recall"
     )
-    decided_by: LabelScoring | None = Field(None, description="which of the next two accuracies is the arm's own")
+    label_scores: LabelScoring | None = Field(
+        None, description="the arm's setting; auto: `decided_by` was chosen by the accuracies in `validation`"
+    )
+    decided_by: Decider | None = Field(None, description="which of the next two accuracies is the arm's own")
     accuracy_as_answered: Interval | None = Field(None, description="accuracy of the labels that the model answered")
     accuracy_prior_corrected: Interval | None = Field(
         None, description="accuracy of the most likely labels after correction for the model's label prior"
     )
+    validation: ValidationMetrics | None = Field(
+        None, description="scores on the validation split; null: the arm was not asked about it"
+    )
     test_sha256: str = Field(description="SHA-256 of the test file")
     prompt_fingerprint: str | None = Field(None, description="which prompt was used; null: none")
-    prompt_tokens: int | None = Field(None, description="prompt tokens of all answers")
-    completion_tokens: int | None = Field(None, description="completion tokens of all answers")
+    prompt_tokens: int | None = Field(None, description="prompt tokens of the answers to the test reviews")
+    completion_tokens: int | None = Field(None, description="completion tokens of the answers to the test reviews")
     cost_per_1k: float | None = Field(None, description="USD per 1,000 reviews at the provider; 0: it charges nothing")
     cost_per_1k_at_gpt_4o_mini: float | None = Field(
         None, description="USD per 1,000 reviews if gpt-4o-mini had used the same tokens, one request at a time"
@@ -149,8 +170,8 @@ class ArmMetrics(ResultFile):
 
 
 OPTIONAL = (
-    "hard_accuracy", "intervals", "decided_by", "accuracy_as_answered", "accuracy_prior_corrected", "trained_tokens",
-    "training_usd", "consistency", "injections", "checkpoint", "left_out_seen",
+    "hard_accuracy", "intervals", "label_scores", "decided_by", "accuracy_as_answered", "accuracy_prior_corrected",
+    "validation", "trained_tokens", "training_usd", "consistency", "injections", "checkpoint", "left_out_seen",
 )  # fmt: skip
 """Fields that metrics.json leaves out when they are None; the others are written as null."""
 

@@ -21,6 +21,7 @@ from reviewtune.evaluation.subject import ModelSubject, Subject
 from reviewtune.tracking.runs import Run
 
 CONFUSION = "confusion_matrix.png"
+VALIDATION = "validation_predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Evaluation:
         scores: the scores of the predictions.
         metrics: the content of metrics.json.
         run: the content of run.json, without the MLflow run's id.
+        validation: one row per validation review, with the columns of validation_predictions.csv and, if known,
+            `confidence`; None: the subject did not classify the validation split.
     """
 
     subject: Subject
@@ -40,6 +43,7 @@ class Evaluation:
     scores: Scores
     metrics: ArmMetrics
     run: ArmRun
+    validation: pd.DataFrame | None = None
 
     def with_extras(
         self,
@@ -67,20 +71,32 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, summary.json, predictions.csv and per_label.csv."""
+    """Write metrics.json, summary.json, predictions.csv, validation_predictions.csv and per_label.csv.
+
+    Confidences are not in them, as their last digits differ between runs.
+    """
     write_metrics(evaluation.metrics, folder)
     write_summary(evaluation.metrics, folder)
-    labels = evaluation.predictions.drop(columns="confidence", errors="ignore")
-    labels.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
+    empty = pd.DataFrame(columns=["review_id", "label", "predicted"])
+    validation = empty if evaluation.validation is None else evaluation.validation
+    for table, name in ((evaluation.predictions, "predictions.csv"), (validation, VALIDATION)):
+        labels = table.drop(columns="confidence", errors="ignore")
+        labels.to_csv(folder / name, index=False, lineterminator="\n")
     per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
 
 
 def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:
     """Write run.json and confidence.run.json."""
-    table = evaluation.predictions
-    confidence = table["confidence"].tolist() if "confidence" in table else []
     run_file.write_run(evaluation.run.model_copy(update={"mlflow_run_id": run_id}), folder)
-    write_json({"confidence": confidence}, folder / "confidence.run.json")
+    confidences = {
+        "confidence": _confidences(evaluation.predictions),
+        "validation": _confidences(evaluation.validation),
+    }
+    write_json(confidences, folder / "confidence.run.json")
+
+
+def _confidences(table: pd.DataFrame | None) -> list[float]:
+    return [] if table is None or "confidence" not in table else table["confidence"].tolist()
 
 
 def log(run: Run, evaluation: Evaluation, folder: Path) -> None:
@@ -113,6 +129,7 @@ def _numbers(metrics: ArmMetrics) -> dict[str, float]:
         "accuracy_low": metrics.accuracy.low,
         "accuracy_high": metrics.accuracy.high,
         "hard_accuracy": metrics.hard_accuracy,
+        **_validation_numbers(metrics),
         "prompt_tokens": metrics.prompt_tokens,
         "completion_tokens": metrics.completion_tokens,
         "trained_tokens": metrics.trained_tokens,
@@ -120,6 +137,17 @@ def _numbers(metrics: ArmMetrics) -> dict[str, float]:
         "cost_per_1k_at_gpt_4o_mini": metrics.cost_per_1k_at_gpt_4o_mini,
     }
     return {name: value for name, value in numbers.items() if value is not None}
+
+
+def _validation_numbers(metrics: ArmMetrics) -> dict[str, float]:
+    if metrics.validation is None:
+        return {}
+    accuracy = metrics.validation.accuracy
+    return {
+        "validation_accuracy": accuracy.value,
+        "validation_accuracy_low": accuracy.low,
+        "validation_accuracy_high": accuracy.high,
+    }
 
 
 def unusable(evaluation: Evaluation) -> pd.DataFrame:

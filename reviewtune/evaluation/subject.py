@@ -19,7 +19,7 @@ from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import linear_baseline
-from reviewtune.evaluation.label_logprobs import TOP_LOGPROBS
+from reviewtune.evaluation.label_scoring.label_logprobs import TOP_LOGPROBS
 
 if TYPE_CHECKING:  # the openai client takes 0.6 s to import, and baselines do not need it
     from reviewtune.providers.call_policy import CallPolicy
@@ -77,6 +77,7 @@ class ModelSubject:
         prices: the price list, for what the same tokens cost at another provider.
         trained_tokens: tokens that the model was fine-tuned on, over all epochs.
         pool: where each review gets its own examples from; None: all share those of the prompt.
+        has_threshold: whether a confidence threshold is chosen for it, which needs its answers to validation reviews.
     """
 
     arm: str
@@ -88,6 +89,7 @@ class ModelSubject:
     prices: Prices
     trained_tokens: int = 0
     pool: ExamplePool | None = None
+    has_threshold: bool = False
 
     @classmethod
     def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: pd.DataFrame) -> Self:
@@ -95,7 +97,6 @@ class ModelSubject:
 
         Raises:
             ConfigError: there is a budget, but the provider's prices are not known.
-            DataError: a label has fewer reviews in the pool than the arm has shots.
         """
         from reviewtune.providers.call_policy import CallPolicy
 
@@ -111,6 +112,7 @@ class ModelSubject:
             policy=CallPolicy.of(arm.provider, config.evaluation, config.prices, "base"),
             prices=config.prices,
             pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest else None,
+            has_threshold=name == config.evaluation.cascade.first,
         )
 
     @classmethod
@@ -133,6 +135,7 @@ class ModelSubject:
             policy=CallPolicy.of(config.provider, config.evaluation, config.prices, "finetuned"),
             prices=config.prices,
             trained_tokens=trained_tokens,
+            has_threshold=True,
         )
 
     @property
@@ -142,6 +145,12 @@ class ModelSubject:
     @property
     def title(self) -> str:
         return f"{self.arm}: {self.model}"
+
+    @property
+    def asks_validation(self) -> bool:
+        """Whether something is chosen or estimated on the validation split, so that it is asked about it too."""
+        scoring = self.asking.label_scores
+        return scoring in ("auto", "corrected") or (self.has_threshold and scoring != "none")
 
     @property
     def request(self) -> "Request":

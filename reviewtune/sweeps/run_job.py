@@ -148,6 +148,7 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str], prog
         chat=job.chat.folder,
         manifest=splits.manifest,
         hostile=hostile,
+        valid=read_reviews(splits.valid),
         progress=progress,
     )
     results.write_tables(result, folder / FINETUNED)

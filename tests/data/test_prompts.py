@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reviewtune.core.config import Config, PromptConfig
-from reviewtune.data.prompts import Prompt, draw_examples
-from reviewtune.errors import DataError
+from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels
 
 LABELS = {"late": "came late", "broken": 'came "broken"', "fine": "nothing wrong"}
 JSON = PromptConfig(name="j", system="Sort:\n{labels}", user="Review: {text}", answer="json")
@@ -91,5 +90,17 @@ def test_examples_are_balanced_seeded_and_from_the_pool() -> None:
     assert all(text.startswith(label) for text, label in drawn)
     assert drawn == draw_examples(pool, list(LABELS), 2, seed=1) != draw_examples(pool, list(LABELS), 2, seed=2)
     assert draw_examples(pool, list(LABELS), 0, seed=1) == ()
-    with pytest.raises(DataError, match="5 training review"):
-        draw_examples(pool, list(LABELS), 6, seed=1)
+
+
+def test_of_a_scarce_label_all_examples_are_drawn() -> None:
+    first, *others = LABELS
+    rows = [(f"{label} {i}", label) for label in others for i in range(5)] + [(f"{first} {i}", first) for i in range(2)]
+    pool = pd.DataFrame(rows, columns=["text", "label"])
+    drawn = [label for _, label in draw_examples(pool, [*LABELS, "unseen"], 4, seed=1)]
+    assert {label: drawn.count(label) for label in (*LABELS, "unseen")} == {
+        first: 2,
+        **dict.fromkeys(others, 4),
+        "unseen": 0,
+    }
+    assert scarce_labels(pool, [*LABELS, "unseen"], 4) == {"unseen": 0, first: 2}
+    assert scarce_labels(pool, list(LABELS), 2) == {}

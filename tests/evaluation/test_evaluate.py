@@ -14,7 +14,7 @@ from reviewtune.errors import ConfigError
 from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned
 from reviewtune.evaluation.consistency import consistency
 from reviewtune.evaluation.evaluate import evaluate_baseline, evaluate_model
-from reviewtune.evaluation.label_logprobs import LabelScores
+from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics_file import CheckpointMetrics
 from reviewtune.evaluation.results import Evaluation, write, write_run

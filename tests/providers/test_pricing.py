@@ -13,7 +13,8 @@ from reviewtune.core.progress import SILENT, Progress, TerminalProgress
 from reviewtune.errors import BudgetError
 from reviewtune.evaluation.comparison.break_even import break_even_report
 from reviewtune.evaluation.metrics.classification import score
-from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics
+from reviewtune.evaluation.metrics.significance import proportion
+from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, ValidationMetrics
 from reviewtune.finetuning.cost import epochs_of, reserve_training
 from reviewtune.providers.pricing import Range, Usage, amortised, break_even, estimate, inference_cost
 
@@ -105,22 +106,37 @@ def test_auto_epochs_are_those_of_the_cookbook(config: Config, examples: int, ep
     assert epochs_of(config.training.model_copy(update={"n_epochs": "auto"}), examples) == epochs
 
 
-def arm(kind: ArmKind, accuracy: float, cost: float, *, name: str = "arm", **training: float) -> ArmMetrics:
+def arm(
+    kind: ArmKind,
+    accuracy: float,
+    cost: float,
+    *,
+    name: str = "arm",
+    validation: float | None = None,
+    **training: float,
+) -> ArmMetrics:
     """An arm at a provider that charges nothing; `cost` is at gpt-4o-mini's prices."""
     scores = score(["a"] * 10, ["a"] * round(10 * accuracy) + ["b"] * round(10 - 10 * accuracy), labels=["a", "b"])
     costs = {"cost_per_1k": 0.0, "cost_per_1k_at_gpt_4o_mini": cost, **training}
-    return ArmMetrics.of_scores(scores, arm=name, kind=kind, model="m", test_sha256="t", **costs)
+    fields = {"validation": None if validation is None else on_validation(validation), **costs}
+    return ArmMetrics.of_scores(scores, arm=name, kind=kind, model="m", test_sha256="t", **fields)
 
 
-def test_the_fine_tune_is_compared_with_the_best_prompt() -> None:
+def on_validation(accuracy: float) -> ValidationMetrics:
+    right = proportion(round(10 * accuracy), 10)
+    return ValidationMetrics(n=10, accuracy=right, accuracy_as_answered=None, accuracy_prior_corrected=None)
+
+
+def test_the_fine_tune_is_compared_with_the_prompt_that_is_best_on_the_validation_reviews() -> None:
+    """Not with the one that is best on the test reviews."""
     finetuned = arm("finetuned", 0.8, 0.03, training_usd=0.0, training_usd_at_gpt_4o_mini=0.3)
     arms = [
-        arm("prompt", 0.3, 0.01, name="poor"),
-        arm("prompt", 0.5, 0.09, name="best"),
-        arm("linear", 0.9, 0.0),
+        arm("prompt", 0.7, 0.01, name="lucky", validation=0.3),
+        arm("prompt", 0.5, 0.09, name="best", validation=0.5),
+        arm("linear", 0.9, 0.0, validation=0.9),
         finetuned,
     ]
-    report = break_even_report(arms)
+    report = break_even_report(arms, reference="lucky")
     assert report is not None
     assert report.against == "best"
     assert report.at_provider is not None
@@ -128,5 +144,10 @@ def test_the_fine_tune_is_compared_with_the_best_prompt() -> None:
     assert report.at_gpt_4o_mini is not None
     assert report.at_gpt_4o_mini.break_even_reviews == 5_000
     assert report.at_gpt_4o_mini.amortised_per_1k == {1_000: 0.33, 10_000: 0.06, 100_000: 0.033, 1_000_000: 0.0303}
-    assert break_even_report(arms[:3]) is None
-    assert break_even_report([finetuned]) is None
+    assert break_even_report(arms[:3], reference="lucky") is None
+    assert break_even_report([finetuned], reference="lucky") is None
+    unasked = [arm("prompt", 0.7, 0.01, name="lucky"), arm("prompt", 0.5, 0.09, name="reference"), finetuned]
+    for reference, against in (("reference", "reference"), ("linear", "lucky")):
+        report = break_even_report(unasked, reference=reference)
+        assert report is not None
+        assert report.against == against

@@ -9,13 +9,22 @@ import pandas as pd
 from reviewtune.evaluation.comparison.compare import Arm, load_arm
 from reviewtune.evaluation.metrics.classification import INVALID, per_label_table, score
 from reviewtune.evaluation.metrics.significance import proportion
-from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, SliceMetrics, write_metrics
+from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, SliceMetrics, ValidationMetrics, write_metrics
+from reviewtune.evaluation.results import VALIDATION
 from reviewtune.evaluation.run_file import ArmRun, write_run
 
 LABELS = ["delivery", "quality"]
 
 
-def write_arm(root: Path, name: str, correct: list[bool], kind: ArmKind = "prompt", **changes: Any) -> Arm:
+def write_arm(
+    root: Path,
+    name: str,
+    correct: list[bool],
+    kind: ArmKind = "prompt",
+    *,
+    validation: list[bool] | None = None,
+    **changes: Any,
+) -> Arm:
     """Write and load an arm.
 
     Args:
@@ -23,25 +32,42 @@ def write_arm(root: Path, name: str, correct: list[bool], kind: ArmKind = "promp
         name: the arm's name.
         correct: whether each review is classified correctly; of the others, every tenth gets no usable answer.
         kind: the arm's kind.
+        validation: the same of the validation reviews; None: as `correct`; empty: the arm was not asked about them.
         changes: fields of metrics.json.
     """
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([_row(number, hit) for number, hit in enumerate(correct)])
+    known = pd.DataFrame(
+        [_row(number, hit) for number, hit in enumerate(correct if validation is None else validation)]
+    )
     scores = score(table["label"].tolist(), table["predicted"].tolist(), labels=LABELS)
-    known = {
+    fields = {
+        "validation": _validation(known),
         "test_sha256": "abc",
         "slices": {"hard=1": _hard(table)},
         "cost_per_1k": None if kind == "linear" else 0.02,
     }
-    metrics = ArmMetrics.of_scores(scores, arm=name, kind=kind, model=f"model|{name}", **{**known, **changes})
-    confidence = [round(0.99 - 0.004 * number, 3) for number in range(len(table))]
-    (folder / "confidence.run.json").write_text(json.dumps({"confidence": confidence}))
+    metrics = ArmMetrics.of_scores(scores, arm=name, kind=kind, model=f"model|{name}", **{**fields, **changes})
+    confidences = {"confidence": _confidences(len(table)), "validation": _confidences(len(known))}
+    (folder / "confidence.run.json").write_text(json.dumps(confidences))
     write_metrics(metrics, folder)
     write_run(_run(name, kind), folder)
     table.to_csv(folder / "predictions.csv", index=False)
+    known.reindex(columns=["review_id", "label", "predicted"]).to_csv(folder / VALIDATION, index=False)
     per_label_table(scores).to_csv(folder / "per_label.csv", index=False)
     return load_arm(folder)
+
+
+def _confidences(n: int) -> list[float]:
+    return [round(0.99 - 0.004 * number, 3) for number in range(n)]
+
+
+def _validation(known: pd.DataFrame) -> ValidationMetrics | None:
+    if known.empty:
+        return None
+    accuracy = proportion(int((known["label"] == known["predicted"]).sum()), len(known)).rounded()
+    return ValidationMetrics(n=len(known), accuracy=accuracy, accuracy_as_answered=None, accuracy_prior_corrected=None)
 
 
 def _run(name: str, kind: ArmKind) -> ArmRun:

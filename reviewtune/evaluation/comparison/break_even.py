@@ -10,17 +10,20 @@ from reviewtune.providers.pricing import amortised, break_even
 VOLUMES = (1_000, 10_000, 100_000, 1_000_000)  # reviews
 
 
-def break_even_report(arms: Sequence[ArmMetrics]) -> BreakEven | None:
-    """Compare the fine-tuned arm's cost with that of the prompt arm that has the best accuracy; of equals the cheaper.
+def break_even_report(arms: Sequence[ArmMetrics], *, reference: str) -> BreakEven | None:
+    """Compare the fine-tuned arm's cost with that of the best prompt arm.
+
+    Args:
+        arms: all arms.
+        reference: the arm to compare with if none was asked about the validation reviews.
 
     Returns:
         None without a fine-tuned arm or without a prompt arm.
     """
     finetuned = next((arm for arm in arms if arm.kind == "finetuned"), None)
-    prompts = [arm for arm in arms if arm.kind == "prompt"]
-    if finetuned is None or not prompts:
+    best = best_prompt(arms, reference=reference)
+    if finetuned is None or best is None:
         return None
-    best = min(prompts, key=lambda arm: (-arm.accuracy.value, arm.cost_per_1k_at_gpt_4o_mini or 0.0))
     return BreakEven(
         against=best.arm,
         at_provider=_compared(
@@ -34,6 +37,20 @@ def break_even_report(arms: Sequence[ArmMetrics]) -> BreakEven | None:
             prompt_cost_per_1k=best.cost_per_1k_at_gpt_4o_mini,
         ),
     )
+
+
+def best_prompt(arms: Sequence[ArmMetrics], *, reference: str) -> ArmMetrics | None:
+    """The prompt arm with the best accuracy on the validation reviews, of equals the cheaper; None without one.
+
+    The test reviews do not choose it: the best of several on them looks better than it is. Without validation
+    accuracies it is the reference, or, if that is not a prompt arm, the first prompt arm.
+    """
+    prompts = [arm for arm in arms if arm.kind == "prompt"]
+    measured = {arm.arm: arm.validation.accuracy.value for arm in prompts if arm.validation}
+    if measured:
+        known = [arm for arm in prompts if arm.arm in measured]
+        return min(known, key=lambda arm: (-measured[arm.arm], arm.cost_per_1k_at_gpt_4o_mini or 0.0))
+    return next((arm for arm in prompts if arm.arm == reference), prompts[0] if prompts else None)
 
 
 def _compared(

@@ -1,7 +1,8 @@
 """Two-stage classification: one arm answers where it is confident, a second arm or a person takes the rest.
 
-Accuracy and cost are measured: those of the second on just the reviews that reach it. A person's answers are those of
-the second annotator in the data; the price of a person's answer comes from conf/evaluation.
+The threshold is chosen on the validation reviews. Accuracy and cost are measured on the test reviews: those of the
+second on just the reviews that reach it. A person's answers are those of the second annotator in the data; the price of
+a person's answer comes from conf/evaluation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,15 @@ PERSON = "person"
 
 @dataclass(frozen=True)
 class First:
-    """The arm that sees every review: columns label, predicted, confidence. Cost in USD per 1,000 reviews."""
+    """The arm that sees every review: columns label, predicted, confidence. Cost in USD per 1,000 reviews.
+
+    It keeps the reviews with a confidence of at least `threshold`.
+    """
 
     name: str
     predictions: "pd.DataFrame"
     cost_per_1k: float | None
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,22 @@ class Second:
 
 
 def cascade_report(
-    predictions: "Mapping[str, pd.DataFrame]", costs: Mapping[str, float | None], settings: CascadeConfig, *, seed: int
+    predictions: "Mapping[str, pd.DataFrame]",
+    thresholds: Mapping[str, float],
+    costs: Mapping[str, float | None],
+    settings: CascadeConfig,
 ) -> Cascade | None:
     """Measure the configured cascade.
 
     Args:
         predictions: each arm's predictions: columns review_id, label, predicted, and confidence where it has one.
+        thresholds: confidence thresholds by arm, chosen on the validation reviews.
         costs: USD per 1,000 reviews of each arm.
         settings: which arms, and the accuracy that the first must reach.
-        seed: seed of the split into halves on which thresholds are chosen.
 
     Returns:
-        None if the first arm has no confidence, or a person is second and the data have no second label.
+        None if the first arm has no confidence or no threshold, or a person is second and the data have no second
+        label.
 
     Raises:
         DataError: the cascade names an arm that was not evaluated.
@@ -62,13 +71,13 @@ def cascade_report(
     _refuse_unknown(settings, predictions)
     table = predictions[settings.first]
     second = _second(predictions, costs, settings)
-    if "confidence" not in table or second is None:
+    if "confidence" not in table or settings.first not in thresholds or second is None:
         return None
-    first = First(settings.first, table, costs.get(settings.first))
-    return cascade(first, second, wanted_accuracy=settings.wanted_accuracy, seed=seed)
+    first = First(settings.first, table, costs.get(settings.first), thresholds[settings.first])
+    return cascade(first, second, wanted_accuracy=settings.wanted_accuracy)
 
 
-def cascade(first: First, second: Second, *, wanted_accuracy: float, seed: int) -> Cascade:
+def cascade(first: First, second: Second, *, wanted_accuracy: float) -> Cascade:
     """Accuracy and cost of both together.
 
     Raises:
@@ -79,13 +88,13 @@ def cascade(first: First, second: Second, *, wanted_accuracy: float, seed: int) 
         raise DataError(f"arm {first.name} has no confidence to route by; give it label_scores: raw")
     first_correct = (table["label"] == table["predicted"]).to_numpy()
     second_correct = (table["label"] == list(second.answers)).to_numpy()
-    abstention = abstain(table["confidence"].tolist(), first_correct.tolist(), wanted=wanted_accuracy, seed=seed)
-    kept, routed = abstention_report(abstention), ~abstention.answered
+    abstention = abstain(table["confidence"].tolist(), first_correct.tolist(), threshold=first.threshold)
+    kept, routed = abstention_report(abstention, wanted_accuracy), ~abstention.answered
     return Cascade(
         first=first.name,
         second=second.name,
         wanted_accuracy=kept.wanted_accuracy,
-        thresholds=kept.thresholds,
+        threshold=kept.threshold,
         coverage=kept.coverage,
         accuracy=kept.accuracy,
         routed=round(1 - abstention.coverage.value, DIGITS),

@@ -15,10 +15,11 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.break_even import break_even_report
 from reviewtune.evaluation.comparison.cascade import cascade_report
 from reviewtune.evaluation.comparison.comparison_file import ArmRow, Comparison, PairwiseTest, ReferenceTest
-from reviewtune.evaluation.comparison.confidence_report import confidence_reports
+from reviewtune.evaluation.comparison.confidence_report import confidence_reports, thresholds_for
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, read_metrics
+from reviewtune.evaluation.results import VALIDATION
 from reviewtune.evaluation.run_file import ArmRun, read_run
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Arm:
         metrics: metrics.json.
         run: run.json.
         predictions: predictions.csv, with the column `confidence` from confidence.run.json where the arm has one.
+        validation: the same of validation_predictions.csv; None: the arm did not classify the validation split.
         per_label: per_label.csv.
     """
 
@@ -42,6 +44,7 @@ class Arm:
     run: ArmRun
     predictions: "pd.DataFrame"
     per_label: "pd.DataFrame"
+    validation: "pd.DataFrame | None" = None
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ def load_arm(folder: Path) -> Arm:
     """
     metrics, run = read_metrics(folder), read_run(folder)
     try:
-        predictions, per_label = _predictions(folder), _per_label(folder)
+        predictions, per_label, validation = _predictions(folder), _per_label(folder), _validation(folder)
         distinct = predictions["review_id"].nunique()
         correct = int((predictions["label"] == predictions["predicted"]).sum())
     except FileNotFoundError as error:
@@ -76,7 +79,7 @@ def load_arm(folder: Path) -> Arm:
         raise DataError(f"{folder}: damaged ({error!r}): run `dvc repro --force` on its stage") from error
     if not len(predictions) == distinct == metrics.n or correct != round(metrics.accuracy.value * metrics.n):
         raise DataError(f"{folder}: metrics.json and predictions.csv disagree: run `dvc repro --force` on its stage")
-    return Arm(metrics=metrics, run=run, predictions=predictions, per_label=per_label)
+    return Arm(metrics=metrics, run=run, predictions=predictions, per_label=per_label, validation=validation)
 
 
 def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, cascade: CascadeConfig) -> Comparison:
@@ -85,7 +88,7 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, c
     Args:
         arms: in the order of the report.
         reference: name of the arm that the others are tested against.
-        seed: seed of the bootstrap and of the split into halves on which thresholds are chosen.
+        seed: seed of the bootstrap.
         resamples: number of the bootstrap's resamples.
         cascade: which arms answer one after the other.
 
@@ -101,16 +104,19 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, c
     against_reference = pairwise_tests(_pairs_with(base, arms), labels, seed=seed, resamples=resamples)
     predictions = {arm.name: arm.predictions for arm in arms}
     costs = {arm.name: arm.metrics.cost_per_1k for arm in arms}
+    validation = {arm.name: arm.validation for arm in arms if arm.validation is not None}
+    thresholds = thresholds_for(validation, cascade.wanted_accuracy)
     return Comparison(
         reference=reference,
         n=len(base.predictions),
         test_sha256=base.metrics.test_sha256,
         labels=labels,
         arms=tuple(_row(arm, against_reference.get(arm.name)) for arm in arms),
-        confidence=confidence_reports(predictions, wanted_accuracy=cascade.wanted_accuracy, seed=seed),
-        cascade=cascade_report(predictions, costs, cascade, seed=seed),
+        without_reviews=tuple(base.per_label.loc[base.per_label["support"] == 0, "label"]),
+        confidence=confidence_reports(predictions, thresholds, wanted_accuracy=cascade.wanted_accuracy, seed=seed),
+        cascade=cascade_report(predictions, thresholds, costs, cascade),
         finetuned_against=pairwise_tests(_pairs_of(finetuned, arms), labels, seed=seed, resamples=resamples),
-        economics=break_even_report([arm.metrics for arm in arms]),
+        economics=break_even_report([arm.metrics for arm in arms], reference=reference),
     )
 
 
@@ -119,8 +125,25 @@ def _predictions(folder: Path) -> "pd.DataFrame":
 
     text = {"review_id": str, "label": str, "predicted": str}
     table = pd.read_csv(folder / "predictions.csv", dtype=text, keep_default_na=False)
-    confidence = json.loads((folder / "confidence.run.json").read_text(encoding="utf-8"))["confidence"]
+    confidence = _confidences(folder)["confidence"]
     return table.assign(confidence=confidence) if confidence else table
+
+
+def _validation(folder: Path) -> "pd.DataFrame | None":
+    """None also for results of earlier releases, which have no such file."""
+    import pandas as pd
+
+    path = folder / VALIDATION
+    table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame()
+    confidence = _confidences(folder).get("validation")
+    if table.empty:
+        return None
+    return table.assign(confidence=confidence) if confidence else table
+
+
+def _confidences(folder: Path) -> dict[str, list[float]]:
+    content: dict[str, list[float]] = json.loads((folder / "confidence.run.json").read_text(encoding="utf-8"))
+    return content
 
 
 def _per_label(folder: Path) -> "pd.DataFrame":
@@ -161,9 +184,12 @@ def _row(arm: Arm, test: PairwiseTest | None) -> ArmRow:
         macro_f1=metrics.macro.f1,
         hard_accuracy=metrics.slices[HARD].accuracy.value if HARD in metrics.slices else None,
         slices=metrics.slices,
+        never_answered=_never_answered(arm),
+        label_scores=metrics.label_scores,
         decided_by=metrics.decided_by,
         accuracy_as_answered=metrics.accuracy_as_answered,
         accuracy_prior_corrected=metrics.accuracy_prior_corrected,
+        validation=metrics.validation,
         intervals=metrics.intervals,
         consistency=metrics.consistency,
         checkpoint=metrics.checkpoint,
@@ -181,6 +207,12 @@ def _row(arm: Arm, test: PairwiseTest | None) -> ArmRow:
         mlflow_run_id=run.mlflow_run_id,
         against_reference=ReferenceTest.model_validate(dict(test)) if test else None,
     )
+
+
+def _never_answered(arm: Arm) -> dict[str, int]:
+    """Test reviews of each label that has some but that the arm never answers."""
+    missed = arm.per_label[(arm.per_label["support"] > 0) & (arm.per_label["predicted"] == 0)]
+    return dict(zip(missed["label"], missed["support"].tolist(), strict=True))
 
 
 def _refuse_other_test(base: Arm, arm: Arm) -> None:

@@ -11,7 +11,15 @@ from pydantic import ConfigDict, Field, model_validator
 from reviewtune.core.config import LabelScoring
 from reviewtune.core.result_file import ResultFile, ResultPart, read_result
 from reviewtune.evaluation.metrics.significance import Interval, Verdict
-from reviewtune.evaluation.metrics_file import ArmKind, CheckpointMetrics, Consistency, InjectionMetrics, SliceMetrics
+from reviewtune.evaluation.metrics_file import (
+    ArmKind,
+    CheckpointMetrics,
+    Consistency,
+    Decider,
+    InjectionMetrics,
+    SliceMetrics,
+    ValidationMetrics,
+)
 
 COMPARISON_FILE = "comparison.json"
 Times = Literal["measured now", "recorded", "partly recorded"]
@@ -73,7 +81,13 @@ class ArmRow(ResultPart):
     macro_f1: float = Field(description="F1, averaged with equal weight for each label")
     hard_accuracy: float | None = Field(None, exclude_if=_is_none, description="accuracy of the slice hard=1")
     slices: dict[str, SliceMetrics] = Field(description="each COLUMN=VALUE, scored separately")
-    decided_by: LabelScoring | None = Field(
+    never_answered: dict[str, int] = Field(
+        {}, description="labels that the arm never answers: how many test reviews have each of them"
+    )
+    label_scores: LabelScoring | None = Field(
+        None, exclude_if=_is_none, description="the arm's setting; auto: `validation` chose `decided_by`"
+    )
+    decided_by: Decider | None = Field(
         None, exclude_if=_is_none, description="which of the next two accuracies is the arm's own"
     )
     accuracy_as_answered: Interval | None = Field(
@@ -81,6 +95,9 @@ class ArmRow(ResultPart):
     )
     accuracy_prior_corrected: Interval | None = Field(
         None, exclude_if=_is_none, description="accuracy after correction for the model's label prior"
+    )
+    validation: ValidationMetrics | None = Field(
+        None, exclude_if=_is_none, description="the arm on the validation split, as in metrics.json"
     )
     intervals: dict[str, Interval] | None = Field(
         None, exclude_if=_is_none, description="bootstrap intervals of all scores, as in metrics.json"
@@ -120,9 +137,14 @@ class ReliabilityBin(ResultPart):
 class AbstentionReport(ResultPart):
     """The outcome of answering only where the confidence reaches a threshold."""
 
-    wanted_accuracy: float = Field(description="the accuracy that the thresholds are chosen for")
-    thresholds: tuple[float | None, float | None] = Field(
-        description="thresholds of the two halves, each chosen on the other half; null: none reaches the accuracy"
+    wanted_accuracy: float = Field(description="the accuracy that the threshold is chosen for")
+    threshold: float | None = Field(
+        None, description="chosen on the validation reviews; null: none reaches the accuracy on them"
+    )
+    thresholds: tuple[float | None, float | None] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="of earlier releases: those of the two halves of the test reviews, each chosen on the other half",
     )
     coverage: Interval = Field(description="share of reviews that were answered")
     accuracy: Interval | None = Field(description="accuracy on them; null: none was answered")
@@ -133,7 +155,9 @@ class ConfidenceReport(ResultPart):
 
     calibration_error: Interval = Field(description="expected calibration error, with bootstrap interval")
     reliability: tuple[ReliabilityBin, ...] = Field(description="bins from low to high; empty bins are left out")
-    abstention: AbstentionReport = Field(description="the outcome of answering only confident reviews")
+    abstention: AbstentionReport | None = Field(
+        description="the outcome of answering only confident reviews; null: no validation reviews to choose a threshold"
+    )
 
 
 class Cascade(ResultPart):
@@ -141,8 +165,11 @@ class Cascade(ResultPart):
 
     first: str = Field(description="the arm that sees every review")
     second: str = Field(description="another arm, or `person`")
-    wanted_accuracy: float = Field(description="the accuracy that the thresholds are chosen for")
-    thresholds: tuple[float | None, float | None] = Field(description="as in `AbstentionReport`")
+    wanted_accuracy: float = Field(description="the accuracy that the threshold is chosen for")
+    threshold: float | None = Field(None, description="as in `AbstentionReport`")
+    thresholds: tuple[float | None, float | None] | None = Field(
+        None, exclude_if=_is_none, description="as in `AbstentionReport`"
+    )
     coverage: Interval = Field(description="share of reviews that the first arm keeps")
     accuracy: Interval | None = Field(description="its accuracy on them; null: it keeps none")
     routed: float = Field(description="share of reviews that the second takes")
@@ -168,7 +195,10 @@ class CostComparison(ResultPart):
 class BreakEven(ResultPart):
     """When the cost of training pays off. null: a price is not known."""
 
-    against: str = Field(description="the prompt arm with the best accuracy")
+    against: str = Field(
+        description="the prompt arm with the best accuracy on the validation reviews; if no prompt arm was asked about "
+        "them, the reference"
+    )
     at_provider: CostComparison | None = Field(description="at what the provider charged")
     at_gpt_4o_mini: CostComparison | None = Field(description="at what OpenAI would have charged")
 
@@ -180,6 +210,7 @@ class Comparison(ResultFile):
     n: int = Field(description="number of test reviews")
     test_sha256: str = Field(description="SHA-256 of the test file")
     labels: tuple[str, ...] = Field(description="all labels")
+    without_reviews: tuple[str, ...] = Field((), description="labels that no test review has")
     arms: tuple[ArmRow, ...] = Field(description="one row per arm")
     confidence: dict[str, ConfidenceReport] = Field(description="each arm that gives a confidence")
     cascade: Cascade | None = Field(description="the configured cascade; null: it could not be measured")

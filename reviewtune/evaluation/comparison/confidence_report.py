@@ -12,6 +12,7 @@ from reviewtune.evaluation.metrics.calibration import (
     calibration_error,
     coverage_curve,
     reliability,
+    threshold_for,
 )
 from reviewtune.evaluation.metrics.significance import CALIBRATION_RESAMPLES, DIGITS
 
@@ -23,33 +24,47 @@ if TYPE_CHECKING:
 THRESHOLD_DIGITS = 4
 
 
-def confidence_reports(predictions: "Predictions", *, wanted_accuracy: float, seed: int) -> dict[str, ConfidenceReport]:
+def confidence_reports(
+    predictions: "Predictions", thresholds: Mapping[str, float], *, wanted_accuracy: float, seed: int
+) -> dict[str, ConfidenceReport]:
     """Report on each arm that has confidences.
 
     Args:
         predictions: each arm's predictions: columns label, predicted, and confidence where it has one.
-        wanted_accuracy: the accuracy that abstaining must reach.
-        seed: seed of the bootstrap and of the split into halves.
+        thresholds: those of the arms that have one, from `thresholds_for`.
+        wanted_accuracy: the accuracy that the thresholds were chosen for.
+        seed: seed of the bootstrap.
     """
     reports = {}
     for name, table in _with_confidence(predictions).items():
         columns = _columns(table)
+        answered = abstain(*columns, threshold=thresholds[name]) if name in thresholds else None
         reports[name] = ConfidenceReport(
             calibration_error=calibration_error(*columns, seed=seed, resamples=CALIBRATION_RESAMPLES).rounded(),
             reliability=tuple(_rounded(interval) for interval in reliability(*columns)),
-            abstention=abstention_report(abstain(*columns, wanted=wanted_accuracy, seed=seed)),
+            abstention=abstention_report(answered, wanted_accuracy) if answered else None,
         )
     return reports
 
 
-def abstention_report(abstention: Abstention) -> AbstentionReport:
+def thresholds_for(validation: "Predictions", wanted_accuracy: float) -> dict[str, float]:
+    """The confidence from which on each arm reaches the accuracy on the validation reviews; `NEVER` if it does not.
+
+    Args:
+        validation: predictions on the validation reviews, by arm; arms without a confidence are left out.
+        wanted_accuracy: the accuracy to reach.
+    """
+    return {
+        name: threshold_for(*_columns(table), wanted_accuracy) for name, table in _with_confidence(validation).items()
+    }
+
+
+def abstention_report(abstention: Abstention, wanted_accuracy: float) -> AbstentionReport:
     """The outcome as comparison.json holds it."""
-    first, second = (
-        None if threshold == NEVER else round(threshold, THRESHOLD_DIGITS) for threshold in abstention.thresholds
-    )
+    threshold = abstention.threshold
     return AbstentionReport(
-        wanted_accuracy=abstention.wanted,
-        thresholds=(first, second),
+        wanted_accuracy=wanted_accuracy,
+        threshold=None if threshold == NEVER else round(threshold, THRESHOLD_DIGITS),
         coverage=abstention.coverage.rounded(),
         accuracy=abstention.accuracy.rounded() if abstention.accuracy else None,
     )

@@ -11,6 +11,7 @@ from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import (
     confidence_lines,
     cost_lines,
+    never_answered_lines,
     optional_lines,
     prior_lines,
     verdict_lines,
@@ -18,6 +19,7 @@ from reviewtune.evaluation.comparison.findings import (
 from reviewtune.evaluation.comparison.tables import RESPONSE_HEAD, guide_rows, response_rows, short_arm_rows
 
 SPARE = ("per s", "hard", "F1")  # columns that a narrow terminal leaves out; reports/comparison.md has all
+SHOWN_LABELS = 10  # that an arm never answers
 GAP = 2  # between two columns
 
 
@@ -30,6 +32,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print_lines(verdict_lines(comparison), console)
     if rows := response_rows(comparison):
         console.print(_table(RESPONSE_HEAD, rows, pad_edge=False))
+    _print_lines(never_answered_lines(comparison, shown=SHOWN_LABELS), console)
     _print_lines(cost_lines(comparison), console)
     _print_lines(prior_lines(comparison), console)
     _print_lines(confidence_lines(comparison), console)

@@ -18,6 +18,7 @@ from reviewtune.evaluation.comparison.comparison_file import (
 )
 from reviewtune.evaluation.metrics.significance import Verdict
 from reviewtune.evaluation.metrics_file import CheckpointMetrics, InjectionMetrics
+from reviewtune.evaluation.notices.arm_sentences import choice_sentence, never_answered_sentence
 
 DECIDED: tuple[Verdict, ...] = ("better", "worse")
 
@@ -32,6 +33,7 @@ class Names(NamedTuple):
 def sections(comparison: Comparison) -> dict[str, list[str]]:
     """Heading -> sentences; without the headings that have none."""
     by_heading = {
+        "Labels never answered": never_answered_lines(comparison),
         "Label prior correction": prior_lines(comparison),
         "Confidence, abstention, cascade": confidence_lines(comparison),
         "Consistency, hostile reviews, checkpoints": optional_lines(comparison),
@@ -52,13 +54,33 @@ def verdict_lines(comparison: Comparison, bold: str = "") -> list[str]:
     return [_verdict(names, test, accuracies, bold) for names, test in _tests(comparison).items()]
 
 
+def never_answered_lines(comparison: Comparison, shown: int | None = None) -> list[str]:
+    """Labels that an arm never answers, the fine-tuned arm first, and labels that no test review has.
+
+    Args:
+        comparison: content of comparison.json.
+        shown: how many labels to name at most for each arm; None: all.
+    """
+    arms = [arm for arm in comparison.arms if arm.kind != "majority"]  # which answers one label by definition
+    arms.sort(key=lambda arm: arm.kind != "finetuned")
+    total = len(comparison.labels)
+    lines = [never_answered_sentence(arm.arm, arm.never_answered, of=total, shown=shown) for arm in arms]
+    if comparison.without_reviews:
+        names = ", ".join(comparison.without_reviews)
+        lines.append(f"no test review has the label {names}: nothing is known about it; label more reviews")
+    return [line for line in lines if line]
+
+
 def prior_lines(comparison: Comparison) -> list[str]:
-    """What the label prior correction changed, for each arm that uses it."""
+    """Whether the label prior correction was chosen, and what it changed, for each arm that can use it."""
     return [
-        f"{arm.arm}: accuracy {with_interval(arm.accuracy_as_answered)} as answered, "
+        f"{choice_sentence(arm) or f'{arm.arm}: label prior correction is used'}; on the test reviews: accuracy "
+        f"{with_interval(arm.accuracy_as_answered)} as answered, "
         f"{with_interval(arm.accuracy_prior_corrected)} with label prior correction"
         for arm in comparison.arms
-        if arm.decided_by == "corrected" and arm.accuracy_as_answered and arm.accuracy_prior_corrected
+        if (arm.decided_by == "corrected" or arm.label_scores == "auto")
+        and arm.accuracy_as_answered
+        and arm.accuracy_prior_corrected
     ]
 
 
@@ -80,7 +102,8 @@ def confidence_lines(comparison: Comparison) -> list[str]:
     if finetuned and (report := comparison.confidence.get(finetuned.arm)):
         error = with_interval(report.calibration_error)
         lines.append(f"{finetuned.arm}: expected calibration error {error}")
-        lines.append(f"{finetuned.arm}, answering only where it is confident{_abstention(report.abstention)}")
+        if report.abstention:
+            lines.append(f"{finetuned.arm}, answering only where it is confident{_abstention(report.abstention)}")
     if comparison.cascade:
         lines.append(_cascade(comparison.cascade))
     return lines
@@ -98,7 +121,7 @@ def cost_lines(comparison: Comparison) -> list[str]:
         return []
     for costs, prices in ((report.at_provider, ""), (report.at_gpt_4o_mini, " at gpt-4o-mini's prices")):
         if costs and (costs.training_usd or costs.cost_per_1k_of_the_prompt):
-            return _costs(costs, finetuned=finetuned.arm, other=report.against, prices=prices)
+            return _costs(costs, finetuned=finetuned.arm, other=report.against, prices=prices, why=_why(comparison))
     return ["this provider charges nothing"] if report.at_provider or report.at_gpt_4o_mini else []
 
 
@@ -139,11 +162,13 @@ def _labels_decided(test: PairwiseTest) -> str:
 
 
 def _abstention(report: AbstentionReport) -> str:
-    aim = f"chosen for an accuracy of {percent(report.wanted_accuracy)}"
-    thresholds = sorted({f"{threshold:.2f}" for threshold in report.thresholds if threshold is not None})
+    on = " on the validation reviews" if report.thresholds is None else ""
+    aim = f"chosen for an accuracy of {percent(report.wanted_accuracy)}{on}"
+    known = [threshold for threshold in (report.threshold, *(report.thresholds or ())) if threshold is not None]
+    thresholds = sorted({f"{threshold:.2f}" for threshold in known})
     limit = f" (probability of at least {' or '.join(thresholds)}, {aim})" if thresholds else ""
     if report.accuracy is None:
-        return f"{limit or f' enough for an accuracy of {percent(report.wanted_accuracy)}'}: answers no review"
+        return f"{limit or f' enough for an accuracy of {percent(report.wanted_accuracy)}{on}'}: answers no review"
     share = f"answers {percent(report.coverage.value)} of the reviews"
     return f"{limit}: {share}, with accuracy {with_interval(report.accuracy)}"
 
@@ -178,13 +203,19 @@ def _injections(result: InjectionMetrics) -> str:
 def _checkpoint(checkpoint: CheckpointMetrics) -> str:
     loss = "" if checkpoint.valid_loss is None else f", validation loss {checkpoint.valid_loss:.3f}"
     return (
-        f"the model after epoch {checkpoint.epoch} (step {checkpoint.step}{loss}); choose a checkpoint by its "
-        "validation loss, because the best of several on the test reviews looks better than it is"
+        f"the model after epoch {checkpoint.epoch} (step {checkpoint.step}{loss}), for information; choose a checkpoint "
+        "by its validation loss, because the best of several on the test reviews looks better than it is"
     )
 
 
-def _costs(costs: CostComparison, *, finetuned: str, other: str, prices: str) -> list[str]:
-    prompt = f"{other} (the best prompt arm) {money(costs.cost_per_1k_of_the_prompt)}"
+def _why(comparison: Comparison) -> str:
+    """Why costs are compared with just this prompt arm."""
+    measured = any(arm.kind == "prompt" and arm.validation for arm in comparison.arms)
+    return "the best prompt arm on the validation reviews" if measured else "not chosen by its accuracy"
+
+
+def _costs(costs: CostComparison, *, finetuned: str, other: str, prices: str, why: str) -> list[str]:
+    prompt = f"{other} ({why}) {money(costs.cost_per_1k_of_the_prompt)}"
     training = f"with training ({money(costs.training_usd)}) included"
     totals = ", ".join(f"{money(usd)} for {volume:,}" for volume, usd in costs.amortised_per_1k.items())
     return [

@@ -15,11 +15,14 @@ HOW_TO_READ = """\
   cannot tell the two apart, which does not mean that they are equal.
 - A difference that *this test set would often miss* is smaller than what a test set of this size shows in 8 of 10
   cases, given how often the two arms disagree (Connor 1987).
-- *Confident* means that the label's probability reaches a threshold. Each half of the test reviews is measured with the
-  threshold that was chosen on the other half.
-- *Label prior correction*: a base model finds some labels more likely whatever the review says. The correction
-  subtracts from each label's log-probability its mean over the test reviews (batch calibration, arXiv 2309.17249; it
-  uses no test label). *As answered* is the uncorrected answer.
+- *Confident* means that the label's probability reaches a threshold, which was chosen on the validation reviews.
+- *Label prior correction*: a base model finds some labels more likely whatever the review says. The correction divides
+  each label's probability by its mean over the validation reviews (batch calibration, arXiv 2309.17249). With
+  `label_scores: auto` an arm uses it only if it classifies more validation reviews correctly. *As answered* is the
+  uncorrected answer.
+- *Never answered*: test reviews with this label exist, but the arm gives all of them, and all others, another label.
+- Everything that is chosen is chosen on the training and validation reviews: examples, label prior correction,
+  confidence threshold, checkpoint, the best prompt arm. The test reviews only measure.
 - *Cost* is the measured number of tokens times the dated price list. It includes training only where that is stated.
 - *Response time* is the time within which 50 % (p50), 95 % (p95) and 99 % (p99) of the answers arrived, with
   `provider.concurrency` requests at a time. Answers that came in a batch have no response time. Speed depends on the

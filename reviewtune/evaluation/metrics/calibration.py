@@ -1,8 +1,8 @@
 """Does an arm know when it is right? Calibration, and accuracy when doubtful reviews may go unanswered.
 
-A confidence is the probability in [0, 1] of the predicted label, from log-probabilities (label_logprobs.py) or from the
-linear model. A threshold is always chosen on one half of the reviews and measured on the other half, both ways round,
-so no number is measured on the reviews that its threshold was chosen on.
+A confidence is the probability in [0, 1] of the predicted label, from log-probabilities (label_scoring) or from the
+linear model. A threshold is chosen on the validation reviews and measured on the test reviews, so no number is measured
+on the reviews that its threshold was chosen on.
 
 Sources: expected calibration error with bins of equal width, Naeini et al., AAAI 2015 (arXiv 1411.0160); coverage and
 selective accuracy, El-Yaniv and Wiener, JMLR 11 (2010).
@@ -47,18 +47,16 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Abstention:
-    """The result of answering only confident reviews; each threshold was chosen on the other half of the reviews.
+    """The result of answering only reviews with a confidence of at least `threshold`.
 
     Args:
-        wanted: the accuracy that the thresholds aim at.
-        thresholds: those of the two halves.
+        threshold: chosen on other reviews; NEVER: no review is answered.
         answered: [reviews], whether each is answered.
         coverage: share answered.
         accuracy: accuracy of the answered reviews; None if no confidence was high enough.
     """
 
-    wanted: float
-    thresholds: tuple[float, float]
+    threshold: float
     answered: "NDArray[np.bool_]"
     coverage: Interval
     accuracy: Interval | None
@@ -125,27 +123,19 @@ def threshold_for(confidence: Sequence[float], correct: Sequence[bool], wanted: 
     return min(reached, default=NEVER)
 
 
-def abstain(confidence: Sequence[float], correct: Sequence[bool], *, wanted: float, seed: int) -> Abstention:
-    """Answer a review only if its confidence reaches the threshold that was chosen on the other half.
+def abstain(confidence: Sequence[float], correct: Sequence[bool], *, threshold: float) -> Abstention:
+    """Answer a review only if its confidence reaches the threshold.
 
     Args:
         confidence: of each prediction, in [0, 1].
         correct: whether each prediction is right.
-        wanted: the accuracy that the thresholds aim at, in [0, 1].
-        seed: of the split into halves.
+        threshold: chosen on other reviews, by `threshold_for`.
     """
     sure, right = _checked(confidence, correct)
-    half = np.random.default_rng(seed).permutation(len(sure)) % 2
-    thresholds = [threshold_for(sure[half != side], right[half != side], wanted) for side in (0, 1)]
-    answered = sure >= np.where(half == 0, *thresholds)
+    answered = sure >= threshold
     n = int(answered.sum())
-    return Abstention(
-        wanted,
-        (thresholds[0], thresholds[1]),
-        answered,
-        proportion(n, len(sure)),
-        proportion(int(right[answered].sum()), n) if n else None,
-    )
+    hits = int(right[answered].sum())
+    return Abstention(threshold, answered, proportion(n, len(sure)), proportion(hits, n) if n else None)
 
 
 def _gap(sure: "Floats", right: "NDArray[np.bool_]") -> float:

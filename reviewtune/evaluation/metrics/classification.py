@@ -81,6 +81,11 @@ class Scores:
         return tuple(label for label, scores in self.per_label.items() if scores.predicted == 0)
 
     @property
+    def never_answered(self) -> dict[str, int]:
+        """Number of reviews of each label that has some but was never predicted."""
+        return {name: of.support for name, of in self.per_label.items() if of.support and not of.predicted}
+
+    @property
     def without_reviews(self) -> tuple[str, ...]:
         """Labels whose recall is undefined and counts as 0."""
         return tuple(label for label, scores in self.per_label.items() if scores.support == 0)

@@ -30,8 +30,12 @@ def printed(comparison: Comparison, width: int) -> str:
 
 def test_confidence_and_the_cascade_are_in_the_report(comparison: Comparison) -> None:
     (abstention,) = [line for line in confidence_lines(comparison) if "for an accuracy of 90.0 %" in line]
-    thresholds = comparison.confidence["finetuned"].abstention.thresholds
-    assert all(f"{threshold:.2f}" in abstention for threshold in thresholds)
+    report = comparison.confidence["finetuned"].abstention
+    assert report is not None
+    assert report.threshold is not None
+    assert (
+        f"probability of at least {report.threshold:.2f}, chosen for an accuracy of 90.0 % on the valid" in abstention
+    )
     text = to_markdown(comparison)
     assert "finetuned: expected calibration error" in text
     assert "cascade: zero_shot answers where it is confident, a person answers the other" in text
@@ -128,7 +132,10 @@ def test_cost_and_time_are_reported_where_they_are_known(tmp_path: Path) -> None
     assert "p99" in on_terminal
     assert max(map(len, on_terminal.splitlines())) <= 80
     for text in (written, " ".join(on_terminal.split())):
-        assert "zero_shot (the best prompt arm) $0.0200, finetuned $0.0140 without training" in text
+        assert (
+            "zero_shot (the best prompt arm on the validation reviews) $0.0200, finetuned $0.0140 without training"
+            in text
+        )
         assert "with training ($6.00) included, by total number of reviews: $6.01 for 1,000," in text
         assert "with training included, finetuned costs no more than zero_shot from 1,000,000 reviews on" in text
 
@@ -141,5 +148,5 @@ def test_a_fine_tune_that_never_pays_off_is_reported_so(
 ) -> None:
     zero_shot, finetuned = arms[1].metrics, arms[2].metrics
     costly = finetuned.model_copy(update={"cost_per_1k": 0.02 - saved, "training_usd": 6.0})
-    economics = break_even_report([zero_shot, costly])
+    economics = break_even_report([zero_shot, costly], reference="zero_shot")
     assert sentence in cost_lines(comparison.model_copy(update={"economics": economics}))[-1]

@@ -81,7 +81,7 @@ def test_the_threshold_leaves_as_few_reviews_as_the_wanted_accuracy_allows() -> 
 
 
 def test_the_wanted_accuracy_is_about_the_accuracy_on_other_reviews() -> None:
-    results = [abstain(*model(400, seed), wanted=0.8, seed=seed) for seed in range(40)]
+    results = [abstain(*model(400, seed), threshold=threshold_for(*model(400, 99 + seed), 0.8)) for seed in range(40)]
     accuracies = [result.accuracy.value for result in results if result.accuracy]
     assert np.mean(accuracies) == pytest.approx(0.8, abs=0.02)
     assert 0.5 < np.mean([result.coverage.value for result in results]) < 0.95
@@ -91,11 +91,12 @@ def test_a_threshold_tuned_on_its_own_reviews_would_promise_too_much() -> None:
     """Confidence that says nothing: the best threshold of the same reviews looks good, that of the others does not."""
     rng = np.random.default_rng(4)
     wins = []
-    for seed in range(40):
+    for _ in range(40):
         sure, right = rng.random(60).tolist(), (rng.random(60) < 0.5).tolist()
         chosen = threshold_for(sure, right, 0.75)
         kept = [hit for value, hit in zip(sure, right, strict=True) if value >= chosen]
-        fair = abstain(sure, right, wanted=0.75, seed=seed).accuracy
+        others = rng.random(60).tolist(), (rng.random(60) < 0.5).tolist()
+        fair = abstain(sure, right, threshold=threshold_for(*others, 0.75)).accuracy
         if kept and fair:
             wins.append(np.mean(kept) - fair.value)
     assert np.mean(wins) > 0.1
@@ -107,8 +108,10 @@ def table(sure: list[float], right: list[bool]) -> pd.DataFrame:
 
 
 def test_a_cascade_is_as_good_as_who_answers_each_review_and_costs_what_they_cost() -> None:
-    first, second = First("small", table(*model(400, seed=3)), 0.02), Second("person", ["a"] * 400, 200.0)
-    both = cascade(first, second, wanted_accuracy=0.9, seed=1)
+    threshold = threshold_for(*model(400, seed=4), 0.9)
+    first, second = First("small", table(*model(400, seed=3)), 0.02, threshold), Second("person", ["a"] * 400, 200.0)
+    both = cascade(first, second, wanted_accuracy=0.9)
+    assert both.threshold == pytest.approx(threshold, abs=1e-4)
     assert both.accuracy is not None
     assert both.second_accuracy is not None
     assert both.second_accuracy.value == 1
@@ -120,9 +123,9 @@ def test_a_cascade_is_as_good_as_who_answers_each_review_and_costs_what_they_cos
 
 def test_a_cascade_needs_confidence_and_a_cost_that_is_known() -> None:
     predictions, second = table(*model(50, seed=3)), Second("b", ["a"] * 50, 1.0)
-    assert cascade(First("a", predictions, None), second, wanted_accuracy=0.9, seed=1).cost_per_1k is None
+    assert cascade(First("a", predictions, None, 0.5), second, wanted_accuracy=0.9).cost_per_1k is None
     with pytest.raises(DataError, match="arm a has no confidence"):
-        cascade(First("a", predictions.drop(columns="confidence"), 0), second, wanted_accuracy=0.9, seed=1)
+        cascade(First("a", predictions.drop(columns="confidence"), 0, 0.5), second, wanted_accuracy=0.9)
 
 
 @pytest.mark.parametrize(("sure", "right"), [([0.5], [True]), ([0.5, 1.5], [True, True]), ([0.5, 0.5], [True])])

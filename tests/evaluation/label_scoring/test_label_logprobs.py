@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from reviewtune.core.config import Config
 from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation.label_logprobs import LabelScores, correct_prior, label_scores, normalise
+from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, correct_prior, label_scores, normalise
 from tests.support.serving import ServerProcess
 
 LABELS = ("late", "lost", "fine")

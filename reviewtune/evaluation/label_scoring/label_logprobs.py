@@ -5,7 +5,7 @@ score is the log-probability of the branch at which it separates from all other 
 further request.
 
 A base model prefers some labels whatever the review says. `correct_prior` removes that preference. It uses the answers
-to the whole batch of reviews and no true label: batch calibration, Zhou et al., arXiv 2309.17249.
+to a batch of reviews and no true label: batch calibration, Zhou et al., arXiv 2309.17249.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,19 +78,35 @@ def label_scores(
     return LabelScores(tuple(labels), normalise(np.array(rows, dtype=float).reshape(len(rows), len(labels))))
 
 
-def correct_prior(scores: LabelScores) -> LabelScores:
-    """Divide by the mean probability of each label over the batch, and normalise again.
+def correct_prior(scores: LabelScores, others: LabelScores | None = None) -> LabelScores:
+    """Divide by the mean probability of each label over a batch of reviews, and normalise again.
 
-    It assumes that no label is much more frequent than another in the batch. A batch of one review says nothing about
-    the prior: all its labels become equally likely.
+    It assumes that no label is much more frequent than another in the batch: it removes the true frequency of a label
+    together with the model's preference for it. A batch of one review says nothing about the prior: all its labels
+    become equally likely.
 
-    Source: arXiv 2309.17249, equation 5.
+    Args:
+        scores: of the reviews to correct.
+        others: of other reviews, such as the validation split. The batch of a review is then the review and these,
+            so its label does not depend on the other reviews in `scores`: a served model can do the same. The review
+            itself is in the batch because it bounds the correction of a label that is hardly ever likely in `others`.
+            None: the batch is all reviews in `scores`.
+
+    Source: arXiv 2309.17249, equation 5. On the 193 English test reviews, the prior of 97 others is as good as that of
+    the whole batch: 42.0 % against 42.2 % (zero_shot) and 58.2 % against 58.1 % (few_shot, gemma-3-270m).
     """
-    known = scores.logprobs[~np.isnan(scores.logprobs).any(axis=1)]
+    known = _without_holes((others or scores).logprobs)
     if not len(known):
         return scores
-    prior = np.logaddexp.reduce(known, axis=0) - np.log(len(known))
-    return LabelScores(scores.labels, normalise(scores.logprobs - prior))
+    total = np.logaddexp.reduce(known, axis=0)
+    if others is not None:
+        total = np.logaddexp(total, scores.logprobs)  # [reviews, labels]: each with its own batch
+    return LabelScores(scores.labels, normalise(scores.logprobs - total))
+
+
+def _without_holes(logprobs: "Matrix") -> "Matrix":
+    """The rows of reviews that have scores."""
+    return logprobs[~np.isnan(logprobs).any(axis=1)]
 
 
 def normalise(logprobs: "Matrix") -> "Matrix":

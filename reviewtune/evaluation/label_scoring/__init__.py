@@ -1,0 +1,1 @@
+"""How an arm label is decided from log-probabilities, and whether the label prior is corrected."""
