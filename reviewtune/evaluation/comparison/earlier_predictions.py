@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reviewtune.core.formatting import p_value, points
-from reviewtune.data.reviews import CsvRow, normalise, read_rows
+from reviewtune.core.normalisation import normalise
+from reviewtune.data.reviews import TEXT_COLUMNS
+from reviewtune.data.tables import Row, read_rows
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.comparison_file import PairwiseTest
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics
-from reviewtune.evaluation.ground_truth import TEXT_COLUMNS, GroundTruth
+from reviewtune.evaluation.ground_truth import GroundTruth
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics.significance import Interval
 
@@ -94,7 +96,7 @@ def _with_bounds(difference: Interval) -> str:
     return f"{points(difference.value)} points [{points(difference.low)}, {points(difference.high)}]"
 
 
-def _refuse_other_evaluation(path: Path, rows: list[CsvRow], earlier: EarlierMetrics) -> None:
+def _refuse_other_evaluation(path: Path, rows: tuple[Row, ...], earlier: EarlierMetrics) -> None:
     if LABEL not in rows[0].cells:
         return
     accuracy = sum(row.cells[LABEL] == row.cells[PREDICTED] for row in rows) / len(rows)
@@ -105,7 +107,7 @@ def _refuse_other_evaluation(path: Path, rows: list[CsvRow], earlier: EarlierMet
         )
 
 
-def _is_same_file(rows: list[CsvRow], earlier: EarlierMetrics, truth: GroundTruth) -> bool:
+def _is_same_file(rows: tuple[Row, ...], earlier: EarlierMetrics, truth: GroundTruth) -> bool:
     """Whether the ids mean the same reviews. The same ids, such as line-2, may be in any file."""
     if ID not in rows[0].cells:
         return False
@@ -115,12 +117,12 @@ def _is_same_file(rows: list[CsvRow], earlier: EarlierMetrics, truth: GroundTrut
     return len(rows) == len(labels) and all(labels.get(row.cells[ID]) == row.cells.get(LABEL) for row in rows)
 
 
-def _by_id(rows: list[CsvRow], reviews: "pd.DataFrame") -> dict[str, str]:
+def _by_id(rows: tuple[Row, ...], reviews: "pd.DataFrame") -> dict[str, str]:
     wanted = set(reviews[ID])
     return {row.cells[ID]: row.cells[PREDICTED] for row in rows if row.cells[ID] in wanted}
 
 
-def _by_text(rows: list[CsvRow], reviews: "pd.DataFrame") -> dict[str, str]:
+def _by_text(rows: tuple[Row, ...], reviews: "pd.DataFrame") -> dict[str, str]:
     column = next((name for name in TEXT_COLUMNS if name in rows[0].cells), None)
     if column is None:
         return {}
