@@ -8,6 +8,7 @@ import pytest
 
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.loopback import bypass_proxies
 
 pytest_plugins = [
     "tests.support.serving",
@@ -47,6 +48,11 @@ def _tiny_numbers() -> Iterator[None]:
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
+
+
+def pytest_configure() -> None:
+    """The tests' own servers are on this machine, which a proxy of the environment cannot reach."""
+    bypass_proxies()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

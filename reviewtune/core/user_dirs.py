@@ -1,23 +1,68 @@
-"""The user's folders, shared by all projects: the local provider's account, and caches.
+"""What the local provider and its clients agree on: the user's folders, the running server, and the packages it needs.
 
-REVIEWTUNE_HOME moves both. The local provider and its clients both call this module, so that they agree.
+The folders are shared by all projects; REVIEWTUNE_HOME moves them. Both sides call this module, so that they agree.
 """
 
+import json
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import platformdirs
 
+from reviewtune.errors import ProviderError
+
 SERVER_LOG = "server.log"  # in the account folder, of a server that a command started
+SERVER_FILE = "server.json"  # in the account folder: address, process id and start time of its server
+CLOCK_STEP = 5.0  # seconds by which a corrected clock may move the start time of a process
+ENGINE_PACKAGES = ("torch", "transformers", "safetensors", "gguf", "llguidance")  # the extra `local`
 
 
 def account_folder() -> Path:
     """The folder with files, jobs and models of the local provider."""
-    home = os.environ.get("REVIEWTUNE_HOME")
-    return Path(home) / "data" if home else platformdirs.user_data_path("reviewtune")
+    home = _home()
+    return home / "data" if home else platformdirs.user_data_path("reviewtune")
 
 
 def cache_folder() -> Path:
     """The folder with converted base weights and with cached answers."""
+    home = _home()
+    return home / "cache" if home else platformdirs.user_cache_path("reviewtune")
+
+
+def _home() -> Path | None:
+    """REVIEWTUNE_HOME; `~` is expanded here as well, because a .env file or a container's settings are no shell."""
     home = os.environ.get("REVIEWTUNE_HOME")
-    return Path(home) / "cache" if home else platformdirs.user_cache_path("reviewtune")
+    return Path(home).expanduser() if home else None
+
+
+def server_address(account: Path) -> str | None:
+    """The address of the server that serves this account, or None.
+
+    A server that was killed leaves its server.json, and its port may belong to another program by now. So the process
+    must still run: the one with that id that was started at that time.
+    """
+    import psutil
+
+    try:
+        announced = json.loads((account / SERVER_FILE).read_bytes())
+        started = psutil.Process(announced["pid"]).create_time()
+        alive = abs(started - announced["create_time"]) < CLOCK_STEP
+        return str(announced["base_url"]) if alive else None
+    except (OSError, ValueError, TypeError, KeyError, psutil.Error):  # no such file or process, or not a server.json
+        return None
+
+
+def require_engine() -> None:
+    """Refuse to start a server that could not load a model.
+
+    Raises:
+        ProviderError: this Python lacks a package of the local provider's engine.
+    """
+    missing = [name for name in ENGINE_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ProviderError(
+            f"the local provider needs {', '.join(missing)}, not installed for {sys.executable}: "
+            f"run `{sys.executable} -m pip install 'reviewtune[local]'`, or choose another provider"
+        )

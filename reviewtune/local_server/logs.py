@@ -29,7 +29,9 @@ def facts(**fields: object) -> dict[str, Any]:
 
 def set_up(kind: LogFormat, file: Path | None = None) -> None:
     """Send all log records to a file, or without one to standard error."""
-    handler = _File(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8") if file else logging.StreamHandler()
+    handler: logging.Handler = logging.StreamHandler()
+    if file:  # a path may have bytes that are not UTF-8
+        handler = _File(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Json() if kind is LogFormat.JSON else _Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 

@@ -1,7 +1,6 @@
 """The server process: one per folder, an address that other programs can find, and a clean end."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ import psutil
 import uvicorn
 from filelock import FileLock, Timeout
 
+from reviewtune.core.user_dirs import SERVER_FILE, require_engine, server_address
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, logs
 from reviewtune.local_server.batches.service import has_active_batch
@@ -42,6 +42,7 @@ def serve(settings: Settings) -> None:
     """
     logs.set_up(settings.log_format, settings.log_file)
     _require_key_for_network(settings)
+    require_engine()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.data_dir)  # /tmp may be in memory, and an upload can have 512 MB
     with _alone(settings.data_dir), _listening(settings) as sock:
@@ -49,7 +50,15 @@ def serve(settings: Settings) -> None:
         activity = Activity()
         application = app.build(account, activity)
         config = uvicorn.Config(
-            application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+            application,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+            # Not from the variables WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which mean another program.
+            workers=1,
+            proxy_headers=False,
+            forwarded_allow_ips="",
         )
         server = Server(config, account, activity)
         server.run(sockets=[sock])
@@ -81,7 +90,7 @@ class Server(uvicorn.Server):
         _announce(self._account.settings, sockets[0])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        (self._account.settings.data_dir / "server.json").unlink(missing_ok=True)
+        (self._account.settings.data_dir / SERVER_FILE).unlink(missing_ok=True)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
@@ -116,7 +125,7 @@ def _alone(data_dir: Path) -> Iterator[None]:
     """Be the only server of this folder, or raise an error with the other one's address."""
     lock = FileLock(data_dir / "server.lock")
     _wait_for(lock, data_dir)
-    announcement = data_dir / "server.json"
+    announcement = data_dir / SERVER_FILE
     announcement.unlink(missing_ok=True)  # left by a server that was killed
     try:
         yield
@@ -131,21 +140,11 @@ def _wait_for(lock: FileLock, data_dir: Path) -> None:
         with suppress(Timeout):
             lock.acquire(timeout=0)
             return
-        running = _running(data_dir)
+        running = server_address(data_dir)
         if running or time.monotonic() > deadline:
             where = running or "it is just starting or ending"
             raise ProviderError(f"another server already serves {data_dir}: {where}; use it, or stop it")
         time.sleep(0.1)
-
-
-def _running(data_dir: Path) -> str | None:
-    """The address of the server that runs on this folder, if there is one."""
-    try:
-        announced = json.loads((data_dir / "server.json").read_bytes())
-        alive = psutil.Process(announced["pid"]).create_time() == announced["create_time"]
-    except (OSError, ValueError, psutil.NoSuchProcess):
-        return None
-    return str(announced["base_url"]) if alive else None
 
 
 @contextmanager
@@ -177,5 +176,5 @@ def _announce(settings: Settings, sock: socket.socket) -> None:
         "started": now(),
         "base_models": list(settings.offered),
     }
-    write_json(settings.data_dir / "server.json", content)
+    write_json(settings.data_dir / SERVER_FILE, content)
     log.info("serving %s at %s", settings.data_dir, base_url)

@@ -1,40 +1,26 @@
 """Build an openai client: `with connect(config.provider) as client:`. All clients are built here.
 
-For the local provider it uses the server that serves the account folder, or starts one, which shuts down after
-IDLE_EXIT_SECONDS without a request. Errors inside the `with` are raised as a ProviderError of one line.
+For the local provider it uses the server that serves the account folder, or starts one (`local.account_server`). Errors
+inside the `with` are raised as a ProviderError of one line.
 """
 
-import json
 import os
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import openai
-from filelock import FileLock
 
 from reviewtune.core.config import ProviderConfig
-from reviewtune.core.user_dirs import SERVER_LOG, account_folder
+from reviewtune.core.loopback import is_loopback
 from reviewtune.errors import ProviderError
+from reviewtune.providers.local.account_server import OWN_KEY_ENV, local_address, no_certificates
 from reviewtune.providers.model_names import is_finetuned
 
-IDLE_EXIT_SECONDS = 120
-START_SECONDS = 60
 LOCAL_KEY = "local"  # the openai client needs some key, but the local server has none by default
-
-
-class Served(NamedTuple):
-    """A running local server; `models` is empty if it requires a different key."""
-
-    address: str
-    models: list[str]
 
 
 @contextmanager
@@ -54,32 +40,91 @@ def asynchronous(client: openai.OpenAI, provider: ProviderConfig, http: httpx2.A
     if isinstance(client, openai.AzureOpenAI):
         endpoint, version = _azure_address(provider)
         return openai.AsyncAzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=client.api_key, **limits)
+    limits |= _headers(provider, client.api_key)
     return openai.AsyncOpenAI(base_url=client.base_url, api_key=client.api_key, **limits)
+
+
+def http_options(provider: ProviderConfig, address: str) -> dict[str, Any]:
+    """How an HTTP client reaches this address: through the proxies of the environment, but never to this machine.
+
+    Raises:
+        ProviderError: the certificates that the environment names cannot be read.
+    """
+    here = is_loopback(address) or (provider.kind == "local" and provider.base_url is None)
+    if not here:
+        return {"verify": certificates()}
+    # Without TLS, no certificates are needed: those of SSL_CERT_FILE may not even exist.
+    return {"verify": certificates() if address.startswith("https:") else no_certificates(), "trust_env": False}
 
 
 @cache
 def certificates() -> ssl.SSLContext:
     """Cached, because reading them takes 28 ms, a hundred times the rest of a client."""
-    return httpx2.create_ssl_context()
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
+        raise ProviderError(
+            f"the certificates in {name}={os.environ.get(name)} cannot be read ({error.strerror or error}); "
+            "correct the variable, or unset it"
+        ) from error
 
 
 def _build(provider: ProviderConfig) -> openai.OpenAI:
-    limits: dict[str, Any] = {
+    if provider.kind == "azure":
+        return _azure(provider)
+    key = _key(provider)
+    address = provider.base_url
+    if provider.kind == "local" and address is None:
+        address = local_address(provider.base_model, key, is_finetuned(provider.base_model))
+    return openai.OpenAI(
+        base_url=address, api_key=key, **_limits(provider, address or _openai_address()), **_headers(provider, key)
+    )
+
+
+def _azure(provider: ProviderConfig) -> openai.OpenAI:
+    endpoint, version = _azure_address(provider)
+    limits = _limits(provider, endpoint)
+    return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
+
+
+def _openai_address() -> str:
+    """Where the openai client goes that is given no address."""
+    return os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+
+
+def _limits(provider: ProviderConfig, address: str) -> dict[str, Any]:
+    return {
         "max_retries": provider.max_retries,
         "timeout": openai.Timeout(provider.timeout, connect=10.0),
-        "http_client": openai.DefaultHttpxClient(verify=certificates()),
+        "http_client": _http_client(provider, address),
     }
-    if provider.kind == "local":
-        key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
-        return openai.OpenAI(base_url=provider.base_url or _local_address(provider.base_model), api_key=key, **limits)
-    if provider.kind == "azure":
-        return _azure(provider, limits)
-    return openai.OpenAI(base_url=provider.base_url, api_key=_key(provider), **limits)
 
 
-def _azure(provider: ProviderConfig, limits: dict[str, Any]) -> openai.OpenAI:
-    endpoint, version = _azure_address(provider)
-    return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
+def _http_client(provider: ProviderConfig, address: str) -> httpx2.Client:
+    try:
+        return openai.DefaultHttpxClient(**http_options(provider, address))
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:  # how httpx2 refuses a proxy's address
+        raise ProviderError(
+            f"the proxy settings of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be used for {address}: "
+            f"{error}; correct them"
+        ) from error
+
+
+def _headers(provider: ProviderConfig, key: str) -> dict[str, Any]:
+    """Headers that override those of the openai client's variables, which are for OpenAI.
+
+    OPENAI_ORG_ID and OPENAI_PROJECT_ID name an organisation at OpenAI. OPENAI_CUSTOM_HEADERS may also be for another
+    hosted provider, but never for a server of this machine, whose key they would replace.
+    """
+    if provider.kind == "openai":
+        return {}
+    omitted = ["OpenAI-Organization", "OpenAI-Project"]
+    if provider.kind == "local" or is_loopback(provider.base_url or ""):
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        omitted += [line.partition(":")[0].strip() for line in lines if ":" in line]
+    headers: dict[str, Any] = {name: openai.Omit() for name in omitted if name.lower() != "authorization"}
+    return {"default_headers": headers | {"Authorization": f"Bearer {key}"}}
 
 
 def _azure_address(provider: ProviderConfig) -> tuple[str, str]:
@@ -95,84 +140,18 @@ def _azure_address(provider: ProviderConfig) -> tuple[str, str]:
 
 def _key(provider: ProviderConfig) -> str:
     """The key from the environment; it is never logged, stored or put into an error message."""
-    if provider.api_key_env is None:
+    name = OWN_KEY_ENV if provider.kind == "local" else provider.api_key_env
+    key = os.environ.get(name, "").strip() if name else ""  # `$(cat FILE)` is clean, a .env file or a secret may not be
+    if not key and (name is None or provider.kind == "local"):
         return LOCAL_KEY
-    if key := os.environ.get(provider.api_key_env):
-        return key
-    raise ProviderError(
-        f"provider {provider.kind}: no key: the variable {provider.api_key_env} is not set; "
-        f"`export {provider.api_key_env}=...`, or choose provider=local, which needs none"
-    )
-
-
-def _local_address(base_model: str) -> str:
-    """The base URL of the server of the account folder, which is started if necessary.
-
-    Raises:
-        ProviderError: the server does not start, or the running one does not offer the base model.
-    """
-    folder = account_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "start.lock"):  # so that two stages at once start one server
-        address, offered = _running(folder) or _start(folder, base_model)
-    if offered and base_model not in offered:
+    if not key:
         raise ProviderError(
-            f"the local provider at {address} does not offer '{base_model}', only {', '.join(offered)}; a server "
-            f"that reviewtune started shuts down after {IDLE_EXIT_SECONDS} s without requests: run the same command "
-            f"again then; or stop your own server and run `reviewtune provider serve --base-model {base_model}`"
+            f"provider {provider.kind}: no key: the variable {name} is not set; "
+            f"`export {name}=...`, or choose provider=local, which needs none"
         )
-    return address
-
-
-def _running(folder: Path) -> Served | None:
-    try:
-        address = str(json.loads((folder / "server.json").read_text())["base_url"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return None
-    models = _models(address)
-    return None if models is None else Served(address, models)
-
-
-def _models(address: str) -> list[str] | None:
-    """Names of the models that a server offers; None if it does not answer, [] if it requires a different key."""
-    key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
-    with openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=10) as client:
-        try:
-            return [model.id for model in client.models.list()]
-        except openai.AuthenticationError:
-            return []  # the real request will report it
-        except openai.APIError:
-            return None
-
-
-def _start(folder: Path, base_model: str) -> Served:
-    command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
-    output = folder.absolute() / SERVER_LOG
-    command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
-    if not is_finetuned(base_model):
-        command += ["--base-model", base_model]
-    # Not in the current folder, because DVC removes temporary workspaces, and torch does not start in a folder that
-    # does not exist. Only a base model with a relative path must be found from here.
-    place = None if Path(base_model).is_dir() and not Path(base_model).is_absolute() else folder
-    with output.open("ab") as log:  # output outside of the log: a crash, messages of libraries
-        # In a separate session, so that Ctrl-C in the terminal stops the command but not the training it started.
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd=place
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if served := _running(folder):
-            return served
-        time.sleep(0.1)
-    process.terminate()
-    raise ProviderError(
-        f"the local provider did not start: {_last_line(output)}; to see why, run `{' '.join(command)}`"
-    )
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"{log} is empty"
+    if not (key.isascii() and key.isprintable()):
+        raise ProviderError(f"the variable {name} has characters that no key has; set it again")
+    return key
 
 
 @contextmanager
@@ -187,10 +166,18 @@ def _one_line(provider: ProviderConfig) -> Iterator[None]:
         where = provider.base_url or getattr(error.request, "url", "its address")
         raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
     except openai.AuthenticationError as error:
-        name = provider.api_key_env or "REVIEWTUNE_API_KEY"
-        raise ProviderError(f"{who}: the key in {name} was refused; check the variable") from error
+        raise ProviderError(f"{who}: {_refused_key(provider)}") from error
     except openai.APIStatusError as error:
         raise ProviderError(f"{who}: {_message(error)}; {_advice(error, provider)}") from error
+
+
+def _refused_key(provider: ProviderConfig) -> str:
+    name = provider.api_key_env or OWN_KEY_ENV
+    if os.environ.get(name, "").strip():
+        return f"the key in {name} was refused; check the variable"
+    if provider.kind == "local":
+        return f"its server was started with a key: set {name} to that key, or stop the server"
+    return "the server needs a key: set provider.api_key_env to the name of a variable that holds it"
 
 
 def _message(error: openai.APIStatusError) -> str:

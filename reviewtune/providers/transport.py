@@ -12,7 +12,7 @@ from typing import Any
 import openai
 
 from reviewtune.core.config import ProviderConfig
-from reviewtune.providers.client import asynchronous, certificates
+from reviewtune.providers.client import asynchronous, http_options
 
 
 class Completions:
@@ -51,7 +51,7 @@ async def completions(client: openai.OpenAI, provider: ProviderConfig) -> AsyncI
 
     The aiohttp transport spends half the CPU time of the openai client's own transport on a request.
     """
-    http = openai.DefaultAioHttpClient(verify=certificates())
+    http = openai.DefaultAioHttpClient(**http_options(provider, str(client.base_url)))
     async with asynchronous(client, provider, http) as asking:
         yield Completions(asking)
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 
 from reviewtune.core.entry_point import rare_collections
+from reviewtune.core.loopback import bypass_proxies, is_loopback
 from reviewtune.core.project import project_root
 from reviewtune.errors import TrackingError
 
@@ -109,6 +110,8 @@ def open_store(settings: "TrackingConfig") -> Store:
 
 @lru_cache
 def _remote(uri: str, experiment: str) -> Store:
+    if is_loopback(uri):
+        bypass_proxies()
     return Store(uri, experiment)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Connection, UniqueConstraint, create_engine, event, inspect
+from sqlalchemy import JSON, URL, Connection, UniqueConstraint, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -132,7 +132,7 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        self._readers = create_engine(f"sqlite:///{path}", max_overflow=40)
+        self._readers = create_engine(_url(path), max_overflow=40)
         event.listen(self._readers, "connect", _configure)
         self._writers = self._readers.execution_options(immediate=True)
         event.listen(self._readers, "begin", _begin)
@@ -156,6 +156,11 @@ class Database:
 
     def close(self) -> None:
         self._readers.dispose()
+
+
+def _url(path: Path) -> URL:
+    """The address of a database file; its path may contain characters that mean something in a URL, such as ? and %."""
+    return URL.create("sqlite", database=str(path))
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:
