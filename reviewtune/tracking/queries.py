@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import store as tracking_store
+from reviewtune.tracking.addresses import artifacts_path
 from reviewtune.tracking.entities import PARAMS_PER_BATCH, TAG_LENGTH, batches
 from reviewtune.tracking.runs import Run, RunRecord
 
@@ -70,7 +71,7 @@ def artifacts_of(settings: "TrackingConfig", run_id: str) -> set[str]:
 
 def artifacts_folder(settings: "TrackingConfig", run_id: str) -> Path:
     """The folder of a run's artifacts if they are on this machine; else a path that does not exist."""
-    return Path(str(tracking_store.open_store(settings).get_run(run_id).info.artifact_uri).removeprefix("file://"))
+    return artifacts_path(str(tracking_store.open_store(settings).get_run(run_id).info.artifact_uri))
 
 
 def delete_runs(settings: "TrackingConfig", run_ids: Sequence[str]) -> None:
@@ -82,12 +83,12 @@ def delete_runs(settings: "TrackingConfig", run_ids: Sequence[str]) -> None:
         TrackingError: the store or `mlflow gc` failed; the same call again deletes the rest.
     """
     store = tracking_store.open_store(settings)
-    folders = [artifacts_folder(settings, run_id).parent for run_id in run_ids]
+    folders = {run_id: artifacts_folder(settings, run_id).parent for run_id in run_ids}
     for run_id in run_ids:
         store.delete_run(run_id)
     if not settings.uri:
         _collect_garbage(store, run_ids)
-        _remove_empty(folders)
+        _remove_folders(folders)
 
 
 def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> None:
@@ -101,10 +102,11 @@ def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> Non
             raise TrackingError(f"`mlflow gc` could not remove the runs' files: {message}; run the same command again")
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the runs' folders, which `mlflow gc` leaves behind, unless one still holds a file."""
-    for folder in folders:
-        if not any(path.is_file() for path in folder.rglob("*")):
+def _remove_folders(folders: Mapping[str, Path]) -> None:
+    """Remove the runs' folders (by run id) in the project's own store; `mlflow gc` leaves some of them behind."""
+    store = tracking_store.own_folder()
+    for run_id, folder in folders.items():
+        if folder.name == run_id and folder.parent.parent == store:
             shutil.rmtree(folder, ignore_errors=True)
 
 

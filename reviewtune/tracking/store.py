@@ -14,7 +14,6 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
@@ -22,6 +21,7 @@ from reviewtune.core.entry_point import rare_collections
 from reviewtune.core.loopback import bypass_proxies, is_loopback
 from reviewtune.core.project import project_root
 from reviewtune.errors import TrackingError
+from reviewtune.tracking.addresses import artifacts_address, database_address, database_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # read by MLflow when it opens a database; not documented
 
 # Table and column of MLflow's database in which it stores absolute paths of artifacts.
 PATH_COLUMNS = (
@@ -119,14 +120,29 @@ def _remote(uri: str, experiment: str) -> Store:
 def _own(folder: Path, experiment: str) -> Store:
     """The project's own store. One process at a time creates, moves or upgrades it: MLflow has races on a new file."""
     with plain_errors(str(folder)), alone_in(folder):
-        if not (folder / DATABASE).exists():
-            scratch = scratch_database(folder)
-            Store(uri(scratch), "Default")
-            scratch.replace(folder / DATABASE)
-        relocate(folder)
-        store = Store(uri(folder / DATABASE), experiment)
-        relocate(folder)  # MLflow puts the artifacts of a new experiment below the working directory
+        with _artifacts_in(folder):
+            if not (folder / DATABASE).exists():
+                scratch = scratch_database(folder)
+                Store(database_address(scratch), "Default")
+                scratch.replace(folder / DATABASE)
+            relocate(folder)
+            store = Store(database_address(folder / DATABASE), experiment)
+        relocate(folder)  # in case this version of MLflow ignores ARTIFACT_ROOT
         return store
+
+
+@contextmanager
+def _artifacts_in(folder: Path) -> Iterator[None]:
+    """Let new experiments keep their artifacts in this folder, not below the working directory."""
+    before = os.environ.get(ARTIFACT_ROOT)
+    os.environ[ARTIFACT_ROOT] = artifacts_address(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ARTIFACT_ROOT]
+        else:
+            os.environ[ARTIFACT_ROOT] = before
 
 
 def _quiet() -> None:
@@ -172,18 +188,14 @@ def scratch_database(folder: Path) -> Path:
     return scratch
 
 
-def uri(database: Path) -> str:
-    """The address by which MLflow opens the file; quoted, because MLflow decodes % and cuts at ?."""
-    return f"sqlite:///{quote(str(database))}"
-
-
 def relocate(folder: Path) -> int:
     """After the project was moved, rewrite the absolute paths in the database to `folder`, the current mlruns/.
 
     The artifacts of an experiment in this store are in OLD/mlruns/ID, wherever that was; other addresses stay. MLflow
-    has no public function for this, so the SQL relies on a private part of it: the tables and columns in PATH_COLUMNS
-    and the layout mlruns/EXPERIMENT_ID. tests/tracking/test_store.py notices a change of either in a new MLflow, as it
-    compares PATH_COLUMNS with the columns of a new database and reads the artifacts of a moved project.
+    stores such a path as it is but decodes it when it reads it, so a path with `%` is rewritten too. MLflow has no
+    public function for this, so the SQL relies on a private part of it: the tables and columns in PATH_COLUMNS and the
+    layout mlruns/EXPERIMENT_ID. tests/tracking/test_store.py notices a change of either in a new MLflow, as it compares
+    PATH_COLUMNS with the columns of a new database and reads the artifacts of a moved project.
 
     Returns:
         The number of rewritten rows.
@@ -192,8 +204,9 @@ def relocate(folder: Path) -> int:
         database.execute("BEGIN IMMEDIATE")  # reports immediately if the file cannot be written
         rows = database.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
         own = [place.removesuffix(f"/{key}") for key, place in rows if place and place.endswith(f"/mlruns/{key}")]
-        old_places = {place for place in own if "://" not in place} - {str(folder)}
-        return sum(_replace_prefix(database, old, str(folder)) for old in old_places)
+        new = artifacts_address(folder)
+        old_places = {place for place in own if "://" not in place} - {new}
+        return sum(_replace_prefix(database, old, new) for old in old_places)
 
 
 def _replace_prefix(database: sqlite3.Connection, old: str, new: str) -> int:
@@ -234,7 +247,7 @@ def _reason(error: Exception) -> str:
 
 def readable(where: str) -> str:
     """An address to show: a file as its path, a password as ***."""
-    return _masked(unquote(where.removeprefix("sqlite:///")))
+    return _masked(database_path(where))
 
 
 def _masked(text: str) -> str:

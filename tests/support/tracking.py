@@ -5,6 +5,7 @@ from typing import Any
 from reviewtune.core.config import TrackingConfig
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import store as tracking_store
+from reviewtune.tracking.addresses import database_address
 
 SETTINGS = TrackingConfig(experiment="reviews", uri=None)
 
@@ -23,4 +24,4 @@ def stored() -> Any:
     """MLflow's own client on the store of the working directory."""
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=tracking_store.uri(tracking_store.own_folder() / "mlflow.db"))
+    return MlflowClient(tracking_uri=database_address(tracking_store.own_folder() / "mlflow.db"))

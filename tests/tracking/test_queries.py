@@ -7,7 +7,7 @@ import pytest
 from reviewtune.core.config import TrackingConfig
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
-from reviewtune.tracking import store as tracking_store
+from reviewtune.tracking.addresses import database_address
 from tests.support.tracking import SETTINGS, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
@@ -39,8 +39,6 @@ def test_the_ui_is_loopback_and_on_this_store(moved_project: Path) -> None:
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5005"
-    assert command[command.index("--backend-store-uri") + 1] == tracking_store.uri(
-        moved_project / "mlruns" / "mlflow.db"
-    )
+    assert command[command.index("--backend-store-uri") + 1] == database_address(moved_project / "mlruns" / "mlflow.db")
     with pytest.raises(TrackingError, match=r"the runs are on http://\*\*\*@host:1: open"):
         queries.ui_command(TrackingConfig(experiment="x", uri="http://me:secret@host:1"))

@@ -3,9 +3,11 @@
 import shutil
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pandas as pd
 import pytest
 
@@ -14,6 +16,8 @@ from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import store as tracking_store
+from reviewtune.tracking.addresses import artifacts_address, artifacts_path
+from tests.support.services import free_port
 from tests.support.tracking import SETTINGS, open_run, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
@@ -29,13 +33,66 @@ def test_a_moved_project_keeps_its_runs_and_artifacts(moved_project: Path) -> No
     assert {run.name for run in runs} == {f"child {number}" for number in range(4)}
     client = stored()
     for run in runs:
-        where = Path(client.get_run(run.id).info.artifact_uri)
+        where = artifacts_path(client.get_run(run.id).info.artifact_uri)
         assert where.is_relative_to(moved_project)
         assert [artifact.path for artifact in client.list_artifacts(run.id)] == ["name.txt"]
     with open_run() as new:
         new.text("new", "new.txt")
     assert (moved_project / "mlruns" / "1" / new.id / "artifacts" / "new.txt").exists()
     assert tracking_store.relocate(moved_project / "mlruns") == 0
+
+
+NAMES = ("user name, 김철수 & it's", "a%20b 100%", "no. #1 what?", 'say "x"; b+c=[d] back\\slash')
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_project_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and artifacts are written, read and deleted in that folder; nothing appears next to it."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "dvc.yaml").touch()
+    monkeypatch.chdir(folder)
+    with open_run() as kept, open_run() as deleted:
+        for run in (kept, deleted):
+            run.text(run.id, "id.txt")
+    assert (folder / "mlruns" / "1" / kept.id / "artifacts" / "id.txt").read_text() == kept.id
+    assert queries.artifact_of(SETTINGS, kept.id, "id.txt").read_text() == kept.id
+    assert queries.artifacts_folder(SETTINGS, kept.id) == folder / "mlruns" / "1" / kept.id / "artifacts"
+    queries.delete_runs(SETTINGS, [deleted.id])
+    assert [run.id for run in queries.find_runs(SETTINGS)] == [kept.id]
+    assert [path.name for path in (folder / "mlruns" / "1").iterdir()] == [kept.id]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sorted(path.name for path in folder.iterdir()) == ["dvc.yaml", "mlruns"]
+
+
+def test_the_ui_shows_the_artifacts_of_a_project_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "user name, 김철수 100% %20 #1 what? a&b 'q' \"d\""
+    folder.mkdir()
+    (folder / "dvc.yaml").touch()
+    monkeypatch.chdir(folder)
+    with open_run() as run:
+        run.text("what the artifact holds", "a.txt")
+    port = free_port()
+    server = subprocess.Popen(queries.ui_command(SETTINGS, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        shown = _fetched(f"http://127.0.0.1:{port}/get-artifact?run_uuid={run.id}&path=a.txt")
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert shown == "what the artifact holds"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def _fetched(address: str) -> str:
+    """What the server answers, once it is up."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return httpx2.get(address, trust_env=False).raise_for_status().text
+        except httpx2.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
 
 
 def test_artifacts_in_a_bucket_keep_their_address_when_the_project_moves(moved_project: Path) -> None:
@@ -130,10 +187,11 @@ def test_mlflow_stores_paths_only_in_the_columns_that_are_rewritten(moved_projec
             for column in database.execute(f"PRAGMA table_info({table})").fetchall()
         ]
         holds_path = "SELECT count(*) FROM {0} WHERE instr(CAST({1} AS TEXT), ?) > 0"
+        spellings = (str(moved_project), artifacts_address(moved_project))
         with_paths = {
             (table, column)
             for table, column in columns
-            if database.execute(holds_path.format(table, column), (str(moved_project),)).fetchone()[0]
+            if any(database.execute(holds_path.format(table, column), (path,)).fetchone()[0] for path in spellings)
         }
     named_like_paths = {
         (table, name) for table, name in columns if name in ("artifact_location", "artifact_uri", "storage_location")
