@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from reviewtune.core.config import PromptConfig
+from reviewtune.core.project import ChatFiles
 from reviewtune.core.result_file import ResultFile, read_result, write_result
 from reviewtune.data.chat_files import read_lines
 from reviewtune.data.leakage import refuse_leak
@@ -153,6 +154,17 @@ def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataF
         ConfigError: the prompt differs from that of the training file.
         LeakError: the chat files are not those of the training, or they contain a test review.
     """
+    refuse_changed(record, prompt, chat)
+    refuse_seen(test, ChatFiles(chat).both, prompt.settings, similarity=similarity)
+
+
+def refuse_changed(record: ModelRecord, prompt: Prompt, chat: Path) -> None:
+    """Refuse to ask a model with a different prompt, or next to different chat files, than it was trained with.
+
+    Raises:
+        ConfigError: the prompt differs from that of the training file.
+        LeakError: the chat files are not those of the training.
+    """
     if record.prompt_fingerprint != prompt.fingerprint:
         raise ConfigError(
             f"model {record.model} was trained with prompt {record.prompt_fingerprint}, but conf/ describes "
@@ -162,17 +174,19 @@ def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataF
     for name, digest in hashes.items():
         if sha256(chat / name) != digest:
             raise LeakError(f"{chat / name} is not the file that {record.model} was trained with; run `dvc repro`")
-    refuse_seen(test, [chat / name for name in hashes], prompt.settings, similarity=similarity)
 
 
-def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float) -> None:
-    """Refuse test reviews that are in one of these chat files.
+def refuse_seen(
+    test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float, split: str = "test"
+) -> None:
+    """Refuse reviews of a measurement that are in one of these chat files; `split` names theirs in the message.
 
     Raises:
         DataError: a chat file was not written with this prompt.
-        LeakError: a test review, or a near-duplicate of one, is in a chat file.
+        LeakError: a review, or a near-duplicate of one, is in a chat file.
     """
-    refuse_leak(test, {file.name: texts_of(file, settings) for file in files}, similarity=similarity)
+    known = {file.name: texts_of(file, settings) for file in files}
+    refuse_leak(test, known, similarity=similarity, split=split)
 
 
 def texts_of(path: Path, settings: PromptConfig) -> list[str]:
