@@ -4,12 +4,16 @@ The library reports to a `Progress` that its caller passes. The default, `SILENT
 pass a `TerminalProgress`.
 """
 
+import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from reviewtune.core import time_left
+from reviewtune.core.time_left import Pace
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -69,7 +73,8 @@ SILENT = Silent()
 def progress_bar(title: str, total: int | None) -> Iterator[Step]:
     """Yields `step(advance, total=, note=, left=)`; safe to call from several threads.
 
-    `left` is the caller's estimate of the remaining seconds, if it is better than one from the pace of its calls.
+    `left` is the caller's estimate of the remaining seconds, if it knows more than the pace of its calls; math.inf: it
+    cannot be told, and that pace would mislead.
     """
     if sys.stderr.isatty():
         with _bar(title, total) as step:
@@ -86,17 +91,18 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
     columns = (
         rich.TextColumn("[bold]{task.description}"),
         rich.BarColumn(bar_width=20),
-        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[parts]}"),
         rich.TimeElapsedColumn(),
-        rich.TextColumn("left"),
-        _time_left(),
         rich.TextColumn("{task.fields[note]}"),
+        _time_left(),
     )
+    counter = _Counter(total)
     with rich.Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=total, note="", left=None)
+        task = progress.add_task(title, total=total, note="", parts=counter.parts, counter=counter)
 
         def step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
-            progress.update(task, advance=advance, total=total, left=left)
+            counter.add(advance, total, left)
+            progress.update(task, advance=advance, total=total, parts=counter.parts)
             if note:
                 progress.update(task, note=note)
 
@@ -104,34 +110,67 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
 
 
 def _time_left() -> "ProgressColumn":
-    """The caller's estimate if there is one, otherwise rich's."""
-    from rich.progress import Task, TimeRemainingColumn
+    """The time left, worked out again with every look at the bar."""
+    from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-    class TimeLeft(TimeRemainingColumn):
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
         def render(self, task: Task) -> Text:
-            left = task.fields["left"]
-            return (
-                super().render(task)
-                if left is None
-                else Text(str(timedelta(seconds=round(left))), style="progress.remaining")
-            )
+            return Text(time_left.in_words(task.fields["counter"].seconds_left()), style="progress.remaining")
 
     return TimeLeft()
 
 
 def _log_lines(title: str, total: int | None) -> Step:
-    done, size, said, started = 0, total, time.monotonic(), time.monotonic()
+    counter, reported, started = _Counter(total), time.monotonic(), time.monotonic()
 
     def step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
-        nonlocal done, size, said
-        done, size, now = done + advance, total or size, time.monotonic()
-        if now - said >= LOG_EVERY_SECONDS or (size and done == size and advance):
-            said, elapsed = now, now - started
-            if left is None and size and 0 < done < size:
-                left = elapsed / done * (size - done)
-            ahead = f", {left:.0f} s left" if left else ""
-            text = f"{title}: {done}/{size or '?'} in {elapsed:.0f} s{ahead} {note}"
-            print(text.rstrip(), file=sys.stderr, flush=True)
+        nonlocal reported
+        counter.add(advance, total, left)
+        now = time.monotonic()
+        if now - reported >= LOG_EVERY_SECONDS or (counter.complete and advance):
+            reported = now
+            elapsed, left_in_words = f"{now - started:.0f} s", time_left.in_words(counter.seconds_left())
+            so_far = f"{counter.parts} in {elapsed}" if counter.parts else f"{elapsed} so far"
+            line = f"{title}: {', '.join(filter(None, [so_far, left_in_words]))} {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
 
     return step
+
+
+class _Counter:
+    """How many parts are done, and the time left for the others; safe to use from several threads."""
+
+    def __init__(self, total: int | None) -> None:
+        self._done, self._total = 0, total
+        self._ends: float | None = None  # by the caller's estimate, on the monotonic clock
+        self._pace, self._lock = Pace(), Lock()
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._total) and self._done == self._total
+
+    @property
+    def parts(self) -> str:
+        """`3/193`; empty while nothing is done and the number of parts is not known."""
+        return f"{self._done}/{self._total}" if self._total else f"{self._done}" if self._done else ""
+
+    def add(self, advance: int, total: int | None, left: float | None) -> None:
+        """`left` as in `progress_bar`."""
+        with self._lock:
+            self._done, self._total = self._done + advance, total or self._total
+            self._ends = None if left is None else time.monotonic() + left
+            if advance:
+                self._pace.note(time.monotonic(), self._done)
+
+    def seconds_left(self) -> float | None:
+        """Seconds; None while no estimate can be trusted, and when all is done."""
+        with self._lock:
+            now = time.monotonic()
+            if self.complete:
+                return None
+            if self._ends is not None:
+                return max(self._ends - now, 1.0) if math.isfinite(self._ends) else None
+            return self._pace.seconds_left(self._total, now) if self._total else None

@@ -13,6 +13,7 @@ import pandas as pd
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
 from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.project import ChatFiles
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, evaluate_baseline, evaluate_model
@@ -108,6 +109,45 @@ def evaluate_finetuned(
     return result
 
 
+def evaluate_on_validation(
+    record: "ModelRecord",
+    config: Config,
+    valid: pd.DataFrame,
+    *,
+    chat: Path,
+    manifest: Path,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Evaluate the fine-tuned model on the validation split, to choose between models without the test split.
+
+    The model was not trained on these reviews; the provider only measured its loss on them.
+
+    Args:
+        record: the model and the files it was trained on.
+        config: the configuration.
+        valid: the validation split.
+        chat: the folder of the chat files.
+        manifest: data/splits/manifest.json, with the validation split's hash.
+        progress: receives messages and progress bars.
+
+    Raises:
+        ConfigError: the prompt changed since the training.
+        LeakError: the training file holds a validation review.
+        ProviderError: the model could not be asked.
+    """
+    from reviewtune.finetuning.model_record import refuse_changed, refuse_seen
+
+    prompt, training = Prompt.of(config), ChatFiles(chat).training
+    refuse_changed(record, prompt, chat)
+    refuse_seen(valid, [training], config.prompt, similarity=config.split.similarity, split="validation")
+    subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
+    digest = _sha256_of(manifest, "valid")
+    result = evaluate_model(subject, valid, config.data, test_sha256=digest, progress=progress)
+    accuracy = result.metrics.accuracy
+    progress.message(f"validation split: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})")
+    return result
+
+
 def evaluate_checkpoint(
     epoch: int,
     record: "ModelRecord",
@@ -190,4 +230,8 @@ def _source_of_knowledge(arm: ArmConfig) -> str:
 
 
 def _test_sha256(manifest: Path) -> str:
-    return str(read_json(manifest)["splits"]["test"]["sha256"])
+    return _sha256_of(manifest, "test")
+
+
+def _sha256_of(manifest: Path, split: str) -> str:
+    return str(read_json(manifest)["splits"][split]["sha256"])

@@ -13,6 +13,7 @@ import pandas as pd
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune.core.progress import SILENT, Progress, Step
+from reviewtune.core.time_left import Mark, Pace
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.loss_advice import Finding, advise
 
@@ -79,13 +80,13 @@ class JobMonitor:
 
     @property
     def seconds_left(self) -> float | None:
-        """The provider's estimate, else one from the time per step; None if neither is known."""
-        if self.job.estimated_finish:
-            return max(0.0, self.job.estimated_finish - time.time())
-        first, last = min(self._reported_at, default=0), max(self._reported_at, default=0)
-        if last == first or not self.total_steps or self.job.status != "running":
-            return None
-        return (self.total_steps - last) * (self._reported_at[last] - self._reported_at[first]) / (last - first)
+        """From the pace of the steps, or the provider's estimate if it reports no steps; None while not trusted."""
+        if self.total_steps:
+            return Pace(Mark(at, step) for step, at in self._reported_at.items()).seconds_left(
+                self.total_steps, time.time()
+            )
+        left = (self.job.estimated_finish or 0) - time.time()
+        return left if left > 0 else None  # a time in the past was wrong
 
     def seconds_left_of(self, jobs: float) -> float | None:
         """Seconds until the end of this job and of later ones, in total `jobs` times its work; None if unknown."""
@@ -237,4 +238,5 @@ def _advance(advance: Step, monitor: JobMonitor, shown: int, jobs: float) -> Non
     status: str = monitor.job.status  # an unknown status is shown, not refused
     notes = ["" if status == "running" else status, in_words(monitor.latest, brief=True)]
     note = " ".join(filter(None, notes))
-    advance(monitor.step - shown, total=monitor.total_steps, note=note, left=monitor.seconds_left_of(jobs))
+    left = monitor.seconds_left_of(jobs)
+    advance(monitor.step - shown, total=monitor.total_steps, note=note, left=math.inf if left is None else left)

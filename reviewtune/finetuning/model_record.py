@@ -176,14 +176,17 @@ def refuse_changed(record: ModelRecord, prompt: Prompt, chat: Path) -> None:
             raise LeakError(f"{chat / name} is not the file that {record.model} was trained with; run `dvc repro`")
 
 
-def refuse_seen(test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float) -> None:
-    """Refuse test reviews that are in one of these chat files.
+def refuse_seen(
+    test: pd.DataFrame, files: Sequence[Path], settings: PromptConfig, *, similarity: float, split: str = "test"
+) -> None:
+    """Refuse reviews of a measurement that are in one of these chat files; `split` names theirs in the message.
 
     Raises:
         DataError: a chat file was not written with this prompt.
-        LeakError: a test review, or a near-duplicate of one, is in a chat file.
+        LeakError: a review, or a near-duplicate of one, is in a chat file.
     """
-    refuse_leak(test, {file.name: texts_of(file, settings) for file in files}, similarity=similarity)
+    known = {file.name: texts_of(file, settings) for file in files}
+    refuse_leak(test, known, similarity=similarity, split=split)
 
 
 def texts_of(path: Path, settings: PromptConfig) -> list[str]:
