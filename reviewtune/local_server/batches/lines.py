@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from reviewtune.local_server.batches.requests import BatchLine
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import AnswerOrError
 from reviewtune.local_server.chat.requests import ChatRequest
+from reviewtune.local_server.chat.served_model import AnswerOrError
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol import strict_json

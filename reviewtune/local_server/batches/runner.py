@@ -8,7 +8,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, wait
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,9 @@ from reviewtune.local_server.batches.folder import BatchFolder, Tally
 from reviewtune.local_server.batches.lines import PreparedLine, check, expired_lines, read_requests, result_lines
 from reviewtune.local_server.batches.service import ACTIVE, WINDOW, get_batch, set_status
 from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.model_thread import AnswerOrError, ModelThread
+from reviewtune.local_server.chat.model_thread import ModelThread
+from reviewtune.local_server.chat.served_model import AnswerOrError
+from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files.service import add_file
 from reviewtune.local_server.models.service import get_model
 from reviewtune.local_server.protocol.api_errors import ApiError
@@ -31,6 +33,7 @@ from reviewtune.local_server.storage.tables import Batch, now
 
 SLICE = 512  # lines that the engine gets at a time
 OUTPUT_LIFETIME = 30 * 24 * 3600  # seconds
+CANCEL_CHECK = 0.5  # seconds between looks at whether the batch was cancelled
 RETRY = 2.0  # seconds after a step that failed, for example on a full disk
 
 log = logging.getLogger(__name__)
@@ -62,8 +65,6 @@ class BatchRunner(threading.Thread):
             try:
                 if not self._step():
                     self._account.batches_changed.wait()
-            except CancelledError:  # the server ends
-                self._run = None
             except Exception:
                 log.exception("a step of the batches failed; trying again in %g s", RETRY)
                 self._run = None  # lines that were read but not answered must be read again
@@ -133,7 +134,7 @@ class BatchRunner(threading.Thread):
             lines += self._run.lines
             results = expired_lines(row.id, lines)
         else:
-            results = result_lines(row.id, lines, self._answers(row, lines))
+            results = result_lines(row.id, *self._answered(row, lines))
         folder.append(results.output, results.errors)
         self._run.tally.add(results.output, results.errors)
         with self._account.database.writing() as session:
@@ -142,20 +143,33 @@ class BatchRunner(threading.Thread):
             if not lines and row.status == "in_progress":
                 set_status(row, "finalizing")
 
-    def _answers(self, row: Batch, lines: Sequence[PreparedLine]) -> list[AnswerOrError]:
-        """The engine's answers to the lines that have a request."""
-        requests = [line.request for line in lines if line.request is not None]
+    def _answered(self, row: Batch, lines: Sequence[PreparedLine]) -> tuple[list[PreparedLine], list[AnswerOrError]]:
+        """The lines that are done, and the engine's answers to those of them that have a request."""
+        wanted = [line for line in lines if line.request is not None]
+        answers = iter(self._answers(row, [line.request for line in wanted if line.request is not None]))
+        results = [(line, None if line.request is None else next(answers)) for line in lines]
+        done = [(line, answer) for line, answer in results if not isinstance(answer, CancelledError)]
+        return [line for line, _ in done], [answer for _, answer in done if answer is not None]
+
+    def _answers(self, row: Batch, requests: Sequence[GenerationRequest]) -> list[AnswerOrError]:
+        """One entry per request; CancelledError if it was not answered because the batch was cancelled."""
         if not requests or row.model is None:
             return []
         try:
             source = get_model(self._account, row.model)
-            return self._model_thread.submit(source, requests, bulk=True).result()
-        except CancelledError:  # the server ends
-            raise
-        except ReviewtuneError as error:
-            return [translation.model_unavailable(error)] * len(requests)
-        except Exception as error:  # the model was deleted in the meantime, or is broken
+        except Exception as error:  # the model was deleted in the meantime
             return [error] * len(requests)
+        futures = [self._model_thread.submit(source, [request], bulk=True) for request in requests]
+        self._wait(row, futures)
+        return [_answer(future) for future in futures]
+
+    def _wait(self, row: Batch, futures: Sequence[Future[list[AnswerOrError]]]) -> None:
+        """Wait for answers; if the batch is cancelled, nothing more is computed for it."""
+        while wait(futures, timeout=CANCEL_CHECK).not_done:
+            with self._account.database.reading() as session:
+                cancelled = get_batch(session, row.id).status == "cancelling"
+            for future in futures if cancelled else ():
+                future.cancel()
 
     def _finish(self, row: Batch, folder: BatchFolder) -> None:
         """Publish the answers; the files and the final status appear together."""
@@ -176,6 +190,18 @@ class BatchRunner(threading.Thread):
         lifetime = OUTPUT_LIFETIME if row.output_lifetime is None else row.output_lifetime
         columns = {"id": f"file-{content_ids.digest(name)[:24]}", "expires_at": now() + lifetime}
         return add_file(self._account, session, copy, name=name, purpose="batch_output", **columns).id
+
+
+def _answer(future: Future[list[AnswerOrError]]) -> AnswerOrError:
+    try:
+        (answer,) = future.result()
+    except ReviewtuneError as error:
+        return translation.model_unavailable(error)
+    except CancelledError as error:
+        return error
+    except Exception as error:  # the model is broken
+        return error
+    return answer
 
 
 def _count(row: Batch, tally: Tally) -> None:

@@ -1,40 +1,27 @@
-"""The one thread that runs models: it answers requests for the same model together, as one batch.
+"""The one thread that runs models, one step at a time: a part of the prompts, or the next token of running answers.
 
-An answer does not depend on the other requests of its batch, so grouping changes only the speed.
+Between two steps requests join and leave, and another model gets its turn. An answer does not depend on the other
+requests of its batch, so grouping changes only the speed.
 """
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
+from reviewtune.local_server.chat.served_model import AnswerOrError, Lane, ServedModel, Work
+from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.models.service import ModelSource
 
-if TYPE_CHECKING:
-    from reviewtune.local_server.engine.generation.generate import Generator
-
 KEPT_MODELS = 2  # loaded at a time
-GROUP = 128  # single requests that are answered together
-GATHER = 0.02  # seconds without a new request after which a group is complete
+TURN = 20  # steps before a model is unloaded for another one that waits: loading takes about as long
+GROUP = 128  # clients that are waited for
+GATHER = 0.02  # seconds without a new request after which no more are expected
 LULL = 4.0  # seconds without work after which an expected model is loaded
 
-AnswerOrError = GenerationResult | Exception
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """Requests for one model, and where their answers go."""
-
-    source: ModelSource
-    requests: Sequence[GenerationRequest]
-    answers: Future[list[AnswerOrError]] = field(default_factory=Future)
 
 
 class ModelThread(threading.Thread):
@@ -43,13 +30,13 @@ class ModelThread(threading.Thread):
     def __init__(self, cache: Path) -> None:
         super().__init__(name="models", daemon=True)
         self._cache = cache
-        self._waiting: deque[Work] = deque()  # requests of clients, which wait for the answer
-        self._bulk: deque[Work] = deque()  # slices of batch files; they have lower priority
+        self._arrived: deque[Work] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._expected: ModelSource | None = None
         self._likely = 0  # clients that may ask next: those just answered, and those that waited in the meantime
-        self._loaded: OrderedDict[ModelSource, Generator] = OrderedDict()
+        self._models: dict[ModelSource, ServedModel] = {}
+        self._steps = 0
 
     def submit(
         self, source: ModelSource, requests: Sequence[GenerationRequest], *, bulk: bool = False
@@ -59,14 +46,15 @@ class ModelThread(threading.Thread):
         Args:
             source: the model.
             requests: its requests.
-            bulk: a slice of a batch file, which is answered after the requests of clients.
+            bulk: lines of a batch file, which are answered while no client waits.
 
         Returns:
-            One entry per request: its answer, or the exception that this request caused.
+            One entry per request: its answer, or the exception that this request caused. Cancelling the future stops
+            the work before the next step.
         """
-        work = Work(source, requests)
+        work = Work(source, requests, bulk=bulk)
         with self._changed:
-            (self._bulk if bulk else self._waiting).append(work)
+            self._arrived.append(work)
             self._changed.notify()
         return work.answers
 
@@ -85,80 +73,97 @@ class ModelThread(threading.Thread):
         return not self.is_alive()
 
     def run(self) -> None:
-        while group := self._next_group():
-            running = [work for work in group if work.answers.set_running_or_notify_cancel()]
-            try:
-                self._answer(running)
-            except Exception as error:  # the model cannot be loaded
-                log.exception("model %s failed", group[0].source.name)
-                for work in running:
-                    if not work.answers.done():
-                        work.answers.set_exception(error)
-        for work in (*self._waiting, *self._bulk):
+        while self._take_over():
+            for model in self._models.values():
+                model.drop_gone()
+            self._models = {source: model for source, model in self._models.items() if model.loaded or model.busy}
+            if (turn := self._next_turn()) is not None:
+                self._step(*turn)
+        unfinished = [work for model in self._models.values() for work in model.works]
+        for work in (*self._arrived, *unfinished):
             work.answers.cancel()
 
-    def _next_group(self) -> list[Work]:
-        """Work for one model, clients before batches; empty when the thread is to end."""
+    def _take_over(self) -> bool:
+        """Assign new work to its model; without any work, wait for it. Returns False when the thread is to end."""
         with self._changed:
-            while not (self._closing or self._waiting or self._bulk):
-                if not self._changed.wait(LULL if self._expected else None) and self._expected:
-                    expected, self._expected = self._expected, None
-                    return [Work(expected, ())]
+            if not any(model.busy for model in self._models.values()):
+                self._wait()
+                self._gather()
             if self._closing:
-                return []
-            if not self._waiting:
-                return [self._bulk.popleft()]
-            self._gather()
-            source = self._waiting[0].source
-            group = [work for work in self._waiting if work.source == source][:GROUP]
-            self._waiting = deque(work for work in self._waiting if work not in group)
-            return group
+                return False
+            arrived, self._arrived = self._arrived, deque()
+        for work in arrived:
+            self._model(work.source).add(work)
+        return True
+
+    def _wait(self) -> None:
+        while not (self._closing or self._arrived):
+            if not self._changed.wait(LULL if self._expected else None) and self._expected:
+                expected, self._expected = self._expected, None
+                self._get_ready(self._model(expected))
 
     def _gather(self) -> None:
-        """Wait briefly for clients that are about to ask again: a group takes hardly longer than its first request.
+        """Wait briefly for clients that are about to ask again: a step takes hardly longer than for the first of them.
 
         A single client that asks one question after the other never waits.
         """
         before = 0
-        while before < len(self._waiting) < min(self._likely, GROUP) and not self._closing:
-            before = len(self._waiting)
+        while before < len(self._arrived) < min(self._likely, GROUP) and not self._closing:
+            before = len(self._arrived)
             self._changed.wait(GATHER)
 
-    def _answer(self, group: list[Work]) -> None:
-        if not group:
+    def _model(self, source: ModelSource) -> ServedModel:
+        return self._models.setdefault(source, ServedModel(source))
+
+    def _next_turn(self) -> tuple[ServedModel, Lane] | None:
+        """What the next step is for: clients before batches, and models in turn."""
+        for is_bulk in (False, True):
+            lanes = {model: model.bulk if is_bulk else model.clients for model in self._models.values()}
+            waiting = [model for model, lane in lanes.items() if len(lane)]
+            for model in sorted(waiting, key=lambda model: model.last_step):
+                if model.loaded or self._may_load(waiting):
+                    return model, lanes[model]
+        return None
+
+    def _may_load(self, waiting: Sequence[ServedModel]) -> bool:
+        """Whether there is a place for another model, or one of those that have work had it long enough."""
+        busy = [model for model in self._loaded if model in waiting]
+        return len(busy) < KEPT_MODELS or self._steps - max(model.loaded_at for model in busy) >= TURN
+
+    @property
+    def _loaded(self) -> list[ServedModel]:
+        return [model for model in self._models.values() if model.loaded]
+
+    def _step(self, model: ServedModel, lane: Lane) -> None:
+        clients = sum(len(model.clients) for model in self._models.values()) + len(self._arrived)
+        try:
+            self._load(model)
+            ended = model.step(lane)
+        except Exception as error:  # the model cannot be loaded
+            log.exception("model %s failed", model.source.name)
+            model.fail(error)
             return
-        generator = self._load(group[0].source)
-        requests = [request for work in group for request in work.requests]
-        if not requests:  # loaded because it is expected: prepare what a first request would wait for
-            generator.get_ready()
-        answers = answer_each(generator, requests)
-        with self._changed:
-            self._likely = len(self._waiting) + len(group)
-        for work in group:
-            work.answers.set_result(answers[: len(work.requests)])
-            answers = answers[len(work.requests) :]
+        self._steps += 1
+        model.last_step = self._steps
+        if ended and lane is model.clients:
+            self._likely = clients
 
-    def _load(self, source: ModelSource) -> "Generator":
-        if source not in self._loaded:
-            # torch takes seconds to import, so only here
-            from reviewtune.local_server.engine import base_models
-            from reviewtune.local_server.engine.generation import generate
+    def _get_ready(self, model: ServedModel) -> None:
+        """Prepare what the first request would wait for."""
+        try:
+            self._load(model)
+            model.get_ready()
+        except Exception:
+            log.exception("model %s failed", model.source.name)
 
-            while len(self._loaded) >= KEPT_MODELS:
-                self._loaded.popitem(last=False)
-            log.info("loading model %s", source.name)
-            folder = source.folder or base_models.ensure(source.name, self._cache)
-            self._loaded[source] = generate.load(folder)
-        self._loaded.move_to_end(source)
-        return self._loaded[source]
-
-
-def answer_each(generator: "Generator", requests: Sequence[GenerationRequest]) -> list[AnswerOrError]:
-    """Answer all at once; after a failure split in halves until only the request that failed gets an error."""
-    try:
-        return list(generator.complete(requests))
-    except Exception as error:
-        if len(requests) == 1:
-            return [error]
-    middle = len(requests) // 2
-    return answer_each(generator, requests[:middle]) + answer_each(generator, requests[middle:])
+    def _load(self, model: ServedModel) -> None:
+        if model.loaded:
+            return
+        while len(self._loaded) >= KEPT_MODELS:
+            least = min(
+                self._loaded, key=lambda other: (other.busy, other.loaded_at if other.busy else other.last_step)
+            )
+            least.unload()
+        log.info("loading model %s", model.source.name)
+        model.load(self._cache)
+        model.loaded_at = self._steps

@@ -3,15 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.translation import logprobs, new_completion_id, usage
 from reviewtune.local_server.engine.types import GenerationResult, TokenLogprob
 from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 from reviewtune.local_server.storage.tables import now
+
+T = TypeVar("T")
+CLIENT_GONE = 499  # nginx's status for a client that closed the connection; it is only logged
 
 
 class Piece(NamedTuple):
@@ -27,6 +32,54 @@ class Sent(NamedTuple):
 
     characters: int = 0
     tokens: int = 0
+
+
+class EventResponse(StreamingResponse):
+    """Sends the events of an answer; when the client has gone, nothing more is written for it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[str], answer: asyncio.Task[GenerationResult], headers: dict[str, str]
+    ) -> None:
+        super().__init__(events, headers=headers)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answer.cancel()
+
+
+async def unless_gone(request: Request, result: asyncio.Task[T], answer: asyncio.Task[GenerationResult]) -> T:
+    """Wait for a result of an answer that is being written.
+
+    Args:
+        request: the client's request.
+        result: what to wait for.
+        answer: is cancelled if the client goes away, so that the engine stops.
+
+    Raises:
+        ApiError: the client has gone.
+    """
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            raise ApiError(CLIENT_GONE, "The client closed the connection.")
+        return result.result()
+    except BaseException:
+        answer.cancel()
+        raise
+    finally:
+        result.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Stream:
@@ -67,8 +120,6 @@ class Stream:
         except HTTPException as error:
             api_error = error if isinstance(error, ApiError) else server_error(str(error.detail))
             yield _data(api_error.body)
-        finally:
-            self._answer.cancel()  # the client may be gone; a request that still waits need not be answered
 
     def _new_text(self, piece: Piece) -> Iterator[str]:
         """What the client has not received of a choice."""

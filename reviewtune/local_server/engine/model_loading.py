@@ -26,11 +26,11 @@ KEEP_MEMORY = {
 NETWORK = "config.json", "generation_config.json", STAMP  # files that do not affect the tokenizer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadedModel:
     """A model in memory."""
 
-    network: Any  # transformers' causal language model
+    network: Any  # transformers' causal language model; None while its weights are freed
     chat: ChatTemplate
     device: torch.device
 
