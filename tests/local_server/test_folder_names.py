@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.serving import example, finished, running, upload
 
-NAMES = ["100%25 mine?a=b#1 김철수 \u1100\u1161", "it's; \"quoted\" \\ & $HOME"]
+NAMES = ["100%25 mine?a=b#1 김철수 \u1100\u1161", 'it\'s; "quoted" \\ & $HOME']
 
 
 @pytest.mark.parametrize("name", NAMES)
