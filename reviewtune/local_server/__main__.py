@@ -70,7 +70,7 @@ def start(
         cache_dir=cache_folder().expanduser().resolve(),
         host=host,
         port=port,
-        api_key=api_key or None,
+        api_key=(api_key or "").strip() or None,  # a key that was read from a file may end with a line break
         base_models=tuple(base_model or ()),
         max_waiting=max_waiting,
         log_format=log_format,

@@ -26,6 +26,7 @@ from reviewtune.local_server.protocol.api_errors import ApiError, from_faults
 from reviewtune.local_server.protocol.middleware import Activity, RequestMiddleware
 from reviewtune.local_server.protocol.openapi_page import describe
 from reviewtune.local_server.protocol.request_checks import check_request
+from reviewtune.local_server.protocol.unknown_routes import advice
 from reviewtune.local_server.storage.account import Account
 
 RESOURCES = (files_routes, fine_tuning_routes, models_routes, chat_routes, batches_routes)
@@ -96,7 +97,9 @@ async def _error_response(request: Request, error: Exception) -> JSONResponse:
 def _from_framework(request: Request, error: HTTPException) -> ApiError:
     """FastAPI's own errors (unknown route, wrong method, unreadable body) in OpenAI's shape."""
     if error.status_code == 404:
-        return ApiError(404, f"Invalid URL ({request.method} {request.url.path})")
+        instead = advice(request.url.path)
+        message = f"Invalid URL ({request.method} {request.url.path})"
+        return ApiError(404, f"{message}: {instead}." if instead else message)
     if error.status_code == 405:
         api_error = ApiError(405, f"Not allowed to {request.method} on {request.url.path}.")
     else:

@@ -41,7 +41,7 @@ def serve(settings: Settings) -> None:
         ProviderError: the server cannot start.
     """
     logs.set_up(settings.log_format, settings.log_file)
-    _require_key_for_network(settings)
+    _check_key(settings)
     require_engine()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.data_dir)  # /tmp may be in memory, and an upload can have 512 MB
@@ -107,7 +107,10 @@ def _busy(account: Account) -> bool:
         return has_active_job(session) or has_active_batch(session)
 
 
-def _require_key_for_network(settings: Settings) -> None:
+def _check_key(settings: Settings) -> None:
+    """Refuse a key that no request can carry, and an address for other machines without a key."""
+    if settings.api_key and not (settings.api_key.isascii() and settings.api_key.isprintable()):
+        raise ProviderError("the API key has characters that a request cannot carry; use letters, digits and signs")
     if settings.api_key is None and not _is_loopback(settings.host):
         message = f"--host {settings.host} is reachable from other machines, but no API key is set; "
         raise ProviderError(message + "set REVIEWTUNE_API_KEY, or use --host 127.0.0.1")

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from reviewtune.core.config import Config, Section
 from reviewtune.core.config_loading import section_of
+from reviewtune.core.loopback import is_loopback
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError
 from reviewtune.tracking.provenance import code_sha256
@@ -26,7 +26,6 @@ Result = TypeVar("Result")
 Overrides = tuple[str, ...]  # of a job
 Arguments = tuple[Any, ...]
 PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
-LOOPBACK = ("localhost", "127.", "::1")
 
 
 class Settings(Section):
@@ -149,7 +148,7 @@ def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
             f"tracking.uri={uri or 'null'} is on this machine only, and {who}: start `mlflow server --host ADDRESS` "
             "and set tracking.uri=http://ADDRESS:5000"
         )
-    if (urlsplit(uri).hostname or "").startswith(LOOPBACK):
+    if is_loopback(uri):
         raise ConfigError(
             f"tracking.uri={uri} is a different server on each machine, and {who}: give the server's address"
         )

@@ -58,6 +58,13 @@ def test_every_route_needs_the_key(strict: ServerProcess, route: str) -> None:
         assert wrong not in error["message"]
 
 
+@pytest.mark.parametrize("header", ["api-key", "x-api-key"])
+def test_a_key_in_another_header_is_refused_with_the_right_one(strict: ServerProcess, header: str) -> None:
+    error = error_of(httpx2.get(f"{strict.base_url}/models", headers={header: KEY}), 401)
+    assert f"'Authorization: Bearer KEY', not as '{header}'" in error["message"]
+    assert KEY not in error["message"]
+
+
 def test_a_full_queue_asks_clients_to_try_again(strict: ServerProcess, base: str, tiny_model: Path) -> None:
     """The openai client waits as long as the server says, and gets its answer."""
     end = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).token_to_id("<|im_end|>")

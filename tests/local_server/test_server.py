@@ -69,8 +69,16 @@ def test_a_reachable_address_needs_a_key(tmp_path: Path, host: str) -> None:
     assert "REVIEWTUNE_API_KEY" in line
 
 
+def test_a_key_that_no_request_can_carry_is_refused(tmp_path: Path) -> None:
+    for key in ("열려라", "open\x07sesame"):
+        line = one_line(start("--port", "0", "--data-dir", str(tmp_path / "data"), "--api-key", key))
+        assert "characters that a request cannot carry" in line
+        assert key not in line
+
+
 def test_the_key_is_required_and_never_logged(tmp_path: Path) -> None:
-    with running(tmp_path / "data", api_key="sesame-77") as server:
+    with running(tmp_path / "data", api_key="sesame-77\n") as server:
+        server.client.api_key = "sesame-77"
         assert list(server.client.models.list())
         root = server.base_url.removesuffix("/v1")
         assert httpx2.get(f"{root}/healthz").status_code == 401

@@ -12,9 +12,9 @@ from reviewtune.local_server.chat.requests import ChatRequest
 from reviewtune.local_server.chat.served_model import AnswerOrError
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.files.service import numbered_lines
-from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import ApiError, from_validation
 from reviewtune.local_server.protocol.pagination import dump
+from reviewtune.local_server.schemas import strict_json
 from reviewtune.local_server.storage import content_ids
 
 MAX_BYTES = 200 * 2**20

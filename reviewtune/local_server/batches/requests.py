@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from reviewtune.local_server.protocol.request_models import Metadata, Strict
+from reviewtune.local_server.schemas.strict_models import Metadata, Strict
 
 
 class ExpiresAfter(Strict):

@@ -4,30 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
+from reviewtune.local_server.schemas.messages import NO_AUDIO, NO_TOOLS, USE_A_SCHEMA, Message, TextPart
+from reviewtune.local_server.schemas.strict_models import Metadata, Strict, neutral
 
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
-
-
-class TextPart(Strict):
-    type: Literal["text"]
-    text: str
-
-
-class Message(Strict):
-    role: Literal["developer", "system", "user", "assistant"]
-    content: str | list[TextPart]
-    # Clients that send an assistant's message back include these fields as null.
-    name: Annotated[Any, neutral()] = None
-    refusal: Annotated[Any, neutral()] = None
-    audio: Annotated[Any, neutral()] = None
-    annotations: Annotated[Any, neutral([])] = None
-    tool_calls: Annotated[Any, neutral([])] = None
-    function_call: Annotated[Any, neutral()] = None
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class TextFormat(Strict):
@@ -55,6 +35,13 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None  # no padding is added either way
 
 
+class Prediction(Strict):
+    """Text that the answer is likely to contain, which OpenAI uses to answer faster."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+
 class ChatRequest(Strict):
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -77,23 +64,23 @@ class ChatRequest(Strict):
     stream_options: StreamOptions | None = None
     # These do not change the answer.
     metadata: Metadata | None = None
+    parallel_tool_calls: bool | None = None  # has no effect without tools
+    prediction: Prediction | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     safety_identifier: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    store: bool | None = None
     user: str | None = None
     # Not supported: only values that change nothing are accepted.
-    audio: Annotated[Any, neutral()] = None
-    function_call: Annotated[Any, neutral("none")] = None
-    functions: Annotated[Any, neutral([])] = None
-    modalities: Annotated[Any, neutral(["text"])] = None
+    audio: Annotated[Any, NO_AUDIO] = None
+    function_call: Annotated[Any, neutral("none", instead=USE_A_SCHEMA)] = None
+    functions: Annotated[Any, NO_TOOLS] = None
+    modalities: Annotated[Any, neutral(["text"], instead="the model writes text only")] = None
     moderation: Annotated[Any, neutral()] = None
-    parallel_tool_calls: bool | None = None  # has no effect without tools
-    prediction: Annotated[Any, neutral()] = None
-    prompt_cache_options: Annotated[Any, neutral()] = None
-    prompt_cache_retention: Annotated[Any, neutral()] = None
-    reasoning_effort: Annotated[Any, neutral("none")] = None
-    service_tier: Annotated[Any, neutral("auto", "default")] = None
-    store: Annotated[Any, neutral(False)] = None
-    tool_choice: Annotated[Any, neutral("none")] = None
-    tools: Annotated[Any, neutral([])] = None
-    verbosity: Annotated[Any, neutral()] = None
-    web_search_options: Annotated[Any, neutral()] = None
+    tool_choice: Annotated[Any, neutral("none", instead=USE_A_SCHEMA)] = None
+    tools: Annotated[Any, NO_TOOLS] = None
+    verbosity: Annotated[Any, neutral("medium", instead="ask for short or long answers in a message")] = None
+    web_search_options: Annotated[Any, neutral(instead="the model has no access to the web")] = None

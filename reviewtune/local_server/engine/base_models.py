@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -115,9 +116,20 @@ def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> 
         with _timed(f"converting {name}"):
             _convert(work / "model.gguf", ready, bundle.chat_template)
         (ready / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        make_readable(ready)
         if folder.exists():  # an older conversion; a folder that is not empty cannot be replaced
             folder.replace(work / "old")
         ready.replace(folder)
+
+
+def make_readable(folder: Path) -> None:
+    """Give every file of a model folder the permissions of a new file; safetensors writes files for their owner only."""
+    probe = folder / ".new"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for file in folder.iterdir():
+        file.chmod(stat.S_IMODE(mode))
 
 
 @contextmanager

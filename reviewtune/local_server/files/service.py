@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from reviewtune.core.text_files import read_lines
 from reviewtune.local_server.files.requests import Purpose
-from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import ApiError
+from reviewtune.local_server.schemas import strict_json
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import File, now
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from reviewtune.local_server.files.service import numbered_lines
-from reviewtune.local_server.fine_tuning.requests import Example
-from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import from_validation
+from reviewtune.local_server.schemas import strict_json
+from reviewtune.local_server.schemas.messages import Example
 
 MIN_EXAMPLES = 10  # of a training file
 
@@ -53,4 +53,5 @@ def _check_line(line: bytes) -> str | None:
         example = Example.model_validate(content)
     except ValidationError as error:
         return from_validation(error, content).message
-    return None if example.is_trainable else "there is no assistant message to learn from."
+    reason = example.nothing_to_learn
+    return reason and f"{reason}."

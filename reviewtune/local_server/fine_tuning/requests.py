@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from reviewtune.local_server.protocol.request_models import Metadata, Strict, neutral
+from reviewtune.local_server.schemas.strict_models import Metadata, Strict, neutral
 
 
 class Hyperparameters(Strict):
@@ -53,20 +53,3 @@ class JobRequest(Strict):
     def requested_hyperparameters(self) -> Hyperparameters:
         """Those of `method`, or of the older field."""
         return self._in_method or self.hyperparameters or Hyperparameters()
-
-
-class TrainingMessage(Strict):
-    role: Literal["developer", "system", "user", "assistant"]
-    content: str
-    weight: Literal[0, 1] | None = None
-
-
-class Example(Strict):
-    """One line of a training or validation file."""
-
-    messages: Annotated[list[TrainingMessage], Field(min_length=1)]
-
-    @property
-    def is_trainable(self) -> bool:
-        """Whether there is an assistant's message to learn from."""
-        return any(message.role == "assistant" and message.weight != 0 for message in self.messages)

@@ -43,15 +43,20 @@ def _run(job: JobFolder) -> None:
         result = _train(job)
     except ReviewtuneError as error:
         traceback.print_exc()
-        is_data_error = isinstance(error, DataError)
-        code, param = ("invalid_training_file", "training_file") if is_data_error else ("training_failed", None)
-        job.write("error.json", {"code": code, "message": str(error), "param": param})
+        job.write("error.json", _error(job, error))
     except Exception as error:
         traceback.print_exc()
         message = f"Training ended with an internal error ({type(error).__name__}: {error})."
         job.write("error.json", {"code": "internal_error", "message": message, "param": None})
     else:
         job.write("result.json", result)
+
+
+def _error(job: JobFolder, error: ReviewtuneError) -> dict[str, str | None]:
+    if not isinstance(error, DataError):
+        return {"code": "training_failed", "message": str(error), "param": None}
+    param = "validation_file" if str(error).startswith(job.validation.name) else "training_file"
+    return {"code": f"invalid_{param}", "message": str(error), "param": param}
 
 
 def _train(job: JobFolder) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class RequestMiddleware:
         except Exception as crash:
             log.exception("request %s crashed", exchange.id)
             if exchange.status is None:
-                await exchange.answer(server_error(f"The server failed on this request ({type(crash).__name__})."))
+                await exchange.answer(_error_of(crash))
         finally:
             self._activity.in_flight -= 1
             self._activity.last = time.monotonic()
@@ -76,8 +76,7 @@ class RequestMiddleware:
             return None if _is_local(headers.get("host", "")) else ApiError(403, FOREIGN_HOST, code="host_not_allowed")
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            message = "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
-            return ApiError(401, message)
+            return ApiError(401, _missing_key(headers))
         if not secrets.compare_digest(key.strip().encode(), self._api_key.encode()):
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         return None
@@ -108,7 +107,7 @@ class _Exchange:
         await self._send(message)
 
     async def answer(self, error: ApiError) -> None:
-        response = JSONResponse(error.body, error.status_code)
+        response = JSONResponse(error.body, error.status_code, error.headers)
         await response(self._scope, _nothing, self.send)
 
     def log(self) -> None:
@@ -116,6 +115,22 @@ class _Exchange:
         method, path = self._scope["method"], self._scope["path"]
         fields = facts(id=self.id, method=method, path=path, status=self.status, ms=self._milliseconds)
         log.info("request", extra=fields)
+
+
+def _error_of(crash: Exception) -> ApiError:
+    """The error for a request that the server failed on. A library that cannot be imported stays so: no retries."""
+    if not isinstance(crash, ImportError):
+        return server_error(f"The server failed on this request ({type(crash).__name__}).")
+    message = f"The server's installation is damaged ({crash}); install its packages again and restart it."
+    error = ApiError(503, message, type_="server_error", code="model_unavailable")
+    error.headers = {"x-should-retry": "false"}
+    return error
+
+
+def _missing_key(headers: Headers) -> str:
+    other = next((name for name in ("api-key", "x-api-key") if name in headers), None)
+    instead = f", not as '{other}'; with the openai package use OpenAI, not AzureOpenAI" if other else ""
+    return f"You didn't provide an API key: send it as 'Authorization: Bearer KEY'{instead}."
 
 
 def _is_local(host: str) -> bool:

@@ -4,8 +4,8 @@ import re
 
 from fastapi import Request
 
-from reviewtune.local_server.protocol import strict_json
 from reviewtune.local_server.protocol.api_errors import ApiError
+from reviewtune.local_server.schemas import strict_json
 
 
 async def check_request(request: Request) -> None:

@@ -167,6 +167,12 @@ def test_too_few_examples_fail_the_job(client: openai.OpenAI, base: str) -> None
     assert (last.level, last.message) == ("error", job.error.message)
 
 
+def answered(content: object, **fields: object) -> dict[str, Any]:
+    """An example with this assistant message."""
+    answer = {"role": "assistant", "content": content, **fields}
+    return {"messages": [{"role": "user", "content": "x"}, answer]}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -175,7 +181,20 @@ def test_too_few_examples_fail_the_job(client: openai.OpenAI, base: str) -> None
         ({"messages": [{"role": "user", "content": "x"}]}, "line 4: there is no assistant message"),
         ({"messages": [{"role": "assistant", "content": 7}]}, "line 4: Invalid type for 'messages.0..content'"),
         ({"messages": [{"role": "assistant", "content": "x", "weight": 2}]}, "line 4: Invalid value: 2"),
-        ({"messages": [{"role": "assistant", "content": "x"}], "tools": []}, "line 4: Unknown parameter: 'tools'"),
+        ({"messages": [{"role": "assistant", "content": "x"}], "colour": 1}, "line 4: Unknown parameter: 'colour'"),
+        (
+            {"messages": [{"role": "assistant", "content": "x"}], "tools": [{}]},
+            "line 4: Invalid 'tools': not supp.*schema",
+        ),
+        (answered("x", weight=0), "line 4: all assistant messages have the weight 0"),
+        (answered(""), "line 4: the assistant message is empty"),
+        (answered(" \n"), "line 4: the assistant message is empty"),
+        (answered("\u200b\ufeff\u3164"), "line 4: the assistant message is empty"),
+        (answered([]), "line 4: the assistant message is empty"),
+        (answered([{"type": "text", "text": ""}]), "line 4: the assistant message is empty"),
+        (answered(None), "line 4: Invalid type for 'messages.1..content'"),
+        (answered(None, tool_calls=[{"id": "c"}]), "line 4: Invalid 'messages.1..tool_calls'.*schema"),
+        (answered("x", refusal="no"), "line 4: Invalid 'messages.1..refusal'"),
     ],
 )
 @pytest.mark.parametrize("where", ["training_file", "validation_file"])
@@ -187,6 +206,42 @@ def test_malformed_lines_fail_the_job(client: openai.OpenAI, base: str, line: ob
     assert job.error is not None
     assert (job.error.code, job.error.param) == ("invalid_file_format", where)
     assert re.search(message, job.error.message)
+
+
+ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [  # a user's and an assistant's message
+    ({"name": "Minsu"}, {"name": "bot"}),
+    ({"content": [{"type": "text", "text": "late "}, {"type": "text", "text": "parcel"}]}, {}),
+    ({}, {"content": [{"type": "text", "text": "delivery"}]}),
+    ({}, {"refusal": None, "tool_calls": None, "function_call": None, "audio": None, "annotations": []}),
+    ({}, {"tool_calls": []}),
+    ({"role": "developer"}, {}),
+]
+
+
+def test_training_files_accept_the_messages_that_chats_accept(client: openai.OpenAI, base: str) -> None:
+    """And one that says the same in another form is the same example: the trained models are equal."""
+    lines: list[dict[str, Any]] = []
+    for user, assistant in ACCEPTED:
+        messages: Any = [{"role": "user", "content": "late parcel", **user}]
+        messages.append({"role": "assistant", "content": "delivery", **assistant})
+        lines.append({"messages": messages, "parallel_tool_calls": False, "tools": None})
+        assert client.chat.completions.create(model=base, messages=messages, max_completion_tokens=1).choices
+    plain = {"messages": [{"role": "user", "content": "late parcel"}, {"role": "assistant", "content": "delivery"}]}
+    developer = {
+        "messages": [{"role": "system", "content": "late parcel"}, {"role": "assistant", "content": "delivery"}]
+    }
+    same = [*[plain] * (len(lines) - 1), developer]
+    jobs = [train_once(client, base, examples) for examples in (lines * 2, same * 2)]
+    assert jobs[0].status == "succeeded", jobs[0].error
+    assert jobs[0].trained_tokens == jobs[1].trained_tokens
+    results = [client.files.content(job.result_files[0]).text for job in jobs]
+    assert results[0] == results[1]
+
+
+def train_once(client: openai.OpenAI, base: str, examples: list[dict[str, Any]]) -> FineTuningJob:
+    once: Any = {"hyperparameters": {"n_epochs": 1, "batch_size": 4}}
+    file = upload(client, examples)
+    return finished(client, client.fine_tuning.jobs.create(model=base, training_file=file.id, seed=1, **once).id)
 
 
 def test_jobs_list_by_page_and_metadata(client: openai.OpenAI, base: str) -> None:

@@ -73,14 +73,19 @@ CHAT = [
     Case({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     Case({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
     Case({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
-    Case({"prediction": {"type": "content", "content": "x"}}, "prediction", "unsupported_parameter"),
+    Case({"prediction": {"type": "words"}}, "prediction.type", "invalid_value"),
     Case({"audio": {"voice": "x", "format": "wav"}}, "audio", "unsupported_parameter"),
     Case({"verbosity": "low"}, "verbosity", "unsupported_parameter"),
     Case({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
     Case({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
-    Case({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
-    Case({"service_tier": "flex"}, "service_tier", "unsupported_parameter"),
-    Case({"store": True}, "store", "unsupported_parameter"),
+    Case({"reasoning_effort": "enormous"}, "reasoning_effort", "invalid_value"),
+    Case({"service_tier": "first class"}, "service_tier", "invalid_value"),
+    Case({"prompt_cache_retention": "1h"}, "prompt_cache_retention", "invalid_value"),
+    Case({"store": "yes"}, "store", "invalid_type"),
+    Case({"moderation": {"model": "x"}}, "moderation", "unsupported_parameter"),
+    Case({"messages": [ASK[0] | {"name": 7}]}, "messages[0].name", "invalid_type"),
+    Case({"messages": [{"role": "assistant", "content": "x", "refusal": "no"}]}, "messages[0].refusal", ""),
+    Case({"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "messages[0].tool_calls", ""),
 ]
 
 JOB = [
@@ -185,14 +190,68 @@ def test_neutral_values_are_accepted(client: openai.OpenAI, base: str) -> None:
         "presence_penalty": 0.0,
         "logit_bias": {},
         "modalities": ["text"],
-        "store": False,
-        "service_tier": "auto",
+        "store": True,
+        "service_tier": "flex",
+        "verbosity": "medium",
+        "reasoning_effort": "high",
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "implicit"},
+        "prediction": {"type": "content", "content": "x"},
+        "tools": [],
+        "parallel_tool_calls": False,
         "user": "someone",
         "metadata": {"k": "v"},
         "seed": None,
         "stop": None,
     }
     assert client.chat.completions.create(model=base, messages=ASK, max_completion_tokens=1, **neutral).choices  # type: ignore[arg-type]
+
+
+def test_values_that_change_nothing_do_not_change_the_answer(client: openai.OpenAI, base: str) -> None:
+    plain: Any = {"model": base, "messages": ASK, "max_completion_tokens": 4, "temperature": 0}
+    named: Any = plain | {"messages": [ASK[0] | {"name": "Minsu"}]}
+    expected = client.chat.completions.create(**plain).choices
+    for change in ({}, {"store": True}, {"service_tier": "priority"}, {"reasoning_effort": "low"}):
+        assert client.chat.completions.create(**named, **change).choices == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "'response_format' with the type json_schema"),
+        ({"tool_choice": "required"}, "'response_format' with the type json_schema"),
+        ({"functions": [{"name": "f"}]}, "'response_format' with the type json_schema"),
+        ({"verbosity": "low"}, "ask for short or long answers in a message"),
+        ({"web_search_options": {}}, "no access to the web"),
+        ({"modalities": ["text", "audio"]}, "text only"),
+    ],
+)
+def test_refusals_say_what_to_do_instead(server: ServerProcess, base: str, changes: dict[str, Any], words: str) -> None:
+    error = error_of_post(server, "/chat/completions", {"model": base, "messages": ASK} | changes)
+    assert (error["param"], error["code"]) == (next(iter(changes)), "unsupported_parameter")
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        ("POST /v1/responses", "POST /v1/chat/completions"),
+        ("GET /v1/responses/resp_1", "POST /v1/chat/completions"),
+        ("POST /v1/completions", "POST /v1/chat/completions"),
+        ("POST /v1/messages", "POST /v1/chat/completions"),
+        ("POST /api/chat", "POST /v1/chat/completions"),
+        ("POST /openai/deployments/m/chat/completions?api-version=2026-01-01", "openai.OpenAI (not AzureOpenAI)"),
+        ("GET /openai/models?api-version=2026-01-01", "openai.OpenAI (not AzureOpenAI)"),
+        ("POST /chat/completions", "did you mean /v1/chat/completions? The base_url must end with /v1"),
+        ("GET /v1/v1/models", "did you mean /v1/models?"),
+        ("GET /models/", "did you mean /v1/models?"),
+    ],
+)
+def test_unknown_routes_say_which_one_to_use(server: ServerProcess, route: str, words: str) -> None:
+    verb, path = route.split()
+    error = error_of(httpx2.request(verb, server.base_url.removesuffix("/v1") + path), 404)
+    assert error["message"].startswith(f"Invalid URL ({verb} {path.partition('?')[0]}): ")
+    assert words in error["message"]
 
 
 INVALID_JSON = [

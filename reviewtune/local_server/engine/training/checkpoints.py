@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.base_models import STAMP, make_readable
+from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
@@ -27,11 +28,12 @@ class Checkpoints:
         self,
         spec: TrainingSpec,
         hyper: Hyperparameters,
-        network: Any,  # noqa: ANN401 - transformers' model
+        model: LoadedModel,
         masters: Fp32Masters,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        self._spec, self._network, self._masters, self._optimizer = spec, network, masters, optimizer
+        self._spec, self._network, self._masters, self._optimizer = spec, model.network, masters, optimizer
+        _stop_at(self._network.generation_config, model.chat.end_of_turn)
         self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
@@ -97,6 +99,7 @@ class Checkpoints:
                 shutil.copy2(file, work)
         weights = {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
         self._network.save_pretrained(work, state_dict=weights)
+        make_readable(work)
         shutil.rmtree(folder, ignore_errors=True)
         work.replace(folder)
 
@@ -109,6 +112,17 @@ class Checkpoints:
         work = self._state.with_suffix(".partial")
         save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
         work.replace(self._state)
+
+
+def _stop_at(generation: Any, token: int) -> None:  # noqa: ANN401 - transformers' GenerationConfig
+    """Let other programs that open the model end an answer where the chat template ends a turn.
+
+    The base model's own end may be another token, which a fine-tune never writes.
+    """
+    ends = generation.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if token not in ends:
+        generation.eos_token_id = [*ends, token]
 
 
 def _is_whole(state: Path) -> bool:

@@ -95,7 +95,7 @@ class TrainingRun:
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_per_epoch = math.ceil(len(self.training.examples) / self.hyper.batch_size)
         self.total_steps = self.steps_per_epoch * self.hyper.n_epochs
-        self.checkpoints = Checkpoints(spec, self.hyper, self.model.network, self.masters, self.optimizer)
+        self.checkpoints = Checkpoints(spec, self.hyper, self.model, self.masters, self.optimizer)
 
     def run(self) -> Iterator[StepMetrics | CheckpointSaved]:
         """Train; yields the metrics of every step, and every checkpoint."""

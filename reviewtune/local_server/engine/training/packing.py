@@ -1,23 +1,24 @@
 """Reads training examples from chat JSONL files, and packs examples into rows."""
 
 import heapq
-import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from reviewtune.errors import DataError
+from reviewtune.core.text_files import read_lines
+from reviewtune.errors import DataError, ProviderError
 from reviewtune.local_server.engine.attention import PADDING, SHARED
 from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
 from reviewtune.local_server.engine.types import ChatMessage
-
-ROLES = ("system", "developer", "user", "assistant")
+from reviewtune.local_server.schemas import strict_json
+from reviewtune.local_server.schemas.messages import Example as Conversation
 
 
 class Example(NamedTuple):
@@ -61,8 +62,7 @@ def read_examples(path: Path, chat: ChatTemplate, longest: int) -> list[Example]
     Raises:
         DataError: a line is not a training example; the message has its number.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split at U+2028 inside a review
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    numbered = ((number, line) for number, line in read_lines(path) if line.strip())
     examples = [_example(line, chat, longest, f"{path.name} line {number}") for number, line in numbered]
     if not examples:
         raise DataError(f"{path.name}: no examples; each line must be a JSON object with messages")
@@ -71,7 +71,7 @@ def read_examples(path: Path, chat: ChatTemplate, longest: int) -> list[Example]
 
 def common_prefix(*sets: Sequence[Example]) -> int:
     """The number of first tokens that all examples share, without the token that predicts the first learned one."""
-    begins = [example.tokens[: example.learned.index(True) - 1] for examples in sets for example in examples]
+    begins = [example.tokens[: max(example.learned.index(True) - 1, 0)] for examples in sets for example in examples]
     pairs = zip(min(begins), max(begins), strict=False)  # the prefix of the smallest and the largest is common to all
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -142,30 +142,28 @@ def _spans(row: int, examples: Sequence[Example], prefix: int) -> Iterator[tuple
         begin = end
 
 
-def _example(line: str, chat: ChatTemplate, longest: int, where: str) -> Example:
+def _example(line: bytes, chat: ChatTemplate, longest: int, where: str) -> Example:
     messages, trained = _messages(line, where)
-    if not any(trained):
-        raise DataError(f"{where}: no assistant message to learn from; add one, or remove its weight of 0")
-    tokens, learned = chat.example(messages, trained)
+    try:
+        tokens, learned = chat.example(messages, trained)
+    except ProviderError as error:
+        raise DataError(f"{where}: {error}") from error
     if len(tokens) > longest:
         raise DataError(f"{where}: {len(tokens)} tokens, the model's context holds {longest}; shorten it")
     return Example(tokens, learned)
 
 
-def _messages(line: str, where: str) -> tuple[list[ChatMessage], list[bool]]:
+def _messages(line: bytes, where: str) -> tuple[list[ChatMessage], list[bool]]:
+    """The conversation, and per message whether it is learned."""
     try:
-        content = json.loads(line)["messages"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{where}: must be a JSON object {{"messages": [...]}}') from error
-    if not isinstance(content, list) or not content:
-        raise DataError(f"{where}: messages must be a list with at least one message")
-    messages = [_message(message, where) for message in content]
-    return messages, [message["role"] == "assistant" and message.get("weight", 1) != 0 for message in content]
-
-
-def _message(message: Any, where: str) -> ChatMessage:  # noqa: ANN401 - a file may contain anything
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        raise DataError(f"{where}: a message needs a role of {', '.join(ROLES)}")
-    if not isinstance(message.get("content"), str):
-        raise DataError(f"{where}: the content of the {message['role']} message must be text")
-    return ChatMessage(message["role"], message["content"])
+        conversation = Conversation.model_validate(strict_json.loads(line))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise DataError(f"{where}: {place}: {fault['msg']}") from error
+    except ValueError as error:
+        raise DataError(f"{where}: not valid JSON ({error})") from error
+    if reason := conversation.nothing_to_learn:
+        raise DataError(f"{where}: {reason}")
+    messages = [ChatMessage(message.role, message.text) for message in conversation.messages]
+    return messages, [message.is_learned for message in conversation.messages]

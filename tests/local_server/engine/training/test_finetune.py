@@ -111,14 +111,14 @@ GOOD = line((*asked("Fine."), ANSWER))
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"prompt": "x"}, r"line 2: must be a JSON object"),
-        ({"messages": []}, r"line 2: messages must be a list"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, r"line 2: a message needs a role of system"),
-        ({"messages": [{"role": "user", "content": None}]}, r"line 2: the content of the user message must be text"),
-        (line(asked("No answer.")), r"line 2: no assistant message to learn from"),
+        ({"prompt": "x"}, r"line 2: messages: Field required"),
+        ({"messages": []}, r"line 2: messages: List should have at least 1 item"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, r"line 2: messages.0.role: .* 'system'"),
+        ({"messages": [{"role": "user", "content": None}]}, r"line 2: messages.0.content.str: .* valid string"),
+        (line(asked("No answer.")), r"line 2: there is no assistant message to learn from"),
         (
             {"messages": [*GOOD["messages"][:-1], {**GOOD["messages"][-1], "weight": 0}]},
-            r"line 2: no assistant message",
+            r"line 2: all assistant messages have the weight 0",
         ),
         (line((*asked("long " * 600), ANSWER)), r"line 2: 6\d\d tokens, the model's context holds 512"),
     ],

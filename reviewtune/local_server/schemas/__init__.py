@@ -1,0 +1,1 @@
+"""What clients send, as strict types: requests and files share them, so that both accept the same messages."""
