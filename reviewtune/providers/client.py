@@ -21,9 +21,12 @@ import openai
 from filelock import FileLock
 
 from reviewtune.core.config import ProviderConfig
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder
 from reviewtune.errors import ProviderError
 from reviewtune.providers.model_names import is_finetuned
+from reviewtune.providers.responses.http_client import AccountClient
+from reviewtune.providers.responses.provider_errors import one_line
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
@@ -38,13 +41,17 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def connect(provider: ProviderConfig) -> Iterator[openai.OpenAI]:
+def connect(provider: ProviderConfig, *, progress: Progress = SILENT) -> Iterator[openai.OpenAI]:
     """An openai client for this provider, ready to use.
+
+    Args:
+        provider: the provider.
+        progress: is told when the provider cannot be reached, and for how long that is tried.
 
     Raises:
         ProviderError: no key, no server, a refused key, an unknown model, or limits that outlast the retries.
     """
-    with _one_line(provider), _build(provider) as client:
+    with one_line(provider), _build(provider, progress) as client:
         yield client
 
 
@@ -63,11 +70,14 @@ def certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _build(provider: ProviderConfig) -> openai.OpenAI:
+def _build(provider: ProviderConfig, progress: Progress) -> openai.OpenAI:
+    http = AccountClient(
+        who=f"provider {provider.kind}", retries=provider.max_retries, progress=progress, verify=certificates()
+    )
     limits: dict[str, Any] = {
         "max_retries": provider.max_retries,
         "timeout": openai.Timeout(provider.timeout, connect=10.0),
-        "http_client": openai.DefaultHttpxClient(verify=certificates()),
+        "http_client": http,
     }
     if provider.kind == "local":
         key = os.environ.get("REVIEWTUNE_API_KEY") or LOCAL_KEY
@@ -173,38 +183,3 @@ def _start(folder: Path, base_model: str) -> Served:
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else f"{log} is empty"
-
-
-@contextmanager
-def _one_line(provider: ProviderConfig) -> Iterator[None]:
-    """Raise the openai client's errors as a ProviderError of one line."""
-    who = f"provider {provider.kind}"
-    try:
-        yield
-    except openai.APITimeoutError as error:
-        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
-    except openai.APIConnectionError as error:
-        where = provider.base_url or getattr(error.request, "url", "its address")
-        raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
-    except openai.AuthenticationError as error:
-        name = provider.api_key_env or "REVIEWTUNE_API_KEY"
-        raise ProviderError(f"{who}: the key in {name} was refused; check the variable") from error
-    except openai.APIStatusError as error:
-        raise ProviderError(f"{who}: {_message(error)}; {_advice(error, provider)}") from error
-
-
-def _message(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    return f"HTTP {error.status_code}: {' '.join(str(body.get('message', error.message)).split())}"
-
-
-def _advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
-    if error.code == "training_not_available":
-        return "OpenAI does not offer fine-tuning to this organisation: choose provider=local"
-    if error.status_code == 404 or error.param == "model":
-        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
-    if error.status_code == 429:
-        return "lower provider.concurrency, check the account's limits, and run the same command again"
-    if error.status_code >= 500:
-        return "the error is on the provider's side; run the same command again"
-    return "fix the request; this one cost nothing"
