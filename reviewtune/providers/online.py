@@ -202,12 +202,12 @@ class _Run:
         await asyncio.sleep(seconds)
 
     def explain(self, error: Exception) -> None:
-        """Say at once what is tried, and for how long, if the first request reaches nobody."""
-        if not isinstance(error, openai.APIConnectionError) or isinstance(error, openai.APITimeoutError):
-            return
-        who = f"provider {self.policy.provider.kind}"
-        most = most_retries(error, allowed=self.policy.provider.max_retries, reached=False)
-        self.progress.message(unreachable(who, str(error.request.url), error.__cause__ or error, retries=most))
+        """Say at once what is tried, and for how long, if the first request got no answer."""
+        if isinstance(error, openai.APIConnectionError):
+            who = f"provider {self.policy.provider.kind}"
+            most = most_retries(error, allowed=self.policy.provider.max_retries, reached=False)
+            cause = error if isinstance(error, openai.APITimeoutError) else error.__cause__ or error
+            self.progress.message(unreachable(who, error.request, cause, retries=most))
 
 
 def _reason(error: Exception) -> str:

@@ -38,7 +38,7 @@ def most_retries(error: Exception, *, allowed: int, reached: bool) -> int:
         return allowed
     if isinstance(error, UnreadableError):
         return min(allowed, GARBLED_RETRIES if error.garbled and reached else UNREADABLE_RETRIES)
-    if isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError) and not reached:
+    if isinstance(error, openai.APIConnectionError) and not reached:
         return min(allowed, UNREACHABLE_RETRIES)
     return allowed
 

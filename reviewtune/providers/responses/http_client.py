@@ -85,7 +85,7 @@ class AccountClient(openai.DefaultHttpxClient):
     def _sent(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401
         try:
             response = super().send(request, stream=True, **options)
-        except httpx2.ConnectError as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             self._explain(request, error)
             raise
         self._was_reached = True
@@ -99,8 +99,8 @@ class AccountClient(openai.DefaultHttpxClient):
         """
         attempt = int(request.headers.get("x-stainless-retry-count", 0))
         most = self._retries if self._was_reached else min(self._retries, UNREACHABLE_RETRIES)
-        if attempt == 0 and most:
-            self._progress.message(unreachable(self._who, str(request.url.copy_with(query=None)), error, retries=most))
+        if attempt == 0 and most and request.method == "GET":  # those that create something are not repeated
+            self._progress.message(unreachable(self._who, request, error, retries=most))
         if attempt >= most:
             raise openai.APIConnectionError(request=request) from error  # which the openai client does not retry
 
@@ -128,13 +128,17 @@ class CompletionsClient(openai.DefaultAioHttpClient):
         return _with_content(response, b"".join(parts))
 
 
-def unreachable(who: str, address: str, error: BaseException, *, retries: int) -> str:
-    """What is tried now, and for how long, for a provider that refuses connections."""
+def unreachable(who: str, request: httpx2.Request, error: BaseException, *, retries: int) -> str:
+    """What is tried now, and for how long, after the first request to a provider got no answer."""
+    address = request.url.copy_with(query=None)
     seconds = sum(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) for attempt in range(retries))
-    return (
-        f"{who}: {address} cannot be reached ({error}); trying {retries} more time{'s' * (retries > 1)}, "
-        f"for up to {seconds:.0f} s"
-    )
+    if isinstance(error, httpx2.TimeoutException | openai.APITimeoutError):
+        limits = request.extensions.get("timeout", {})
+        limit = limits.get("connect" if isinstance(error, httpx2.ConnectTimeout) else "read") or 0.0
+        seen, seconds = f"did not answer within {limit:g} s", seconds + retries * limit
+    else:
+        seen = f"cannot be reached ({error or type(error).__name__})"
+    return f"{who}: {address} {seen}; trying {retries} more time{'s' * (retries > 1)}, for up to {seconds:.0f} s"
 
 
 def _read(response: httpx2.Response) -> httpx2.Response:
@@ -151,7 +155,7 @@ def _read(response: httpx2.Response) -> httpx2.Response:
 def _sound(response: httpx2.Response) -> httpx2.Response:
     """The response with sound objects; errors and the contents of files are left as they are."""
     request = response.request
-    if not response.is_success or route_of(request.url.path) is None:
+    if not response.is_success or request.method == "DELETE" or route_of(request.url.path) is None:
         return response
     try:
         body = sound_body(

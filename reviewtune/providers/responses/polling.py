@@ -20,6 +20,7 @@ class Polling:
     def __init__(self, what: str, *, longest: float, share: float) -> None:
         self._what, self._longest, self._share = what, longest, share
         self._began = self._status_seen = time.monotonic()
+        self.count = 0  # of pauses
 
     @property
     def seconds(self) -> float:
@@ -32,7 +33,7 @@ class Polling:
         Raises:
             ProviderError: it has reported no status for NO_STATUS_SECONDS.
         """
-        now = time.monotonic()
+        now, self.count = time.monotonic(), self.count + 1
         if status:
             self._status_seen = now
         elif now - self._status_seen > NO_STATUS_SECONDS:

@@ -68,6 +68,16 @@ def lacks(error: openai.APIStatusError, *paths: str) -> bool:
     return error.status_code in ABSENT and path.endswith(paths) and not about_model
 
 
+@contextmanager
+def part_of_protocol(path: str) -> Iterator[None]:
+    """Continue without a part of the protocol if the server does not have it, such as `/events`."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        if not lacks(error, path):
+            raise
+
+
 def advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
     """What to do about an error."""
     if error.code == "training_not_available":
