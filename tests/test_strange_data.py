@@ -17,7 +17,9 @@ pytestmark = pytest.mark.pipeline
 SIZES = ("data.train_size=all", "split.test=0.2", "split.validation=0.2", "training.n_epochs=1")
 
 
-@pytest.fixture(params=[hotel_feedback, app_reviews, support_tickets], ids=["hotel", "app_ko", "tickets"], scope="module")
+@pytest.fixture(
+    params=[hotel_feedback, app_reviews, support_tickets], ids=["hotel", "app_ko", "tickets"], scope="module"
+)
 def data(request: pytest.FixtureRequest) -> StrangeData:
     make: Callable[[], StrangeData] = request.param
     return make()

@@ -185,12 +185,16 @@ def _client(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
     """A client whose 404 errors are about the job's id, and not about the base model as they are elsewhere."""
     import openai
 
+    from reviewtune.core.progress import TerminalProgress
     from reviewtune.providers.client import connect
+    from reviewtune.providers.responses.provider_errors import lacks
 
-    with connect(provider) as client:
+    with connect(provider, progress=TerminalProgress(sys.stderr)) as client:
         try:
             yield client
         except openai.NotFoundError as error:
+            if lacks(error, "/fine_tuning/jobs", "/files"):
+                raise
             hint = "`reviewtune jobs list` shows the existing jobs"
             raise JobError(f"provider {provider.kind}: HTTP 404: {error.message}; {hint}") from error
 

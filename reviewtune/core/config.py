@@ -7,7 +7,7 @@ conf/ only. Functions take the section that they need. The field descriptions ar
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from reviewtune.errors import ConfigError
 
@@ -19,6 +19,14 @@ LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=
 Text = Annotated[str, StringConstraints(min_length=1)]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 LabelScoring = Literal["none", "raw", "corrected", "auto"]
+OTHER_SETTINGS = {
+    "response_format": "structured_output: false",
+    "logprobs": "label_scores: none",
+    "top_logprobs": "label_scores: none",
+    "max_completion_tokens": "answer_limit: max_tokens or none",
+    "max_tokens": "answer_limit: none",
+}
+"""How a parameter of a request is left out that has a separate setting."""
 FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # names of the fine-tuned model's arm and of those of its epochs
 
 
@@ -85,6 +93,14 @@ class ProviderConfig(Section):
         description="use of log-probabilities: none, raw (as confidence), corrected (also remove the model's label "
         "prior), or auto (corrected for an arm that it helps on the validation split, otherwise raw)"
     )
+    # These two have defaults, unlike all others, because params.yaml of earlier runs does not have them.
+    leave_out: tuple[Literal["temperature", "seed"], ...] = Field(
+        (), description="parameters that the server does not accept: temperature, seed"
+    )
+    answer_limit: Literal["max_completion_tokens", "max_tokens", "none"] = Field(
+        "max_completion_tokens",
+        description="parameter that limits an answer's length; max_tokens for older servers, none to leave it out",
+    )
     concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="maximum number of concurrent requests")
     max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="retries per request, with increasing pauses")
     timeout: Annotated[float, Field(gt=0)] = Field(description="timeout of a request in seconds")
@@ -95,6 +111,16 @@ class ProviderConfig(Section):
         if self.kind == "compatible" and not self.base_url:
             raise ValueError("a compatible provider needs a base_url, such as https://host/v1")
         return self
+
+    @field_validator("leave_out", mode="before")
+    @classmethod
+    def _known_settings(cls, names: object) -> object:
+        if not isinstance(names, list):
+            return names
+        for name in names:
+            if isinstance(name, str) and name in OTHER_SETTINGS:
+                raise ValueError(f"{name} has its own setting: {OTHER_SETTINGS[name]}")
+        return tuple(names)
 
 
 class PromptConfig(Section):

@@ -134,6 +134,8 @@ def why_unusable(answer: "Answer") -> str:
     """Why an answer without a label has none."""
     if answer.refused:
         return f"the provider did not take the review: {answer.refused}"
+    if answer.unreadable:
+        return f"no usable answer: {answer.unreadable}"
     return f"no label of the list (finish reason: {answer.finish_reason})"
 
 

@@ -16,13 +16,16 @@ from reviewtune.core.progress import SILENT, Progress, Step
 from reviewtune.core.time_left import Mark, Pace
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.loss_advice import Finding, advise
+from reviewtune.providers.responses.polling import Polling
+from reviewtune.providers.responses.provider_errors import part_of_protocol
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between two requests for the job's status
+LONGEST_PAUSE = 3.0  # seconds between two requests for the job's status
 PAUSE_SHARE = 1 / 20  # of the time that the job has taken so far
 EVENTS_SECONDS = 1.0  # least time between two requests for events, unless the status changed
 EVENTS_PER_PAGE = 100
+MOST_STEPS = 10**9  # a larger number is not a step
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 METRIC_NAMES = {
     "train_loss": "training loss",
@@ -46,8 +49,9 @@ class JobMonitor:
 
     @property
     def ended(self) -> bool:
-        """A job with an unknown status counts as running unless it says when it ended."""
-        return self.job.status in ENDED or bool(self.job.finished_at)
+        """A job with an unknown status counts as running unless it says when it ended, or names its model."""
+        named = not self.job.status and bool(self.job.fine_tuned_model)
+        return self.job.status in ENDED or bool(self.job.finished_at) or named
 
     @property
     def step(self) -> int:
@@ -91,6 +95,8 @@ class JobMonitor:
     def seconds_left_of(self, jobs: float) -> float | None:
         """Seconds until the end of this job and of later ones, in total `jobs` times its work; None if unknown."""
         left = self.seconds_left
+        if not self.job.created_at:  # the server does not say
+            return left if jobs == 1 else None
         return None if left is None else left + (jobs - 1) * (time.time() - self.job.created_at + left)
 
     def update(self, client: openai.OpenAI) -> list[FineTuningJobEvent]:
@@ -118,10 +124,11 @@ class JobMonitor:
         return advise(self.curve, n_epochs=self.n_epochs, multiplier=multiplier, checkpoints=checkpoints)
 
     def _new_events(self, client: openai.OpenAI) -> Iterator[FineTuningJobEvent]:
-        for event in client.fine_tuning.jobs.list_events(self.job.id, limit=EVENTS_PER_PAGE):  # newest first
-            if event.id == self._newest_event:
-                return
-            yield event
+        with part_of_protocol("/events"):
+            for event in client.fine_tuning.jobs.list_events(self.job.id, limit=EVENTS_PER_PAGE):  # newest first
+                if event.id == self._newest_event:
+                    return
+                yield event
 
 
 def follow(
@@ -157,32 +164,59 @@ def follow(
 
 def updates(client: openai.OpenAI, monitor: JobMonitor) -> Iterator[list[FineTuningJobEvent]]:
     """Yield the news of a job again and again until it has ended."""
-    started = time.monotonic()
+    polling = Polling(f"fine-tuning job {monitor.job.id}", longest=LONGEST_PAUSE, share=PAUSE_SHARE)
     while True:
         yield monitor.update(client)
         if monitor.ended:
             return
-        time.sleep(min(max(SHORTEST_PAUSE, (time.monotonic() - started) * PAUSE_SHARE), LONGEST_PAUSE))
+        polling.wait(monitor.job.status)
 
 
 def metrics_of(event: FineTuningJobEvent) -> StepMetrics:
     """The numbers of a metrics event; empty for any other event."""
     data = event.data if event.type == "metrics" and isinstance(event.data, dict) else {}
-    numbers: StepMetrics = {}
-    for name, value in data.items():
-        with contextlib.suppress(TypeError, ValueError):  # null, or a text that is not a number
-            numbers[name] = float(value)
+    numbers = {str(name): number for name, value in data.items() if (number := _finite(value)) is not None}
+    if not 0 <= numbers.get("step", 0) <= MOST_STEPS:
+        del numbers["step"]
     return numbers
 
 
+def _finite(value: object) -> float | None:
+    """The number, also one written as text; None for anything else and for infinite ones."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 def curve(client: openai.OpenAI, job: FineTuningJob) -> pd.DataFrame:
-    """The job's result file as a table. OpenAI encodes the file in base64, other providers serve plain CSV."""
+    """The job's result file as a table; empty if there is none, or none that can be read.
+
+    OpenAI encodes the file in base64, other providers serve plain CSV.
+    """
+    empty = pd.DataFrame(columns=list(CURVE_COLUMNS))
     if not job.result_files:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    content = client.files.content(job.result_files[0]).content
-    with contextlib.suppress(binascii.Error):  # plain CSV
-        content = base64.b64decode(content, validate=True)
-    return pd.read_csv(io.BytesIO(content))
+        return empty
+    with part_of_protocol("/content"):
+        content = client.files.content(job.result_files[0]).content
+        with contextlib.suppress(binascii.Error):  # plain CSV
+            content = base64.b64decode(content, validate=True)
+        return _steps_of(content, empty)
+    return empty
+
+
+def _steps_of(content: bytes, empty: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a result file that have a step, with numbers only."""
+    try:
+        table = pd.read_csv(io.BytesIO(content))
+    except (ValueError, pd.errors.ParserError):  # it is not a CSV, or not UTF-8
+        return empty
+    if "step" not in table:
+        return empty
+    numbers = pd.DataFrame({name: pd.to_numeric(values, errors="coerce") for name, values in table.items()})
+    known = numbers["step"].between(0, MOST_STEPS)
+    return numbers.loc[known].astype({"step": int}).reset_index(drop=True)
 
 
 def epoch_ends(monitor: JobMonitor, checkpoints: Iterable[Checkpoint]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ disk, so that a command that was killed at any moment finds its job again instea
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,6 @@ from typing import Protocol, Self
 import openai
 import pandas as pd
 from filelock import FileLock
-from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
@@ -28,6 +27,8 @@ from reviewtune.errors import JobError
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
+from reviewtune.finetuning.uploads import upload
+from reviewtune.providers.address import address_in_environment
 
 NOTES = ProjectPaths().work / "finetune"  # one file per order with the id of its job
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
@@ -88,13 +89,24 @@ class Order:
     @property
     def key(self) -> str:
         """The order key, 64 hex digits; equal orders have equal keys."""
-        files = [self.training_file, self.validation_file]
+        return self._key(self.provider.base_url or address_in_environment(self.provider))
+
+    @property
+    def earlier_keys(self) -> tuple[str, ...]:
+        """Keys that earlier releases gave to this order: they left out an address in the environment."""
+        return tuple({self._key(self.provider.base_url)} - {self.key})
+
+    def _key(self, address: str | None) -> str:
         identity = {
-            "files": [sha256(file) for file in files if file],
-            "provider": [self.provider.kind, self.provider.base_url, self.provider.base_model],
+            "files": [sha256(file) for file in self.files],
+            "provider": [self.provider.kind, address, self.provider.base_model],
             "training": self.training.model_dump(mode="json"),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for file in (self.training_file, self.validation_file) if file)
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,9 @@ def finetune(
     job = monitor.job
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
-        raise JobError(f"fine-tuning job {job.id} ended as {job.status}{reason}; fix that, run the same command again")
+        reason = reason or (": the provider names no model" if job.status == "succeeded" else "")
+        ended = f"fine-tuning job {job.id} ended as {job.status or 'unknown'}{reason}"
+        raise JobError(f"{ended}; fix that, run the same command again")
     checkpoints = kept_checkpoints(client, job)
     report_advice(monitor.advice(checkpoints), progress)
     return Finetuned(
@@ -164,7 +178,7 @@ def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -
     note = note_of(order.key)
     note.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(note.with_suffix(".lock")):
-        earlier = list(_earlier_jobs(client, order.key))
+        earlier = list(_earlier_jobs(client, order))
         usable = next((job for job in earlier if _usable(client, job, order.provider)), None)
         job = usable or create(client, order, attempt=len(earlier), progress=progress)
         write_json({"job_id": job.id}, note)
@@ -182,13 +196,12 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
     """
     order.reserve(progress=progress)
     training = order.training
-    uploaded = {(file.filename, file.bytes): file for file in client.files.list(purpose="fine-tune")}
-    validation_id = _upload(client, order.validation_file, uploaded).id if order.validation_file else None
+    training_id, *validation_id = upload(client, order.files, progress=progress)
     once = client.with_options(max_retries=0)  # a create request that is sent again could be paid for twice
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,
-        training_file=_upload(client, order.training_file, uploaded).id,
-        validation_file=validation_id,
+        training_file=training_id,
+        validation_file=next(iter(validation_id), None),
         suffix=training.suffix,
         seed=training.seed,
         metadata={ORDER_KEY: order.key},
@@ -237,14 +250,21 @@ def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig)
     return True
 
 
-def _earlier_jobs(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
-    """All jobs with this key, whatever their status, each once."""
-    noted = _noted_job(client, key)
-    if noted:
+def _earlier_jobs(client: openai.OpenAI, order: Order) -> Iterator[FineTuningJob]:
+    """All jobs of this order at this provider, whatever their status, each once."""
+    seen = set()
+    for key in (order.key, *order.earlier_keys):
+        for job in _jobs_with(client, key):
+            if job.id not in seen:
+                seen.add(job.id)
+                yield job
+
+
+def _jobs_with(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
+    if noted := _noted_job(client, key):
         yield noted
     for job in client.fine_tuning.jobs.list(metadata={ORDER_KEY: key}):
-        # Compared here too, because a provider may ignore the filter.
-        if order_key_of(job) == key and not (noted and job.id == noted.id):
+        if order_key_of(job) == key:  # compared here too, because a provider may ignore the filter
             yield job
 
 
@@ -256,16 +276,4 @@ def _noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
     try:
         return client.fine_tuning.jobs.retrieve(json.loads(note.read_text())["job_id"])
     except openai.NotFoundError:
-        note.unlink()  # the note is of a different account, or of one that was cleared
-        return None
-
-
-def _upload(client: openai.OpenAI, path: Path, uploaded: Mapping[tuple[str, int], FileObject]) -> FileObject:
-    """The file at the provider: one with its size and a name that holds its hash, or a new upload."""
-    name = f"{path.stem}-{sha256(path)[:16]}{path.suffix}"
-    existing = uploaded.get((name, path.stat().st_size))
-    if existing:
-        return existing
-    with path.open("rb") as stream:  # streamed, because a file may be larger than the free memory
-        new = client.files.create(file=(name, stream), purpose="fine-tune")
-    return client.files.wait_for_processing(new.id, poll_interval=1)
+        return None  # the note is of a different account, or of one that was cleared

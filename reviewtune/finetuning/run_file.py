@@ -22,5 +22,6 @@ class FinetuneRun(ResultFile):
 
 def write_finetune_run(job: FineTuningJob, models: Path, run_id: str) -> None:
     """Write run.json into the folder `models`."""
-    seconds = (job.finished_at or int(time.time())) - job.created_at
+    end = job.finished_at or int(time.time())
+    seconds = max(0, end - (job.created_at or end))  # 0: the provider does not report its times
     write_result(FinetuneRun(mlflow_run_id=run_id, job_seconds=seconds), models / RUN)

@@ -52,7 +52,7 @@ def train(
         JobError: the job failed, was cancelled, or ended without a model.
         ProviderError: the provider refused the job or could not be reached.
     """
-    with connect(config.provider) as client:
+    with connect(config.provider, progress=progress) as client:
         finetuned = finetune(client, order, progress=progress)
     record = model_record.record_of(finetuned, order, Prompt.of(config), test_sha256=sha256(test))
     model_record.write_record(record, finetuned, models=models, reports=reports)

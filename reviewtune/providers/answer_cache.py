@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS batches (
     identity TEXT PRIMARY KEY, address TEXT NOT NULL, batch_id TEXT, keys TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spending (
     scope TEXT PRIMARY KEY, usd REAL NOT NULL, changed_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shared_names (
+    name TEXT PRIMARY KEY, address TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -67,6 +69,19 @@ class AnswerStore:
 
     def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
         return self._connection.execute(query, values).fetchall()
+
+    def key_address(self, address: str, *, shared_name: str | None) -> str:
+        """The address in the keys of a provider's answers.
+
+        Release 0.1.0 kept the answers of all endpoints of a kind under one name. The first endpoint that asks owns that
+        name from then on, so that its answers are not paid for again; others never get them.
+        """
+        if shared_name is None:
+            return address
+        with self.writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO shared_names VALUES (?, ?)", (shared_name, address))
+        owner = self.rows("SELECT address FROM shared_names WHERE name = ?", shared_name)[0][0]
+        return shared_name if owner == address else address
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
         """The cached answers by key; they count as used now."""

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reviewtune.core.config import EvaluationConfig, ModelPrices, Prices, ProviderConfig
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ConfigError
-from reviewtune.providers.completion import Answer, Question, Request
+from reviewtune.providers.address import address_in_environment, address_of
+from reviewtune.providers.completion import ANSWER_LIMIT, Answer, Question, Request
 from reviewtune.providers.pricing import Kind, Mode, Range, estimate, highest_cost, inference_cost
 
 
@@ -41,12 +43,17 @@ class CallPolicy:
         """The policy that the sections `evaluation` and `prices` describe for a model of this provider.
 
         Raises:
-            ConfigError: there is a cap, but no price to compare it with.
+            ConfigError: there is a cap, but no price to compare it with, or no limit of an answer's length.
         """
         if provider.priced_as is None and settings.budget_usd is not None and provider.kind != "local":
             raise ConfigError(
                 f"evaluation.budget_usd is {settings.budget_usd:g}, but the prices of provider {provider.kind} are not "
                 f"known: set provider.priced_as to one of {', '.join(book.models)}, or budget_usd to null"
+            )
+        if provider.answer_limit == "none" and settings.budget_usd is not None:
+            raise ConfigError(
+                "evaluation.budget_usd needs a limit of each answer's length, but provider.answer_limit is none: set "
+                "it to max_completion_tokens or max_tokens, or budget_usd to null"
             )
         return cls(
             provider=provider,
@@ -60,8 +67,21 @@ class CallPolicy:
 
     @property
     def address(self) -> str:
-        """Identifies the provider in the keys of answers. The local one by its kind, since its port changes."""
-        return self.provider.base_url or self.provider.kind
+        """Identifies the provider in the keys of answers."""
+        return address_of(self.provider)
+
+    @property
+    def shared_name(self) -> str | None:
+        """The name under which release 0.1.0 kept the answers of all Azure endpoints; None for other providers."""
+        return "azure" if self.provider.kind == "azure" and address_in_environment(self.provider) else None
+
+    def body(self, request: Request, chat: Sequence[Message]) -> dict[str, Any]:
+        """The JSON body for /chat/completions, without what the provider does not accept."""
+        body = request.body(chat)
+        for name in self.provider.leave_out:
+            del body[name]
+        limit = body.pop(ANSWER_LIMIT)
+        return body if self.provider.answer_limit == "none" else body | {self.provider.answer_limit: limit}
 
     def tokens_of(self, chat: Sequence[Message]) -> int:
         """Tokens of a prompt as gpt-4o-mini counts them; 0 if neither prices nor rate limits need the number."""

@@ -16,21 +16,28 @@ import openai
 
 from reviewtune.core.config import ProviderConfig
 from reviewtune.core.loopback import is_loopback
+from reviewtune.core.progress import SILENT, Progress
 from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV, local_address, no_certificates
 from reviewtune.providers.model_names import is_finetuned
+from reviewtune.providers.responses.http_client import AccountClient
+from reviewtune.providers.responses.provider_errors import one_line
 
 LOCAL_KEY = "local"  # the openai client needs some key, but the local server has none by default
 
 
 @contextmanager
-def connect(provider: ProviderConfig) -> Iterator[openai.OpenAI]:
+def connect(provider: ProviderConfig, *, progress: Progress = SILENT) -> Iterator[openai.OpenAI]:
     """An openai client for this provider, ready to use.
+
+    Args:
+        provider: the provider.
+        progress: is told when the provider cannot be reached, and for how long that is tried.
 
     Raises:
         ProviderError: no key, no server, a refused key, an unknown model, or limits that outlast the retries.
     """
-    with _one_line(provider), _build(provider) as client:
+    with one_line(provider), _build(provider, progress) as client:
         yield client
 
 
@@ -70,21 +77,20 @@ def certificates() -> ssl.SSLContext:
         ) from error
 
 
-def _build(provider: ProviderConfig) -> openai.OpenAI:
+def _build(provider: ProviderConfig, progress: Progress) -> openai.OpenAI:
     if provider.kind == "azure":
-        return _azure(provider)
+        return _azure(provider, progress)
     key = _key(provider)
     address = provider.base_url
     if provider.kind == "local" and address is None:
         address = local_address(provider.base_model, key, is_finetuned(provider.base_model))
-    return openai.OpenAI(
-        base_url=address, api_key=key, **_limits(provider, address or _openai_address()), **_headers(provider, key)
-    )
+    limits = _limits(provider, address or _openai_address(), progress)
+    return openai.OpenAI(base_url=address, api_key=key, **limits, **_headers(provider, key))
 
 
-def _azure(provider: ProviderConfig) -> openai.OpenAI:
+def _azure(provider: ProviderConfig, progress: Progress) -> openai.OpenAI:
     endpoint, version = _azure_address(provider)
-    limits = _limits(provider, endpoint)
+    limits = _limits(provider, endpoint, progress)
     return openai.AzureOpenAI(azure_endpoint=endpoint, api_version=version, api_key=_key(provider), **limits)
 
 
@@ -93,17 +99,22 @@ def _openai_address() -> str:
     return os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
 
 
-def _limits(provider: ProviderConfig, address: str) -> dict[str, Any]:
+def _limits(provider: ProviderConfig, address: str, progress: Progress) -> dict[str, Any]:
     return {
         "max_retries": provider.max_retries,
         "timeout": openai.Timeout(provider.timeout, connect=10.0),
-        "http_client": _http_client(provider, address),
+        "http_client": _http_client(provider, address, progress),
     }
 
 
-def _http_client(provider: ProviderConfig, address: str) -> httpx2.Client:
+def _http_client(provider: ProviderConfig, address: str, progress: Progress) -> httpx2.Client:
     try:
-        return openai.DefaultHttpxClient(**http_options(provider, address))
+        return AccountClient(
+            who=f"provider {provider.kind}",
+            retries=provider.max_retries,
+            progress=progress,
+            **http_options(provider, address),
+        )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:  # how httpx2 refuses a proxy's address
         raise ProviderError(
             f"the proxy settings of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be used for {address}: "
@@ -152,46 +163,3 @@ def _key(provider: ProviderConfig) -> str:
     if not (key.isascii() and key.isprintable()):
         raise ProviderError(f"the variable {name} has characters that no key has; set it again")
     return key
-
-
-@contextmanager
-def _one_line(provider: ProviderConfig) -> Iterator[None]:
-    """Raise the openai client's errors as a ProviderError of one line."""
-    who = f"provider {provider.kind}"
-    try:
-        yield
-    except openai.APITimeoutError as error:
-        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
-    except openai.APIConnectionError as error:
-        where = provider.base_url or getattr(error.request, "url", "its address")
-        raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
-    except openai.AuthenticationError as error:
-        raise ProviderError(f"{who}: {_refused_key(provider)}") from error
-    except openai.APIStatusError as error:
-        raise ProviderError(f"{who}: {_message(error)}; {_advice(error, provider)}") from error
-
-
-def _refused_key(provider: ProviderConfig) -> str:
-    name = provider.api_key_env or OWN_KEY_ENV
-    if os.environ.get(name, "").strip():
-        return f"the key in {name} was refused; check the variable"
-    if provider.kind == "local":
-        return f"its server was started with a key: set {name} to that key, or stop the server"
-    return "the server needs a key: set provider.api_key_env to the name of a variable that holds it"
-
-
-def _message(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    return f"HTTP {error.status_code}: {' '.join(str(body.get('message', error.message)).split())}"
-
-
-def _advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
-    if error.code == "training_not_available":
-        return "OpenAI does not offer fine-tuning to this organisation: choose provider=local"
-    if error.status_code == 404 or error.param == "model":
-        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
-    if error.status_code == 429:
-        return "lower provider.concurrency, check the account's limits, and run the same command again"
-    if error.status_code >= 500:
-        return "the error is on the provider's side; run the same command again"
-    return "fix the request; this one cost nothing"

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from openai.types.chat import ChatCompletionTokenLogprob
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from reviewtune.data.prompts import Message
 from reviewtune.providers.pricing import Mode, Usage
+
+ANSWER_LIMIT = "max_completion_tokens"  # the parameter that limits an answer's length
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Request:
             "model": self.model,
             "messages": list(chat),
             "temperature": self.temperature,
-            "max_completion_tokens": self.max_tokens,
+            ANSWER_LIMIT: self.max_tokens,
             "seed": self.seed,
             **{name: value for name, value in optional.items() if value is not None},
         }
@@ -68,7 +70,8 @@ class Answer:
         mode: one request, or a line of a batch.
         began: Unix seconds, of the request or of its batch.
         ended: Unix seconds, of the request or of its batch.
-        refused: why the provider refused this review, which costs nothing; None if it answered.
+        refused: why the provider or the model refused this review; None if it answered.
+        unreadable: why there is no answer this time; None if there is one. It is not kept: the next run asks again.
     """
 
     text: str
@@ -80,6 +83,7 @@ class Answer:
     began: float = 0.0
     ended: float = 0.0
     refused: str | None = None
+    unreadable: str | None = None
 
     @property
     def latency(self) -> float | None:
@@ -102,77 +106,24 @@ class Question:
     tokens: int = 0
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """The outcome of asking the provider; the answers themselves are in the cache.
+
+    Args:
+        requests: how many requests were sent, retries included.
+        unreadable: by the question's key, the place of each answer that cannot be used this time.
+    """
+
+    requests: int
+    unreadable: Mapping[str, Answer]
+
+
 def key_of(address: str, body: dict[str, Any], repeat: int) -> str:
     """The SHA-256 of the provider's address, the whole body and the repetition; equal questions have equal keys."""
     identity = {"address": address, "body": body, "repeat": repeat}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-class _Lenient(BaseModel):
-    """The fields that are read must be valid; others are ignored, because compatible servers differ in them."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Details(_Lenient):
-    cached_tokens: int | None = None
-
-
-class _Usage(_Lenient):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Message(_Lenient):
-    content: str | None
-
-
-class _Logprobs(_Lenient):
-    content: tuple[ChatCompletionTokenLogprob, ...] | None = None
-
-
-class _Choice(_Lenient):
-    message: _Message
-    finish_reason: str = "unknown"
-    logprobs: _Logprobs | None = None
-
-
-class _Completion(_Lenient):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-def read_completion(content: bytes | dict[str, Any]) -> Answer:
-    """The answer in a chat completion, without times.
-
-    Args:
-        content: the completion as JSON text or as its object.
-
-    Raises:
-        pydantic.ValidationError: the content is not a chat completion.
-    """
-    if isinstance(content, bytes):
-        completion = _Completion.model_validate_json(content)
-    else:
-        completion = _Completion.model_validate(content)
-    choice = completion.choices[0]
-    logprobs = choice.logprobs.content if choice.logprobs else None
-    return Answer(
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason,
-        usage=_usage_of(completion.usage),
-        logprobs=logprobs,
-    )
-
-
-def _usage_of(usage: _Usage | None) -> Usage:
-    """The counted tokens; some providers leave out the usage or its details."""
-    if usage is None:
-        return Usage()
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(prompt=usage.prompt_tokens, cached=cached or 0, completion=usage.completion_tokens)
 
 
 _ADAPTER: TypeAdapter[Answer] = TypeAdapter(Answer)
@@ -184,6 +135,11 @@ def to_json(answer: Answer) -> str:
 
 def from_json(text: str) -> Answer:
     return _ADAPTER.validate_json(text)
+
+
+def unreadable(reason: str) -> Answer:
+    """The place of an answer that did not come, or that cannot be read."""
+    return Answer(text="", finish_reason="unreadable", usage=Usage(), unreadable=reason)
 
 
 def timed(answer: Answer, *, began: float, ended: float, mode: Mode = "online", retries: int = 0) -> Answer:

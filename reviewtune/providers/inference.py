@@ -8,11 +8,11 @@ from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore, open_store
-from reviewtune.providers.batch_api import ask_batch
+from reviewtune.providers.batch.api import Batches, ask_batch
 from reviewtune.providers.budget import Budget, scope
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.client import connect
-from reviewtune.providers.completion import Answer, Question, Request, busy_seconds, key_of
+from reviewtune.providers.completion import Answer, Fetched, Question, Request, busy_seconds, key_of
 from reviewtune.providers.online import ask_online
 
 __all__ = ["Answer", "Answers", "CallPolicy", "Request", "ask"]
@@ -43,6 +43,8 @@ def ask(
 ) -> Answers:
     """Answer every chat: from the cache if it was answered before, else by one request.
 
+    A chat whose answer cannot be used this time gets an answer that says why. It is not cached.
+
     Args:
         policy: how the provider is called.
         request: the model and its settings.
@@ -55,54 +57,114 @@ def ask(
         BudgetError: the next request could cost more than is left of evaluation.budget_usd.
         CacheError: the cache of answers cannot be used.
     """
-    bodies = [request.body(chat) for chat in chats]
-    keys = [key_of(policy.address, body, request.repeat) for body in bodies]
+    bodies = [policy.body(request, chat) for chat in chats]
     with open_store() as store:
+        address = store.key_address(policy.address, shared_name=policy.shared_name)
+        keys = [key_of(address, body, request.repeat) for body in bodies]
         answers = store.find(keys)
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in answers}
         questions = [Question(key, body, tokens=policy.tokens_of(body["messages"])) for key, body in missing.items()]
         if cached := sum(key in answers for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
             progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
-        requests = _fetch(store, policy, request, questions, title, progress) if questions else 0
-        answers |= store.find(list(missing))
-    return Answers(answers=[answers[key] for key in keys], requests=requests, cached=cached)
+        fetch = _Fetch(
+            store=store,
+            policy=policy,
+            request=request,
+            title=title,
+            address=address,
+            proven=bool(cached),
+            progress=progress,
+        )
+        fetched = fetch.all(questions) if questions else Fetched(0, {})
+        answers |= store.find(list(missing)) | dict(fetched.unreadable)
+    _report(fetched, title, progress)
+    return Answers(answers=[answers[key] for key in keys], requests=fetched.requests, cached=cached)
 
 
-def _fetch(
-    store: AnswerStore, policy: CallPolicy, request: Request, questions: list[Question], title: str, progress: Progress
-) -> int:
-    budget = Budget(store, policy.budget_usd, scope())
-    _announce(policy, request, questions, budget, title, progress)
-    with connect(policy.provider) as client, progress.bar(title, total=len(questions)) as step:
-        if policy.mode == "batch":
-            return ask_batch(client, request, questions, policy=policy, store=store, budget=budget, step=step)
-
-        def keep(question: Question, answer: Answer) -> None:
-            store.keep(request.model, {question.key: answer})
-
-        return _run(
-            lambda: ask_online(client, request, questions, policy=policy, budget=budget, keep=keep, step=step),
+def _report(fetched: Fetched, title: str, progress: Progress) -> None:
+    if unreadable := list(fetched.unreadable.values()):
+        progress.message(
+            f"{title}: {len(unreadable)} review{'s' * (len(unreadable) > 1)} got no usable answer and will be asked "
+            f"again in the next run; the first: {unreadable[0].unreadable}"
         )
 
 
-def _announce(
-    policy: CallPolicy, request: Request, questions: list[Question], budget: Budget, title: str, progress: Progress
-) -> None:
-    """Report what the requests may cost before anything is paid, and refuse them if they cannot fit the budget."""
-    if policy.prices is None:
-        return
-    low, high = policy.estimated(questions, request)
-    cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
-    progress.message(f"{title}: {len(questions)} requests ({policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
-    if budget.limit is not None and budget.spent + low > budget.limit:
-        raise BudgetError(
-            f"{title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "
-            f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
+@dataclass(frozen=True, kw_only=True)
+class _Fetch:
+    """Asks the provider what is not cached.
+
+    Args:
+        store: the cache of answers.
+        policy: how the provider is called.
+        request: the model and its settings.
+        title: shown next to the progress.
+        address: of the provider, as it is in the keys of answers.
+        proven: whether the provider answered requests with these settings before.
+        progress: receives the cost and the number of answers.
+    """
+
+    store: AnswerStore
+    policy: CallPolicy
+    request: Request
+    title: str
+    address: str
+    proven: bool
+    progress: Progress
+
+    def all(self, questions: list[Question]) -> Fetched:
+        budget = Budget(self.store, self.policy.budget_usd, scope())
+        self._announce(questions, budget)
+        title, progress = self.title, self.progress
+        with (
+            connect(self.policy.provider, progress=progress) as client,
+            progress.bar(title, total=len(questions)) as step,
+        ):
+            if self.policy.mode == "batch":
+                batches = Batches(
+                    client,
+                    request=self.request,
+                    policy=self.policy,
+                    store=self.store,
+                    address=self.address,
+                    budget=budget,
+                    step=step,
+                )
+                return ask_batch(batches, questions, proven=self.proven)
+            return _run(
+                lambda: ask_online(
+                    client,
+                    self.request,
+                    questions,
+                    policy=self.policy,
+                    budget=budget,
+                    keep=self._keep,
+                    step=step,
+                    proven=self.proven,
+                    progress=progress,
+                ),
+            )
+
+    def _keep(self, question: Question, answer: Answer) -> None:
+        self.store.keep(self.request.model, {question.key: answer})
+
+    def _announce(self, questions: list[Question], budget: Budget) -> None:
+        """Report what the requests may cost before anything is paid, and refuse them if they cannot fit the budget."""
+        if self.policy.prices is None:
+            return
+        low, high = self.policy.estimated(questions, self.request)
+        cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
+        self.progress.message(
+            f"{self.title}: {len(questions)} requests ({self.policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}"
         )
+        if budget.limit is not None and budget.spent + low > budget.limit:
+            raise BudgetError(
+                f"{self.title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "
+                f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
+            )
 
 
-def _run(work: Callable[[], Coroutine[None, None, int]]) -> int:
+def _run(work: Callable[[], Coroutine[None, None, Fetched]]) -> Fetched:
     """Run to the end, also inside a notebook, whose event loop is already running."""
     try:
         asyncio.get_running_loop()

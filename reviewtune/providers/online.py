@@ -1,7 +1,7 @@
 """Send single requests: many at once, within the rate limits, with retries; each answer is kept when it arrives.
 
-When a request fails for good, or the budget ends, no new request is sent, but running ones may finish, as they are paid
-for.
+When the provider fails for good, or the budget ends, no new request is sent, but running ones may finish, as they are
+paid for. A request that fails alone, while others with the same settings are answered, does not stop the others.
 """
 
 import asyncio
@@ -9,20 +9,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import openai
-from pydantic import ValidationError
 
-from reviewtune.core.progress import Step
-from reviewtune.errors import ProviderError
+from reviewtune.core.progress import SILENT, Progress, Step
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
-from reviewtune.providers.completion import Answer, Question, Request, read_completion, timed
+from reviewtune.providers.completion import Answer, Fetched, Question, Request, timed, unreadable
 from reviewtune.providers.rate_limit import Pace
-from reviewtune.providers.rejections import refused
-from reviewtune.providers.retry_policy import asked_pause, is_passing, pause
+from reviewtune.providers.responses.completion_body import read_completion
+from reviewtune.providers.responses.http_client import unreachable
+from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
+from reviewtune.providers.responses.provider_errors import status_and_words
+from reviewtune.providers.responses.rejections import refused, refused_by
+from reviewtune.providers.retry_policy import asked_pause, is_passing, most_retries, pause
 from reviewtune.providers.transport import Completions, completions
 
 Keep = Callable[[Question, Answer], None]
-UNREACHABLE_RETRIES = 4  # while nothing has answered yet, so that a wrong base_url is reported soon
+PROBES = 10  # questions that may fail one after the other until the settings are known to be wrong
+ABOUT_ONE = (400, 403, 413, 422, 451)  # statuses that may be about one review, if others are answered
 
 
 async def ask_online(
@@ -34,11 +37,13 @@ async def ask_online(
     budget: Budget,
     keep: Keep,
     step: Step,
-) -> int:
+    proven: bool = False,
+    progress: Progress = SILENT,
+) -> Fetched:
     """Ask every question.
 
-    The first request is sent alone: it may load the model, which would distort the measured times, and it shows for the
-    price of one request whether key, model and settings are right.
+    Requests are sent one at a time until one is answered: the first may load the model, which would distort the
+    measured times, and it shows for the price of one request whether key, model and settings are right.
 
     Args:
         client: a client of the provider.
@@ -48,50 +53,69 @@ async def ask_online(
         budget: what is left to spend.
         keep: called with each answer when it arrives.
         step: called for each answer, and with a note for each retry.
+        proven: whether the provider answered requests with these settings before.
+        progress: is told when the provider cannot be reached, and for how long it is tried.
 
     Returns:
-        The number of requests that were sent, retries included.
+        The number of requests, and the questions without a usable answer.
 
     Raises:
-        openai.APIError: a request failed for good.
-        ProviderError: the answer is not a chat completion.
+        openai.OpenAIError: the provider failed for good, or it answered none of the questions.
         BudgetError: the next request could cost more than is left.
     """
     async with completions(client, policy.provider) as asking:
-        run = _Run(asking, request=request, policy=policy, budget=budget, keep=keep, step=step)
+        run = _Run(asking, request=request, policy=policy, budget=budget, keep=keep, step=step, progress=progress)
+        run.proven = proven
         queue = iter(questions)
-        await run.work(iter([next(queue)]))
+        while not run.answered and run.failure is None and (first := next(queue, None)):
+            await run.work(iter([first]))
         async with asyncio.TaskGroup() as group:
             for _ in range(min(policy.provider.concurrency, len(questions) - 1)):
                 group.create_task(run.work(queue))
-    if run.failure:
-        raise run.failure
-    return run.requests
+    failure = run.failure or (None if run.proven else run.problem)
+    if failure:
+        raise failure
+    return Fetched(run.requests, run.unreadable)
 
 
 class _Run:
     """The state that the workers share."""
 
     def __init__(
-        self, asking: Completions, *, request: Request, policy: CallPolicy, budget: Budget, keep: Keep, step: Step
+        self,
+        asking: Completions,
+        *,
+        request: Request,
+        policy: CallPolicy,
+        budget: Budget,
+        keep: Keep,
+        step: Step,
+        progress: Progress,
     ) -> None:
         self.asking, self.request, self.policy, self.budget = asking, request, policy, budget
-        self.keep, self.step = keep, step
+        self.keep, self.step, self.progress = keep, step, progress
         self.pace = Pace(policy.requests_per_minute, policy.tokens_per_minute)
         self.start_lock = asyncio.Lock()
         self.requests = self.answered = 0
         self.undercount = 1.0  # the largest ratio so far of the provider's count of prompt tokens to reviewtune's
+        self.proven = False  # whether any request with these settings was ever answered
+        self.unreadable: dict[str, Answer] = {}
+        self.problem: Exception | None = None  # the latest one that is about a single question
         self.failure: Exception | None = None
 
     async def work(self, queue: Iterator[Question]) -> None:
         """Take questions from the queue until it is empty or a worker failed."""
         while self.failure is None and (question := next(queue, None)) is not None:
+            before = self.answered
             try:
                 self.keep(question, await self.ask(question))
             except Exception as error:  # raised at the end, after the running requests have finished
-                self.failure = self.failure or error
+                if self.is_about_one(error, others_answered=self.answered > before):
+                    self.put_aside(question, error)
+                else:
+                    self.failure = self.failure or error
             else:
-                self.answered += 1
+                self.answered, self.proven = self.answered + 1, True
                 self.step(1)
 
     async def ask(self, question: Question) -> Answer:
@@ -99,11 +123,30 @@ class _Run:
         for attempt in range(self.policy.provider.max_retries + 1):
             try:
                 return await self.try_once(question, attempt)
-            except (openai.APIError, ValidationError) as error:
+            except (openai.APIError, UnreadableError) as error:
                 if not self.may_retry(error, attempt):
-                    raise self.final_error(error) from error
+                    raise
                 await self.wait(error, attempt)
         raise AssertionError("the last attempt is never followed by another")
+
+    def is_about_one(self, error: Exception, *, others_answered: bool) -> bool:
+        """Whether an error says nothing about the other questions.
+
+        Args:
+            error: raised after the last attempt.
+            others_answered: whether other questions were answered while this one was tried.
+        """
+        if isinstance(error, UnreadableError) or (
+            isinstance(error, openai.APIStatusError) and error.status_code in ABOUT_ONE
+        ):
+            return self.proven or len(self.unreadable) + 1 < PROBES
+        passing = isinstance(error, openai.APITimeoutError | openai.InternalServerError)
+        return passing and others_answered
+
+    def put_aside(self, question: Question, error: Exception) -> None:
+        self.problem = error
+        self.unreadable[question.key] = unreadable(_reason(error))
+        self.step(1, note=_short(error))
 
     async def try_once(self, question: Question, attempt: int) -> Answer:
         await self.pace.turn(question.tokens + self.request.max_tokens)
@@ -120,10 +163,21 @@ class _Run:
                 raise
             return timed(unanswered, began=began, ended=began + time.perf_counter() - started, retries=attempt)
         ended = began + time.perf_counter() - started
-        answer = timed(read_completion(content), began=began, ended=ended, retries=attempt)
-        self.budget.settle(highest, self.policy.paid(answer))
+        answer = timed(self.read(content, highest), began=began, ended=ended, retries=attempt)
         if question.tokens:
             self.undercount = max(self.undercount, answer.usage.prompt / question.tokens)
+        return answer
+
+    def read(self, content: bytes, highest: float) -> Answer:
+        """The answer, booked at its cost; at the highest one if it cannot be read or has no count of tokens."""
+        try:
+            answer = read_completion(content)
+        except ErrorBodyError as error:
+            self.budget.settle(highest, 0.0)
+            if (unanswered := refused_by(error)) is None:
+                raise
+            return unanswered
+        self.budget.settle(highest, self.policy.paid(answer) if answer.usage.prompt else highest)
         return answer
 
     async def wait_for_turn(self) -> None:
@@ -135,10 +189,7 @@ class _Run:
             await asyncio.sleep(0)
 
     def may_retry(self, error: Exception, attempt: int) -> bool:
-        most = self.policy.provider.max_retries
-        unreachable = isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
-        if unreachable and not self.answered:
-            most = min(most, UNREACHABLE_RETRIES)
+        most = most_retries(error, allowed=self.policy.provider.max_retries, reached=self.answered > 0)
         return attempt < most and is_passing(error) and self.failure is None
 
     async def wait(self, error: Exception, attempt: int) -> None:
@@ -146,13 +197,27 @@ class _Run:
         if asked_pause(error) is not None:
             self.pace.hold(seconds)
         self.step(note=f"{_short(error)}, again in {seconds:.0f} s")
+        if attempt == 0 and not self.answered:
+            self.explain(error)
         await asyncio.sleep(seconds)
 
-    def final_error(self, error: Exception) -> Exception:
-        if isinstance(error, ValidationError):
+    def explain(self, error: Exception) -> None:
+        """Say at once what is tried, and for how long, if the first request got no answer."""
+        if isinstance(error, openai.APIConnectionError):
             who = f"provider {self.policy.provider.kind}"
-            return ProviderError(f"{who}: the answer is not a chat completion ({_short(error)}); is base_url right?")
-        return error
+            most = most_retries(error, allowed=self.policy.provider.max_retries, reached=False)
+            cause = error if isinstance(error, openai.APITimeoutError) else error.__cause__ or error
+            self.progress.message(unreachable(who, error.request, cause, retries=most))
+
+
+def _reason(error: Exception) -> str:
+    """Why a question has no usable answer."""
+    match error:
+        case openai.APIStatusError():
+            return status_and_words(error)
+        case UnreadableError():
+            return f"the server sent {error}"
+    return _short(error)
 
 
 def _short(error: Exception) -> str:
@@ -163,6 +228,6 @@ def _short(error: Exception) -> str:
             return "no answer in time"
         case openai.APIConnectionError():
             return "connection lost"
-        case ValidationError():
-            return f"garbage: {error.errors()[0]['msg']}"
+        case UnreadableError():
+            return f"unreadable: {error}"
     return type(error).__name__

@@ -6,30 +6,58 @@ The retries of the openai client are not used, because they happen inside one ca
 because it would replace only the short loop in `online`: the rules below would remain, as its callbacks.
 """
 
+import calendar
 import email.utils
 import random
+import re
 import time
+from collections.abc import Mapping
 
 import openai
-from pydantic import ValidationError
+
+from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 PATIENCE = 120.0  # a request whose provider asks for a longer pause fails; the next run continues
+UNREACHABLE_RETRIES = 4  # while nothing has answered yet, so that a wrong base_url is reported soon
+GARBLED_RETRIES, UNREADABLE_RETRIES = 4, 1  # such an answer may have been paid, and most servers repeat an odd one
 PASSING = (408, 409, 429)  # and every 5xx
 NO_CREDIT = "insufficient_quota"  # a 429 that waiting does not resolve
+SECONDS = re.compile(r"\d+(\.\d+)?")
+
+
+def most_retries(error: Exception, *, allowed: int, reached: bool) -> int:
+    """How often a request is repeated after this error.
+
+    Args:
+        error: the latest error.
+        allowed: provider.max_retries.
+        reached: whether the provider answered any request of this run.
+    """
+    if isinstance(error, ErrorBodyError) and _may_pass(error.status):
+        return allowed
+    if isinstance(error, UnreadableError):
+        return min(allowed, GARBLED_RETRIES if error.garbled and reached else UNREADABLE_RETRIES)
+    if isinstance(error, openai.APIConnectionError) and not reached:
+        return min(allowed, UNREACHABLE_RETRIES)
+    return allowed
 
 
 def is_passing(error: Exception) -> bool:
     """Whether the same request may succeed later: timeouts, cut connections, garbage, busy or broken servers."""
-    if isinstance(error, openai.APIConnectionError | ValidationError):
+    if isinstance(error, openai.APIConnectionError | UnreadableError):
         return True
     if not isinstance(error, openai.APIStatusError) or error.code == NO_CREDIT:
         return False
-    if (answer := error.response.headers.get("x-should-retry")) in ("true", "false"):
-        return bool(answer == "true")
     if (asked := asked_pause(error)) is not None and asked > PATIENCE:
         return False
-    return error.status_code in PASSING or error.status_code >= 500
+    if (answer := error.response.headers.get("x-should-retry")) in ("true", "false"):
+        return bool(answer == "true")
+    return _may_pass(error.status_code)
+
+
+def _may_pass(status: int) -> bool:
+    return status in PASSING or status >= 500
 
 
 def pause(error: Exception, attempt: int) -> float:
@@ -41,17 +69,32 @@ def pause(error: Exception, attempt: int) -> float:
 
 
 def asked_pause(error: Exception) -> float | None:
-    """Seconds by the header Retry-After (a number or a date) or retry-after-ms; None when there is neither."""
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    headers = error.response.headers
+    """Seconds by the header Retry-After or retry-after-ms of a refused request; None if there is neither."""
+    return asked_seconds(error.response.headers) if isinstance(error, openai.APIStatusError) else None
+
+
+def asked_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds by the header retry-after-ms, or Retry-After in each form of RFC 9110; None if there is neither.
+
+    Retry-After is a number of seconds or a date in one of three forms, which is always in GMT.
+    """
     for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) / divisor)
-        except (KeyError, ValueError):
-            continue
+        value = headers.get(name, "").strip()
+        if SECONDS.fullmatch(value):
+            return float(value) / divisor
+    moment = _moment(headers.get("retry-after", ""))
+    return None if moment is None else max(0.0, moment - time.time())
+
+
+def is_date(value: str) -> bool:
+    """Whether the value of Retry-After is a date."""
+    return _moment(value) is not None
+
+
+def _moment(value: str) -> float | None:
+    """The Unix seconds of a date; None if it is not a date. Without a time zone, it is in GMT."""
     try:
-        date = email.utils.parsedate_to_datetime(headers["retry-after"])
-    except (KeyError, ValueError):
+        date = email.utils.parsedate_tz(value)
+        return None if date is None else calendar.timegm(date[:9]) - (date[9] or 0)
+    except (ValueError, OverflowError, IndexError, TypeError):
         return None
-    return max(0.0, date.timestamp() - time.time())

@@ -2,7 +2,7 @@
 
 The client builds address and headers, checks the status and raises its own error classes. Only its retries are off:
 `online` decides them, since each one counts against the budget. The raw response spares a model of the whole
-answer: `completion.read_completion` checks the few fields that are used.
+answer: `responses.completion_body` reads the few fields that are used.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +13,7 @@ import openai
 
 from reviewtune.core.config import ProviderConfig
 from reviewtune.providers.client import asynchronous, http_options
+from reviewtune.providers.responses.http_client import CompletionsClient
 
 
 class Completions:
@@ -34,6 +35,7 @@ class Completions:
             openai.APITimeoutError: no answer within the provider's time-out.
             openai.APIConnectionError: no connection, or one that was lost.
             openai.APIStatusError: the provider refused the request; its subclass for the HTTP status.
+            UnreadableError: the answer is too large, or it does not end.
         """
         try:
             response = await self._client.chat.completions.with_raw_response.create(**body)
@@ -47,11 +49,8 @@ class Completions:
 
 @asynccontextmanager
 async def completions(client: openai.OpenAI, provider: ProviderConfig) -> AsyncIterator[Completions]:
-    """Open a client for many requests at once.
-
-    The aiohttp transport spends half the CPU time of the openai client's own transport on a request.
-    """
-    http = openai.DefaultAioHttpClient(**http_options(provider, str(client.base_url)))
+    """Open a client for many requests at once."""
+    http = CompletionsClient(**http_options(provider, str(client.base_url)))
     async with asynchronous(client, provider, http) as asking:
         yield Completions(asking)
 

@@ -82,14 +82,22 @@ def test_an_error_during_creation_leads_to_no_second_batch(
     assert batches(server) == before + 1
 
 
-def test_an_invalid_line_is_reported_and_the_other_answers_are_kept(
-    config: Config, server: ServerProcess, base: str
+@pytest.mark.parametrize("mode", ["online", "batch"])
+def test_an_invalid_request_is_an_unusable_answer_that_is_asked_again(
+    config: Config, server: ServerProcess, base: str, mode: str
 ) -> None:
-    wrong = [[Message(role="narrator", content="late")]]
-    with pytest.raises(ProviderError, match=r"line 4: HTTP 400: .*other answers are kept"):
-        ask(terms(config, server.base_url, "batch"), request(base), [*chats(4, "d"), *wrong], title="x")
-    asked = ask(terms(config, server.base_url, "batch"), request(base), chats(4, "d"), title="x")
-    assert (asked.requests, asked.cached) == (0, 4)
+    """The others are answered and kept. If no request is valid, the run ends."""
+    here, wrong = terms(config, server.base_url, mode), [[Message(role="narrator", content=f"{mode} late")]]
+    asked = ask(here, request(base), [*wrong, *chats(4, mode)], title="x")
+    first, *others = asked.answers
+    assert first.unreadable is not None
+    assert "HTTP 400: " in first.unreadable
+    assert all(answer.text and answer.unreadable is None for answer in others)
+    again = ask(here, request(base), [*wrong, *chats(4, mode)], title="x")
+    assert (again.requests, again.cached) == (1, 4)
+    assert again.answers[0].unreadable == first.unreadable
+    with pytest.raises(ProviderError, match="HTTP 400: "):
+        ask(here, replace(request(base), seed=2), wrong, title="x")
 
 
 @pytest.mark.parametrize("mode", ["online", "batch"])

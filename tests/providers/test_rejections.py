@@ -6,7 +6,7 @@ import httpx2
 import openai
 import pytest
 
-from reviewtune.providers.rejections import refused, refused_line
+from reviewtune.providers.responses.rejections import refused, refused_line
 
 OF_THE_REVIEW: list[tuple[int, dict[str, Any]]] = [
     # OpenAI, Azure's content filter, vLLM (no code but the number), llama.cpp

@@ -7,12 +7,14 @@ provider is asked whether it exists.
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any
+from pathlib import Path
 
+import httpx2
 import openai
 from filelock import FileLock
 from openai.types import Batch
@@ -20,62 +22,52 @@ from openai.types import Batch
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
-from reviewtune.providers.batch_outcome import Outcome, read_outcome
+from reviewtune.providers.batch.outcome import Line, Outcome, lines_of, read_outcome
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
-from reviewtune.providers.completion import Question, Request
+from reviewtune.providers.completion import Answer, Fetched, Question, Request, unreadable
+from reviewtune.providers.responses.http_client import MOST_BYTES as MOST_BODY_BYTES
+from reviewtune.providers.responses.http_client import BodyLimit
+from reviewtune.providers.responses.json_text import UnreadableError
+from reviewtune.providers.responses.polling import Polling
+from reviewtune.providers.responses.provider_errors import ABSENT
 
 MOST_REQUESTS = 50_000  # per file, OpenAI's limit
 MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
+MOST_LINE_BYTES = 2**20  # of a result file, on average
 ROUNDS = 4  # how often lines that came back without an answer are sent
 ENDED = ("completed", "failed", "expired", "cancelled")
 ENDED_BADLY = ("failed", "expired", "cancelled")
 KEPT_SECONDS = 30 * 24 * 3600  # how long a provider keeps a batch's output
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two requests for the batch's status
+LONGEST_PAUSE = 30.0  # seconds between two requests for the batch's status
 PAUSE_SHARE = 1 / 50  # of the time that the batch has taken so far
 IDENTITY = "reviewtune"  # key of the batch's identity in its metadata
 
 
-def ask_batch(
-    client: openai.OpenAI,
-    request: Request,
-    questions: Sequence[Question],
-    *,
-    policy: CallPolicy,
-    store: AnswerStore,
-    budget: Budget,
-    step: Step,
-) -> int:
+def ask_batch(batches: "Batches", questions: Sequence[Question], *, proven: bool = False) -> Fetched:
     """Ask every question.
 
     Args:
-        client: a client of the provider.
-        request: the model and its settings.
+        batches: how and where the batches are sent.
         questions: what to ask.
-        policy: how the provider is called.
-        store: where answers and running batches are kept.
-        budget: what is left to spend.
-        step: called with the number of finished lines and a note on the batch.
+        proven: whether the provider answered requests with these settings before.
 
     Returns:
-        The number of requests that were sent; 0 if all questions were in batches of an earlier run.
+        The number of requests that were sent, 0 if all questions were in batches of an earlier run; and the questions
+        without a usable answer.
 
     Raises:
-        ProviderError: the provider refused the batch or a line, or lines got no answer.
+        ProviderError: the provider refused the batch, or it answered none of the questions.
         BudgetError: the batch could cost more than is left; nothing was sent.
-        openai.APIError: the provider cannot be reached.
+        openai.OpenAIError: the provider cannot be reached or read.
     """
-    batches = _Batches(client, request=request, policy=policy, store=store, budget=budget, step=step)
     sent = created = 0
     for number in count():
-        answered = store.find([question.key for question in questions])
-        missing = [question for question in questions if question.key not in answered]
-        if not missing:
-            return sent
-        if created >= ROUNDS:
+        missing = batches.missing(questions)
+        if not missing or created >= ROUNDS:
             break
         # Locked, so that two processes with the same questions create one batch.
-        with FileLock(f"{store.path}.batches.lock"), _batch_api_errors(policy):
+        with FileLock(f"{batches.store.path}.batches.lock"), _batch_api_errors(batches.policy):
             notes = batches.running(missing)
             included = frozenset().union(*(note.keys for note in notes))
             for chunk in _chunks([question for question in missing if question.key not in included]):
@@ -85,10 +77,14 @@ def ask_batch(
             created += any(note.identity in batches.began for note in notes)
         for note in notes:
             batches.collect(note, batches.follow(note))
-    raise ProviderError(
-        f"provider {policy.provider.kind}: {len(missing)} of {len(questions)} lines came back without an answer "
-        f"{ROUNDS} times; the other answers are kept: run the same command again, or with evaluation.mode=online"
-    )
+    lost = unreadable(f"its line of the batch came back without an answer {ROUNDS} times")
+    aside = batches.unreadable | {question.key: lost for question in missing}
+    if len(aside) == len(questions) and not proven:
+        raise ProviderError(
+            f"provider {batches.policy.provider.kind}: none of {len(questions)} lines has a usable answer; the first: "
+            f"{next(iter(aside.values())).unreadable}; correct that, or set evaluation.mode=online"
+        )
+    return Fetched(sent, aside)
 
 
 @contextmanager
@@ -97,7 +93,7 @@ def _batch_api_errors(policy: CallPolicy) -> Iterator[None]:
     try:
         yield
     except openai.APIStatusError as error:
-        if error.status_code in (404, 405, 501):
+        if error.status_code in ABSENT:
             who = f"provider {policy.provider.kind}"
             raise ProviderError(f"{who}: it has no Batch API; set evaluation.mode=online") from error
         raise
@@ -114,8 +110,18 @@ def _chunks(questions: Sequence[Question]) -> Iterator[list[Question]]:
         yield chunk
 
 
-class _Batches:
-    """The batches of one model at one provider."""
+class Batches:
+    """The batches of one model at one provider.
+
+    Args:
+        client: a client of the provider.
+        request: the model and its settings.
+        policy: how the provider is called.
+        store: where answers and running batches are kept.
+        address: of the provider, as it is in the keys of answers.
+        budget: what is left to spend.
+        step: called with the number of finished lines and a note on the batch.
+    """
 
     def __init__(
         self,
@@ -124,14 +130,21 @@ class _Batches:
         request: Request,
         policy: CallPolicy,
         store: AnswerStore,
+        address: str,
         budget: Budget,
         step: Step,
     ) -> None:
         self.client, self.request, self.policy = client, request, policy
-        self.store, self.notes = store, BatchNotes(store, policy.address)
+        self.store, self.notes = store, BatchNotes(store, address)
         self.budget, self.step = budget, step
         self.began: dict[str, float] = {}  # Unix seconds, by identity, of the batches that this run created
         self.set_aside: dict[str, float] = {}  # USD, by identity
+        self.unreadable: dict[str, Answer] = {}  # by the question's key
+
+    def missing(self, questions: Sequence[Question]) -> list[Question]:
+        """The questions that have no answer yet and may get one."""
+        answered = self.store.find([question.key for question in questions])
+        return [question for question in questions if question.key not in answered.keys() | self.unreadable.keys()]
 
     # --- find or create ---
 
@@ -159,7 +172,7 @@ class _Batches:
     def candidates(self, identity: str, *, usable: bool) -> Iterator[Batch]:
         """Batches at the provider with this identity; with `usable` only those that did not fail."""
         for batch in self.client.batches.list(limit=100):
-            if batch.created_at < time.time() - KEPT_SECONDS:
+            if 0 < batch.created_at < time.time() - KEPT_SECONDS:  # 0: the server does not say
                 return
             if (batch.metadata or {}).get(IDENTITY) == identity and not (usable and batch.status in ENDED_BADLY):
                 yield batch
@@ -217,11 +230,11 @@ class _Batches:
     def follow(self, note: BatchNote) -> Batch:
         """Wait until the batch has ended. Ctrl-C leaves it running; the same command finds it again."""
         assert note.batch_id is not None
-        started, shown = time.monotonic(), 0
+        polling, shown = Polling(f"batch {note.batch_id}", longest=LONGEST_PAUSE, share=PAUSE_SHARE), 0
         self.step(note=f"batch {note.batch_id}")
         while (batch := self.client.batches.retrieve(note.batch_id)).status not in ENDED:
             shown = self._show(batch, shown)
-            time.sleep(min(max(SHORTEST_PAUSE, (time.monotonic() - started) * PAUSE_SHARE), LONGEST_PAUSE))
+            polling.wait(batch.status)
         self._show(batch, shown)
         return batch
 
@@ -235,13 +248,12 @@ class _Batches:
         """Keep the batch's answers and forget the batch, then raise if it failed."""
         outcome = self._outcome(note, batch)
         self.store.keep(self.request.model, outcome.answers)
+        self.unreadable |= outcome.unreadable
         if note.identity in self.set_aside:  # otherwise an earlier run reserved it, and the highest cost stays booked
             paid = sum(self.policy.paid(answer) for answer in outcome.answers.values())
             self.budget.settle(self.set_aside.pop(note.identity), paid)
         self.notes.forget(note)
         who = f"provider {self.policy.provider.kind}: batch {batch.id}"
-        if outcome.refused:
-            raise ProviderError(f"{who}: {outcome.refused}; fix the request, the other answers are kept")
         if batch.status == "failed":
             faults = batch.errors.data if batch.errors and batch.errors.data else []
             reason = faults[0].message if faults else "no reason was given"
@@ -254,17 +266,30 @@ class _Batches:
         if note.identity in self.began:
             began, ended = self.began[note.identity], time.time()
         else:
-            began, ended = float(batch.created_at), float(batch.completed_at or time.time())
-        output, errors = self._lines(batch.output_file_id), self._lines(batch.error_file_id)
-        return read_outcome(output, errors, began=began, ended=ended)
+            ended = float(batch.completed_at or time.time())
+            began = min(float(batch.created_at or ended), ended)
+        files = (batch.output_file_id, batch.error_file_id)
+        lines = (line for file_id in files for line in self._lines(file_id, len(note.keys)))
+        return read_outcome(lines, began=began, ended=ended)
 
-    def _lines(self, file_id: str | None) -> Iterator[dict[str, Any]]:
-        if file_id is None:
+    def _lines(self, file_id: str | None, n: int) -> Iterator[Line]:
+        """The lines of a result file with about `n` lines; some servers write an empty id if there is no such file."""
+        if not file_id:
             return
+        with tempfile.TemporaryDirectory() as folder:  # the file may be larger than the free memory
+            path = Path(folder, "lines.jsonl")
+            try:
+                self._download(file_id, path, most=MOST_BODY_BYTES + n * MOST_LINE_BYTES)
+            except openai.NotFoundError:
+                return  # the provider deleted the file: its questions are asked again
+            yield from lines_of(path)
+
+    def _download(self, file_id: str, path: Path, most: int) -> None:
+        limit = BodyLimit(self.policy.provider.timeout, most=most)
         try:
-            text = self.client.files.content(file_id).text
-        except openai.NotFoundError:
-            return  # the provider deleted the file: its questions are asked again
-        for line in text.splitlines():
-            if line.strip():
-                yield json.loads(line)
+            with self.client.files.with_streaming_response.content(file_id) as response, path.open("wb") as file:
+                for part in response.iter_bytes():
+                    limit.add(part)
+                    file.write(part)
+        except httpx2.HTTPError as error:
+            raise UnreadableError(f"only a part of file {file_id} ({error})") from error

@@ -1,0 +1,1 @@
+"""Many requests in one file: the Batch API and the files that it returns."""

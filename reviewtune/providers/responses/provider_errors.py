@@ -1,0 +1,118 @@
+"""Turn the openai client's errors into a ProviderError of one line: the server's own words and what to do."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import openai
+
+from reviewtune.core.config import ProviderConfig
+from reviewtune.errors import ProviderError
+from reviewtune.providers.local.account_server import OWN_KEY_ENV
+from reviewtune.providers.responses.json_text import UnreadableError
+from reviewtune.providers.responses.server_words import words_of
+
+ABSENT = (404, 405, 501)  # how servers say that they do not have a part of the protocol
+SETTINGS = {
+    "response_format": "provider.structured_output=false",
+    "logprobs": "provider.label_scores=none",
+    "temperature": "provider.leave_out=[temperature]",
+    "seed": "provider.leave_out=[seed]",
+    "max_completion_tokens": "provider.answer_limit=max_tokens or none",
+}
+"""By parameter of a request, the setting that leaves it out."""
+WORDINGS = {
+    "response_format": r"response_?\s?format|json_?\s?schema|structured|guided|grammar",
+    "logprobs": r"log_?\s?prob",
+    "temperature": r"temperature",
+    "seed": r"\bseed",
+    "max_completion_tokens": r"max_(completion_|new_)?tokens",
+}
+"""How servers name these parameters."""
+
+
+@contextmanager
+def one_line(provider: ProviderConfig) -> Iterator[None]:
+    """Raise the openai client's errors as a ProviderError of one line."""
+    who = f"provider {provider.kind}"
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
+    except openai.APIConnectionError as error:
+        where = provider.base_url or getattr(error.request, "url", "its address")
+        raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
+    except openai.AuthenticationError as error:
+        raise ProviderError(f"{who}: {_refused_key(provider)}") from error
+    except openai.APIStatusError as error:
+        raise ProviderError(f"{who}: {status_and_words(error)}; {advice(error, provider)}") from error
+    except UnreadableError as error:
+        raise ProviderError(
+            f"{who}: the server sent {error}; is provider.base_url right? If it is, run the same command again"
+        ) from error
+
+
+def _refused_key(provider: ProviderConfig) -> str:
+    name = provider.api_key_env or OWN_KEY_ENV
+    if os.environ.get(name, "").strip():
+        return f"the key in {name} was refused; check the variable"
+    if provider.kind == "local":
+        return f"its server was started with a key: set {name} to that key, or stop the server"
+    return "the server needs a key: set provider.api_key_env to the name of a variable that holds it"
+
+
+def status_and_words(error: openai.APIStatusError) -> str:
+    """Such as `HTTP 400: seed is not supported`."""
+    words = words_of(error.body) or error.response.reason_phrase or "no reason was given"
+    return f"HTTP {error.status_code}: {words}"
+
+
+def lacks(error: openai.APIStatusError, *paths: str) -> bool:
+    """Whether the server does not have one of these paths of the protocol, such as `/files`.
+
+    A 404 on an object below the path, or one that is about the model, says nothing about the path.
+    """
+    path = error.request.url.path.rstrip("/")
+    about_model = error.param == "model" or error.code == "model_not_found"
+    return error.status_code in ABSENT and path.endswith(paths) and not about_model
+
+
+@contextmanager
+def part_of_protocol(path: str) -> Iterator[None]:
+    """Continue without a part of the protocol if the server does not have it, such as `/events`."""
+    try:
+        yield
+    except openai.APIStatusError as error:
+        if not lacks(error, path):
+            raise
+
+
+def advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
+    """What to do about an error."""
+    if error.code == "training_not_available":
+        return "OpenAI does not offer fine-tuning to this organisation: choose provider=local"
+    if lacks(error, "/fine_tuning/jobs", "/files"):
+        address = str(error.request.url.copy_with(query=None))
+        return (
+            f"this provider has no fine-tuning ({address}): choose another one, such as provider=local, and give an "
+            "arm this one to measure it with a prompt; if it has fine-tuning, correct provider.base_url"
+        )
+    if error.status_code == 404 or error.param == "model":
+        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+    if error.status_code == 429:
+        return "lower provider.concurrency, check the account's limits, and run the same command again"
+    if error.status_code >= 500:
+        return "the error is on the provider's side; run the same command again"
+    if error.request.url.path.rstrip("/").endswith("/chat/completions"):
+        return about_parameters(f"{words_of(error.body)} {error.param or ''}")
+    return "fix the request; this one cost nothing"
+
+
+def about_parameters(words: str) -> str:
+    """Which setting leaves out the parameter that a server refuses; all of them if its words name none."""
+    named = [name for name, wording in WORDINGS.items() if re.search(wording, words, re.IGNORECASE)]
+    settings = "; ".join(f"{SETTINGS[name]} for {name}" for name in named or SETTINGS)
+    if named:
+        return f"if the server does not accept {' or '.join(named)}, leave it out with {settings}"
+    return f"if it is about a parameter that the server does not know, leave that out: {settings}"
