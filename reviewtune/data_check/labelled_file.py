@@ -147,8 +147,8 @@ def _describes(variant: Path, path: Path, conf: Path) -> bool:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(variant))
         named = tree.get("path") if isinstance(tree, dict) else None
-    except Exception:  # a fault in another data set's file does not matter here
-        return False
+    except Exception:  # loading it again reports the fault; in another data set's file it does not matter
+        return path.name in variant.read_text(encoding="utf-8", errors="replace")
     return isinstance(named, str) and (conf.parent / named).resolve() == path.resolve()
 
 
