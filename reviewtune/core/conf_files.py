@@ -5,7 +5,7 @@ Hydra composes the files and forgets where a value was. This module reads them o
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,12 +103,17 @@ def _composed(conf: Path, tree: Mapping[str, Any]) -> list[ConfFile]:
 
 def _read(path: Path, conf: Path) -> ConfFile:
     group = path.parent.relative_to(conf).as_posix().removeprefix(".")
+    entries = _parsed(path.read_bytes(), PACKAGES.get(group, tuple(filter(None, (group,)))))
+    return ConfFile(_name(path, conf), group, entries)
+
+
+@lru_cache(maxsize=64)  # each fault of a configuration looks them up again
+def _parsed(content: bytes, package: Keys) -> tuple[Entry, ...]:
     try:
-        root = yaml.compose(text_files.decode(path.read_bytes()), Loader=yaml.SafeLoader)
+        root = yaml.compose(text_files.decode(content), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, text_files.UndecodableError, RecursionError):
-        root = None
-    entries = _entries(root, PACKAGES.get(group, tuple(filter(None, (group,)))))
-    return ConfFile(_name(path, conf), group, tuple(entry for entry in entries if entry.keys[0] not in NOT_SETTINGS))
+        return ()
+    return tuple(entry for entry in _entries(root, package) if entry.keys[0] not in NOT_SETTINGS)
 
 
 def _entries(node: yaml.Node | None, above: Keys) -> Iterator[Entry]:
