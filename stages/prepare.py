@@ -1,4 +1,4 @@
-"""Stage prepare: data/raw/*.csv -> data/labeled.csv, reports/data.json, reports/data.md.  Run: dvc repro prepare"""
+"""Stage prepare: data/raw/* -> data/labeled.csv, reports/data.json, reports/data.md.  Run: dvc repro prepare"""
 
 from reviewtune.core.atomic_files import write_json, write_text
 from reviewtune.core.config_loading import load_params
@@ -11,6 +11,8 @@ from reviewtune.data.summary import describe, to_markdown
 def main() -> None:
     config, paths = load_params(), ProjectPaths()
     prepared = write_labeled(config, config.data.path, paths.labeled)
+    if prepared.empty_rows:
+        print(f"{config.data.path}: {prepared.empty_rows} empty row(s) skipped")
     summary = describe(prepared, config.data, similarity=config.split.similarity)
     write_json(summary.as_json(), paths.data_summary)
     write_text(to_markdown(summary), paths.data_report)

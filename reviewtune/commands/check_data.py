@@ -13,6 +13,7 @@ from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.data.faults import fault_table
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
 from reviewtune.data_check.checks import Level
@@ -168,4 +169,7 @@ def _show(check: DataCheck) -> None:
 def _refuse(check: DataCheck) -> None:
     if refused := [result for result in check.problems if result.name in REFUSED]:
         findings = " ".join("; ".join(f"{result.title.lower()}: {result.says}" for result in refused).split())
-        raise DataError(f"{check.file.path}: the pipeline would refuse this file: {findings}")
+        raise DataError(
+            f"{check.file.path}: the pipeline would refuse this file: {findings}",
+            details=fault_table(check.file.faults),
+        )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
     from reviewtune.core.config import Config, ProviderConfig
-    from reviewtune.finetuning.jobs import Order
 
 HELP = """Create, follow and stop fine-tuning jobs at any provider.
 
@@ -57,6 +56,8 @@ def create(
     from reviewtune.commands import jobs_output
     from reviewtune.core.config_loading import changed
     from reviewtune.core.progress import TerminalProgress
+    from reviewtune.core.project import ProjectPaths, project_root
+    from reviewtune.data.chat_files import as_utf8
     from reviewtune.finetuning.jobs import Order, place
 
     config = _config(provider, set_)
@@ -66,8 +67,13 @@ def create(
         "provider": changed(config.provider, "--model", **_given(base_model=model)),
         "training": changed(config.training, "options", **_given(**options)),
     }
-    order = Order.for_files(config.model_copy(update=sections), training=training, validation=validation)
-    _inform(_check_files(order))
+    _inform(_check_files(training, validation))
+    copies = ProjectPaths(project_root()).work / "utf8"
+    order = Order.for_files(
+        config.model_copy(update=sections),
+        training=as_utf8(training, copies),
+        validation=as_utf8(validation, copies) if validation else None,
+    )
     with _client(order.provider) as client:
         job, is_new = place(client, order, progress=TerminalProgress(sys.stderr))
         if not is_new:
@@ -236,7 +242,7 @@ def _change(
     jobs_output.show_json(changed) if as_json else print(f"{job}: {changed.status}")
 
 
-def _check_files(order: "Order") -> str:
+def _check_files(training_file: Path, validation_file: Path | None) -> str:
     """Check the files before anything is sent; returns what they hold.
 
     Raises:
@@ -244,8 +250,8 @@ def _check_files(order: "Order") -> str:
     """
     from reviewtune.data.chat_files import check
 
-    training = check(order.training_file, None)
-    validation = check(order.validation_file, None, least=1) if order.validation_file else None
+    training = check(training_file, None)
+    validation = check(validation_file, None, least=1) if validation_file else None
     text = f"{training.examples} examples, {training.tokens} tokens per epoch"
     return text + (f", {validation.examples} for validation" if validation else ", none for validation")
 

@@ -114,6 +114,22 @@ def compare(
 
 
 @app.command()
+def init_data(
+    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV or an .xlsx")],
+    name: Annotated[str | None, typer.Option(help="name of the data set; default: after the file")] = None,
+    text_column: Annotated[str | None, typer.Option(help="the column that holds the review; default: guessed")] = None,
+    label_column: Annotated[str | None, typer.Option(help="the column that holds the label; default: guessed")] = None,
+) -> None:
+    """Write a first conf/data/NAME.yaml for labelled reviews: columns guessed and shown, labels counted, language detected.
+
+    You write what each label means. A file outside of the project is copied to data/raw/. Nothing is overwritten.
+    """
+    from reviewtune.commands import init_data as command
+
+    command.init_data(file, name=name, text_column=text_column, label_column=label_column)
+
+
+@app.command()
 def check_data(
     file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV, an .xlsx, or a chat JSONL")],
     data: Annotated[str | None, typer.Option(help="conf/data/NAME.yaml; default: the one whose path is FILE")] = None,

@@ -2,19 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from reviewtune.core import conf_files
 from reviewtune.core.config import Config, SectionT
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+MANY = 5  # faults with the same message that are all named
 
 
 def load_params(path: Path = Path("params.yaml")) -> Config:
@@ -31,11 +34,15 @@ def load_params(path: Path = Path("params.yaml")) -> Config:
         raise ConfigError(f"{path}: no such file; run `make params` in the project's folder") from error
     except Exception as error:  # OmegaConf and PyYAML share no base class
         raise ConfigError(f"{path}: {' '.join(str(error).split())}; run `make params` to write it again") from error
-    return _checked(tree, source=str(path))
+    return _checked(tree, source=str(path), conf=path.parent / "conf")
 
 
-def from_hydra(tree: "DictConfig") -> Config:
+def from_hydra(tree: "DictConfig", conf: Path | None = None) -> Config:
     """Validate a configuration that Hydra composed.
+
+    Args:
+        tree: the configuration.
+        conf: the folder that it was composed from, for messages; None: the project's.
 
     Raises:
         ConfigError: as `load_params`.
@@ -43,11 +50,14 @@ def from_hydra(tree: "DictConfig") -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    folder = conf or project_root() / "conf"
     try:
-        container = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+        if missing := sorted(OmegaConf.missing_keys(tree)):
+            raise ConfigError(_missing(missing, OmegaConf.to_container(tree), folder))
+        container = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"conf/: {' '.join(str(error).split())}") from error
-    return _checked(container, source="conf/")
+    return _checked(container, source="conf/", conf=folder)
 
 
 def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> str:
@@ -68,8 +78,9 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
         with _hydra_released(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
     except Exception as error:  # Hydra, OmegaConf and PyYAML share no base class
-        raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
-    from_hydra(tree)
+        reasons = conf_files.faults(conf) or [f"{conf}/: {' '.join(str(error).split())}"]
+        raise ConfigError("; ".join(reasons)) from error
+    from_hydra(tree, conf)
     OmegaConf.resolve(tree)
     return OmegaConf.to_yaml(tree)
 
@@ -131,29 +142,69 @@ def _hydra_released() -> Iterator[None]:
             GlobalHydra.instance().initialize(running)
 
 
-def _checked(tree: Any, *, source: str) -> Config:  # noqa: ANN401 - any YAML value
+def _missing(keys: Sequence[str], tree: object, conf: Path) -> str:
+    """The settings whose value is ???, each with its file."""
+    places = [conf_files.place(conf, tree, key.split(".")) if isinstance(tree, Mapping) else "" for key in keys]
+    named = [f"{place or 'conf/'}: {key}" for place, key in zip(places, keys, strict=True)]
+    return f"{'; '.join(named)}: a value is missing (???); write it there, or pass {keys[0]}=VALUE to the command"
+
+
+def _checked(tree: Any, *, source: str, conf: Path) -> Config:  # noqa: ANN401 - any YAML value
+    if not _has_text_keys(tree):
+        reasons = conf_files.faults(conf) or [f"{source}: a key is not text; put it in quotes"]
+        raise ConfigError("; ".join(reasons))
     try:
         # JSON mode: there strict accepts a list for a tuple and a string for a path, but not a string for a number.
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise ConfigError(_all_faults(error, source)) from error
+        raise ConfigError(_all_faults(error, source, lambda keys: conf_files.place(conf, tree, keys))) from error
 
 
-def _all_faults(error: ValidationError, source: str) -> str:
-    """One clause per path; messages on the branches of a union such as `auto | number` are joined by "or"."""
-    clauses: dict[str, list[str]] = {}
+def _has_text_keys(tree: object) -> bool:
+    """Whether YAML read every key as text: `yes:` is a truth value to it, and `1.0:` a number."""
+    if isinstance(tree, list):
+        return all(map(_has_text_keys, tree))
+    return not isinstance(tree, dict) or all(isinstance(key, str) and _has_text_keys(tree[key]) for key in tree)
+
+
+def _all_faults(error: ValidationError, source: str, place: Callable[[Sequence[str]], str] = lambda _: "") -> str:
+    """One clause per path; messages on the branches of a union such as `auto | number` are joined by "or".
+
+    Args:
+        error: the faults.
+        source: where the values are from.
+        place: the file and line of a key; empty if they are not known.
+    """
+    clauses: dict[tuple[str, ...], list[str]] = {}
     for fault in error.errors():
-        clauses.setdefault(_dotted(fault["loc"]), []).append(_message(fault["type"], fault["msg"], fault["input"]))
-    faults = [f"{path}: {' or '.join(messages)}".removeprefix(": ") for path, messages in clauses.items()]
-    return f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)
+        clauses.setdefault(_keys(fault["loc"]), []).append(_message(fault["type"], fault["msg"], fault["input"]))
+    messages: dict[str, list[tuple[str, ...]]] = {}
+    for keys, parts in clauses.items():
+        messages.setdefault(" or ".join(parts), []).append(keys)
+    texts = [text for message, paths in messages.items() for text in _clauses(message, paths, place)]
+    if len(clauses) == 1 and texts[0].startswith("conf/"):
+        return texts[0]
+    return f"{source}: {len(clauses)} fault{'s' * (len(clauses) > 1)}: " + "; ".join(texts)
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
+def _clauses(message: str, paths: Sequence[tuple[str, ...]], place: Callable[[Sequence[str]], str]) -> list[str]:
+    """The message with each path and its place; if there are many paths, with the first ones."""
+    texts = []
+    for keys in paths if len(paths) <= MANY else paths[:1]:
+        where = place(keys or message.partition(":")[0].split("."))  # a rule on several keys begins with one of them
+        texts.append(": ".join(filter(None, (where, ".".join(keys), message))))
+    if len(paths) > MANY:
+        others = ", ".join(".".join(keys) for keys in paths[1:MANY])
+        texts[0] += f" (the same is true of {others} and {len(paths) - MANY} more)"
+    return texts
+
+
+def _keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
     """The path as users write it: without pydantic's names for the branches of a union."""
     parts = [str(part) for part in location if not re.match(r"literal\[|constrained-|float$|int$", str(part))]
     if parts[:1] == ["arms"] and len(parts) > 2:
         del parts[2]  # the arm's kind, which pydantic adds after its name
-    return ".".join(parts)
+    return tuple(parts)
 
 
 def _message(kind: str, message: str, value: object) -> str:
@@ -162,4 +213,6 @@ def _message(kind: str, message: str, value: object) -> str:
     if kind == "missing":
         return "missing"
     shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
-    return message.removeprefix("Value error, ").replace("Input should be", "should be") + shown
+    quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+    text = message.removeprefix("Value error, ").replace("Input should be", "should be")
+    return text.replace("an object", "a mapping, with a line `key: value` for each") + shown + quotes

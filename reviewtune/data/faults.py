@@ -53,16 +53,10 @@ def fault_table(faults: Sequence[Fault]) -> str:
     """The first ten faults as lines of text: line, value, what is wrong; empty for a single fault."""
     if len(faults) < 2:
         return ""
-    rows = [
-        ("line", "value", "fault"),
-        *((str(fault.line), _cut(fault.value), _flat(fault.message)) for fault in faults),
-    ]
-    shown = rows[: ROWS + 1]
+    rows = [(str(fault.line), _cut(fault.value), _flat(fault.message)) for fault in faults[:ROWS]]
+    shown = [("line", "value" if any(value for _, value, _ in rows) else "", "what is wrong"), *rows]
     line, value = (max(len(row[column]) for row in shown) for column in (0, 1))
-    texts = [
-        f"{row[0]:>{line}}  {row[1]:<{value}}  {row[2]}" if value > len("value") else f"{row[0]:>{line}}  {row[2]}"
-        for row in shown
-    ]
+    texts = [f"{row[0]:>{line}}  {row[1]:<{value}}{'  ' if value else ''}{row[2]}" for row in shown]
     more = [f"... and {len(faults) - ROWS} more"] if len(faults) > ROWS else []
     return "\n".join([*texts, *more])
 

@@ -29,10 +29,10 @@ def detect(texts: Sequence[str]) -> list[DetectedLanguage]:
     return [each if each.probability >= MIN_PROBABILITY else each._replace(language=UNSURE) for each in languages]
 
 
-def main_languages(texts: Sequence[str]) -> str:
-    """The languages of at least COMMON of the texts, the most frequent first, joined by +; empty if none is sure."""
+def main_languages(texts: Sequence[str], *, least: float = COMMON) -> str:
+    """The languages of at least this share of the texts, the most frequent first, joined by +; empty if none is sure."""
     counts = Counter(each.language for each in detect(texts) if each.language != UNSURE)
-    return "+".join(name for name, n in counts.most_common() if n >= COMMON * len(texts))
+    return "+".join(name for name, n in counts.most_common() if n >= least * len(texts))
 
 
 @lru_cache(maxsize=1)

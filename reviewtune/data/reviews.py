@@ -127,6 +127,16 @@ def labels_in(cell: str, labels: Collection[str]) -> list[str]:
     return []
 
 
+def single_labels(cells: Collection[str]) -> list[str]:
+    """The labels of a file that nothing describes: its different label cells, sorted, without those that hold several.
+
+    A cell holds several if all its parts are cells too.
+    """
+    known = set(cells)
+    parts = {cell: labels_in(cell, known - {cell}) for cell in known}
+    return sorted(cell for cell in known if not parts[cell] or not all(part in known for part in parts[cell]))
+
+
 def _text_fault(row: Row, data: DataConfig) -> Fault | None:
     text = normalise(row.cells[data.columns.text])
     if not text:

@@ -70,6 +70,7 @@ class DataSummary:
     length_outliers: list[str]  # review ids, at most SHOWN
     agreement: Agreement | None  # None without second labels
     personal_data: PersonalDataCounts
+    empty_rows_skipped: int
     exact_duplicates_merged: int
     conflicts: list[str]
     near_duplicates: list[tuple[str, str, float]]  # two review ids and their similarity, at most SHOWN
@@ -109,6 +110,7 @@ def describe(prepared: Prepared, data: DataConfig, *, similarity: float) -> Data
         length_outliers=[ids[i] for i in length_outliers(lengths)[:SHOWN]],
         agreement=agreement(reviews),
         personal_data=personal,
+        empty_rows_skipped=prepared.empty_rows,
         exact_duplicates_merged=prepared.merged,
         conflicts=prepared.conflicts,
         near_duplicates=[_named(pair, ids) for pair in pairs[:SHOWN]],
@@ -140,6 +142,7 @@ def to_markdown(summary: DataSummary) -> str:
         f"- language detected from the text: {_listed(summary.languages_detected)}",
         f"- personal data, reviews with: {_personal(summary.personal_data)}",
         f"- annotators agree on {agreed}",
+        f"- empty rows skipped: {summary.empty_rows_skipped}",
         f"- exact duplicates merged: {summary.exact_duplicates_merged}; conflicts resolved: {len(summary.conflicts)}",
         f"- near-duplicate pairs ({summary.near_duplicate_method}): {summary.near_duplicate_pairs}, kept on one side",
         "",

@@ -26,7 +26,7 @@ from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.language_detection import main_languages
 from reviewtune.data.prompts import Line
-from reviewtune.data.reviews import labels_in, labels_of, review_id, row_faults
+from reviewtune.data.reviews import labels_of, review_id, row_faults, single_labels
 from reviewtune.data.tables import Table, read_bytes, read_table
 from reviewtune.errors import DataError
 
@@ -147,8 +147,8 @@ def _describes(variant: Path, path: Path, conf: Path) -> bool:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(variant))
         named = tree.get("path") if isinstance(tree, dict) else None
-    except Exception:  # a fault in another data set's file does not matter here
-        return False
+    except Exception:  # loading it again reports the fault; in another data set's file it does not matter
+        return path.name in variant.read_text(encoding="utf-8", errors="replace")
     return isinstance(named, str) and (conf.parent / named).resolve() == path.resolve()
 
 
@@ -162,7 +162,7 @@ def _columns(data: DataConfig | None, text: str | None, label: str | None, secon
 def _read_table(path: Path, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
     table = read_table(path)
     table.require([columns.text, columns.label, *filter(None, (columns.id, columns.second_label))], hint=NAME_COLUMNS)
-    labels = data.labels if data else dict.fromkeys(_present_labels(table, columns), "-")
+    labels = data.labels if data else dict.fromkeys(_labels(table, columns), "-")
     rules = (data or _undeclared(path)).model_copy(update={"columns": columns, "labels": labels})
     faults = row_faults(table, rules)
     faulty = {fault.line for fault in faults}
@@ -187,10 +187,8 @@ def _read_table(path: Path, data: DataConfig | None, columns: ColumnsConfig) -> 
     )
 
 
-def _present_labels(table: Table, columns: ColumnsConfig) -> list[str]:
-    """The labels in the file, without cells that hold several of them."""
-    cells = sorted({label for row in table.rows if (label := labels_of(row, columns)[0])})
-    return [cell for cell in cells if not labels_in(cell, [label for label in cells if label != cell])]
+def _labels(table: Table, columns: ColumnsConfig) -> list[str]:
+    return single_labels({label for row in table.rows if (label := labels_of(row, columns)[0])})
 
 
 def _undeclared(path: Path) -> DataConfig:

@@ -188,7 +188,8 @@ def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     for name in wanted:
         if name in names:
             return name
-    raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; it has {', '.join(names)}")
+    present = f"it has {', '.join(names)}" if names else "it is empty"
+    raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; {present}")
 
 
 def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
