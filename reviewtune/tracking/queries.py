@@ -63,9 +63,9 @@ def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
     return Path(tracking_store.open_store(settings).download_artifacts(run_id, name))
 
 
-def artifacts_of(settings: "TrackingConfig", run_id: str) -> set[str]:
-    """Names of a run's artifacts."""
-    return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id)}
+def artifacts_of(settings: "TrackingConfig", run_id: str, folder: str | None = None) -> set[str]:
+    """Paths of a run's artifacts: those in one folder, or those in none."""
+    return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id, folder)}
 
 
 def artifacts_folder(settings: "TrackingConfig", run_id: str) -> Path:

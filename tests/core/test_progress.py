@@ -54,7 +54,7 @@ def test_what_is_shown_is_near_the_truth(
     """Constant, with a slow first part, and in bursts as concurrent requests are answered."""
     ends = batches_of(parts=parts, pause=pause, first=first, size=size, jitter=jitter)
     for left, truth in shown(ends, every=max(1.0, pause / 7)):
-        assert 0 < left
+        assert left > 0
         if in_words(left).startswith("less"):
             assert truth < 60 * FACTOR
         else:
