@@ -170,7 +170,8 @@ def _annotate(rows: Sequence[Row], failed: Sequence[Failed], on_test: OnTest, en
     for path in sorted(ending.folder.iterdir()):
         run.artifact(path)
     best_runs = [result.run_id for row in rows[: ranking_report.COMPARED] for result in row.results[:1]]
-    link = ui_pages.compare_link(ui_pages.prepare(tracking), best_runs) if len(best_runs) > 1 else ""
+    experiment = ui_pages.prepare(tracking)
+    link = ui_pages.compare_link(experiment, best_runs) if len(best_runs) > 1 else ""
     run.tags({"mlflow.note.content": ranking_report.to_markdown(rows, failed, link, on_test)})
     if not rows:
         return

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,19 @@ def tag_experiment(settings: "TrackingConfig", tags: Mapping[str, str]) -> str:
         if name not in existing:
             store.set_experiment_tag(store.experiment, name, value)
     return store.experiment
+
+
+def replace_experiment_tags(settings: "TrackingConfig", tags: Mapping[str, str], *, beginning: tuple[str, ...]) -> None:
+    """Set these tags of the experiment, and remove its other tags whose names begin in one of these ways."""
+    store = tracking_store.open_store(settings)
+    existing = store.get_experiment(store.experiment).tags
+    for name in existing:
+        if name.startswith(beginning) and name not in tags:
+            with suppress(TrackingError):  # an older server cannot do that
+                store.delete_experiment_tag(store.experiment, name)
+    for name, value in tags.items():
+        if existing.get(name) != value:
+            store.set_experiment_tag(store.experiment, name, value)
 
 
 def ui_command(settings: "TrackingConfig", port: int = 5000) -> list[str]:

@@ -135,10 +135,15 @@ def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> No
     link = f"#/compare-runs?runs=%5B{order}%5D&experiments=%5B%221%22%5D&workflowType=machine_learning"
     assert f"[The best 2 side by side]({link})" in parent.data.tags["mlflow.note.content"]
     experiment = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_experiment("1")
-    view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
-    assert "metrics.`accuracy`" in json.loads(view["state"])["selectedColumns"]
-    assert ui_pages.links(config.tracking) == {
-        "Results, best first": "#/experiments/1/runs?viewStateShareKey=results&workflowType=machine_learning",
+    links = ui_pages.links(config.tracking)
+    (jobs,) = [title for title in links if title.startswith("Jobs")]
+    key = links[jobs].partition("viewStateShareKey=")[2].partition("&")[0]
+    view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"])
+    assert view["selectedColumns"][:2] == ["tags.`data`", "metrics.`validation_accuracy`"]
+    assert view["orderByKey"] == "metrics.`validation_accuracy`"
+    found = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").search_runs(["1"], view["searchFilter"])
+    assert {run.info.run_id for run in found} == {best.info.run_id, other.info.run_id}
+    assert {title: link for title, link in links.items() if not title.startswith(("Jobs", "Results"))} == {
         "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
         "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",
     }

@@ -138,7 +138,7 @@ def test_a_validation_review_in_the_training_file_is_refused_before_a_job(
     def leaking(config: Config, labeled: Path, files: SplitFiles) -> None:
         write_splits(config, labeled, files)
         train, valid = pd.read_csv(files.train, dtype=str), pd.read_csv(files.valid, dtype=str)
-        train.loc[0, "text"] = valid.loc[0, "text"].upper() + "!"
+        train.loc[0, "text"] = f"{valid['text'].iloc[0]}!"
         train.to_csv(files.train, index=False)
 
     monkeypatch.setattr("reviewtune.sweeps.run_job.write_splits", leaking)
