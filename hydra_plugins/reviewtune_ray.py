@@ -46,8 +46,7 @@ class RayLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from reviewtune.core.progress import TerminalProgress
         from reviewtune.sweeps import ray_cluster
-        from reviewtune.sweeps.job import ENVIRONMENT
-        from reviewtune.sweeps.sweep import composed
+        from reviewtune.sweeps.job import ENVIRONMENT, composed
 
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         shared = Shared(environment, Path.cwd(), Path(self.config.hydra.sweep.dir))

@@ -67,10 +67,11 @@ def work_in(place: Path) -> Path:
 def links() -> dict[str, str]:
     """The pages of the clone's only sweep."""
     tracking = load_params(Path("params.yaml")).tracking
-    results, _, sweep = ui_pages.links(tracking).values()
+    pages = ui_pages.links(tracking)
+    ranked = next(link for title, link in pages.items() if title.startswith("Jobs of sweeps"))
     jobs = sorted(find_runs(tracking, "tags.kind = 'job'"), key=lambda run: run.metrics["rank"])
     compare = ui_pages.compare_link(ui_pages.prepare(tracking), [run.id for run in jobs[:COMPARED]])
-    return {"runs": results, "sweep": sweep, "compare": compare}
+    return {"runs": ranked, "sweep": pages["Newest sweep"], "compare": compare}
 
 
 @contextmanager

@@ -116,6 +116,7 @@ def evaluate_on_validation(
     *,
     chat: Path,
     manifest: Path,
+    hostile: Path,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate the fine-tuned model on the validation split, to choose between models without the test split.
@@ -128,6 +129,7 @@ def evaluate_on_validation(
         valid: the validation split.
         chat: the folder of the chat files.
         manifest: data/splits/manifest.json, with the validation split's hash.
+        hostile: as in `evaluate_finetuned`.
         progress: receives messages and progress bars.
 
     Raises:
@@ -145,6 +147,9 @@ def evaluate_on_validation(
     result = evaluate_model(subject, valid, config.data, test_sha256=digest, progress=progress)
     accuracy = result.metrics.accuracy
     progress.message(f"validation split: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})")
+    result = _with_repeats(result, subject, valid, progress)
+    if config.evaluation.injections:
+        result = result.with_extras(injections=_injections(subject, config, hostile, progress))
     return result
 
 

@@ -38,7 +38,9 @@ class Plan:
 class GuardSweep(Callback):
     """Check all combinations and open the parent run before job 0; rank the jobs and close the run at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, test_all: bool = False) -> None:
+        """`test_all`: at the end, ask all jobs' models about the test split, not only the winner's."""
+        self._test_all = test_all
         self._open = ExitStack()
         self._progress = TerminalProgress()
 
@@ -65,8 +67,9 @@ class GuardSweep(Callback):
         summary = f"a search of {number} trials" if plan.space else f"{len(jobs)} combinations, {number} jobs"
         self._progress.message(f"checked: {summary}")
         elsewhere = self._start_launcher(dict(config.hydra.launcher), jobs)
+        options = {"watched": elsewhere, "test_all": self._test_all}
         self._open.enter_context(
-            parent_run(plan.title, plan.varied, jobs, number, plan.space, watched=elsewhere, progress=self._progress)
+            parent_run(plan.title, plan.varied, jobs, number, plan.space, **options, progress=self._progress)
         )
         sweep = Sweep.current()
         if sweep and elsewhere:

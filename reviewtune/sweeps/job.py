@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from reviewtune.core.config import Config, TrackingConfig
-from reviewtune.core.config_loading import from_hydra
+from reviewtune.core.config_loading import compose_text, from_hydra
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles, project_root
+from reviewtune.core.time_left import Mark, Pace
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError
@@ -57,10 +58,15 @@ class Sweep:
         os.environ[SWEEP] = json.dumps(asdict(self))
         os.environ[BUDGET_OF] = self.run_id  # one cap for all jobs, those of earlier commands included
 
-    def seconds_left(self, done: int) -> float | None:
-        """An estimate from the jobs that this command finished, however many ran at once; None before the first."""
-        own, elapsed = done - self.done_before, time.time() - self.started
-        return max(self.jobs - done, 0) * elapsed / own if own > 0 else None
+    def seconds_left(self, runs: Sequence[RunRecord]) -> float | None:
+        """From the pace of the jobs that this command did, however many ran at once; None while it is not steady.
+
+        Args:
+            runs: the jobs that have ended.
+        """
+        own = sorted(run.ended for run in runs if run.ended and run.ended >= self.started)
+        marks = [Mark(self.started, 0), *(Mark(at, number) for number, at in enumerate(own, start=1))]
+        return Pace(marks).seconds_left(self.jobs - self.done_before, time.time())
 
     @classmethod
     def current(cls) -> Self | None:
@@ -145,6 +151,27 @@ class Job:
         if not self.source.is_file():
             raise DataError(f"{self.source}: no such file; correct data.path")
         return sha256(self.source)
+
+
+def composed(overrides: Sequence[str]) -> Job:
+    """The job of these overrides."""
+    return Job(*_composition(tuple(overrides), project_root() / "conf"), tuple(overrides))
+
+
+def job_of(run: RunRecord) -> Job:
+    """The job of this run, as conf/ describes it now."""
+    return composed(json.loads(run.tags["overrides"]))
+
+
+@cache
+def _composition(overrides: tuple[str, ...], conf: Path) -> tuple[Config, str]:
+    """Checked, and as text; cached, because the check, a launcher and the end of a sweep need it."""
+    from omegaconf import DictConfig, OmegaConf
+
+    text = compose_text(overrides, conf)
+    tree = OmegaConf.create(text)
+    assert isinstance(tree, DictConfig)
+    return from_hydra(tree), text
 
 
 def refuse_without_effect(keys: Iterable[str]) -> None:

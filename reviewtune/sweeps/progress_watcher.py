@@ -1,5 +1,6 @@
 """Progress of a sweep whose jobs print elsewhere, on a cluster or in a queue; read from MLflow."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
@@ -46,4 +47,5 @@ class _Watch:
             if run.status == "FAILED":
                 failure = f"job {run.tags.get('combination')} failed: {run.tags.get('error')}"
                 self._progress.message(f"{failure}; the other jobs continue")
-        step(len(new), left=self._sweep.seconds_left(len(runs)))
+        left = self._sweep.seconds_left(runs)
+        step(len(new), left=math.inf if left is None else left)

@@ -1,6 +1,7 @@
 """Rank the variants of a sweep: repeats with different seeds form one row, and each row is compared with the best.
 
-No input or output. The interval of a row covers the choice of the test reviews, its spread the choice of the seed.
+No input or output. All scores are those of the validation split: the test split must not take part in a choice. The
+interval of a row covers the choice of the validation reviews, its spread the choice of the seed.
 """
 
 import math
@@ -20,9 +21,9 @@ class Result:
         run_id: its MLflow run.
         variant: the varied settings with their values.
         accuracy: in [0, 1], with its 95 % interval.
-        f1: weighted F1 score in [0, 1].
+        macro_f1: mean of the labels' F1 scores, in [0, 1].
         correct: by review id, whether the review got its label.
-        test_sha256: hash of the test split.
+        valid_sha256: hash of the validation split.
         model: the fine-tuned model's name.
         training_reviews: number of reviews that it was trained on.
         trained_tokens: in all epochs.
@@ -34,9 +35,9 @@ class Result:
     run_id: str
     variant: Mapping[str, str]
     accuracy: Interval
-    f1: float
+    macro_f1: float
     correct: Mapping[str, bool]
-    test_sha256: str
+    valid_sha256: str
     model: str
     training_reviews: int
     trained_tokens: int
@@ -51,15 +52,11 @@ class Row:
 
     rank: int
     variant: Mapping[str, str]
-    results: tuple[Result, ...]
+    results: tuple[Result, ...]  # the best first
     accuracy: Interval  # the mean over the jobs, with its 95 % interval
     spread: float | None  # standard deviation over the jobs; None for a single job
-    behind: Interval | None  # this minus the best; None for the best, and for different test reviews
+    behind: Interval | None  # this minus the best; None for the best, and for different reviews
     verdict: Verdict | None
-
-    @property
-    def f1(self) -> float:
-        return float(np.mean([result.f1 for result in self.results]))
 
     @property
     def cost_per_1k(self) -> float | None:
@@ -86,9 +83,19 @@ def rank(results: Sequence[Result], *, seed: int, resamples: int) -> list[Row]:
     groups: dict[tuple[tuple[str, str], ...], list[Result]] = {}
     for result in results:
         groups.setdefault(tuple(without_seeds(result.variant).items()), []).append(result)
-    rows = [_row(dict(variant), tuple(group), seed, resamples) for variant, group in groups.items()]
+    rows = [_row(dict(variant), _best_first(group), seed, resamples) for variant, group in groups.items()]
     rows.sort(key=lambda row: (-row.accuracy.value, row.mean("trained_tokens"), str(row.variant)))
     return [_compared(rows[0], row, number, seed, resamples) for number, row in enumerate(rows, start=1)]
+
+
+def _best_first(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Repeats by accuracy, then by validation loss."""
+
+    def order(result: Result) -> tuple[float, float, str]:
+        loss = math.inf if result.valid_loss is None else result.valid_loss
+        return -result.accuracy.value, loss, str(result.variant)
+
+    return tuple(sorted(results, key=order))
 
 
 def without_seeds(variant: Mapping[str, str]) -> dict[str, str]:
@@ -100,14 +107,14 @@ def _row(variant: Mapping[str, str], results: tuple[Result, ...], seed: int, res
     if len(results) == 1:
         return Row(0, variant, results, results[0].accuracy, None, None, None)
     accuracies = [result.accuracy.value for result in results]
-    mean, same_test = float(np.mean(accuracies)), len({result.test_sha256 for result in results}) == 1
-    shares = _shares(results) if same_test else np.array(accuracies)
+    mean, same_reviews = float(np.mean(accuracies)), len({result.valid_sha256 for result in results}) == 1
+    shares = _shares(results) if same_reviews else np.array(accuracies)
     return Row(0, variant, results, _bootstrap(shares, mean, seed, resamples), _spread(accuracies), None, None)
 
 
 def _compared(best: Row, row: Row, number: int, seed: int, resamples: int) -> Row:
     behind, outcome = None, None
-    if row is not best and len({result.test_sha256 for result in (*best.results, *row.results)}) == 1:
+    if row is not best and len({result.valid_sha256 for result in (*best.results, *row.results)}) == 1:
         behind, outcome = _difference(row.results, best.results, seed, resamples)
     return Row(number, row.variant, row.results, row.accuracy, row.spread, behind, outcome)
 

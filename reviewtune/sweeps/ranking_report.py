@@ -3,11 +3,14 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reviewtune.core.formatting import markdown_table, points
+from reviewtune.core.formatting import markdown_table, points, with_interval
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.tables import Column, FittedTable
+from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.sweeps.job import label_of
 from reviewtune.sweeps.ranking import Row
 
@@ -15,21 +18,44 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SWEEPS = ProjectPaths().reports / "sweeps"
-CAUTION = (
-    "The best was chosen on these same test reviews, so its accuracy is a little optimistic; check on new reviews."
-)
+CAUTION = "The best was chosen on these same validation reviews, so its accuracy here is a little optimistic."
+INFORMATION = "for information: do not choose by these"
 COMPARED = 10  # best variants on the UI's compare page; more columns are hard to read
 COLUMNS = {
     "rank": "#",
     "variant": "variant",
     "jobs": "jobs",
-    "accuracy": "accuracy %",
+    "accuracy": "validation %",
     "spread": "± seeds",
     "behind": "behind the best",
-    "f1": "F1 %",
+    "macro_f1": "macro F1 %",
     "valid_loss": "validation loss",
     "cost": "$ per 1,000",
+    "test": "test % (for information)",
 }
+SPARE = {"macro_f1": 3, "valid_loss": 2, "cost": 1}  # left out on a narrow terminal; ranked.md has all columns
+
+
+@dataclass(frozen=True)
+class OnTest:
+    """What is known of the test split at the end of a sweep.
+
+    Args:
+        scores: accuracies to show, by run id: the winner's, or those of all jobs.
+        reviews: number of test reviews; 0 if there is no score.
+        asked: jobs of this sweep whose models were asked about the test split, by this or an earlier command.
+        for_all: all jobs' scores were requested.
+        fault: why the winner has no score; empty if it has one.
+    """
+
+    scores: Mapping[str, Interval] = field(default_factory=dict)
+    reviews: int = 0
+    asked: int = 0
+    for_all: bool = False
+    fault: str = ""
+
+
+NOT_ASKED = OnTest()
 
 
 def reports_of(run_key: str) -> Path:
@@ -49,7 +75,7 @@ def run_name(row: Row, variant: Mapping[str, str]) -> str:
 def verdict_line(rows: Sequence[Row]) -> str:
     """Which variant won, and by how much."""
     best, *others = rows
-    winner = f"best: {label_of(best.variant)} with {100 * best.accuracy.value:.1f} % right"
+    winner = f"best on the validation split: {label_of(best.variant)} with {100 * best.accuracy.value:.1f} % right"
     if not others or others[0].behind is None:
         return f"{winner}."
     second, behind = others[0], others[0].behind
@@ -60,42 +86,62 @@ def verdict_line(rows: Sequence[Row]) -> str:
     return f"{winner}; {verdict} the next, {label_of(second.variant)} ({bounds})."
 
 
-def to_text(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = ()) -> str:
+def on_test_line(rows: Sequence[Row], on_test: OnTest) -> str:
+    """The winner's accuracy on the test split, and what that split was used for."""
+    winner = rows[0].results[0]
+    name = label_of(winner.variant)
+    score = on_test.scores.get(winner.run_id)
+    if score is None:
+        return f"test split: the winner, {name}, was not asked: {on_test.fault}"
+    used = "the test split was used for this one variant only"
+    if on_test.asked > 1:
+        used = f"the test split was used for {on_test.asked} jobs of this sweep, {INFORMATION}"
+    return f"test split: the winner, {name}, has {with_interval(score)} of {on_test.reviews} reviews right; {used}."
+
+
+def to_text(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), on_test: OnTest = NOT_ASKED) -> str:
     """The ranked table, as wide as the terminal, and below it the failed jobs with their messages."""
+    from rich.box import HEAVY_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     parts = []
     if rows:
-        cells = [_cells(row) for row in rows]
-        table = Table(title="sweep, best first")
-        for key in _shown(cells):
-            table.add_column(COLUMNS[key], justify="left" if key == "variant" else "right", overflow="fold")
+        cells = [_cells(row, on_test) for row in rows]
+        shown = _shown(cells)
+        columns = [Column(COLUMNS[key], right=key != "variant", spare=SPARE.get(key, 0)) for key in shown]
+        table = FittedTable(*columns, title=f"sweep, best first, by {_reviews(rows)}", box=HEAVY_HEAD)
         for line in cells:
-            table.add_row(*(line[key] for key in _shown(cells)))
+            table.add_row(*(line[key] for key in shown))
         text = io.StringIO()
         Console(file=text).print(table)
-        parts += [text.getvalue().rstrip("\n"), verdict_line(rows), CAUTION]
+        parts += [text.getvalue().rstrip("\n"), verdict_line(rows), CAUTION, on_test_line(rows, on_test)]
     parts += [f"failed: {name}: {message}" for name, message in failed]
     return "\n".join(parts)
 
 
-def to_markdown(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), side_by_side: str = "") -> str:
+def to_markdown(
+    rows: Sequence[Row],
+    failed: Sequence[tuple[str, str]] = (),
+    side_by_side: str = "",
+    on_test: OnTest = NOT_ASKED,
+) -> str:
     """The same as Markdown, for a file and for the run's description in the MLflow UI.
 
     Args:
         rows: the ranking.
         failed: the failed jobs, each with its message.
         side_by_side: a link to the UI's compare page; empty for none.
+        on_test: the scores on the test split.
     """
     parts = []
     if rows:
-        cells = [_cells(row) for row in rows]
+        cells = [_cells(row, on_test) for row in rows]
         keys = _shown(cells)
         head, body = [COLUMNS[key] for key in keys], [[line[key] for key in keys] for line in cells]
         table = markdown_table(head, body, right_aligned=False)
         link = f"[The best {min(len(rows), COMPARED)} side by side]({side_by_side})" if side_by_side else ""
-        parts += [f"**{verdict_line(rows)}**", *filter(None, [link]), table, CAUTION]
+        parts += [f"**{verdict_line(rows)}**", on_test_line(rows, on_test), *filter(None, [link]), table]
+        parts += [f"Ranked by {_reviews(rows)}. {CAUTION}"]
     if failed:
         parts.append("\n".join(["Failed:", "", *(f"- {name}: {message}" for name, message in failed)]))
     return "\n\n".join(parts) + "\n"
@@ -106,10 +152,10 @@ def in_words(row: Row, variants: int) -> str:
     cells = _cells(row)
     against = "the best" if row.rank == 1 else cells["behind"].replace("] ", "] points against the best: ")
     jobs = f", the mean of {cells['jobs']} jobs" if len(row.results) > 1 else ""
-    return f"Place {row.rank} of {variants}: {cells['accuracy']} % right{jobs}; {against}."
+    return f"Place {row.rank} of {variants}: {cells['accuracy']} % right on the validation split{jobs}; {against}."
 
 
-def table_of(rows: Sequence[Row]) -> "pd.DataFrame":
+def table_of(rows: Sequence[Row], on_test: OnTest = NOT_ASKED) -> "pd.DataFrame":
     """One row per variant; numbers have six decimals."""
     import pandas as pd
 
@@ -119,15 +165,16 @@ def table_of(rows: Sequence[Row]) -> "pd.DataFrame":
                 "rank": row.rank,
                 **row.variant,
                 "jobs": len(row.results),
-                "accuracy": row.accuracy.value,
-                "accuracy_low": row.accuracy.low,
-                "accuracy_high": row.accuracy.high,
+                "validation_accuracy": row.accuracy.value,
+                "validation_accuracy_low": row.accuracy.low,
+                "validation_accuracy_high": row.accuracy.high,
                 "spread": row.spread,
                 "behind": row.behind.value if row.behind else None,
                 "behind_low": row.behind.low if row.behind else None,
                 "behind_high": row.behind.high if row.behind else None,
                 "verdict": row.verdict,
-                "f1": row.f1,
+                "validation_macro_f1": row.mean("macro_f1"),
+                **_test_columns(row, on_test),
                 "train_loss": row.mean("train_loss"),
                 "valid_loss": row.mean("valid_loss"),
                 "training_reviews": row.mean("training_reviews"),
@@ -141,7 +188,34 @@ def table_of(rows: Sequence[Row]) -> "pd.DataFrame":
     ).round(6)
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _reviews(rows: Sequence[Row]) -> str:
+    """What the rows are ranked by."""
+    sizes = sorted({len(result.correct) for row in rows for result in row.results})
+    return f"the accuracy on {' or '.join(map(str, sizes))} validation reviews"
+
+
+def _test_scores(row: Row, on_test: OnTest) -> list[Interval]:
+    return [score for result in row.results if (score := on_test.scores.get(result.run_id))]
+
+
+def _test_columns(row: Row, on_test: OnTest) -> dict[str, float | None]:
+    """The mean over the jobs that were asked, with an interval if it is one."""
+    scores = _test_scores(row, on_test)
+    return {
+        "test_accuracy": sum(score.value for score in scores) / len(scores) if scores else None,
+        "test_accuracy_low": scores[0].low if len(scores) == 1 else None,
+        "test_accuracy_high": scores[0].high if len(scores) == 1 else None,
+    }
+
+
+def _test_cell(row: Row, on_test: OnTest) -> str:
+    scores = _test_scores(row, on_test) if on_test.for_all else []
+    if len(scores) == 1:
+        return with_interval(scores[0]).replace(" %", "")
+    return f"{100 * sum(score.value for score in scores) / len(scores):.1f}" if scores else ""
+
+
+def _cells(row: Row, on_test: OnTest = NOT_ASKED) -> dict[str, str]:
     accuracy, behind, loss = row.accuracy, row.behind, row.mean("valid_loss")
     against = f"{points(behind.value)} [{points(behind.low)}, {points(behind.high)}] " if behind else ""
     return {
@@ -150,10 +224,11 @@ def _cells(row: Row) -> dict[str, str]:
         "jobs": str(len(row.results)),
         "accuracy": f"{100 * accuracy.value:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]",
         "spread": "" if row.spread is None else f"{100 * row.spread:.1f}",
-        "behind": f"{against}{row.verdict}" if behind else "best" if row.rank == 1 else "other test reviews",
-        "f1": f"{100 * row.f1:.1f}",
+        "behind": f"{against}{row.verdict}" if behind else "best" if row.rank == 1 else "other validation reviews",
+        "macro_f1": f"{100 * row.mean('macro_f1'):.1f}",
         "valid_loss": "" if math.isnan(loss) else f"{loss:.3f}",
         "cost": "" if row.cost_per_1k is None else f"{row.cost_per_1k:.4f}",
+        "test": _test_cell(row, on_test),
     }
 
 

@@ -1,4 +1,7 @@
-"""Run one job of a sweep: the pipeline from prepare to evaluate for one combination, as one MLflow run."""
+"""Run one job of a sweep: the pipeline from prepare to finetune for one combination, as one MLflow run.
+
+The model is then asked about the validation split, by which the sweep chooses. The test split is left alone.
+"""
 
 import json
 import math
@@ -10,25 +13,24 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from reviewtune.core import time_left
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import FINETUNED
 from reviewtune.core.progress import SILENT, Progress
-from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.preparation import write_chat, write_labeled, write_splits
 from reviewtune.data.reviews import read_reviews
 from reviewtune.errors import JobError, ReviewtuneError
-from reviewtune.evaluation import results
-from reviewtune.evaluation.arms import evaluate_finetuned
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Order
 from reviewtune.finetuning.train import refuse_leaked, train
 from reviewtune.sweeps.job import Job, Sweep, ended, label_of
+from reviewtune.sweeps.scoring import ACCURACY, is_done, log_validation, score_on_validation
 from reviewtune.tracking.provenance import EVALUATION_SECTIONS, describe_run
 from reviewtune.tracking.queries import find_runs
 from reviewtune.tracking.runs import Run, RunKey, open_run
 
 CHECKED = "checked"  # a file next to chat files that follow the rules; holds the warnings, one per line
-INPUTS = {"train": "training", "valid": "validation", "test": "evaluation"}
+INPUTS = {"train": "training", "valid": "validation"}
 
 
 def prepare_job(job: Job) -> tuple[str, ...]:
@@ -42,7 +44,7 @@ def prepare_job(job: Job) -> tuple[str, ...]:
     Raises:
         ConfigError: a setting has no effect in a sweep.
         DataError: the data, a split or a chat file breaks a rule.
-        LeakError: a test review is in a chat file.
+        LeakError: a test review is in a chat file, or a validation review in the training file.
     """
     job.refuse_without_effect()
     checked = job.chat.folder / CHECKED
@@ -54,22 +56,29 @@ def prepare_job(job: Job) -> tuple[str, ...]:
             if not checked.exists():
                 warnings = write_chat(job.config, job.splits, job.chat).warnings
                 refuse_leaked(job.config, job.splits, job.chat)
+                _refuse_leaked_validation(job)
                 write_text("".join(f"{warning}\n" for warning in warnings), checked)
     return tuple(checked.read_text(encoding="utf-8").splitlines())
+
+
+def _refuse_leaked_validation(job: Job) -> None:
+    """The sweep chooses by the validation split, so that no model may be trained on it."""
+    valid, prompt, similarity = read_reviews(job.splits.valid), job.config.prompt, job.config.split.similarity
+    model_record.refuse_seen(valid, [job.chat.training], prompt, similarity=similarity, split="validation")
 
 
 def run_job(job: Job, *, progress: Progress = SILENT) -> float:
     """Do the job, or find that it is done.
 
     Returns:
-        The accuracy in [0, 1], for a sweeper to maximise; nan for a job that failed. Such a job is kept as a FAILED run
-        with its message, and the other jobs continue.
+        The accuracy on the validation split in [0, 1], for a sweeper to maximise; nan for a job that failed. Such a job
+        is kept as a FAILED run with its message, and the other jobs continue.
     """
     sweep = Sweep.current()
     with alone(job.folder):  # of two equal jobs at the same time, the second finds the result of the first
         earlier = find_runs(job.config.tracking, f"tags.run_key = '{_run_key(job, sweep)}'")
-        if sweep and (done := next((run for run in earlier if run.status == "FINISHED"), None)):
-            return done.metrics["accuracy"]
+        if sweep and (done := next((run for run in earlier if is_done(run)), None)):
+            return done.metrics[ACCURACY]
         return _run(job, sweep, is_new=not earlier, progress=progress)
 
 
@@ -97,7 +106,7 @@ def _run(job: Job, sweep: Sweep | None, *, is_new: bool, progress: Progress) -> 
     progress.message(f"\njob {label_of(variant)}{_jobs_done(job, counted)}")
     try:
         with _child(job, variant, sweep, is_new=is_new) as run:
-            accuracy = _fine_tune_and_evaluate(job, run, variant, progress)
+            accuracy = _fine_tune_and_validate(job, run, variant, progress)
     except Exception as error:
         _report_failed(variant, error, progress)
         accuracy = math.nan
@@ -130,7 +139,7 @@ def _run_key(job: Job, sweep: Sweep | None) -> str:
     return f"{sweep.run_id if sweep else None}:{job.key}"
 
 
-def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str], progress: Progress) -> float:
+def _fine_tune_and_validate(job: Job, run: Run, variant: Mapping[str, str], progress: Progress) -> float:
     config, folder, splits, started = job.config, job.folder, job.splits, time.monotonic()
     prepare_job(job)
     params = folder / ProjectPaths().params.name
@@ -140,20 +149,9 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str], prog
         describe_run(run, config, sections=EVALUATION_SECTIONS, inputs=INPUTS, params=params, splits=splits)
     order = Order.of(config, job.chat)
     record, finetuned = train(run, config, order, test=splits.test, models=folder, reports=folder, progress=progress)
-    test, hostile = read_reviews(splits.test), ProjectPaths(project_root()).injections
-    result = evaluate_finetuned(
-        record,
-        config,
-        test,
-        chat=job.chat.folder,
-        manifest=splits.manifest,
-        hostile=hostile,
-        valid=read_reviews(splits.valid),
-        progress=progress,
-    )
-    results.write_tables(result, folder / FINETUNED)
+    result = score_on_validation(job, record, progress=progress)
     with run.together():
-        results.log(run, result, folder / FINETUNED)
+        log_validation(run, job, result)
         model_record.log_curve(run, record, finetuned)
         examples = len(read_reviews(splits.train))
         run.metrics({"training_reviews": examples, "job_seconds": time.monotonic() - started})
@@ -165,10 +163,10 @@ def _jobs_done(job: Job, sweep: Sweep | None) -> str:
 
 
 def _sweep_progress(job: Job, sweep: Sweep) -> str:
-    done = len(ended(job.config.tracking, sweep))
-    left, elapsed = sweep.seconds_left(done), time.time() - sweep.started
-    minutes = f", about {left / 60:.0f} min left" if left else ""
-    return f"sweep: {done} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min{minutes}"
+    runs, elapsed = ended(job.config.tracking, sweep), time.time() - sweep.started
+    left = time_left.in_words(sweep.seconds_left(runs))
+    so_far = f"sweep: {len(runs)} of {sweep.jobs} jobs done in {elapsed / 60:.1f} min"
+    return ", ".join(filter(None, [so_far, left]))
 
 
 def _report_failed(variant: Mapping[str, str], error: Exception, progress: Progress) -> None:

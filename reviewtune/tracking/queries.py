@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,9 @@ def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
     return Path(tracking_store.open_store(settings).download_artifacts(run_id, name))
 
 
-def artifacts_of(settings: "TrackingConfig", run_id: str) -> set[str]:
-    """Names of a run's artifacts."""
-    return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id)}
+def artifacts_of(settings: "TrackingConfig", run_id: str, folder: str | None = None) -> set[str]:
+    """Paths of a run's artifacts: those in one folder, or those in none."""
+    return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id, folder)}
 
 
 def artifacts_folder(settings: "TrackingConfig", run_id: str) -> Path:
@@ -135,6 +136,19 @@ def tag_experiment(settings: "TrackingConfig", tags: Mapping[str, str]) -> str:
         if name not in existing:
             store.set_experiment_tag(store.experiment, name, value)
     return store.experiment
+
+
+def replace_experiment_tags(settings: "TrackingConfig", tags: Mapping[str, str], *, beginning: tuple[str, ...]) -> None:
+    """Set these tags of the experiment, and remove its other tags whose names begin in one of these ways."""
+    store = tracking_store.open_store(settings)
+    existing = store.get_experiment(store.experiment).tags
+    for name in existing:
+        if name.startswith(beginning) and name not in tags:
+            with suppress(TrackingError):  # an older server cannot do that
+                store.delete_experiment_tag(store.experiment, name)
+    for name, value in tags.items():
+        if existing.get(name) != value:
+            store.set_experiment_tag(store.experiment, name, value)
 
 
 def ui_command(settings: "TrackingConfig", port: int = 5000) -> list[str]:

@@ -21,6 +21,7 @@ def make_project(source: Path, folder: Path, base_model: str) -> Path:
     edit(folder / "conf/provider/local.yaml", r"base_model: \S+", f"base_model: {base_model}")
     edit(folder / "conf/config.yaml", "train_size: all", "train_size: 33")
     edit(folder / "conf/config.yaml", "test: 0.25", "test: 0.06")
+    edit(folder / "conf/config.yaml", "validation: 0.2", "validation: 0.06")
     edit(folder / "conf/training/default.yaml", "n_epochs: auto", "n_epochs: 1")
     edit(folder / "conf/evaluation/default.yaml", "resamples: 10000", "resamples: 200")
     return folder

@@ -10,19 +10,27 @@ from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.sweeps.job import label_of, short_names
 from reviewtune.sweeps.plots import pictures
 from reviewtune.sweeps.ranking import Result, Row, rank
-from reviewtune.sweeps.ranking_report import run_name, table_of, to_markdown, verdict_line
+from reviewtune.sweeps.ranking_report import (
+    OnTest,
+    on_test_line,
+    run_name,
+    table_of,
+    to_markdown,
+    to_text,
+    verdict_line,
+)
 
 N = 100
 
 
-def result(right: int, *, test: str = "t", first: int = 0, tokens: int = 10, size: int = 50, **variant: str) -> Result:
+def result(right: int, *, valid: str = "v", first: int = 0, tokens: int = 10, size: int = 50, **variant: str) -> Result:
     """A job that answered reviews first .. first + right - 1 of N right."""
     correct = {str(index): first <= index < first + right for index in range(N)}
     loss = 1 - right / N
     name, money = " ".join(map(str, (right, *variant.items()))), 0.1
     interval = proportion(right, N)
     return Result(
-        name, variant, interval, right / N, correct, test, f"ft:{name}", size, tokens, money, loss, loss
+        name, variant, interval, right / N, correct, valid, f"ft:{name}", size, tokens, money, loss, loss
     )  # fmt: skip
 
 
@@ -74,10 +82,10 @@ def test_a_gap_that_other_seeds_could_close_is_undecided() -> None:
     }  # fmt: skip
 
 
-def test_other_test_reviews_are_ranked_but_not_compared() -> None:
-    rows = ranked(result(90, data="en"), result(50, data="ko", test="other"))
+def test_other_validation_reviews_are_ranked_but_not_compared() -> None:
+    rows = ranked(result(90, data="en"), result(50, data="ko", valid="other"))
     assert rows[1].behind is None
-    assert "other test reviews" in to_markdown(rows)
+    assert "other validation reviews" in to_markdown(rows)
 
 
 def test_equal_jobs_are_undecided_and_the_cheaper_training_stands_first() -> None:
@@ -89,7 +97,9 @@ def test_equal_jobs_are_undecided_and_the_cheaper_training_stands_first() -> Non
 
 def test_what_people_read_says_who_won_and_by_how_much() -> None:
     rows = ranked(result(50, prompt="a", n_epochs="1"), result(90, prompt="b", n_epochs="3"))
-    assert verdict_line(rows).startswith("best: prompt=b n_epochs=3 with 90.0 % right; better than the next")
+    assert verdict_line(rows).startswith(
+        "best on the validation split: prompt=b n_epochs=3 with 90.0 % right; better than the next"
+    )
     assert "+40.0 points" in verdict_line(rows)
     assert run_name(rows[0], rows[0].variant) == "#1 90.0 % (best) prompt=b n_epochs=3"
     assert run_name(rows[1], rows[1].variant) == "#2 50.0 % (−40.0) prompt=a n_epochs=1"
@@ -97,6 +107,45 @@ def test_what_people_read_says_who_won_and_by_how_much() -> None:
     assert table["prompt"].tolist() == ["b", "a"]
     assert table["behind"].tolist()[1] == pytest.approx(-0.4)
     assert "a \\| b" in to_markdown(ranked(result(5, prompt="a | b")), [])
+
+
+def test_the_best_repeat_of_the_best_variant_is_the_winner() -> None:
+    repeats = [result(right, n_epochs="2", seed=str(right)) for right in (60, 80, 70)]
+    assert ranked(*repeats)[0].results[0].variant["seed"] == "80"
+
+
+def test_the_test_split_is_shown_for_the_winner_with_what_it_was_used_for() -> None:
+    rows = ranked(result(50, prompt="a"), result(90, prompt="b"))
+    winner = rows[0].results[0].run_id
+    on_test = OnTest({winner: proportion(81, 100)}, 100, 1)
+    assert on_test_line(rows, on_test) == (
+        "test split: the winner, prompt=b, has 81.0 % [72.2, 87.5] of 100 reviews right; "
+        "the test split was used for this one variant only."
+    )
+    for text in (to_text(rows, (), on_test), to_markdown(rows, (), "", on_test)):
+        assert "81.0 % [72.2, 87.5]" in text
+        assert "test %" not in text  # no column to choose by
+    table = table_of(rows, on_test).set_index("prompt")
+    assert table["test_accuracy"]["b"] == pytest.approx(0.81)
+    assert math.isnan(table["test_accuracy"]["a"])
+
+
+def test_all_scores_on_the_test_split_are_for_information(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    rows = ranked(result(50, prompt="a"), result(90, prompt="b"))
+    scores = {row.results[0].run_id: proportion(right, 100) for row, right in zip(rows, (81, 40), strict=True)}
+    on_test = OnTest(scores, 100, 2, for_all=True)
+    assert "used for 2 jobs of this sweep, for information: do not choose by these" in on_test_line(rows, on_test)
+    for text in (to_text(rows, (), on_test), to_markdown(rows, (), "", on_test)):
+        assert "test % (for information)" in text
+        assert "40.0 [30.9, 49.8]" in text
+    assert [row.variant["prompt"] for row in rows] == ["b", "a"]
+
+
+def test_a_winner_that_could_not_be_asked_is_reported_with_what_to_do() -> None:
+    rows = ranked(result(50, prompt="a"))
+    line = on_test_line(rows, OnTest(fault="no such model"))
+    assert line == "test split: the winner, prompt=a, was not asked: no such model"
 
 
 def test_failed_jobs_are_named_with_their_messages() -> None:

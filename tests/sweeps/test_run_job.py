@@ -4,26 +4,31 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from reviewtune.core.config import TrackingConfig
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation.metrics.classification import score
+from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.sweeps import job as sweeps_job
 from reviewtune.sweeps.job import Job, Sweep
 from reviewtune.sweeps.run_job import run_job
 from reviewtune.sweeps.sweep import check_all, parent_run
 from reviewtune.tracking import queries, ui_pages
+from reviewtune.tracking.runs import Run, RunRecord
 from tests.support.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
-TABLES = ("predictions.csv", "per_label.csv", "training_curve.csv")
-PICTURES = ("confusion_matrix.png", "training_curve.png")
+TABLES = ("predictions.csv", "per_label.csv")  # in the folder validation/
+CURVE, PICTURES = "training_curve.csv", ("confusion_matrix.png", "training_curve.png")
+ON_TEST = {"short": 0.7, "detailed": 0.9}  # accuracies on the test split
 
 
 @pytest.fixture
@@ -36,7 +41,23 @@ def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces the questions about the test split; returns whose model was asked. There the loser is the better one."""
+    asked: list[str] = []
+
+    def on_test(job: Job, child: RunRecord, tracking: TrackingConfig, *, progress: Progress) -> Any:
+        name = job.config.prompt.name
+        asked.append(name)
+        numbers = interval("accuracy", ON_TEST[name])
+        queries.stored_run(tracking, child.id).metrics({**numbers, "n": 193})
+        return SimpleNamespace(metrics=SimpleNamespace(accuracy=Interval(*numbers.values()), n=193))
+
+    monkeypatch.setattr("reviewtune.sweeps.conclusion.score_on_test", on_test)
+    return asked
+
+
+@pytest.fixture
+def work(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replaces a job by one that only writes the numbers of a fine-tune and its evaluation; returns which ones ran."""
     ran: list[str] = []
 
@@ -53,22 +74,29 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pd.DataFrame({"label": ["a", "b"]}).to_csv("per_label.csv", index=False)
         pd.DataFrame({"step": [1, 2], "train_loss": [2.0, 1.0]}).to_csv("training_curve.csv", index=False)
         for name in TABLES:
-            run.artifact(Path(name))
+            run.artifact(Path(name), "validation")
+        run.artifact(Path(CURVE))
         run.params(variant)
-        numbers = {"accuracy": right / 50, "accuracy_low": right / 50 - 0.1, "accuracy_high": right / 50 + 0.1}
-        run.metrics({**numbers, "f1": 0.5, "trained_tokens": 10, "training_reviews": 33, "cost_per_1k": 0.1})
-        run.tags({"model": f"ft:{right}", "arm": "finetuned", "test_sha256": "e"})
+        run.metrics(interval("validation_accuracy", right / 50))
+        run.metrics({"validation_macro_f1": 0.5, "validation_cost_per_1k": 0.1})
+        run.metrics({"trained_tokens": 10, "training_reviews": 33})
+        tags = {"data": "reviews_en", "valid_sha256": "d", "test_sha256": "e"}
+        run.tags({"model": f"ft:{right}", "arm": "finetuned", **tags})
         return right / 50
 
-    monkeypatch.setattr("reviewtune.sweeps.run_job._fine_tune_and_evaluate", done)
+    monkeypatch.setattr("reviewtune.sweeps.run_job._fine_tune_and_validate", done)
     return ran
 
 
-def sweep(*overrides: str) -> None:
+def interval(name: str, value: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": value - 0.1, f"{name}_high": value + 0.1}
+
+
+def sweep(*overrides: str, test_all: bool = False) -> None:
     """A sweep over both prompts, in this process."""
-    progress = TerminalProgress()
+    progress, title = TerminalProgress(), "sweep prompt=short,detailed"
     jobs = check_all([[f"prompt={name}", *overrides] for name in RIGHT], progress=progress)
-    with parent_run("sweep prompt=short,detailed", ["prompt"], jobs, len(jobs), progress=progress):
+    with parent_run(title, ["prompt"], jobs, len(jobs), test_all=test_all, progress=progress):
         for job in jobs:
             run_job(job, progress=progress)
 
@@ -91,7 +119,9 @@ def test_names_numbers_and_description_say_who_won(place: Path, work: list[str],
     assert (best.data.metrics["behind_best"], other.data.metrics["behind_best"]) == (0, pytest.approx(-0.2))
     (parent,) = runs("sweep")
     assert "| 1 | prompt=short |" in parent.data.tags["mlflow.note.content"]
-    assert other.data.tags["mlflow.note.content"].startswith("Place 2 of 2: 60.0 [50.0, 70.0] % right; −20.0 [")
+    assert other.data.tags["mlflow.note.content"].startswith(
+        "Place 2 of 2: 60.0 [50.0, 70.0] % right on the validation split; −20.0 ["
+    )
     assert parent.data.tags["best_run"] == best.info.run_id
     assert best.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
@@ -105,10 +135,15 @@ def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> No
     link = f"#/compare-runs?runs=%5B{order}%5D&experiments=%5B%221%22%5D&workflowType=machine_learning"
     assert f"[The best 2 side by side]({link})" in parent.data.tags["mlflow.note.content"]
     experiment = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").get_experiment("1")
-    view = json.loads(experiment.tags["mlflow.sharedViewState.results"])
-    assert "metrics.`accuracy`" in json.loads(view["state"])["selectedColumns"]
-    assert ui_pages.links(config.tracking) == {
-        "Results, best first": "#/experiments/1/runs?viewStateShareKey=results&workflowType=machine_learning",
+    links = ui_pages.links(config.tracking)
+    (jobs,) = [title for title in links if title.startswith("Jobs")]
+    key = links[jobs].partition("viewStateShareKey=")[2].partition("&")[0]
+    view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"])
+    assert view["selectedColumns"][:2] == ["tags.`data`", "metrics.`validation_accuracy`"]
+    assert view["orderByKey"] == "metrics.`validation_accuracy`"
+    found = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").search_runs(["1"], view["searchFilter"])
+    assert {run.info.run_id for run in found} == {best.info.run_id, other.info.run_id}
+    assert {title: link for title, link in links.items() if not title.startswith(("Jobs", "Results"))} == {
         "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
         "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",
     }
@@ -126,13 +161,91 @@ def test_every_job_gets_its_pictures_at_the_end_one_of_an_interrupted_sweep_too(
         interrupted()
     (first,) = runs("job")
     folder = Path(first.info.artifact_uri)
-    assert {path.name for path in folder.iterdir()} == set(TABLES)
+    assert files_in(folder) == {CURVE, *(f"validation/{name}" for name in TABLES)}
     with parent_run("sweep", ["prompt"], jobs, 2):
         run_job(jobs[1])
     for run in runs("job"):
-        assert {path.name for path in Path(run.info.artifact_uri).iterdir()} == {*TABLES, *PICTURES}
+        names = {f"validation/{name}" for name in (*TABLES, PICTURES[0])}
+        assert files_in(Path(run.info.artifact_uri)) == {CURVE, PICTURES[1], *names}
     scores = score(["a"] * 50, ["a"] * 40 + ["b"] * 10, labels=["a", "b"])
-    assert (folder / PICTURES[0]).read_bytes() == confusion_matrix(scores, "finetuned: ft:40")
+    picture = (folder / "validation" / PICTURES[0]).read_bytes()
+    assert picture == confusion_matrix(scores, "ft:40, validation split")
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_winner_is_chosen_by_the_validation_split_and_alone_asked_about_the_test_split(
+    place: Path, work: list[str], asked: list[str], capsys: Any
+) -> None:
+    """`detailed` is better on the test split, which nothing must be chosen by."""
+    sweep()
+    assert asked == ["short"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "test split: the winner, prompt=short, has 70.0 % [60.0, 80.0] of 193 reviews right" in shown
+    assert "the test split was used for this one variant only" in shown
+    (parent,) = runs("sweep")
+    assert parent.data.tags["best"] == "prompt=short"
+    assert parent.data.metrics["best_validation_accuracy"] == pytest.approx(0.8)
+    assert parent.data.metrics["test_accuracy"] == pytest.approx(0.7)
+    sweep()
+    assert asked == ["short"]  # nothing is asked twice
+
+
+def test_all_jobs_are_asked_about_the_test_split_on_request_only(
+    place: Path, work: list[str], asked: list[str], capsys: Any
+) -> None:
+    sweep()
+    capsys.readouterr()
+    sweep(test_all=True)
+    assert asked == ["short", "detailed"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "used for 2 jobs of this sweep, for information: do not choose by these" in shown
+    (parent,) = runs("sweep")
+    assert "| test % (for information) |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.tags["best"] == "prompt=short"
+    sweep()  # what the split was used for stays true
+    assert "used for 2 jobs of this sweep" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_that_cannot_be_asked_here_does_not_fail_the_sweep(
+    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ProviderError("no such model")
+
+    monkeypatch.setattr("reviewtune.sweeps.conclusion.score_on_test", fail)
+    sweep()
+    assert "test split: the winner, prompt=short, was not asked: no such model" in capsys.readouterr().out
+    assert runs("sweep")[0].info.status == "FINISHED"
+
+
+def test_jobs_of_an_earlier_version_are_left_out_and_done_again(
+    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """They have an accuracy on the test split only."""
+
+    def as_before(job: Job, run: Run, *_: Any) -> float:
+        run.metrics({**interval("accuracy", 0.8), "n": 193})
+        return 0.8
+
+    jobs = check_all([[f"prompt={name}"] for name in RIGHT])
+    with monkeypatch.context() as patch:
+        patch.setattr("reviewtune.sweeps.run_job._fine_tune_and_validate", as_before)
+        with parent_run("sweep", ["prompt"], jobs, 2, progress=TerminalProgress()):
+            run_job(jobs[0])
+    (old,) = runs("job")
+    shown = capsys.readouterr().out
+    assert "1 finished job(s) of an earlier version have no validation accuracy and are not ranked" in shown
+    assert old.info.run_id[:12] in shown
+    assert "best" not in runs("sweep")[0].data.tags
+    with parent_run("sweep", ["prompt"], jobs, 2):
+        for job in jobs:
+            run_job(job)
+    assert work == ["short", "detailed"]
+    assert {run.info.run_id for run in runs("job")} > {old.info.run_id}
+    assert runs("sweep")[0].data.tags["best"] == "prompt=short"
 
 
 def test_again_it_finds_everything_done(place: Path, work: list[str], capsys: Any) -> None:
@@ -146,7 +259,7 @@ def test_again_it_finds_everything_done(place: Path, work: list[str], capsys: An
 
 
 def test_a_failed_job_is_tried_again_in_its_own_run(
-    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+    place: Path, work: list[str], asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RIGHT, "detailed", None)  # no number: a fault that is not the user's
     with pytest.raises(JobError, match="1 of 2 jobs failed; fix what they report"):
@@ -154,8 +267,10 @@ def test_a_failed_job_is_tried_again_in_its_own_run(
     (failed,) = [run for run in runs("job") if run.info.status == "FAILED"]
     assert "TypeError" in failed.data.tags["error"]
     assert runs("sweep")[0].info.status == "FAILED"
+    assert asked == []  # the failed job may be the winner
     monkeypatch.setitem(RIGHT, "detailed", 45)
     sweep()
+    assert asked == ["detailed"]
     assert work == ["short", "detailed", "detailed"]
     children = runs("job")
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]

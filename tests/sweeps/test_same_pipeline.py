@@ -17,9 +17,9 @@ from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.finetuning.jobs import Order
-from reviewtune.sweeps.job import Job, refuse_varied
+from reviewtune.sweeps.job import Job, composed, refuse_varied
 from reviewtune.sweeps.run_job import prepare_job
-from reviewtune.sweeps.sweep import check_all, composed
+from reviewtune.sweeps.sweep import check_all
 from tests.support.sweep_project import edit, make_project
 
 RAW = Path("data/raw/reviews_en.csv")

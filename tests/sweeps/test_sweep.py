@@ -15,9 +15,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from reviewtune.core.config import Config
+from reviewtune.core.project import SplitFiles
+from reviewtune.data.preparation import write_splits
 from reviewtune.errors import ConfigError
-from reviewtune.sweeps.job import Job
-from reviewtune.sweeps.sweep import check_all, composed
+from reviewtune.sweeps.job import Job, composed
+from reviewtune.sweeps.run_job import prepare_job
+from reviewtune.sweeps.sweep import check_all
 from tests.support.serving import ServerProcess, wait_for
 from tests.support.sweep_project import environment, make_project, sweep
 
@@ -62,7 +66,7 @@ def interrupted(place: Place) -> set[str]:
         command, cwd=place.folder, env=environment(place.folder, place.home), stdout=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: list(place.folder.glob(".work/sweep/*/finetuned/metrics.json")), 300)
+        wait_for(lambda: list(place.folder.glob(".work/sweep/*/validation/metrics.json")), 300)
         wait_for(lambda: place.runs("job", "attributes.status = 'FINISHED'"), 60)
     finally:
         process.kill()
@@ -92,13 +96,54 @@ def test_the_table_has_mean_and_spread_and_names_the_winner(place: Place, interr
     assert [name[:2] for name in names] == ["#1", "#1", "#2", "#2"]
     assert all("%" in name for name in names)
     for child in place.runs("job"):
-        assert {"rank", "behind_best", "accuracy", "mean_accuracy"} <= set(child.data.metrics)
+        assert {"rank", "behind_best", "validation_accuracy", "mean_validation_accuracy"} <= set(child.data.metrics)
         assert {"n_epochs", "seed"} <= set(child.data.params)
-        assert next(iter(child.data.metrics)) == "accuracy"  # what MLflow's compare page plots
+        assert next(iter(child.data.metrics)) == "validation_accuracy"  # what MLflow's compare page plots
     (folder,) = (place.folder / "reports" / "sweeps").iterdir()
     assert {path.name for path in folder.iterdir()} == {
         "ranked.md", "ranked.csv", "epochs.png", "accuracy_against_cost.png"
     }  # fmt: skip
+
+
+def test_the_winner_alone_was_asked_about_the_test_split(place: Place, interrupted: set[str]) -> None:
+    """Its numbers, tables and data set are in its run, as the pipeline writes them."""
+    (parent,) = place.runs("sweep")
+    asked = [child for child in place.runs("job") if "accuracy" in child.data.metrics]
+    assert [child.info.run_id for child in asked] == [parent.data.tags["best_run"]]
+    best = max(child.data.metrics["validation_accuracy"] for child in place.runs("job"))
+    assert best in {child.data.metrics["validation_accuracy"] for child in asked}
+    assert "the test split was used for this one variant only" in parent.data.tags["mlflow.note.content"]
+    artifacts = Path(asked[0].info.artifact_uri)
+    metrics = json.loads((artifacts / "metrics.json").read_text())
+    assert metrics["test_sha256"] == asked[0].data.tags["test_sha256"]
+    validation = json.loads((artifacts / "validation" / "metrics.json").read_text())
+    assert validation["test_sha256"] == asked[0].data.tags["valid_sha256"]
+    assert {given.tags[0].value for given in asked[0].inputs.dataset_inputs} == {"training", "validation", "evaluation"}
+
+
+def test_sizes_share_the_validation_split_and_seeds_of_the_split_do_not(place: Place) -> None:
+    def valid(*overrides: str) -> bytes:
+        job = composed(overrides)
+        prepare_job(job)
+        return job.splits.valid.read_bytes()
+
+    assert valid("data.train_size=22") == valid("data.train_size=all") != valid("split.seed=2")
+
+
+def test_a_validation_review_in_the_training_file_is_refused_before_a_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fault in the split would cause; the sweep chooses by these reviews."""
+
+    def leaking(config: Config, labeled: Path, files: SplitFiles) -> None:
+        write_splits(config, labeled, files)
+        train, valid = pd.read_csv(files.train, dtype=str), pd.read_csv(files.valid, dtype=str)
+        train.loc[0, "text"] = f"{valid['text'].iloc[0]}!"
+        train.to_csv(files.train, index=False)
+
+    monkeypatch.setattr("reviewtune.sweeps.run_job.write_splits", leaking)
+    with pytest.raises(ConfigError, match=r"1 validation review\(s\), or near-duplicates .* training_data.jsonl"):
+        check_all([["split.seed=77"]])
 
 
 def test_the_same_sweep_again_makes_no_job_no_run_and_no_request(place: Place, interrupted: set[str]) -> None:

@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.core.config_loading import compose_text
+from reviewtune.sweeps.job import composed
 from reviewtune.sweeps.run_job import prepare_job
-from reviewtune.sweeps.sweep import composed
 from tests.support.serving import wait_for
 from tests.support.sweep_project import edit, environment, make_project
 
