@@ -13,9 +13,12 @@ from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
 
+WRONG_USAGE = 2  # exit status, as of most programs
+UsageError: Any = typer.BadParameter.__base__  # typer does not export it
+
 
 class Commands(TyperGroup):
-    """Prints a message on Ctrl-C, which Typer itself does not."""
+    """Prints a message on Ctrl-C, which Typer itself does not, and wrong options in one line instead of a box."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the class of `ctx` is private to typer
         try:
@@ -24,9 +27,25 @@ class Commands(TyperGroup):
             print(INTERRUPTED_MESSAGE, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
+    def main(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as in typer
+        try:
+            status = super().main(*args, **{**options, "standalone_mode": False})
+        except UsageError as error:
+            if message := " ".join(error.format_message().split()):  # empty after `reviewtune` alone, which prints help
+                command = error.ctx.command_path if error.ctx else "reviewtune"
+                print(f"error: {message.rstrip('.')}; see `{command} --help`", file=sys.stderr)
+            status = WRONG_USAGE
+        except typer.Abort:  # end of the input at a question
+            status = 1
+        sys.exit(status if isinstance(status, int) else 0)
+
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 provider = typer.Typer(no_args_is_help=True, help="The built-in provider: OpenAI's protocol over a local model.")
 app.add_typer(provider, name="provider")
@@ -36,6 +55,23 @@ cache = typer.Typer(
 app.add_typer(cache, name="cache")
 app.add_typer(runs)  # without a name, so that its commands are next to those of this file
 app.add_typer(jobs, name="jobs")
+
+
+def _print_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        print(f"reviewtune {version('reviewtune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options of `reviewtune` itself."""
 
 
 def main() -> None:
