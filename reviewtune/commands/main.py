@@ -92,6 +92,8 @@ def classify(
 
     A review without a label (because it is too long for the model, for example) does not stop the others: its cell
     stays empty, and the command prints its line and the reason.
+
+    Example: reviewtune classify new.csv --out sorted.csv
     """
     from reviewtune.commands import classify as command
 
@@ -138,7 +140,10 @@ def evaluate(
 def compare(
     reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
 ) -> None:
-    """Print the comparison of the last `dvc repro`."""
+    """Print the comparison of the last `dvc repro`.
+
+    Example: reviewtune compare
+    """
     from rich.console import Console
 
     from reviewtune.evaluation.comparison.comparison_file import read_comparison
@@ -187,7 +192,10 @@ def check_data(
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port of the UI")] = 5000) -> None:
-    """Serve the MLflow UI for this project's runs until Ctrl-C."""
+    """Serve the MLflow UI for this project's runs until Ctrl-C.
+
+    Example: reviewtune ui --port 5001
+    """
     from reviewtune.core.config_loading import load_params
     from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
@@ -209,7 +217,10 @@ def serve(
     api_key: Annotated[str | None, typer.Option(help="every request must have it; or set REVIEWTUNE_API_KEY")] = None,
     base_model: Annotated[str | None, typer.Option(help="an additional base model: hub id or folder")] = None,
 ) -> None:
-    """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1"""
+    """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1
+
+    Example: reviewtune provider serve --port 8001 --base-model ./my-model
+    """
     options = {"--host": host, "--port": port, "--data-dir": data_dir, "--base-model": base_model}
     command = [sys.executable, "-m", "reviewtune.local_server"]
     command += [part for name, value in options.items() if value is not None for part in (name, str(value))]
@@ -220,7 +231,10 @@ def serve(
 
 @cache.command()
 def stats() -> None:
-    """Show how many answers of each model are cached, and where."""
+    """Show how many answers of each model are cached, and where.
+
+    Example: reviewtune cache stats
+    """
     from reviewtune.commands.cache import show_stats
 
     show_stats()
@@ -234,7 +248,7 @@ def prune(
 ) -> None:
     """Delete cached answers; when they are needed, they are asked and paid for again.
 
-    Examples: `reviewtune cache prune --unused-for 30`, `reviewtune cache prune --model gpt-4o-mini-2024-07-18`
+    Examples: reviewtune cache prune --unused-for 30; reviewtune cache prune --model gpt-4o-mini-2024-07-18
     """
     from reviewtune.commands.cache import prune_answers
 

@@ -62,6 +62,10 @@ def paths(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [path, *(found for name, each in below.items() for found in paths(each, (*path, name)))]
 
 
+def has_commands(shown: str) -> bool:
+    return "COMMAND [ARGS]" in shown
+
+
 ALL = paths(typer.main.get_command(app))
 
 
@@ -75,6 +79,9 @@ def test_both_options_show_the_help(path: tuple[str, ...], capsys: pytest.Captur
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
     assert f"Usage: {' '.join(['reviewtune', *path])}" in shown[0]
+    assert f"Example: {' '.join(['reviewtune', *path])}" in shown[0].replace("Examples:", "Example:") or has_commands(
+        shown[0]
+    )
 
 
 @pytest.mark.parametrize(
