@@ -24,10 +24,14 @@ setup: $(STAMP)  ## the virtual environment .venv, once
 
 $(STAMP): requirements.lock requirements-local.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"error: Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; try: make setup PYTHON=python3.12" if not (3, 11) <= v <= (3, 13) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet -r requirements.lock
-	python -m pip install --quiet -c requirements.lock -r requirements-local.txt
-	python -m pip install --quiet --no-deps --editable .
+	@echo "setting up $(VENV), once: about 3 minutes on a fast connection, and 2.3 GB of disk (more if torch comes with CUDA)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "  1 of 3: the packages of the pipeline (DVC, MLflow, scikit-learn, ...)"
+	@python -m pip install --quiet -r requirements.lock
+	@echo "  2 of 3: the packages of the local model (torch, transformers, ...), the largest download"
+	@python -m pip install --quiet -c requirements.lock -r requirements-local.txt
+	@echo "  3 of 3: reviewtune itself"
+	@python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 repro: setup  ## the pipeline on the labelled reviews: fine-tune, evaluate, compare; only what is stale runs

@@ -13,12 +13,22 @@ ReviewtuneError
 A message is one line: what was seen and where, what is allowed, and what to do next.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 INTERRUPTED_MESSAGE = "interrupted: run the same command again to continue"
+REMEDIES = {
+    errno.ENOSPC: "free some space, `reviewtune clean` shows what could go",
+    errno.EDQUOT: "free some space, `reviewtune clean` shows what could go",
+    errno.EACCES: "change its permissions or name another place",
+    errno.EPERM: "change its permissions or name another place",
+    errno.EROFS: "make it writable or name another place",
+    errno.EMFILE: "close programs or raise the limit with `ulimit -n 4096`",
+}
+"""What to do about an error of the operating system."""
 
 
 class ReviewtuneError(Exception):
@@ -82,4 +92,5 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: fix that, then run the same command again")
+        remedy = REMEDIES.get(error.errno or 0, "fix that")
+        sys.exit(f"error: {error.strerror or error}{where}: {remedy}, then run the same command again")

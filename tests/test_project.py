@@ -118,6 +118,16 @@ def test_every_dependency_says_why_it_is_there() -> None:
     assert not [line for line in block.splitlines() if line.startswith('    "') and "#" not in line]
 
 
+def test_setup_announces_each_download() -> None:
+    """They are quiet and take minutes."""
+    rule = (PROJECT / "Makefile").read_text().split("$(STAMP): ")[1].split("\n\n")[0].splitlines()
+    steps = [number for number, line in enumerate(rule) if "pip install" in line]
+    assert len(steps) == 3
+    for count, number in enumerate(steps, start=1):
+        assert f'@echo "  {count} of {len(steps)}: ' in rule[number - 1]
+    assert "about 3 minutes" in "\n".join(rule[: steps[0]])
+
+
 PRINTING = (
     "commands",
     "errors.py",

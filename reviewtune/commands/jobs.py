@@ -52,6 +52,8 @@ def create(
 
     Settings that are not given come from params.yaml (training, provider.base_model). The same command again finds the
     same job and costs nothing. The pipeline's files and settings give the pipeline's job.
+
+    Example: reviewtune jobs create train.jsonl --validation valid.jsonl --follow
     """
     from reviewtune.commands import jobs_output
     from reviewtune.core.config_loading import changed
@@ -87,7 +89,10 @@ def create(
 
 @jobs.command("list")
 def list_(limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """List the newest jobs, newest first."""
+    """List the newest jobs, newest first.
+
+    Example: reviewtune jobs list --limit 5
+    """
     from reviewtune.commands import jobs_output
 
     with _client(_config(provider, set_).provider) as client:
@@ -97,7 +102,10 @@ def list_(limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as
 
 @jobs.command()
 def get(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Show one job."""
+    """Show one job.
+
+    Example: reviewtune jobs get ftjob-abc123 --json
+    """
     from reviewtune.commands import jobs_output
 
     with _client(_config(provider, set_).provider) as client:
@@ -111,6 +119,8 @@ def follow(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None
 
     Ctrl-C stops the command, not the job; follow it again at any time. With --json: one event per line, then the job.
     Exit status 1 if the job failed or was cancelled.
+
+    Example: reviewtune jobs follow ftjob-abc123
     """
     with _client(_config(provider, set_).provider) as client:
         _follow(client, _find(client, job), as_json)
@@ -118,19 +128,28 @@ def follow(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None
 
 @jobs.command()
 def cancel(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Stop a job for good. Its checkpoints so far are kept."""
+    """Stop a job for good. Its checkpoints so far are kept.
+
+    Example: reviewtune jobs cancel ftjob-abc123
+    """
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.cancel(job))
 
 
 @jobs.command()
 def pause(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Stop a job for now; `resume` continues from its last checkpoint."""
+    """Stop a job for now; `resume` continues from its last checkpoint.
+
+    Example: reviewtune jobs pause ftjob-abc123
+    """
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.pause(job))
 
 
 @jobs.command()
 def resume(job: Job, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """Continue a paused job."""
+    """Continue a paused job.
+
+    Example: reviewtune jobs resume ftjob-abc123
+    """
     _change(job, provider, set_, as_json, lambda client: client.fine_tuning.jobs.resume(job))
 
 
@@ -138,7 +157,10 @@ def resume(job: Job, provider: ProviderName = None, set_: Set = None, as_json: J
 def events(
     job: MaybeJob = None, limit: Limit = 20, provider: ProviderName = None, set_: Set = None, as_json: Json = False
 ) -> None:
-    """List the events of a job, oldest first."""
+    """List the events of a job, oldest first.
+
+    Example: reviewtune jobs events ftjob-abc123 --limit 50
+    """
     from reviewtune.commands import jobs_output
 
     with _client(_config(provider, set_).provider) as client:
@@ -149,7 +171,10 @@ def events(
 
 @jobs.command()
 def checkpoints(job: MaybeJob = None, provider: ProviderName = None, set_: Set = None, as_json: Json = False) -> None:
-    """List the models that a job saved at the end of its epochs; each can be used like the final one."""
+    """List the models that a job saved at the end of its epochs; each can be used like the final one.
+
+    Example: reviewtune jobs checkpoints ftjob-abc123
+    """
     from reviewtune.commands import jobs_output
 
     with _client(_config(provider, set_).provider) as client:
@@ -164,7 +189,10 @@ def curve(
     provider: ProviderName = None,
     set_: Set = None,
 ) -> None:
-    """Draw a job's losses by step; the job may still be running."""
+    """Draw a job's losses by step; the job may still be running.
+
+    Example: reviewtune jobs curve ftjob-abc123 --out losses.png
+    """
     from reviewtune.finetuning.follow import JobMonitor, loss_table
     from reviewtune.finetuning.loss_plot import training_curve
 

@@ -13,9 +13,12 @@ from reviewtune.commands.runs import app as runs
 from reviewtune.core.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
 
+WRONG_USAGE = 2  # exit status, as of most programs
+UsageError: Any = typer.BadParameter.__base__  # typer does not export it
+
 
 class Commands(TyperGroup):
-    """Prints a message on Ctrl-C, which Typer itself does not."""
+    """Prints a message on Ctrl-C, which Typer itself does not, and wrong options in one line instead of a box."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the class of `ctx` is private to typer
         try:
@@ -24,9 +27,25 @@ class Commands(TyperGroup):
             print(INTERRUPTED_MESSAGE, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
+    def main(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as in typer
+        try:
+            status = super().main(*args, **{**options, "standalone_mode": False})
+        except UsageError as error:
+            if message := " ".join(error.format_message().split()):  # empty after `reviewtune` alone, which prints help
+                command = error.ctx.command_path if error.ctx else "reviewtune"
+                print(f"error: {message.rstrip('.')}; see `{command} --help`", file=sys.stderr)
+            status = WRONG_USAGE
+        except typer.Abort:  # end of the input at a question
+            status = 1
+        sys.exit(status if isinstance(status, int) else 0)
+
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 provider = typer.Typer(no_args_is_help=True, help="The built-in provider: OpenAI's protocol over a local model.")
 app.add_typer(provider, name="provider")
@@ -36,6 +55,23 @@ cache = typer.Typer(
 app.add_typer(cache, name="cache")
 app.add_typer(runs)  # without a name, so that its commands are next to those of this file
 app.add_typer(jobs, name="jobs")
+
+
+def _print_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        print(f"reviewtune {version('reviewtune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options of `reviewtune` itself."""
 
 
 def main() -> None:
@@ -58,6 +94,8 @@ def classify(
 
     A review without a label (because it is too long for the model, for example) does not stop the others: its cell
     stays empty, and the command prints its line and the reason. With --out - all messages go to standard error.
+
+    Example: reviewtune classify new.csv --out sorted.csv
     """
     from reviewtune.commands import classify as command
 
@@ -104,7 +142,10 @@ def evaluate(
 def compare(
     reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
 ) -> None:
-    """Print the comparison of the last `dvc repro`."""
+    """Print the comparison of the last `dvc repro`.
+
+    Example: reviewtune compare
+    """
     from rich.console import Console
 
     from reviewtune.evaluation.comparison.comparison_file import read_comparison
@@ -169,7 +210,10 @@ def check_data(
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="port of the UI")] = 5000) -> None:
-    """Serve the MLflow UI for this project's runs until Ctrl-C."""
+    """Serve the MLflow UI for this project's runs until Ctrl-C.
+
+    Example: reviewtune ui --port 5001
+    """
     from reviewtune.core.config_loading import load_params
     from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
@@ -191,7 +235,10 @@ def serve(
     api_key: Annotated[str | None, typer.Option(help="every request must have it; or set REVIEWTUNE_API_KEY")] = None,
     base_model: Annotated[str | None, typer.Option(help="an additional base model: hub id or folder")] = None,
 ) -> None:
-    """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1"""
+    """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1
+
+    Example: reviewtune provider serve --port 8001 --base-model ./my-model
+    """
     options = {"--host": host, "--port": port, "--data-dir": data_dir, "--base-model": base_model}
     command = [sys.executable, "-m", "reviewtune.local_server"]
     command += [part for name, value in options.items() if value is not None for part in (name, str(value))]
@@ -202,7 +249,10 @@ def serve(
 
 @cache.command()
 def stats() -> None:
-    """Show how many answers of each model are cached, and where."""
+    """Show how many answers of each model are cached, and where.
+
+    Example: reviewtune cache stats
+    """
     from reviewtune.commands.cache import show_stats
 
     show_stats()
@@ -216,7 +266,7 @@ def prune(
 ) -> None:
     """Delete cached answers; when they are needed, they are asked and paid for again.
 
-    Examples: `reviewtune cache prune --unused-for 30`, `reviewtune cache prune --model gpt-4o-mini-2024-07-18`
+    Examples: reviewtune cache prune --unused-for 30; reviewtune cache prune --model gpt-4o-mini-2024-07-18
     """
     from reviewtune.commands.cache import prune_answers
 

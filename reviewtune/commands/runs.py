@@ -29,6 +29,8 @@ def reproduce(
 
     Exit status 1: the results differ. The revision is checked out into a temporary folder; the workspace and its runs
     are not changed.
+
+    Example: reviewtune reproduce 3f2a91 --reuse-job
     """
     from reviewtune.commands.reproduce import reproduce as run_again
     from reviewtune.commands.reproduce import to_text
@@ -45,7 +47,10 @@ def lineage(
     run_id: RunId,
     picture: Annotated[Path | None, typer.Option(help="PNG file to draw it to as well")] = None,
 ) -> None:
-    """Print where a run comes from: data, splits, chat files, job, model; and every evaluation of that model."""
+    """Print where a run comes from: data, splits, chat files, job, model; and every evaluation of that model.
+
+    Example: reviewtune lineage 3f2a91 --picture lineage.png
+    """
     from reviewtune.commands import lineage as commands_lineage
     from reviewtune.tracking.queries import find_run, find_runs
 
@@ -58,7 +63,10 @@ def lineage(
 
 @app.command()
 def apply(run_id: RunId) -> None:
-    """Apply a job of a sweep or a DVC experiment to the workspace; `dvc repro` then has nothing to train."""
+    """Apply a job of a sweep or a DVC experiment to the workspace; `dvc repro` then has nothing to train.
+
+    Example: reviewtune apply 3f2a91
+    """
     from reviewtune.commands.apply import apply as apply_run
     from reviewtune.tracking.queries import find_run
 
@@ -78,6 +86,8 @@ def clean(
     Prints what is on disk and what would be removed. Kept are: runs named by a run.json of the workspace, a commit or a
     DVC experiment; runs with a tag `keep` (set it in the MLflow UI); open runs; sweeps, with the winner's model. DVC's
     own cache is not touched: use `dvc gc`.
+
+    Example: reviewtune clean --sweeps 3, and with --apply when the plan is right
     """
     from reviewtune.commands import clean as commands_clean
 

@@ -4,9 +4,11 @@ DVC's plots load their drawing library from the network; these work offline. The
 which people with any colour vision can distinguish.
 """
 
-from functools import lru_cache
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
+
+from reviewtune.core.fonts import families_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +21,6 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
 )  # fmt: skip
 SERIES = ((GREY, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (BLUE, "*"), (RED, "v"), (SKY, "P"))
-# Fonts with Korean, Chinese and Japanese characters, if one is installed.
-WIDE_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo")
 
 
 def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
@@ -36,21 +36,17 @@ def png_of(figure: "Figure") -> bytes:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.text import Text
 
-    fonts = ["DejaVu Sans", *_wide_fonts()]
-    for text in figure.findobj(Text):
-        text.set_fontfamily(fonts)
+    texts = figure.findobj(lambda artist: isinstance(artist, Text))
+    families = families_for("".join(text.get_text() for text in texts if isinstance(text, Text)))
+    for text in texts:
+        text.set(fontfamily=families)
     buffer = BytesIO()
-    ConstrainedLayoutEngine().execute(figure)
-    box = figure.get_tightbbox().padded(MARGIN)
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # `families_for` has reported it, once instead of per character
+        ConstrainedLayoutEngine().execute(figure)
+        box = figure.get_tightbbox().padded(MARGIN)
+        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=box, metadata={"Software": None})
     return buffer.getvalue()
-
-
-@lru_cache
-def _wide_fonts() -> list[str]:
-    from matplotlib.font_manager import get_font_names
-
-    return [name for name in WIDE_FONTS if name in get_font_names()]
 
 
 def open_axes(axes: "Axes", grid: Literal["x", "y", "both"] = "y") -> None:

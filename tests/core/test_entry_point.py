@@ -1,5 +1,6 @@
 """Stages on the command line: --help explains the stage, a wrong argument is an error in one line."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,85 @@ def test_an_unknown_arm_is_reported_with_the_existing_ones(project: Path) -> Non
     done = subprocess.run(command, cwd=project, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: arm 'nosucharm' is not one of: majority, linear, ")
+
+
+SHOWING = """
+import sys
+from reviewtune.core.entry_point import program
+with program():
+    print("\\u22123.5 points \\u2013 \\ud55c\\uad6d\\uc5b4 \\u2026")
+    print("\\u2265 2 \\udced", file=sys.stderr)
+"""
+
+
+def started(
+    code: str, *, stdout: int | None = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "korean"),
+    [("latin-1", "???"), ("ascii", "???"), ("cp949", "한국어"), ("utf-8", "한국어")],
+)
+def test_characters_that_the_terminal_lacks_are_replaced(encoding: str, korean: str) -> None:
+    done = started(SHOWING, PYTHONIOENCODING=encoding)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    shown = done.stdout.decode(encoding).strip()
+    assert korean in shown
+    assert shown == "−3.5 points – 한국어 …" or shown.startswith("-3.5 points - ")  # the sign is never lost
+    assert done.stderr.startswith((b">= 2", "≥ 2".encode(encoding, "replace")))
+
+
+def test_the_c_locale_is_enough() -> None:
+    done = started(SHOWING, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stdout.decode("ascii").strip()) == (0, "-3.5 points - ??? ...")
+
+
+PRINTING = """
+import sys, time
+from reviewtune.core.entry_point import program
+with program():
+    for number in range(int(sys.argv[1])):
+        print("line", number, flush=bool(number % 2))
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("printing", ["print", "rich"])
+def test_a_reader_that_closes_the_pipe_causes_no_message(lines: int, printing: str) -> None:
+    code = (
+        PRINTING if printing == "print" else PRINTING.replace("print(", "Console().print(").replace(", flush=", ", x=")
+    )
+    code = code.replace("import sys, time", "import sys, time; from rich.console import Console").replace(
+        ", x=", ") or ("
+    )
+    command = [sys.executable, "-c", code, str(lines)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) in (0, 1)
+    process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line_with_what_helps() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = started("import sys; sys.argv.append('1')\n" + PRINTING, stdout=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: No space left on device: free some space, `reviewtune clean` shows what could go, then run the same "
+        "command again"
+    ]
+
+
+def test_a_broken_connection_is_not_taken_for_a_closed_pipe() -> None:
+    code = (
+        "from reviewtune.core.entry_point import program\nwith program():\n    raise BrokenPipeError(32, 'Broken pipe')"
+    )
+    done = started(code)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("error: Broken pipe: ")
