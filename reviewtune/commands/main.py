@@ -161,7 +161,7 @@ def init_data(
     text_column: Annotated[str | None, typer.Option(help="the column that holds the review; default: guessed")] = None,
     label_column: Annotated[str | None, typer.Option(help="the column that holds the label; default: guessed")] = None,
 ) -> None:
-    """Write a first conf/data/NAME.yaml for labelled reviews: columns guessed and shown, labels counted, language detected.
+    """Write a first conf/data/NAME.yaml for labelled reviews: columns, language and labels are guessed and shown.
 
     You write what each label means. A file outside of the project is copied to data/raw/. Nothing is overwritten.
     """

@@ -30,7 +30,7 @@ def detect(texts: Sequence[str]) -> list[DetectedLanguage]:
 
 
 def main_languages(texts: Sequence[str], *, least: float = COMMON) -> str:
-    """The languages of at least this share of the texts, the most frequent first, joined by +; empty if none is sure."""
+    """The languages of at least this share of the texts, most frequent first, joined by +; empty if none is sure."""
     counts = Counter(each.language for each in detect(texts) if each.language != UNSURE)
     return "+".join(name for name, n in counts.most_common() if n >= least * len(texts))
 

@@ -144,7 +144,8 @@ def evaluate_on_validation(
     refuse_seen(valid, [training], config.prompt, similarity=config.split.similarity, split="validation")
     subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
     digest = _sha256_of(manifest, "valid")
-    result = evaluate_model(subject, valid, config.data, test_sha256=digest, progress=progress)
+    choosing = valid if subject.asking.label_scores == "auto" else None  # otherwise these reviews' prior is the same
+    result = evaluate_model(subject, valid, config.data, test_sha256=digest, valid=choosing, progress=progress)
     accuracy = result.metrics.accuracy
     progress.message(f"validation split: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})")
     result = _with_repeats(result, subject, valid, progress)

@@ -93,6 +93,7 @@ def score_on_test(job: Job, child: RunRecord, tracking: TrackingConfig, *, progr
         chat=job.chat.folder,
         manifest=job.splits.manifest,
         hostile=ProjectPaths(project_root()).injections,
+        valid=read_reviews(job.splits.valid),
         progress=progress,
     )
     results.write(result, folder)

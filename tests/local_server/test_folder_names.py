@@ -1,6 +1,5 @@
 """The account and a base model in folders whose names mean something in a URL: training, chatting, deleting."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -37,4 +36,4 @@ def test_any_legal_folder_name_works(tmp_path: Path, tiny_model: Path, name: str
         assert server.client.models.delete(model).deleted
         with pytest.raises(openai.NotFoundError):
             server.client.models.retrieve(model)
-    assert sorted(os.listdir(tmp_path)) == sorted([name, "models"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "models"])

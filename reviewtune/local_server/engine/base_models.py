@@ -123,7 +123,7 @@ def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> 
 
 
 def make_readable(folder: Path) -> None:
-    """Give every file of a model folder the permissions of a new file; safetensors writes files for their owner only."""
+    """Give every file of a model folder the permissions of a new file; those of safetensors are for their owner."""
     probe = folder / ".new"
     probe.touch()
     mode = probe.stat().st_mode
