@@ -142,8 +142,8 @@ def test_a_full_disk_is_one_line_with_what_helps() -> None:
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
         (
-            "error: No space left on device: free some space, `reviewtune clean` shows what could go, then run the same "
-            "command again"
+            "error: No space left on device: free some space, `reviewtune clean` shows what could go, then run the "
+            "same command again"
         )
     ]
 
