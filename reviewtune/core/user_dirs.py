@@ -8,6 +8,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
@@ -32,13 +33,20 @@ def cache_folder() -> Path:
 
 
 def _home() -> Path | None:
-    """REVIEWTUNE_HOME; `~` is expanded here as well, because a .env file or a container's settings are no shell."""
+    """REVIEWTUNE_HOME; `~` is expanded here, because no shell reads a .env file or the settings of a container."""
     home = os.environ.get("REVIEWTUNE_HOME")
     return Path(home).expanduser() if home else None
 
 
-def server_address(account: Path) -> str | None:
-    """The address of the server that serves this account, or None.
+class RunningServer(NamedTuple):
+    """The server of an account: its process and its base URL."""
+
+    pid: int
+    address: str
+
+
+def running_server(account: Path) -> RunningServer | None:
+    """The server that serves this account, or None.
 
     A server that was killed leaves its server.json, and its port may belong to another program by now. So the process
     must still run: the one with that id that was started at that time.
@@ -47,9 +55,9 @@ def server_address(account: Path) -> str | None:
 
     try:
         announced = json.loads((account / SERVER_FILE).read_bytes())
-        started = psutil.Process(announced["pid"]).create_time()
+        pid, started = announced["pid"], psutil.Process(announced["pid"]).create_time()
         alive = abs(started - announced["create_time"]) < CLOCK_STEP
-        return str(announced["base_url"]) if alive else None
+        return RunningServer(pid, str(announced["base_url"])) if alive else None
     except (OSError, ValueError, TypeError, KeyError, psutil.Error):  # no such file or process, or not a server.json
         return None
 

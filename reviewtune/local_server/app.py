@@ -1,5 +1,6 @@
 """The FastAPI application: its routes, its error responses, and the threads that run as long as it does."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -84,7 +85,8 @@ def _version() -> str:
 
 def _health(request: Request) -> dict[str, Any]:
     account: Account = request.app.state.account
-    return {"status": "ok", "version": request.app.version, "data_dir": str(account.settings.data_dir)}
+    folder = os.fsencode(account.settings.data_dir).decode("utf-8", "replace")  # a path need not be valid Unicode
+    return {"status": "ok", "version": request.app.version, "data_dir": folder, "pid": os.getpid()}
 
 
 async def _error_response(request: Request, error: Exception) -> JSONResponse:

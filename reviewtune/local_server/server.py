@@ -17,7 +17,7 @@ import psutil
 import uvicorn
 from filelock import FileLock, Timeout
 
-from reviewtune.core.user_dirs import SERVER_FILE, require_engine, server_address
+from reviewtune.core.user_dirs import SERVER_FILE, require_engine, running_server
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, logs
 from reviewtune.local_server.batches.service import has_active_batch
@@ -143,9 +143,9 @@ def _wait_for(lock: FileLock, data_dir: Path) -> None:
         with suppress(Timeout):
             lock.acquire(timeout=0)
             return
-        running = server_address(data_dir)
+        running = running_server(data_dir)
         if running or time.monotonic() > deadline:
-            where = running or "it is just starting or ending"
+            where = running.address if running else "it is just starting or ending"
             raise ProviderError(f"another server already serves {data_dir}: {where}; use it, or stop it")
         time.sleep(0.1)
 

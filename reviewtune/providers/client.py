@@ -130,12 +130,13 @@ def _headers(provider: ProviderConfig, key: str) -> dict[str, Any]:
     """
     if provider.kind == "openai":
         return {}
-    omitted = ["OpenAI-Organization", "OpenAI-Project"]
-    if provider.kind == "local" or is_loopback(provider.base_url or ""):
-        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-        omitted += [line.partition(":")[0].strip() for line in lines if ":" in line]
-    headers: dict[str, Any] = {name: openai.Omit() for name in omitted if name.lower() != "authorization"}
-    return {"default_headers": headers | {"Authorization": f"Bearer {key}"}}
+    omitted: dict[str, Any] = dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), openai.Omit())
+    if provider.kind != "local" and not is_loopback(provider.base_url or ""):
+        return {"default_headers": omitted}
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+    omitted |= {name: openai.Omit() for name in names if name.lower() != "authorization"}
+    return {"default_headers": omitted | {"Authorization": f"Bearer {key}"}}
 
 
 def _azure_address(provider: ProviderConfig) -> tuple[str, str]:

@@ -39,7 +39,8 @@ def test_announces_itself(server: ServerProcess, base: str) -> None:
     assert abs(announced["started"] - time.time()) < 3600
     assert announced["base_models"] == ["gemma-3-270m", "smollm2-135m-instruct", base]
     health = httpx2.get(server.base_url.removesuffix("/v1") + "/healthz").json()
-    assert health == {"status": "ok", "version": health["version"], "data_dir": str(server.data_dir)}
+    ours = {"data_dir": str(server.data_dir), "pid": server.process.pid}
+    assert health == {"status": "ok", "version": health["version"], **ours}
 
 
 def test_help_explains_the_options() -> None:

@@ -142,7 +142,8 @@ def _timed(action: str) -> Iterator[None]:
 
 def _download(wheels: tuple[str, ...], target: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    result = subprocess.run([*command, "--dest", target, *wheels], capture_output=True, text=True, check=False)
+    command += ["--dest", str(target), *wheels]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
         errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
         reason = errors[-1] if errors else result.stderr.strip()[-200:]

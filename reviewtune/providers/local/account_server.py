@@ -15,7 +15,7 @@ from typing import NamedTuple
 import httpx2
 from filelock import FileLock
 
-from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, server_address
+from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, running_server
 from reviewtune.errors import ProviderError
 
 IDLE_EXIT_SECONDS = 120
@@ -62,19 +62,20 @@ def no_certificates() -> ssl.SSLContext:
 
 def _running(folder: Path, key: str) -> Served | None:
     """The server of this account, if it runs and answers."""
-    address = server_address(folder)
-    if address is None:
+    server = running_server(folder)
+    if server is None:
         return None
+    address = server.address
     headers = {b"Authorization": f"Bearer {key}".encode()}
     with httpx2.Client(headers=headers, timeout=10, trust_env=False, verify=no_certificates()) as client:
         try:
             health = client.get(f"{address.removesuffix('/v1')}/healthz")
             if health.status_code == httpx2.codes.UNAUTHORIZED:
                 return Served(address, [])  # the real request will report it
-            if not folder.samefile(health.json()["data_dir"]):
+            if health.json()["pid"] != server.pid:  # another program that took the port
                 return None
             return Served(address, [str(model["id"]) for model in client.get(f"{address}/models").json()["data"]])
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError):
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError):
             return None  # another program, or a server that just ends
 
 

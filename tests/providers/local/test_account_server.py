@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from reviewtune.core.config import Config
-from reviewtune.core.user_dirs import account_folder, server_address
+from reviewtune.core.user_dirs import account_folder, running_server
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 from tests.support.echo_server import echo_server
@@ -25,12 +25,12 @@ NOWHERE = "http://127.0.0.1:9"  # a proxy that nothing listens at
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An account of its own, whose server is stopped in the end, in a folder whose name means something in a URL."""
+    """A separate account in a folder whose name means something in a URL; its server is stopped at the end."""
     home = tmp_path / "100%25 mine?a=b" / "#1 김철수"
     monkeypatch.setenv("REVIEWTUNE_HOME", str(home))
     monkeypatch.delenv("REVIEWTUNE_API_KEY", raising=False)
     yield home
-    if server_address(home / "data"):
+    if running_server(home / "data"):
         stop(home)
 
 
@@ -82,7 +82,7 @@ def test_a_key_or_a_locale_of_one_command_does_not_change_the_server_of_all(
     assert "김철수" in (home / "data" / "server.log").read_text(encoding="utf-8")
 
 
-def test_a_server_of_ones_own_needs_its_key(config: Config, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_started_with_a_key_needs_it(config: Config, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0"]
     with subprocess.Popen(command, env={**os.environ, "REVIEWTUNE_API_KEY": "sesame"}, stderr=subprocess.DEVNULL):
         try:
@@ -97,8 +97,19 @@ def test_a_server_of_ones_own_needs_its_key(config: Config, home: Path, monkeypa
             stop(home)
 
 
+def test_a_server_that_was_started_in_another_locale_is_used(config: Config, home: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0"]
+    with subprocess.Popen(command, env={**os.environ, **ascii_only}, stderr=subprocess.DEVNULL) as server:
+        try:
+            assert "gemma-3-270m" in offered_soon(config, home)
+            assert announced(home)["pid"] == server.pid
+        finally:
+            stop(home)
+
+
 def offered_soon(config: Config, home: Path) -> list[str]:
-    wait_for(lambda: server_address(home / "data"))
+    wait_for(lambda: running_server(home / "data"))
     return offered(config)
 
 
@@ -129,7 +140,7 @@ def test_the_process_id_of_a_killed_server_is_taken_as_well(config: Config, home
 def test_a_damaged_server_json_is_not_a_server(home: Path, content: str) -> None:
     (home / "data").mkdir(parents=True)
     (home / "data" / "server.json").write_text(content)
-    assert server_address(home / "data") is None
+    assert running_server(home / "data") is None
 
 
 @pytest.fixture(scope="module")
