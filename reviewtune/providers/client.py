@@ -24,7 +24,7 @@ from reviewtune.core.config import ProviderConfig
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder
 from reviewtune.errors import ProviderError
-from reviewtune.providers.model_names import is_finetuned
+from reviewtune.providers.model_names import has_finetuned_name
 from reviewtune.providers.responses.http_client import AccountClient
 from reviewtune.providers.responses.provider_errors import one_line
 
@@ -159,7 +159,7 @@ def _start(folder: Path, base_model: str) -> Served:
     command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(folder.absolute())]
     output = folder.absolute() / SERVER_LOG
     command += ["--idle-exit", str(IDLE_EXIT_SECONDS), "--log-file", str(output)]
-    if not is_finetuned(base_model):
+    if not has_finetuned_name(base_model):
         command += ["--base-model", base_model]
     # Not in the current folder, because DVC removes temporary workspaces, and torch does not start in a folder that
     # does not exist. Only a base model with a relative path must be found from here.
