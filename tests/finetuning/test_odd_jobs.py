@@ -183,7 +183,7 @@ def test_an_order_has_a_key_per_server_and_finds_jobs_of_earlier_releases(
     order = order_at(config, server, kind=kind, base_url=None)
     monkeypatch.delenv(variable, raising=False)
     default = order.key
-    assert order.earlier_keys == ()
+    assert not order.earlier_keys
     monkeypatch.setenv(variable, server.server.base_url)
     monkeypatch.setenv("OPENAI_API_VERSION", "2026-01-01")
     assert order.key != default
