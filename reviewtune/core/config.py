@@ -174,7 +174,7 @@ class ProviderConfig(Section):
             return names
         for name in names:
             if isinstance(name, str) and name in OTHER_SETTINGS:
-                raise ValueError(f"{name} has its own setting: {OTHER_SETTINGS[name]}")
+                raise ValueError(f"{name} has a separate setting, {OTHER_SETTINGS[name]}")
         return tuple(names)
 
 

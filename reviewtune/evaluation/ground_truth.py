@@ -21,8 +21,8 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.model_record import ModelRecord, read_record, refuse_changed, texts_of
-from reviewtune.providers.model_names import is_finetuned
+from reviewtune.finetuning.jobs import is_finetuned
+from reviewtune.finetuning.model_record import RECORD, ModelRecord, read_record, refuse_changed, texts_of
 
 LABEL_COLUMNS = ("label", "manual_label", "category")
 TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
@@ -121,7 +121,11 @@ def evaluate_file(
     record = _record(model, project)
     known = _known(record, config, project)
     refuse_leak(truth.reviews, known, similarity=config.split.similarity, advice=ADVICE)
-    subject = _subject(model or (record.model if record else ""), config, truth)
+    name = model or (record.model if record else "")
+    finetuned = record is not None or is_finetuned(name, project)
+    if record is None:
+        progress.message(_how_asked(name, config, finetuned=finetuned))
+    subject = _subject(name, config, truth, finetuned=finetuned)
     valid = _validation(ProjectPaths(project).splits.valid, truth, config) if subject.kind == "prompt" else None
     result = evaluate_model(
         subject, truth.reviews, truth.data, test_sha256=truth.sha256, valid=valid, progress=progress
@@ -131,7 +135,7 @@ def evaluate_file(
 
 def training_is_unknown(model: str | None, project: Path) -> bool:
     """True for a fine-tuned model without a record in this project: a leak cannot be ruled out."""
-    return model is not None and is_finetuned(model) and _record(model, project) is None
+    return model is not None and _record(model, project) is None and is_finetuned(model, project)
 
 
 def _known(record: ModelRecord | None, config: Config, project: Path) -> dict[str, list[str]]:
@@ -153,8 +157,16 @@ def _record(model: str | None, project: Path) -> ModelRecord | None:
     return record if model in names else None
 
 
-def _subject(model: str, config: Config, truth: GroundTruth) -> ModelSubject:
-    if is_finetuned(model):
+def _how_asked(model: str, config: Config, *, finetuned: bool) -> str:
+    """Which prompt a model gets that is not the one of the last `dvc repro`."""
+    how = (
+        f"as a fine-tuned model, with prompt {config.prompt.name}" if finetuned else "as a base model, with the labels"
+    )
+    return f"{model} is not in models/{RECORD}: it is asked {how}"
+
+
+def _subject(model: str, config: Config, truth: GroundTruth, *, finetuned: bool) -> ModelSubject:
+    if finetuned:
         return ModelSubject.of_finetuned(model, config)
     name, arm = zero_shot_arm(config)
     return replace(ModelSubject.of_arm(name, arm, config, truth.reviews.iloc[:0]), model=model)

@@ -29,6 +29,7 @@ from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment
+from reviewtune.providers.model_names import has_finetuned_name
 
 NOTES = ProjectPaths().work / "finetune"  # one file per order with the id of its job
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
@@ -160,6 +161,8 @@ def finetune(
         ended = f"fine-tuning job {job.id} ended as {job.status or 'unknown'}{reason}"
         raise JobError(f"{ended}; fix that, run the same command again")
     checkpoints = kept_checkpoints(client, job)
+    models = [job.fine_tuned_model, *(checkpoint.model for checkpoint in checkpoints)]
+    write_json({"job_id": job.id, "models": models}, note_of(order.key))
     report_advice(monitor.advice(checkpoints), progress)
     return Finetuned(
         job=job,
@@ -227,6 +230,16 @@ def order_key_of(job: FineTuningJob) -> str | None:
 def note_of(key: str) -> Path:
     """The file with the id of this order's job."""
     return project_root() / NOTES / f"{key}.json"
+
+
+def is_finetuned(model: str, project: Path) -> bool:
+    """Whether a model that is not in models/finetuned.json is a fine-tuned one.
+
+    The notes of the project's jobs decide, those of sweeps included. For a model that the project did not train, only
+    the form of its name is known: `ft:BASE:...` at OpenAI and at the local provider, others at other providers.
+    """
+    notes = [json.loads(note.read_text()) for note in (project / NOTES).glob("*.json")]
+    return any(model in note.get("models", ()) for note in notes) or has_finetuned_name(model)
 
 
 @contextmanager

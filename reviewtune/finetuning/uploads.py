@@ -58,7 +58,7 @@ def _processed(client: openai.OpenAI, file: FileObject, progress: Progress) -> F
     while (status := str(file.status)) not in (NO_STATUS, *PROCESSED, *UNUSABLE):
         if polling.seconds > PROCESSING_SECONDS:
             progress.message(
-                f"file {file.id} is still {status} after {polling.seconds:.0f} s; continuing, as the job waits too"
+                f"file {file.id} is still {status} after {polling.seconds:.0f} s; the job will wait for it"
             )
             break
         if not polling.count:

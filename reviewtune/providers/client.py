@@ -19,7 +19,7 @@ from reviewtune.core.loopback import is_loopback
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV, local_address, no_certificates
-from reviewtune.providers.model_names import is_finetuned
+from reviewtune.providers.model_names import has_finetuned_name
 from reviewtune.providers.responses.http_client import AccountClient
 from reviewtune.providers.responses.provider_errors import one_line
 
@@ -83,7 +83,7 @@ def _build(provider: ProviderConfig, progress: Progress) -> openai.OpenAI:
     key = _key(provider)
     address = provider.base_url
     if provider.kind == "local" and address is None:
-        address = local_address(provider.base_model, key, is_finetuned(provider.base_model))
+        address = local_address(provider.base_model, key, has_finetuned_name(provider.base_model))
     limits = _limits(provider, address or _openai_address(), progress)
     return openai.OpenAI(base_url=address, api_key=key, **limits, **_headers(provider, key))
 

@@ -1,6 +1,9 @@
-"""What a model's name says about it."""
+"""What a model's name says about it, for models without a record."""
 
 
-def is_finetuned(name: str) -> bool:
-    """Whether a provider's fine-tuning job made the model; all providers call such models `ft:BASE:...`."""
+def has_finetuned_name(name: str) -> bool:
+    """Whether the name has the form that OpenAI and the local provider give to fine-tuned models, `ft:BASE:...`.
+
+    Other providers have other forms, so False does not mean that the model is a base model.
+    """
     return name.startswith("ft:")

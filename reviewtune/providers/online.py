@@ -206,8 +206,14 @@ class _Run:
         if isinstance(error, openai.APIConnectionError):
             who = f"provider {self.policy.provider.kind}"
             most = most_retries(error, allowed=self.policy.provider.max_retries, reached=False)
-            cause = error if isinstance(error, openai.APITimeoutError) else error.__cause__ or error
+            cause = error if isinstance(error, openai.APITimeoutError) else _root_of(error)
             self.progress.message(unreachable(who, error.request, cause, retries=most))
+
+
+def _root_of(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _reason(error: Exception) -> str:

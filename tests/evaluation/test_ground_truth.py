@@ -87,6 +87,21 @@ def test_a_file_is_scored_and_compared_with_earlier_scores(workspace: Path, eval
     assert "was measured on another test set" in other
 
 
+def test_the_record_and_not_the_name_says_whether_a_model_is_fine_tuned(
+    workspace: Path, evaluate: Evaluate, base: str, config: Config
+) -> None:
+    """The recorded model's name does not begin with `ft:`, as at most providers."""
+    shown = evaluate("--model", base, "--ground-truth", "fresh.csv", "--out", "tuned")
+    assert "is not in models/finetuned.json" not in shown
+    tuned = json.loads((workspace / "tuned" / "metrics.json").read_text())
+    assert (tuned["kind"], tuned["prompt_fingerprint"]) == ("finetuned", Prompt.of(config).fingerprint)
+
+    (workspace / "models" / "finetuned.json").unlink()
+    shown = evaluate("--model", base, "--ground-truth", "fresh.csv", "--out", "base")
+    assert " is not in models/finetuned.json: it is asked as a base model" in " ".join(shown.split())
+    assert json.loads((workspace / "base" / "metrics.json").read_text())["kind"] == "prompt"
+
+
 def test_a_file_with_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
     shown = evaluate("--ground-truth", "trained.csv", ok=False)
     assert shown.startswith("error: 22 test reviews, or near-duplicates (cosine")

@@ -9,6 +9,7 @@ import pytest
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
+from tests.support.odd_server import Reply, odd_server
 
 SECRET = "sk-very-secret-key"
 
@@ -47,6 +48,14 @@ def test_a_provider_that_is_down_is_named_with_its_address(config: Config, monke
     monkeypatch.setenv("MY_KEY", SECRET)
     down = provider(config, kind="compatible", base_url="http://127.0.0.1:9/v1", api_key_env="MY_KEY")
     assert re.search(r"http://127\.0\.0\.1:9/v1 cannot be reached", refused(down))
+
+
+def test_a_key_that_the_server_repeats_is_not_shown(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    body = f'{{"error": "key {SECRET} has no credit"}}'.encode()
+    with odd_server({"GET /v1/models": lambda _: Reply(body, status=402)}) as server:
+        message = refused(provider(config, kind="compatible", base_url=server.base_url, api_key_env="MY_KEY"))
+    assert "key [API KEY] has no credit" in message
 
 
 def test_a_server_that_cannot_start_reports_the_reason(

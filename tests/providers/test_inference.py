@@ -23,6 +23,7 @@ from reviewtune.providers.pricing import Usage
 from tests.support.asking import REQUEST, asking_process, chats, terms
 from tests.support.faulty_proxy import Fault, faulty
 from tests.support.loopback import Loopback, loopback
+from tests.support.odd_server import completion, odd_server
 from tests.support.serving import wait_for
 
 CHAT = "POST /v1/chat/completions"
@@ -139,6 +140,31 @@ def test_an_address_without_a_server_is_reported_soon(config: Config, monkeypatc
     monkeypatch.setattr("reviewtune.providers.retry_policy.FIRST_PAUSE", 0.01)
     with pytest.raises(ProviderError, match="cannot be reached"):
         ask(terms(config, "http://127.0.0.1:9/v1", max_retries=20), REQUEST, chats(3), title="x")
+
+
+def test_a_refused_connection_is_reported_at_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reviewtune.providers.online.asyncio.sleep", _no_pause)
+    with pytest.raises(ProviderError, match="cannot be reached"):
+        ask(terms(config, "http://127.0.0.1:9/v1"), REQUEST, chats(3), title="x", progress=TerminalProgress())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "http://127.0.0.1:9/v1/chat/completions cannot be reached (" in line
+    assert line.endswith("; trying 4 more times, for up to 8 s")
+
+
+async def _no_pause(seconds: float) -> None:
+    """In the place of asyncio.sleep."""
+
+
+def test_an_answer_without_a_count_of_tokens_is_booked_at_its_highest_cost(config: Config) -> None:
+    """Otherwise a server that does not count would have no budget."""
+    body = completion(usage=None)
+    with odd_server({CHAT: lambda _: body}) as server:
+        policy = terms(config, server.base_url, budget_usd=1e-5, concurrency=1, **PRICED)
+        with pytest.raises(BudgetError, match="every answer so far is kept"):
+            ask(policy, REQUEST, chats(2), title="x")
+    assert server.count(CHAT) == 1
 
 
 def test_after_a_kill_at_most_the_running_requests_are_repeated(

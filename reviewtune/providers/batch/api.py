@@ -30,7 +30,7 @@ from reviewtune.providers.responses.http_client import MOST_BYTES as MOST_BODY_B
 from reviewtune.providers.responses.http_client import BodyLimit
 from reviewtune.providers.responses.json_text import UnreadableError
 from reviewtune.providers.responses.polling import Polling
-from reviewtune.providers.responses.provider_errors import ABSENT
+from reviewtune.providers.responses.provider_errors import ABSENT, about_parameters
 
 MOST_REQUESTS = 50_000  # per file, OpenAI's limit
 MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
@@ -80,9 +80,10 @@ def ask_batch(batches: "Batches", questions: Sequence[Question], *, proven: bool
     lost = unreadable(f"its line of the batch came back without an answer {ROUNDS} times")
     aside = batches.unreadable | {question.key: lost for question in missing}
     if len(aside) == len(questions) and not proven:
+        reason = str(next(iter(aside.values())).unreadable)
         raise ProviderError(
             f"provider {batches.policy.provider.kind}: none of {len(questions)} lines has a usable answer; the first: "
-            f"{next(iter(aside.values())).unreadable}; correct that, or set evaluation.mode=online"
+            f"{reason}; {about_parameters(reason)}; or set evaluation.mode=online"
         )
     return Fetched(sent, aside)
 

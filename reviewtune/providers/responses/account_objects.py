@@ -88,7 +88,8 @@ def _sound_page(body: object, route: Route, after: str | None) -> Json:
     items = [item for value in body.get("data") or [] if (item := _sound_item(value, route))]
     if after is not None and any(item.get("id") == after for item in items):
         items = []  # the server ignores `after` and sends its first page for ever
-    return {**body, "object": "list", "data": items, "has_more": bool(items and body.get("has_more", True))}
+    more = bool(items) and body.get("has_more") is not False  # without the field, the next page tells
+    return {**body, "object": "list", "data": items, "has_more": more}
 
 
 def _sound_item(value: object, route: Route, identity: str | None = None) -> Json | None:

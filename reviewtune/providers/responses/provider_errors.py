@@ -12,6 +12,7 @@ from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV
 from reviewtune.providers.responses.json_text import UnreadableError
 from reviewtune.providers.responses.server_words import words_of
+from reviewtune.providers.retry_policy import asked_pause
 
 ABSENT = (404, 405, 501)  # how servers say that they do not have a part of the protocol
 SETTINGS = {
@@ -46,7 +47,8 @@ def one_line(provider: ProviderConfig) -> Iterator[None]:
     except openai.AuthenticationError as error:
         raise ProviderError(f"{who}: {_refused_key(provider)}") from error
     except openai.APIStatusError as error:
-        raise ProviderError(f"{who}: {status_and_words(error)}; {advice(error, provider)}") from error
+        message = f"{who}: {status_and_words(error)}; {advice(error, provider)}"
+        raise ProviderError(_without_key(message, provider)) from error
     except UnreadableError as error:
         raise ProviderError(
             f"{who}: the server sent {error}; is provider.base_url right? If it is, run the same command again"
@@ -60,6 +62,12 @@ def _refused_key(provider: ProviderConfig) -> str:
     if provider.kind == "local":
         return f"its server was started with a key: set {name} to that key, or stop the server"
     return "the server needs a key: set provider.api_key_env to the name of a variable that holds it"
+
+
+def _without_key(message: str, provider: ProviderConfig) -> str:
+    """The message without the API key, which some servers repeat."""
+    key = os.environ.get(provider.api_key_env or OWN_KEY_ENV, "").strip()
+    return message.replace(key, "[API KEY]") if key else message
 
 
 def status_and_words(error: openai.APIStatusError) -> str:
@@ -101,7 +109,9 @@ def advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
     if error.status_code == 404 or error.param == "model":
         return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
     if error.status_code == 429:
-        return "lower provider.concurrency, check the account's limits, and run the same command again"
+        seconds = asked_pause(error)
+        when = f" in {seconds:.0f} s, as the provider asks" if seconds else ""
+        return f"lower provider.concurrency, check the account's limits, and run the same command again{when}"
     if error.status_code >= 500:
         return "the error is on the provider's side; run the same command again"
     if error.request.url.path.rstrip("/").endswith("/chat/completions"):

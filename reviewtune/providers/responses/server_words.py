@@ -58,7 +58,7 @@ def _place(value: Mapping[str, object]) -> str:
 
 def _of_text(text: str) -> Iterator[str]:
     """The text itself; of an HTML page its title, else what it shows."""
-    if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
+    if re.match(r"\s*<[!?a-z]", text, re.IGNORECASE):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         text = html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text[:10_000]))
     if text.strip():

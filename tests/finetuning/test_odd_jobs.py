@@ -1,0 +1,272 @@
+"""Fine-tuning at servers that leave out fields, statuses or parts of the protocol, or send them damaged."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.progress import Silent
+from reviewtune.errors import ProviderError, ReviewtuneError
+from reviewtune.finetuning.follow import JobMonitor, loss_table
+from reviewtune.finetuning.jobs import Finetuned, Order, finetune, is_finetuned
+from reviewtune.providers.client import connect
+from tests.support.odd_server import Asked, OddServer, Reply, bodies, json_values, odd_server
+
+MODEL = "some-model.ft-7"
+EVENT = {
+    "id": "e1",
+    "object": "fine_tuning.job.event",
+    "created_at": 5,
+    "level": "info",
+    "message": "step 1",
+    "type": "metrics",
+    "data": {"step": 1, "total_steps": 1, "train_loss": 0.5, "full_valid_loss": 0.4},
+}
+CHECKPOINT = {
+    "id": "c1",
+    "object": "fine_tuning.job.checkpoint",
+    "created_at": 5,
+    "step_number": 1,
+    "fine_tuned_model_checkpoint": f"{MODEL}:1",
+    "metrics": {"step": 1, "full_valid_loss": 0.4},
+}
+JOBS = "/v1/fine_tuning/jobs"
+
+
+class JobServer:
+    """Finishes each job at once; `replies` replaces the reply to a request, `changes` are of the job."""
+
+    def __init__(self, server: OddServer) -> None:
+        self.server = server
+        self.jobs: list[dict[str, Any]] = []
+        self.changes: dict[str, Any] = {}
+        self.file: dict[str, Any] = {"id": "file-1", "object": "file"}
+        server.routes |= {
+            "GET /v1/files": lambda _: {"data": []},
+            "POST /v1/files": lambda _: self.file,
+            "GET /v1/files/file-1": lambda _: self.file,
+            "GET /v1/files/result/content": lambda _: Reply(b"step,train_loss\n1,0.5\n"),
+            f"POST {JOBS}": self.create,
+            f"GET {JOBS}": lambda _: {"data": [job | self.changes for job in self.jobs]},
+            f"GET {JOBS}/job-1/events": lambda _: {"data": [EVENT]},
+            f"GET {JOBS}/job-1/checkpoints": lambda _: {"data": [CHECKPOINT]},
+            f"GET {JOBS}/job-1": lambda _: self.jobs[0] | self.changes if self.jobs else Reply(b"{}", status=404),
+        }
+
+    def create(self, asked: Asked) -> object:
+        ended = {"status": "succeeded", "fine_tuned_model": MODEL, "result_files": ["result"], "created_at": 1}
+        job = {"id": "job-1", "model": asked.body["model"], "metadata": asked.body["metadata"]}
+        self.jobs = [job | ended]
+        return self.jobs[0] | self.changes
+
+    @property
+    def created(self) -> int:
+        return self.server.count(f"POST {JOBS}")
+
+
+class Messages(Silent):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[JobServer]:
+    monkeypatch.chdir(tmp_path)
+    for module in ("http_client", "polling"):
+        pause = "FIRST_PAUSE" if module == "http_client" else "SHORTEST_PAUSE"
+        monkeypatch.setattr(f"reviewtune.providers.responses.{module}.{pause}", 0.001)
+    monkeypatch.setattr("reviewtune.providers.responses.polling.NO_STATUS_SECONDS", 0.02)
+    monkeypatch.setattr("reviewtune.finetuning.uploads.PROCESSING_SECONDS", 0.05)
+    with odd_server() as odd:
+        yield JobServer(odd)
+
+
+def provider_at(config: Config, server: JobServer, **changes: object) -> ProviderConfig:
+    standard = {"kind": "compatible", "base_url": server.server.base_url, "api_key_env": None, "max_retries": 0}
+    return config.provider.model_copy(update={**standard, "timeout": 5.0, **changes})
+
+
+def order_at(config: Config, server: JobServer, **changes: object) -> Order:
+    Path("training.jsonl").write_text('{"messages": []}\n')
+    return Order(Path("training.jsonl"), None, provider_at(config, server, **changes), config.training)
+
+
+def tuned(config: Config, server: JobServer, messages: Messages | None = None, **changes: object) -> Finetuned:
+    order = order_at(config, server, **changes)
+    with connect(order.provider) as client:
+        return finetune(client, order, progress=messages or Messages())
+
+
+@pytest.mark.parametrize("file", [{}, {"status": None}, {"status": ""}, {"status": "processed", "bytes": None}])
+def test_a_file_without_a_status_is_used_at_once(config: Config, server: JobServer, file: dict[str, Any]) -> None:
+    server.file |= file
+    messages = Messages()
+    assert tuned(config, server, messages).model == MODEL
+    assert server.server.count("GET /v1/files/file-1") == 0
+    assert not [text for text in messages.texts if "file-1" in text]
+
+
+def test_a_file_that_is_never_processed_is_waited_for_with_a_limit(config: Config, server: JobServer) -> None:
+    server.file |= {"status": "pending"}
+    messages = Messages()
+    assert tuned(config, server, messages).model == MODEL
+    assert any(text.startswith("file file-1: pending; waiting up to") for text in messages.texts)
+
+
+def test_a_file_that_cannot_be_read_ends_the_job(config: Config, server: JobServer) -> None:
+    server.file |= {"status": "error", "status_details": "line 3 is empty"}
+    with pytest.raises(ProviderError, match="error: line 3 is empty"):
+        tuned(config, server)
+    assert server.created == 0
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("path", ["GET /v1/fine_tuning/jobs", "GET /v1/files", "POST /v1/fine_tuning/jobs"])
+def test_a_server_without_fine_tuning_is_named(config: Config, server: JobServer, path: str, status: int) -> None:
+    server.server.routes[path] = lambda _: Reply(b'{"detail": "Not Found"}', status=status)
+    with pytest.raises(
+        ProviderError, match=rf"HTTP {status}: Not Found; this provider has no fine-tuning \(http://"
+    ) as it:
+        tuned(config, server)
+    assert "provider=local" in str(it.value)
+
+
+def test_an_unknown_base_model_is_not_a_server_without_fine_tuning(config: Config, server: JobServer) -> None:
+    body = b'{"error": {"message": "no such model", "code": "model_not_found"}}'
+    server.server.routes[f"POST {JOBS}"] = lambda _: Reply(body, status=404)
+    with pytest.raises(ProviderError, match=r"no such model; is provider\.base_model="):
+        tuned(config, server)
+
+
+@pytest.mark.parametrize("missing", ["events", "checkpoints"])
+def test_a_server_without_events_or_checkpoints_still_trains(config: Config, server: JobServer, missing: str) -> None:
+    del server.server.routes[f"GET {JOBS}/job-1/{missing}"]
+    server.server.routes[f"GET {JOBS}/job-1/{missing}"] = lambda _: Reply(b"{}", status=404)
+    result = tuned(config, server)
+    assert result.model == MODEL
+    assert len(result.checkpoints) == (0 if missing == "checkpoints" else 1)
+
+
+def test_a_job_that_never_reports_a_status_ends_with_the_reason(config: Config, server: JobServer) -> None:
+    server.changes = {"status": None, "fine_tuned_model": None}
+    with pytest.raises(ProviderError, match="fine-tuning job job-1: the provider has reported no status"):
+        tuned(config, server)
+    server.changes = {}
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
+def test_a_refused_connection_is_reported_at_once(config: Config, server: JobServer) -> None:
+    messages = Messages()
+    provider = provider_at(config, server, base_url="http://127.0.0.1:9/v1", max_retries=12)
+    with pytest.raises(ProviderError, match="cannot be reached"), connect(provider, progress=messages) as client:
+        client.with_options(max_retries=1).models.list()
+    assert len(messages.texts) == 1
+    assert "http://127.0.0.1:9/v1/models cannot be reached (" in messages.texts[0]
+    assert "; trying 4 more times, for up to " in messages.texts[0]
+
+
+@pytest.mark.parametrize(("kind", "variable"), [("openai", "OPENAI_BASE_URL"), ("azure", "AZURE_OPENAI_ENDPOINT")])
+def test_an_order_has_a_key_per_server_and_finds_jobs_of_earlier_releases(
+    config: Config, server: JobServer, monkeypatch: pytest.MonkeyPatch, kind: str, variable: str
+) -> None:
+    order = order_at(config, server, kind=kind, base_url=None)
+    monkeypatch.delenv(variable, raising=False)
+    default = order.key
+    assert not order.earlier_keys
+    monkeypatch.setenv(variable, server.server.base_url)
+    monkeypatch.setenv("OPENAI_API_VERSION", "2026-01-01")
+    assert order.key != default
+    assert order.earlier_keys == (default,)
+    if kind == "openai":
+        server.server.routes[f"GET /v1/models/{MODEL}"] = lambda _: {"id": MODEL}
+        server.create(Asked("POST", JOBS, {"model": "m", "metadata": {"run_key": default}}))
+        assert tuned(config, server, kind=kind, base_url=None).model == MODEL
+        assert server.created == 0
+
+
+def test_a_fine_tuned_model_is_known_by_its_job_and_not_by_its_name(config: Config, server: JobServer) -> None:
+    assert not is_finetuned(MODEL, Path.cwd())
+    Path("params.yaml").touch()
+    tuned(config, server)
+    assert is_finetuned(MODEL, Path.cwd())
+    assert is_finetuned(f"{MODEL}:1", Path.cwd())
+    assert not is_finetuned("some-model", Path.cwd())
+
+
+PROPERTIES = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+JOB: dict[str, Any] = {
+    "id": "job-1",
+    "model": "m",
+    "status": "succeeded",
+    "fine_tuned_model": MODEL,
+    "result_files": ["result"],
+}
+JOB |= {"error": {}, "hyperparameters": {"n_epochs": 1}, "created_at": 1, "finished_at": 9, "seed": 1}
+FILE: dict[str, Any] = {"id": "file-1", "bytes": 17, "filename": "x", "status": "processed", "purpose": "fine-tune"}
+ROUTES: dict[str, Any] = {
+    "GET /v1/files": {"data": [FILE]},
+    "POST /v1/files": FILE,
+    f"GET {JOBS}": {"data": [JOB], "has_more": False},
+    f"POST {JOBS}": JOB,
+    f"GET {JOBS}/job-1": JOB,
+    f"GET {JOBS}/job-1/events": {"data": [EVENT], "has_more": False},
+    f"GET {JOBS}/job-1/checkpoints": {"data": [CHECKPOINT], "has_more": False},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@PROPERTIES
+@given(data=st.data())
+def test_no_object_of_an_account_ends_in_a_traceback(
+    config: Config, server: JobServer, route: str, data: st.DataObject
+) -> None:
+    """The command ends with a model or with one line, and the next one gets the model."""
+    usual = server.server.routes[route]
+    reply = data.draw(bodies(ROUTES[route]))
+    server.jobs = []
+    server.server.routes[route] = lambda _: reply
+    try:
+        result = tuned(config, server)
+    except ReviewtuneError:
+        server.server.routes[route] = usual
+        server.jobs = server.jobs or [JOB]
+        result = tuned(config, server)
+    finally:
+        server.server.routes[route] = usual
+    assert result.model
+    assert list(result.curve.columns[:1]) == ["step"]
+
+
+@PROPERTIES
+@given(
+    content=st.binary(max_size=40)
+    | st.text(alphabet="step,\n1.-e\x00", max_size=40).map(str.encode)
+    | st.lists(st.text(alphabet="0123456789.-einfa", max_size=5), min_size=1, max_size=4).map(
+        lambda cells: ("step,train_loss\n" + "\n".join(f"{cell},1" for cell in cells)).encode()
+    )
+)
+def test_any_result_file_is_a_curve(config: Config, server: JobServer, content: bytes) -> None:
+    server.server.routes["GET /v1/files/result/content"] = lambda _: Reply(content)
+    result = tuned(config, server)
+    assert result.curve["step"].dtype == (int if len(result.curve) else result.curve["step"].dtype)
+    with connect(provider_at(config, server)) as client:
+        assert "step" in loss_table(client, JobMonitor(result.job))
+
+
+@PROPERTIES
+@given(data=json_values())
+def test_the_data_of_any_event_are_numbers(config: Config, server: JobServer, data: object) -> None:
+    event = EVENT | {"data": {"step": data, "train_loss": data}}
+    server.server.routes[f"GET {JOBS}/job-1/events"] = lambda _: Reply(json.dumps({"data": [event]}).encode())
+    assert tuned(config, server).model == MODEL
