@@ -33,11 +33,13 @@ class GroundTruth(NamedTuple):
         reviews: columns review_id, text, label, and those of `data.slices`.
         data: the configuration's section, with the slices that the file has.
         sha256: SHA-256 of the file.
+        skipped: what to tell the user about empty rows; empty if there are none.
     """
 
     reviews: pd.DataFrame
     data: DataConfig
     sha256: str
+    skipped: str = ""
 
 
 class _Columns(NamedTuple):
@@ -69,7 +71,8 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
     columns = _columns(path, table.columns, data, by)
     known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})
     refuse_faults(path, row_faults(table, known))
-    return GroundTruth(_reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
+    reviews, sliced = _reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices})
+    return GroundTruth(reviews, sliced, sha256(path), table.skipped)
 
 
 def evaluate_file(
