@@ -17,7 +17,7 @@ help:  ## this list
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 	@echo
-	@echo "  own data: a CSV in data/raw/, one file conf/data/NAME.yaml, then: dvc exp run -S data=NAME"
+	@echo "  own data: reviewtune init-data FILE, then: dvc exp run -S data=NAME"
 	@echo "  (to call dvc, mlflow and reviewtune directly: source $(VENV)/bin/activate)"
 
 setup: $(STAMP)  ## the virtual environment .venv, once

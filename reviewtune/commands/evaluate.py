@@ -110,12 +110,16 @@ def _make_folder(folder: Path) -> None:
 
 
 def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
+    skipped = [truth.skipped] if truth.skipped else []
     if earlier is None:
-        return []
+        return skipped
     if options.other_test_set:
-        return [f"{earlier.path} may be from another test set: the difference says nothing about the model alone"]
+        return [
+            *skipped,
+            f"{earlier.path} may be from another test set: the difference says nothing about the model alone",
+        ]
     note = refuse_other_test_set(earlier, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth)
-    return [note] if note else []
+    return [*skipped, note] if note else skipped
 
 
 def _notes_on_training(model: str | None, truth: GroundTruth, root: Path) -> list[str]:

@@ -121,7 +121,7 @@ def labels_in(cell: str, labels: Collection[str]) -> list[str]:
     if cell in labels:
         return []
     for separators in BETWEEN_LABELS:
-        parts = [part for text in separators.split(cell) if (part := text.strip(" []'\""))]
+        parts = [part for text in separators.split(cell) if (part := normalise(text).strip(" []'\""))]
         if len(parts) > 1 and any(part in labels for part in parts):
             return parts
     return []
@@ -154,12 +154,16 @@ def _label_fault(row: Row, data: DataConfig) -> Fault | None:
     label, second = labels_of(row, data.columns)
     if not label:
         return Fault(row.line, f"no label; allowed are {', '.join(data.labels)}")
-    unknown = next((name for name in (label, second) if name and name not in data.labels), None)
-    return Fault(row.line, _unknown_label(unknown, data.labels), unknown) if unknown else None
+    if label not in data.labels:
+        return Fault(row.line, _unknown_label(row.cells[data.columns.label], data.labels), label)
+    if second and second not in data.labels:
+        return Fault(row.line, _unknown_label(row.cells[data.columns.second_label or ""], data.labels), second)
+    return None
 
 
-def _unknown_label(unknown: str, labels: Collection[str]) -> str:
-    if parts := labels_in(unknown, labels):
+def _unknown_label(cell: str, labels: Collection[str]) -> str:
+    unknown = normalise(cell)
+    if parts := labels_in(cell, labels):
         listed = " and ".join(f"'{part}'" for part in parts)
         return (
             f"'{unknown}' is several labels of one review ({listed}), which can have one only; keep the main one, add "

@@ -37,12 +37,14 @@ class GroundTruth(NamedTuple):
         data: the configuration's section, with the slices that the file has.
         sha256: SHA-256 of the file.
         left_out: ids of the file's reviews that are not in `reviews`, because the model has seen them.
+        skipped: what to tell the user about empty rows; empty if there are none.
     """
 
     reviews: pd.DataFrame
     data: DataConfig
     sha256: str
     left_out: tuple[str, ...] = ()
+    skipped: str = ""
 
 
 class _Columns(NamedTuple):
@@ -74,7 +76,8 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
     columns = _columns(path, table.columns, data, by)
     known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})
     refuse_faults(path, row_faults(table, known))
-    return GroundTruth(_reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices}), sha256(path))
+    reviews, sliced = _reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices})
+    return GroundTruth(reviews, sliced, sha256(path), skipped=table.skipped)
 
 
 def leave_out_seen(truth: GroundTruth, model: str | None, config: Config, project: Path) -> GroundTruth:

@@ -89,6 +89,17 @@ def test_a_job_is_created_once_and_every_command_shows_it(run: Run, workspace: P
     assert (workspace / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_in_utf16_is_the_same_job_as_in_utf8(run: Run, workspace: Path, client: openai.OpenAI) -> None:
+    """Windows writes it so; the provider gets UTF-8."""
+    text = (workspace / "train.jsonl").read_text(encoding="utf-8")
+    job_id = run("create", "train.jsonl", "--suffix", "encoded")[1].strip()
+    (workspace / "train.jsonl").write_bytes(text.encode("utf-16"))
+    status, out, err = run("create", "train.jsonl", "--suffix", "encoded")
+    assert (status, out.strip(), "created before" in err) == (0, job_id, True)
+    uploaded = client.fine_tuning.jobs.retrieve(job_id).training_file
+    assert client.files.content(uploaded).read() == text.encode()
+
+
 def test_three_commands_at_once_create_one_job(workspace: Path, client: openai.OpenAI) -> None:
     program = "from reviewtune.commands.main import main; main()"
     command = [sys.executable, "-c", program, "jobs", "create", "train.jsonl", "--suffix", "at-once"]
@@ -158,7 +169,7 @@ def test_every_error_is_one_line_on_standard_error(
     good = (workspace / "train.jsonl").read_bytes().splitlines(keepends=True)
     (workspace / "few.jsonl").write_bytes(b"".join(good[:9]))
     (workspace / "torn.jsonl").write_bytes(b"".join([*good[:2], good[2][:9] + b"\n", *good[3:]]))
-    (workspace / "binary.jsonl").write_bytes(b"\xff\xfe")
+    (workspace / "binary.jsonl").write_bytes(b"\xff\xfa")
     status, out, err = run(*words)
     assert (status, out) == (1, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]

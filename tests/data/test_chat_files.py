@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.config import Config
-from reviewtune.data.chat_files import check, count_tokens, lines_of, read_lines, write_lines
+from reviewtune.data.chat_files import as_utf8, check, count_tokens, lines_of, read_lines, write_lines
 from reviewtune.data.prompts import Message, Prompt
+from reviewtune.data_check.labelled_file import read
 from reviewtune.errors import DataError
 from reviewtune.finetuning.cost import cost_estimate
 from reviewtune.providers.pricing import Usage, inference_cost, per_thousand, training_cost
@@ -129,3 +130,61 @@ def test_the_estimate_prices_every_model_of_the_price_list(tmp_path: Path, promp
     estimate = cost_estimate(checked, checked, config.prices)
     assert set(estimate["usd_per_epoch"]) == set(config.prices.models)
     assert estimate["usd_per_epoch"]["gpt-4o-mini-2024-07-18"] == pytest.approx(checked.tokens * 3 / 1e6, abs=1e-6)
+
+
+def example(**assistant: object) -> dict[str, Any]:
+    question = {"role": "user", "content": [{"type": "text", "text": "still "}, {"type": "text", "text": "no parcel"}]}
+    return {"messages": [question, {"role": "assistant", "content": "late", **assistant}], "parallel_tool_calls": False}
+
+
+def faults_of(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        check(path, None)
+    return str(caught.value)
+
+
+def test_content_in_parts_is_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join([json.dumps(example(refusal=None, tool_calls=None, name="bot"))] * 10))
+    assert check(path, None).examples == 10
+    assert read_lines(path)[0]["messages"][0]["content"] == "still no parcel"
+
+
+@pytest.mark.parametrize(
+    ("assistant", "fault"),
+    [
+        ({"content": None, "tool_calls": [{"id": "1"}]}, "an assistant message has tool calls; tool calls cannot be"),
+        ({"content": None}, "an assistant message has no text"),
+        ({"content": [{"type": "image_url"}]}, "an assistant message has a part that is not text"),
+        ({"content": "\ud800"}, "half of a surrogate pair"),
+        ({"weight": 0}, "no assistant message to learn from: every one has the weight 0"),
+    ],
+)
+def test_a_message_that_cannot_be_trained_is_explained(
+    tmp_path: Path, assistant: dict[str, object], fault: str
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(["", json.dumps(example()), " \r", json.dumps(example(**assistant)), ""]))
+    assert fault in faults_of(path)
+    assert "line 4: " in faults_of(path)
+    file_faults = read(path, None).faults
+    assert [(fault_.line, fault in fault_.message) for fault_ in file_faults] == [(4, True)]  # check-data says the same
+
+
+def test_all_faulty_lines_are_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(["{", json.dumps(example(content="")), "", json.dumps(example(weight=0))]))
+    with pytest.raises(DataError, match=r"x.jsonl line 1: not valid JSON.*2 more such rows: line 2, 4") as caught:
+        check(path, None)
+    assert [line.split()[0] for line in caught.value.details.splitlines()] == ["line", "1", "2", "4"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_what_is_uploaded_is_utf8_without_a_mark(tmp_path: Path, encoding: str) -> None:
+    path, text = tmp_path / "x.jsonl", json.dumps(example(), ensure_ascii=False) + "\n"
+    path.write_bytes(text.encode(encoding))
+    copy = as_utf8(path, tmp_path / "copies")
+    assert (copy.name, copy.read_bytes()) == (path.name, text.encode())
+    assert check(path, None, least=1).examples == 1
+    path.write_text(text)
+    assert as_utf8(path, tmp_path / "copies") == path

@@ -164,3 +164,66 @@ def test_repeated_ids(tmp_path: Path, config: Config) -> None:
     columns = {"text": "Comment", "label": "Topic", "id": "id", "second_label": None}
     with pytest.raises(DataError, match="several rows have the review id '7'"):
         prepare(path, settings(config, columns=columns))
+
+
+def test_labels_headers_and_texts_are_compared_in_one_form(tmp_path: Path, config: Config) -> None:
+    """As macOS writes Hangul, with the invisible characters that web pages leave."""
+    path = tmp_path / "own.csv"
+    rows = "".join(f'"\u1112\u1161\u11ab {i}\u200b",\u1112\u1161\u11ab\u00a0x \nsame {i},b\u200b\n' for i in range(5))
+    path.write_text("\ufeffComment\u200b,\u1112\u1161\u11ab\n" + rows, encoding="utf-8")
+    columns = {"text": "Comment", "label": "\u1112\u1161\u11ab", "id": None, "second_label": None}
+    named = settings(config, columns=columns, labels={"\u1112\u1161\u11ab x": "one", "b": "two"})
+    reviews = prepare(path, named).reviews
+    assert set(reviews["label"]) == {"\ud55c x", "b"}
+    assert reviews["text"].iloc[0] == "\ud55c 0"
+
+
+@pytest.mark.parametrize("between", [", ", ";", " / ", "|", " and ", "\n", " & "])
+def test_a_cell_with_several_labels_is_recognised(tmp_path: Path, config: Config, between: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f'Comment,Topic\nx,late\ny,"late{between}broken"\nz,"late{between}brokn"\n')
+    with pytest.raises(DataError) as caught:
+        prepare(path, settings(config))
+    assert "is several labels of one review ('late' and 'broken'), which can have one only; keep the main one" in str(
+        caught.value
+    )
+    assert "('late' and 'brokn')" in caught.value.details
+
+
+def test_a_label_may_hold_the_signs_that_separate_labels(tmp_path: Path, config: Config) -> None:
+    labels = {"late, broken": "both", "late": "one", "size and fit": "other", "broken / late": "again"}
+    rows = [(f"{label} {i}", f'"{label}"') for label in labels for i in range(5)]
+    assert len(prepare(write(tmp_path / "own.csv", rows), settings(config, labels=labels)).reviews) == 20
+
+
+def test_the_first_ten_faulty_rows_are_a_table(tmp_path: Path, config: Config) -> None:
+    rows = [*good_rows(), *[("x", f"lat{i}") for i in range(11)], ("", "late")]
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, config, rows)
+    lines = caught.value.details.splitlines()
+    assert lines[0].split() == ["line", "value", "what", "is", "wrong"]
+    assert lines[1].split()[:2] == ["12", "lat0"]
+    assert len(lines) == 12
+    assert lines[-1] == "... and 2 more"
+
+
+def test_empty_rows_are_counted_and_do_not_move_line_numbers(tmp_path: Path, config: Config) -> None:
+    rows = "".join(f"{text},{label}\n,\n" for text, label in good_rows())
+    path = tmp_path / "own.csv"
+    path.write_text(f"Comment,Topic\n{rows}")
+    result = prepare(path, settings(config))
+    assert result.empty_rows == 10
+    assert result.reviews["review_id"].tolist()[:3] == ["line-2", "line-4", "line-6"]
+
+
+def test_a_slice_may_be_called_language(tmp_path: Path, config: Config) -> None:
+    """Its values replace the data set's one language, and the other columns stay apart."""
+    path = tmp_path / "own.csv"
+    rows = [f"{text},{label},{'en' if i % 2 else 'de'}" for i, (text, label) in enumerate(good_rows())]
+    path.write_text("\n".join(["Comment,Topic,language", *rows]) + "\n")
+    data = settings(config, slices=["language"])
+    result = prepare(path, data)
+    assert list(result.reviews.columns) == ["review_id", "text", "label", "label_second", "language"]
+    summary = describe(result, data, similarity=0.9)
+    assert summary.slices == {"language": {"de": 5, "en": 5}}
+    assert summary.empty_rows_skipped == 0

@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
         ("note,label\nx,no_issue\n", "no column text or review_text or review; it has note, label"),
         (
             "text,label\nlate,no_issue\n , no_issue\nbad,quality\n",
-            "line 3: the review is empty; line 4: label 'quality'",
+            r"line 3: the review is empty; .* \(1 more such rows: line 4\)",
         ),
         ("text,label\n", "no reviews below the header"),
     ],
@@ -170,8 +170,18 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
 def test_a_faulty_file_is_one_line(tmp_path: Path, config: Config, text: str, message: str) -> None:
     path = tmp_path / "truth.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         read_ground_truth(path, config.data)
+    assert ("label 'quality' is not one of 11 labels" in caught.value.details) == ("quality" in text)
+
+
+def test_the_reader_is_that_of_the_pipeline(tmp_path: Path, config: Config) -> None:
+    """Semicolons, empty rows and decomposed or invisible characters do not stop an evaluation."""
+    path = tmp_path / "truth.csv"
+    path.write_bytes("sep=;\r\ntext;label\u200b\r\n;\r\nlate; no_issue\u200b\r\n".encode("utf-16"))
+    truth = read_ground_truth(path, config.data)
+    assert truth.reviews.to_dict("records") == [{"review_id": "line-4", "text": "late", "label": "no_issue"}]
+    assert truth.skipped.endswith("truth.csv: 1 empty row(s) skipped")
 
 
 def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate) -> None:
