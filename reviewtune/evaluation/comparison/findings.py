@@ -203,8 +203,8 @@ def _injections(result: InjectionMetrics) -> str:
 def _checkpoint(checkpoint: CheckpointMetrics) -> str:
     loss = "" if checkpoint.valid_loss is None else f", validation loss {checkpoint.valid_loss:.3f}"
     return (
-        f"the model after epoch {checkpoint.epoch} (step {checkpoint.step}{loss}), for information; choose a checkpoint "
-        "by its validation loss, because the best of several on the test reviews looks better than it is"
+        f"the model after epoch {checkpoint.epoch} (step {checkpoint.step}{loss}), for information; choose a "
+        "checkpoint by its validation loss, because the best of several on the test reviews looks better than it is"
     )
 
 
