@@ -25,7 +25,7 @@ from reviewtune.data_check.masked_copy import write_masked
 from reviewtune.data_check.training_checks import AUTO_EPOCHS
 from reviewtune.errors import DataError
 
-REFUSED = ("format", "labels", "conflicts")  # checks whose problems stop the pipeline
+REFUSED = ("format", "labels", "conflicts", "splits")  # checks whose problems stop the pipeline
 SIGNS: dict[Level, tuple[str, str]] = {
     "problem": ("red", "problem"),
     "notice": ("yellow", "look"),
@@ -75,6 +75,7 @@ def check_data(path: Path, options: CheckDataOptions) -> None:
         file,
         reports=Path(os.path.relpath(paths.reports)),
         similarity=config.split.similarity if config else SIMILARITY,
+        config=_described(config, data, file) if config else None,
         n_epochs=_epochs(paths.model_record),
         finetuned=curve,
         progress=progress,
@@ -95,18 +96,22 @@ def _project_config(paths: ProjectPaths) -> Config | None:
     return load_params(paths.params) if is_project else None
 
 
+def _described(config: Config, data: DataConfig | None, file: LabelledFile) -> Config:
+    """The project's configuration for this file, whose labels are its own if conf/data does not describe it."""
+    if data is None:
+        data = config.data.model_copy(update={"labels": dict.fromkeys(file.labels, "-"), "language": file.language})
+    elif data.name == config.data.name:
+        data = config.data  # with the overrides of `dvc exp run`
+    return config.model_copy(update={"data": data.model_copy(update={"path": file.path})})
+
+
 def _finetuned_curve(
     file: LabelledFile, data: DataConfig | None, paths: ProjectPaths, options: CheckDataOptions, progress: Progress
 ) -> Curve | None:
     """The fine-tune's learning curve, after the user has seen the estimate; None if they decline."""
     from reviewtune.data_check import finetuned_curve
 
-    config = load_params(paths.params)
-    if data is None:
-        data = config.data.model_copy(update={"labels": dict.fromkeys(file.labels, "-"), "language": file.language})
-    elif data.name == config.data.name:
-        data = config.data  # with the overrides of `dvc exp run`
-    config = config.model_copy(update={"data": data.model_copy(update={"path": file.path})})
+    config = _described(load_params(paths.params), data, file)
     planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
     progress.message(finetuned_curve.estimate(planned, config))
     if not options.yes and not sys.stdin.isatty():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reviewtune.core.config import Config
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
@@ -12,6 +13,7 @@ from reviewtune.data_check.cross_validation import FoldedReviews, fold_reviews, 
 from reviewtune.data_check.facts import Facts, LabelError, LabelErrorFacts
 from reviewtune.data_check.labelled_file import LabelledFile
 from reviewtune.data_check.learning_curve import Curve
+from reviewtune.data_check.split_check import splits
 from reviewtune.errors import DataError
 
 SIMILARITY = 0.9  # outside a project; inside, the split's similarity is used
@@ -64,6 +66,7 @@ def examine(
     *,
     reports: Path,
     similarity: float = SIMILARITY,
+    config: Config | None = None,
     n_epochs: int = training_checks.AUTO_EPOCHS,
     finetuned: Curve | None = None,
     progress: Progress = SILENT,
@@ -74,12 +77,15 @@ def examine(
         file: the labelled reviews.
         reports: the folder with the reports of the last `dvc repro`; it may not exist.
         similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
+        config: the pipeline's settings, to check what the splits suffice for; None: this is not checked.
         n_epochs: epochs of the job in `reports`.
         finetuned: the learning curve of the fine-tune, if it was measured.
         progress: receives a bar of three steps.
     """
     with progress.bar("checking", total=3) as step:
         file_results = _check_file(file, similarity)
+        if config and file.kind == "csv":  # chat files are written after the split
+            file_results.append(splits(file, config))
         step(1, note="cross-validation")
         baseline = _cross_validate(file, similarity)
         step(1, note="languages and personal data")

@@ -168,6 +168,16 @@ class PersonalDataFacts(Facts):
 
 
 @dataclass(frozen=True)
+class SplitFacts(Facts):
+    """Reviews of each label in each split, and what they do not suffice for."""
+
+    train: dict[str, int]
+    valid: dict[str, int]
+    test: dict[str, int]
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LossFacts(Facts):
     steps: tuple[int, ...]
     loss: tuple[float, ...]

@@ -13,6 +13,8 @@ from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, alike, near_duplicates, split
 from reviewtune.errors import DataError, LeakError
+from tests.support.unbalanced import COUNTS, tickets
+from tests.support.unbalanced import LABELS as TICKET_LABELS
 
 WORDS = ["parcel", "late", "broken", "button", "colour", "refund", "seller", "photo", "seam", "charger", "glass", "lid"]
 
@@ -103,3 +105,46 @@ def test_a_leak_is_refused_with_the_rows_named() -> None:
     refuse_leak(test, {"the pool": ["something else entirely"], "nothing": []}, similarity=0.9)
     with pytest.raises(LeakError, match=r"1 test review.*the pool: t1"):
         refuse_leak(test, {"the pool": ["box came crushed and wet!"]}, similarity=0.9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    test=st.floats(0.2, 0.5),
+    validation=st.floats(0.2, 0.5),
+    rare=st.lists(st.integers(3, 6), min_size=1, max_size=4),
+)
+def test_every_label_is_in_every_split(seed: int, test: float, validation: float, rare: list[int]) -> None:
+    counts = dict(zip(TICKET_LABELS, [*rare, 30, 20], strict=False))
+    parts = split(
+        tickets(counts), SplitConfig(test=test, validation=validation, seed=seed, similarity=0.9), train_size="all"
+    )
+    for part in parts:
+        assert set(part["label"]) == set(counts)
+
+
+def test_labels_of_5_to_120_reviews_are_split(config: Config) -> None:
+    parts = split(tickets(), config.split, train_size="all")
+    assert [part["label"].nunique() for part in parts] == [25, 25, 25]
+    rare = [label for label, n in COUNTS.items() if n == 5]
+    for part, n in zip(parts, (3, 1, 1), strict=True):
+        assert part["label"].value_counts()[rare].tolist() == [n] * len(rare)
+
+
+def test_labels_that_cannot_be_in_every_split_are_named(config: Config) -> None:
+    counts = {"a-ticket": 2, "b-ticket": 30, "c-ticket": 1}
+    with pytest.raises(DataError, match=r"3 distinct reviews of each label .* fewer of: a-ticket 2, c-ticket 1; label"):
+        split(tickets(counts), config.split, train_size="all")
+
+
+def test_near_duplicates_of_a_rare_label_count_once(config: Config) -> None:
+    reviews = tickets({"a-ticket": 4, "b-ticket": 30})
+    reviews.loc[:1, "text"] = reviews["text"][3]
+    with pytest.raises(DataError, match=r"near-duplicates count once.* fewer of: a-ticket 2; label"):
+        split(reviews, config.split, train_size="all")
+
+
+def test_a_validation_split_too_small_for_the_labels_is_refused(config: Config) -> None:
+    counts = dict.fromkeys(TICKET_LABELS, 5)
+    with pytest.raises(DataError, match=r"split.validation=0.2 of 93 distinct reviews is 19, but .* of the 25 labels"):
+        split(tickets(counts), config.split, train_size="all")

@@ -1,0 +1,46 @@
+"""The check of the splits: is every label in each of them, and do they suffice for what the arms are set to?"""
+
+import pandas as pd
+
+from reviewtune.core.config import Config
+from reviewtune.data.reviews import mask_and_merge
+from reviewtune.data.splits import Splits, split
+from reviewtune.data_check.checks import CheckResult
+from reviewtune.data_check.facts import Facts, SplitFacts
+from reviewtune.data_check.labelled_file import LabelledFile
+from reviewtune.errors import DataError
+from reviewtune.evaluation.notices.capacity import capacity_notices
+
+NAME, TITLE = "splits", "Splits and arms"
+
+
+def splits(file: LabelledFile, config: Config) -> CheckResult[Facts]:
+    """Split the reviews as the pipeline does, and ask what the splits do not suffice for.
+
+    Args:
+        file: the reviews.
+        config: the pipeline's settings; its section `data` describes the file.
+    """
+    kept = config.data.model_copy(update={"conflicts": "drop"})  # conflicts are another check's
+    try:
+        reviews, _ = mask_and_merge(file.path, file.table, kept)
+        parts = split(reviews, config.split, train_size=config.data.train_size)
+    except DataError as error:
+        do = "the pipeline stops at stage split, before anything is trained"
+        return CheckResult(NAME, TITLE, "problem", str(error), do, Facts())
+    notices = capacity_notices(config, parts)
+    train, valid, test = (_counts(part, config) for part in parts)
+    facts = SplitFacts(train=train, valid=valid, test=test, notices=tuple(notices))
+    says = "; ".join([f"{_sizes(parts)}", *notices])
+    do = "no action is needed, except for a prompt that is too long: each arm works with what there is"
+    return CheckResult(NAME, TITLE, "notice" if notices else "fine", says, do if notices else "", facts)
+
+
+def _sizes(parts: Splits) -> str:
+    return f"{len(parts.train)} reviews for training, {len(parts.valid)} for validation, {len(parts.test)} for testing"
+
+
+def _counts(part: pd.DataFrame, config: Config) -> dict[str, int]:
+    """Reviews of each label."""
+    counts = part["label"].value_counts()
+    return {label: int(counts.get(label, 0)) for label in config.data.labels}

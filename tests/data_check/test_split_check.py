@@ -1,0 +1,60 @@
+"""check-data on scarce labels: what the pipeline and its arms will do with them is known beforehand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from reviewtune.commands.main import app
+from reviewtune.core.config import Config
+from reviewtune.data_check.examine import examine
+from reviewtune.data_check.facts import SplitFacts
+from reviewtune.data_check.html_report import page
+from reviewtune.data_check.labelled_file import read
+from reviewtune.data_check.split_check import splits
+from reviewtune.errors import DataError
+from tests.support.unbalanced import LABELS, for_tickets, tickets
+
+
+def saved(table: pd.DataFrame, folder: Path) -> Path:
+    path = folder / "tickets.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def test_what_scarce_labels_cannot_do_is_reported(tmp_path: Path, config: Config) -> None:
+    result = splits(read(saved(tickets(), tmp_path), None), for_tickets(config))
+    assert result.level == "notice"
+    assert result.says.startswith("408 reviews for training, 103 for validation, 171 for testing; 15 of 25 labels have")
+    assert "arms.few_shot.shots is 4, but 10 of 25 labels have fewer training reviews" in result.says
+    assert isinstance(result.facts, SplitFacts)
+    assert (result.facts.train["y-ticket"], result.facts.valid["y-ticket"], result.facts.test["y-ticket"]) == (3, 1, 1)
+
+
+def test_labels_of_four_reviews_are_cross_validated_and_split(tmp_path: Path, config: Config) -> None:
+    """All checks, on labels with 4 to 30 reviews."""
+    counts = {label: max(4, round(30 * 0.8**rank)) for rank, label in enumerate(LABELS[:8])}
+    own = for_tickets(config, counts)
+    check = examine(read(saved(tickets(counts), tmp_path), None), reports=tmp_path / "none", config=own)
+    levels = {result.name: result.level for result in check.results}
+    assert levels["splits"] == "notice"
+    assert levels["label_errors"] in ("fine", "notice")
+    assert check.problems == []
+    assert "Splits and arms" in page(check)
+
+
+def test_what_cannot_be_split_is_a_problem(tmp_path: Path, config: Config) -> None:
+    counts = dict.fromkeys(LABELS, 5)
+    result = splits(read(saved(tickets(counts), tmp_path), None), for_tickets(config))
+    assert result.level == "problem"
+    assert "split.validation=0.2 of 93 distinct reviews is 19" in result.says
+
+
+def test_the_command_refuses_what_the_split_would_refuse(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    ran = CliRunner().invoke(app, ["check-data", str(saved(tickets(dict.fromkeys(LABELS, 5)), tmp_path))])
+    assert isinstance(ran.exception, DataError)
+    assert "splits and arms: split.validation=0.2" in str(ran.exception)
