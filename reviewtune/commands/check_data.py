@@ -11,6 +11,7 @@ import typer
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.folders import using
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.reviews import sha256
@@ -106,13 +107,15 @@ def _finetuned_curve(
     elif data.name == config.data.name:
         data = config.data  # with the overrides of `dvc exp run`
     config = config.model_copy(update={"data": data.model_copy(update={"path": file.path})})
-    planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
-    progress.message(finetuned_curve.estimate(planned, config))
-    if not options.yes and not sys.stdin.isatty():
-        raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")
-    if not options.yes and not typer.confirm("Start them?", err=True):
-        return None
-    return finetuned_curve.measure(planned, config, progress=progress)
+    folder = paths.work / "check-data" / sha256(file.path)[:16]
+    with using(folder):  # so that `clean` leaves it alone
+        planned = finetuned_curve.plan(file.table, config, folder)
+        progress.message(finetuned_curve.estimate(planned, config))
+        if not options.yes and not sys.stdin.isatty():
+            raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")
+        if not options.yes and not typer.confirm("Start them?", err=True):
+            return None
+        return finetuned_curve.measure(planned, config, progress=progress)
 
 
 def _epochs(record: Path) -> int:

@@ -99,6 +99,8 @@ def _config() -> Config:
 def _print_items(items: "tuple[Item, ...] | list[Item]") -> None:
     for item in items:
         print(f"  {_megabytes(item.size):>12}  {item.what}")
+        for name in item.names:
+            print(f"{'':16}{name}")
 
 
 def _megabytes(size: int) -> str:
