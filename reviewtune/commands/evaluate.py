@@ -13,6 +13,7 @@ from reviewtune.evaluation import results
 from reviewtune.evaluation.console_report import report
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics, changes, read_earlier, refuse_other_test_set
 from reviewtune.evaluation.ground_truth import GroundTruth, evaluate_file, read_ground_truth, training_is_unknown
+from reviewtune.finetuning.model_record import fitting_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Everything that can be refused is refused before the model is asked, which may cost money."""
     root = project_root()
     config = load_params(ProjectPaths(root).params)
+    fitting_record(ProjectPaths(root).model_record, options.model, config)
     earlier = read_earlier(options.compare) if options.compare else None
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     notes = [*_notes_on_test_set(earlier, truth, options), *_notes_on_training(options.model, root)]

@@ -35,10 +35,8 @@ Outcome = Literal["identical", "within tolerance", "different"]
 PATHS = ProjectPaths()
 MODEL_FILES = {path.name: path for path in (PATHS.model_record, PATHS.training_curve)}
 ARM_FILES = ("metrics.json", "predictions.csv")
-VOLATILE = (
-    "order_key",
-    "run_key",
-)  # fields of finetuned.json (new, old) that depend on the provider's address, not on the model
+# Fields of finetuned.json that depend on the provider's address, not on the model, or that earlier releases lack.
+VOLATILE = ("order_key", "run_key", "version", "data", "data_sha256", "labels")
 
 
 @dataclass(frozen=True)

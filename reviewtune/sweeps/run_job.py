@@ -139,7 +139,7 @@ def _fine_tune_and_evaluate(job: Job, run: Run, variant: Mapping[str, str], prog
         run.params(variant)
         describe_run(run, config, sections=EVALUATION_SECTIONS, inputs=INPUTS, params=params, splits=splits)
     order = Order.of(config, job.chat)
-    record, finetuned = train(run, config, order, test=splits.test, models=folder, reports=folder, progress=progress)
+    record, finetuned = train(run, config, order, splits=splits, models=folder, reports=folder, progress=progress)
     test, hostile = read_reviews(splits.test), ProjectPaths(project_root()).injections
     result = evaluate_finetuned(
         record,
