@@ -7,8 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.outputs import refuse_bad_folder
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.errors import DataError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.console_report import report
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics, changes, read_earlier, refuse_other_test_set
@@ -40,6 +42,8 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions) -> None:
     """Everything that can be refused is refused before the model is asked, which may cost money."""
     root = project_root()
+    if options.out:
+        _refuse_bad_out(options.out, options, root)
     config = load_params(ProjectPaths(root).params)
     fitting_record(ProjectPaths(root).model_record, options.model, config)
     earlier = read_earlier(options.compare) if options.compare else None
@@ -52,6 +56,26 @@ def evaluate(options: EvaluateOptions) -> None:
     console = Console()
     for part in report(result, changes(earlier, result.metrics) if earlier else [], notes):
         console.print(part)
+
+
+def _refuse_bad_out(folder: Path, options: EvaluateOptions, root: Path) -> None:
+    """Refuse a folder in which a file would be lost.
+
+    Raises:
+        DataError: it cannot be written, is one of the pipeline's, or holds files that no evaluation wrote.
+    """
+    refuse_bad_folder(folder, results.FILES)
+    if folder.resolve().is_relative_to(ProjectPaths(root).arm("").resolve()):
+        raise DataError(f"--out {folder}: `dvc repro` writes there; name another folder")
+    present = [name for name in results.FILES if (folder / name).exists()]
+    inputs = {path.resolve() for path in (options.ground_truth, options.compare) if path}
+    for name in present:
+        if (folder / name).resolve() in inputs:
+            raise DataError(f"--out {folder}: {name} would be overwritten, but it is read now; name another folder")
+    if present and not (folder / results.METRICS).exists():
+        raise DataError(f"--out {folder}: {present[0]} is not from an evaluation; name another folder")
+    if present:
+        read_earlier(folder / results.METRICS)
 
 
 def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:

@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+from reviewtune.core.outputs import Output
 from reviewtune.data import personal_data
 from reviewtune.data.faults import Fault
 from reviewtune.data.reviews import read_rows
@@ -12,22 +13,44 @@ from reviewtune.data_check.labelled_file import HALF_PAIR, LabelledFile
 from reviewtune.errors import DataError
 
 
-def write_masked(file: LabelledFile, target: Path) -> int:
+def write_masked(file: LabelledFile, target: Output) -> int:
     """Write a copy of the file with masked reviews.
 
     Returns:
         The number of reviews that changed.
 
     Raises:
-        DataError: `target` exists, or a line of JSONL cannot be read.
+        DataError: `target` is an existing file, or a line of JSONL cannot be read.
     """
     text, changed = _masked_csv(file) if file.kind == "csv" else _masked_chat(file)
-    try:
-        with target.open("x", encoding="utf-8", newline="") as out:
-            out.write(text)
-    except FileExistsError as error:
-        raise DataError(f"{target}: already exists and is not overwritten; choose another name for --mask") from error
+    if target.is_stdout or (target.path.exists() and not target.replaces_a_file):
+        target.write_text(text)
+    else:
+        _write_new(text, target.path)
     return changed
+
+
+def refuse_existing(target: Output) -> None:
+    """Refuse to overwrite a file, which could be the original.
+
+    Raises:
+        DataError: `target` is an existing file.
+    """
+    if target.replaces_a_file:
+        raise DataError(f"{target.path}: already exists and is not overwritten; choose another name for --mask")
+
+
+def _write_new(text: str, path: Path) -> None:
+    """Create the file; one that another process created in the meantime is not overwritten."""
+    try:
+        with path.open("x", encoding="utf-8", newline="") as out:
+            out.write(text)
+    except FileExistsError:
+        refuse_existing(Output(path))
+        raise
+    except BaseException:
+        path.unlink(missing_ok=True)  # incomplete
+        raise
 
 
 def _masked_csv(file: LabelledFile) -> tuple[str, int]:

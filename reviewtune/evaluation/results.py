@@ -19,7 +19,8 @@ from reviewtune.evaluation.run_file import ArmRun
 from reviewtune.evaluation.subject import ModelSubject, Subject
 from reviewtune.tracking.runs import Run
 
-CONFUSION = "confusion_matrix.png"
+METRICS, CONFUSION = "metrics.json", "confusion_matrix.png"
+FILES = (METRICS, "predictions.csv", "per_label.csv", CONFUSION)  # that `write` writes
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,26 @@ def attempt(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     Raises:
         GitError: git is not installed.
     """
+    done = _run(folder, *words)
+    output, message = (part.decode("utf-8", "replace") for part in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, output, message)
+
+
+def content(folder: Path, blob: str) -> bytes:
+    """The bytes of a file in the history, by the id that git gives its content.
+
+    Raises:
+        GitError: git refused.
+    """
+    ask(folder, "cat-file", "-e", blob)
+    return _run(folder, "cat-file", "blob", blob).stdout
+
+
+def _run(folder: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
     command = ["git", "-C", str(folder), *words]
     try:
-        return subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", env={**environment, "LC_ALL": "C"}
-        )
+        return subprocess.run(command, capture_output=True, env={**environment, "LC_ALL": "C"})
     except FileNotFoundError as error:
         raise GitError("git is not installed, or not on PATH; install it") from error
 
