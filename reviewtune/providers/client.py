@@ -202,7 +202,9 @@ def _advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
     if error.code == "training_not_available":
         return "OpenAI does not offer fine-tuning to this organisation: choose provider=local"
     if error.status_code == 404 or error.param == "model":
-        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+        question = f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+        again = " `dvc repro --force --single-item finetune` trains it again if its weights are gone"
+        return question + (again if provider.kind == "local" else "")
     if error.status_code == 429:
         return "lower provider.concurrency, check the account's limits, and run the same command again"
     if error.status_code >= 500:
