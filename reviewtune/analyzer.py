@@ -13,7 +13,7 @@ from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, why_unusable
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.model_record import read_record
+from reviewtune.finetuning.model_record import fitting_record
 from reviewtune.providers.call_policy import CallPolicy
 
 
@@ -37,7 +37,8 @@ class ReviewAnalyzer:
             nothing is reported.
 
     Raises:
-        ConfigError: params.yaml is missing or not valid, or there is a budget for a provider without prices.
+        ConfigError: params.yaml is missing or not valid, it describes a different data set, labels or prompt than the
+            model was trained with, or there is a budget for a provider without prices.
         DataError: there is no fine-tuned model yet.
     """
 
@@ -52,7 +53,8 @@ class ReviewAnalyzer:
         paths = ProjectPaths(project or project_root())
         self._config, self._progress = load_params(paths.params), progress or SILENT
         if use_finetuned:
-            model = finetuned_model or read_record(paths.model_record).model
+            record = fitting_record(paths.model_record, finetuned_model, self._config)
+            model = finetuned_model or (record.model if record else "")
             self._subject = _label_only(ModelSubject.of_finetuned(model, self._config))
         else:
             self._subject = _label_only(_base_subject(self._config))

@@ -8,7 +8,8 @@ ReviewtuneError
 │   └── JobError     a fine-tuning job that ended without a model
 ├── BudgetError      the next request could exceed budget_usd
 ├── CacheError       the cache of answers
-└── TrackingError    the MLflow store
+├── TrackingError    the MLflow store
+└── GitError         the project's history
 
 A message is one line: what was seen and where, what is allowed, and what to do next.
 """
@@ -76,6 +77,10 @@ class CacheError(ReviewtuneError):
 
 class TrackingError(ReviewtuneError):
     """The MLflow store cannot be opened or written."""
+
+
+class GitError(ReviewtuneError):
+    """git is missing, refused, or knows only a part of the history."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def main() -> None:
     with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=RunKey(order.key)) as run:
         describe_run(run, config, sections=TRAINING_SECTIONS, inputs={"train": "training", "valid": "validation"})
         record, finetuned = train(
-            run, config, order, test=paths.splits.test, models=models, reports=reports, progress=TerminalProgress()
+            run, config, order, splits=paths.splits, models=models, reports=reports, progress=TerminalProgress()
         )
         picture = reports / model_record.PICTURE
         picture.write_bytes(model_record.picture_of(paths.training_curve))

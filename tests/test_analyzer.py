@@ -1,14 +1,21 @@
 """Reviews classified in an application and on the command line, by a real server; one without a label has a reason."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from reviewtune.analyzer import ReviewAnalyzer
 from reviewtune.commands import main
+from reviewtune.core.config_loading import load_params
 from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.result_file import write_result
+from reviewtune.data.prompts import Prompt
+from reviewtune.errors import ConfigError
+from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess
 
 LONG = "late " * 20_000  # of the tiny model's 8,192 tokens
@@ -67,3 +74,22 @@ def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytes
     errors = capsys.readouterr().err
     assert "1 of 3 reviews have no label" in errors
     assert "line 4: the provider did not take the review: HTTP 400: This model's maximum context length" in errors
+
+
+def test_the_model_of_a_different_data_set_is_refused(workspace: Path, tmp_path: Path) -> None:
+    """As after `dvc exp apply` of it and `git checkout .`, which does not restore the model."""
+    config = load_params(workspace / "params.yaml")
+    rows = pd.DataFrame({"text": ["late"], "label": [next(iter(config.data.labels))]})
+    record = recorded("ft:ko", Prompt.of(config), rows, tmp_path / "chat", checkpoints=[])
+    write_result(record.model_copy(update={"data": "reviews_ko"}), workspace / "models" / "finetuned.json")
+    Path("dvc.yaml").touch()
+    Path("new.csv").write_text("text,label\nlate,delivery_delay\n")
+    asking: list[Callable[[], object]] = [
+        lambda: ReviewAnalyzer(project=workspace),
+        lambda: main.classify(Path("new.csv"), Path("sorted.csv")),
+        lambda: main.evaluate(Path("new.csv")),
+    ]
+    for ask in asking:
+        with pytest.raises(ConfigError, match="data set reviews_ko, but params"):
+            ask()
+    assert ReviewAnalyzer(finetuned_model="ft:another", project=workspace).model == "ft:another"

@@ -34,6 +34,12 @@ class Leftovers:
     folders: tuple[str, ...] = ()  # below models/ and jobs/ of the account; deleted with them
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Everything, one line each."""
+        jobs = [f"job {job.id}, {job.status}" for job in self.jobs]
+        return (*(f"model {name}" for name in self.models), *jobs, *(f"file {name}" for name in self.files))
+
+    @property
     def notes(self) -> list[Path]:
         return sorted({path for job in self.jobs for path in _notes(job)})
 

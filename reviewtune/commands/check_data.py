@@ -8,9 +8,11 @@ from pathlib import Path
 
 import typer
 
-from reviewtune.core.atomic_files import read_json, write_text
+from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.folders import using
+from reviewtune.core.outputs import Output
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.faults import fault_table
@@ -21,7 +23,7 @@ from reviewtune.data_check.examine import SIMILARITY, DataCheck, examine
 from reviewtune.data_check.label_errors import COLUMNS, to_table
 from reviewtune.data_check.labelled_file import LabelledFile, data_for, read
 from reviewtune.data_check.learning_curve import Curve
-from reviewtune.data_check.masked_copy import write_masked
+from reviewtune.data_check.masked_copy import refuse_existing, write_masked
 from reviewtune.data_check.training_checks import AUTO_EPOCHS
 from reviewtune.errors import DataError
 
@@ -59,7 +61,7 @@ def check_data(path: Path, options: CheckDataOptions) -> None:
             the checked file.
     """
     progress, paths = TerminalProgress(sys.stderr), ProjectPaths(project_root())
-    _refuse_bad_targets(path, options)
+    targets = _targets(path, options)
     config = _project_config(paths)
     conf = paths.root / "conf"
     data = data_for(path, options.data, conf) if options.data or conf.exists() else None
@@ -80,11 +82,11 @@ def check_data(path: Path, options: CheckDataOptions) -> None:
         finetuned=curve,
         progress=progress,
     )
-    written = _write(check, options)
+    written = _write(check, targets)
     if options.as_json:
         print(json.dumps(check.as_json(), indent=2, ensure_ascii=True))
     else:
-        _show(check)
+        _show(check, to_stderr=any(target.is_stdout for target in targets.all))
     for line in written:
         progress.message(line)
     _refuse(check)
@@ -112,13 +114,15 @@ def _finetuned_curve(
     from reviewtune.data_check import finetuned_curve
 
     config = _described(load_params(paths.params), data, file)
-    planned = finetuned_curve.plan(file.table, config, paths.work / "check-data" / sha256(file.path)[:16])
-    progress.message(finetuned_curve.estimate(planned, config))
-    if not options.yes and not sys.stdin.isatty():
-        raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")
-    if not options.yes and not typer.confirm("Start them?", err=True):
-        return None
-    return finetuned_curve.measure(planned, config, progress=progress)
+    folder = paths.work / "check-data" / sha256(file.path)[:16]
+    with using(folder):  # so that `clean` leaves it alone
+        planned = finetuned_curve.plan(file.table, config, folder)
+        progress.message(finetuned_curve.estimate(planned, config))
+        if not options.yes and not sys.stdin.isatty():
+            raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")
+        if not options.yes and not typer.confirm("Start them?", err=True):
+            return None
+        return finetuned_curve.measure(planned, config, progress=progress)
 
 
 def _epochs(record: Path) -> int:
@@ -129,36 +133,64 @@ def _epochs(record: Path) -> int:
         return AUTO_EPOCHS
 
 
-def _refuse_bad_targets(path: Path, options: CheckDataOptions) -> None:
-    targets = [target for target in (options.out, options.label_errors, options.mask) if target]
-    for target in targets:
-        if target.resolve() == path.resolve():
-            raise DataError(f"{target}: is the file to check; choose another name for the output")
-    if len({target.resolve() for target in targets}) < len(targets):
-        raise DataError(f"{targets[0]}: --out, --label-errors and --mask need different files")
-    if options.out:
-        html_report.refuse_foreign(options.out, html_report.GENERATOR)
-    if options.label_errors:
-        html_report.refuse_foreign(options.label_errors, ",".join(COLUMNS))
-    if options.mask and options.mask.exists():
-        raise DataError(f"{options.mask}: already exists and is not overwritten; choose another name for --mask")
+@dataclass(frozen=True)
+class _Targets:
+    """The checked outputs; None: not requested."""
+
+    out: Output | None
+    label_errors: Output | None
+    mask: Output | None
+
+    @property
+    def all(self) -> list[Output]:
+        return [target for target in (self.out, self.label_errors, self.mask) if target]
 
 
-def _write(check: DataCheck, options: CheckDataOptions) -> list[str]:
+def _targets(path: Path, options: CheckDataOptions) -> _Targets:
+    """Check where the command will write, before it works for minutes.
+
+    Raises:
+        DataError: an output cannot be written, or would overwrite another file.
+    """
+    targets = _Targets(
+        out=_checked(options.out, "--out"),
+        label_errors=_checked(options.label_errors, "--label-errors"),
+        mask=_checked(options.mask, "--mask"),
+    )
+    for target in targets.all:
+        if not target.is_stdout and target.path.resolve() == path.resolve():
+            raise DataError(f"{target.path}: is the file to check; choose another name for the output")
+    places = ["-" if target.is_stdout else str(target.path.resolve()) for target in targets.all]
+    if len({*places, *(["-"] if options.as_json else [])}) < len(places) + options.as_json:
+        raise DataError(f"{places[0]}: --out, --label-errors, --mask and --json need different files")
+    if targets.out:
+        html_report.refuse_foreign(targets.out, html_report.GENERATOR)
+    if targets.label_errors:
+        html_report.refuse_foreign(targets.label_errors, ",".join(COLUMNS))
+    if targets.mask:
+        refuse_existing(targets.mask)
+    return targets
+
+
+def _checked(path: Path | None, option: str) -> Output | None:
+    return Output.checked(path, option=option) if path else None
+
+
+def _write(check: DataCheck, targets: _Targets) -> list[str]:
     """Write the requested files; returns a line on each."""
     lines = []
-    if options.out:
-        html_report.write(check, options.out)
-        lines.append(f"report: {options.out}")
-    if options.label_errors:
-        write_text(to_table(check.label_errors).to_csv(index=False, lineterminator="\n"), options.label_errors)
-        lines.append(f"likely label errors: {options.label_errors} ({len(check.label_errors)} rows)")
-    if options.mask:
-        lines.append(f"masked copy: {options.mask} ({write_masked(check.file, options.mask)} reviews changed)")
+    if targets.out:
+        html_report.write(check, targets.out)
+        lines.append(f"report: {targets.out.path}")
+    if targets.label_errors:
+        targets.label_errors.write_text(to_table(check.label_errors).to_csv(index=False, lineterminator="\n"))
+        lines.append(f"likely label errors: {targets.label_errors.path} ({len(check.label_errors)} rows)")
+    if targets.mask:
+        lines.append(f"masked copy: {targets.mask.path} ({write_masked(check.file, targets.mask)} reviews changed)")
     return lines
 
 
-def _show(check: DataCheck) -> None:
+def _show(check: DataCheck, *, to_stderr: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -168,7 +200,7 @@ def _show(check: DataCheck) -> None:
         colour, word = SIGNS[result.level]
         finding = Text.assemble(result.says, (f"\n{result.do}" if result.do else "", "italic dim"))
         table.add_row(Text(word, style=colour), Text(result.title, style="bold"), finding)
-    Console().print(table)
+    Console(stderr=to_stderr).print(table)
 
 
 def _refuse(check: DataCheck) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.formatting import counted, listed
+from reviewtune.core.outputs import refuse_bad_folder
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import DataError
@@ -24,7 +25,9 @@ from reviewtune.evaluation.ground_truth import (
     read_ground_truth,
     training_is_unknown,
 )
+from reviewtune.evaluation.metrics_file import METRICS_FILE
 from reviewtune.evaluation.results import Evaluation
+from reviewtune.finetuning.model_record import fitting_record
 
 SHOWN = 100  # reviews that were left out
 
@@ -63,15 +66,16 @@ class _Earlier(NamedTuple):
 def evaluate(options: EvaluateOptions) -> None:
     """Everything that can be refused is refused before the model is asked, which may cost money."""
     root = project_root()
+    if options.out:
+        _refuse_bad_out(options.out, options, root)
     config = load_params(ProjectPaths(root).params)
+    fitting_record(ProjectPaths(root).model_record, options.model, config)
     metrics = read_earlier(options.compare) if options.compare else None
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     if options.leave_out_seen:
         truth = leave_out_seen(truth, options.model, config, root)
     notes = [*_notes_on_training(options.model, truth, root), *_notes_on_test_set(metrics, truth, options)]
     earlier = _with_predictions(metrics, truth) if metrics else None
-    if options.out:
-        _make_folder(options.out)
     result = evaluate_file(options.model, truth, config, root, progress=TerminalProgress())
     if options.out:
         results.write(result, options.out)
@@ -102,11 +106,24 @@ def _difference(earlier: _Earlier, result: Evaluation, config: Config) -> str:
     return to_text(change)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"--out {folder}: {error.strerror}; name a folder that you may write to") from error
+def _refuse_bad_out(folder: Path, options: EvaluateOptions, root: Path) -> None:
+    """Refuse a folder in which a file would be lost.
+
+    Raises:
+        DataError: it cannot be written, is one of the pipeline's, or holds files that no evaluation wrote.
+    """
+    refuse_bad_folder(folder, results.FILES)
+    if folder.resolve().is_relative_to(ProjectPaths(root).arm("").resolve()):
+        raise DataError(f"--out {folder}: `dvc repro` writes there; name another folder")
+    present = [name for name in results.FILES if (folder / name).exists()]
+    inputs = {path.resolve() for path in (options.ground_truth, options.compare) if path}
+    for name in present:
+        if (folder / name).resolve() in inputs:
+            raise DataError(f"--out {folder}: {name} would be overwritten, but it is read now; name another folder")
+    if present and not (folder / METRICS_FILE).exists():
+        raise DataError(f"--out {folder}: {present[0]} is not from an evaluation; name another folder")
+    if present:
+        read_earlier(folder / METRICS_FILE)
 
 
 def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:

@@ -184,7 +184,7 @@ def checkpoints(job: MaybeJob = None, provider: ProviderName = None, set_: Set =
 
 @jobs.command()
 def curve(
-    out: Annotated[Path, typer.Option(help="the PNG file to write")],
+    out: Annotated[Path, typer.Option(help="the PNG file to write; `-` is standard output")],
     job: MaybeJob = None,
     provider: ProviderName = None,
     set_: Set = None,
@@ -193,18 +193,20 @@ def curve(
 
     Example: reviewtune jobs curve ftjob-abc123 --out losses.png
     """
+    from reviewtune.core.outputs import Output
     from reviewtune.finetuning.follow import JobMonitor, loss_table
     from reviewtune.finetuning.loss_plot import training_curve
 
-    if out.suffix.lower() != ".png":
+    target = Output.checked(out)
+    is_file = not target.is_stdout and (out.is_file() or not out.exists())
+    if is_file and out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the picture is a PNG file; choose a name that ends in .png")
     with _client(_config(provider, set_).provider) as client:
         monitor = JobMonitor(_find(client, job))
         monitor.update(client)
         table = loss_table(client, monitor)
     chosen = int(table["step"].max()) if monitor.job.fine_tuned_model and len(table) else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(training_curve(table, chosen, title=f"Loss by step, {monitor.job.id}"))
+    target.write_bytes(training_curve(table, chosen, title=f"Loss by step, {monitor.job.id}"))
     _inform(f"{out}: {len(table)} steps of {monitor.job.id}")
 
 

@@ -140,7 +140,9 @@ def evaluate(
 
 @app.command()
 def compare(
-    reports: Annotated[Path, typer.Option(help="the folder that `dvc repro` filled")] = Path("reports"),
+    reports: Annotated[
+        Path | None, typer.Option(help="the folder that `dvc repro` filled; default: the project's reports/")
+    ] = None,
 ) -> None:
     """Print the comparison of the last `dvc repro`.
 
@@ -148,10 +150,11 @@ def compare(
     """
     from rich.console import Console
 
+    from reviewtune.core.project import ProjectPaths, project_root
     from reviewtune.evaluation.comparison.comparison_file import read_comparison
     from reviewtune.evaluation.comparison.console_report import print_comparison
 
-    print_comparison(read_comparison(reports), Console())
+    print_comparison(read_comparison(reports or ProjectPaths(project_root()).reports), Console())
 
 
 @app.command()

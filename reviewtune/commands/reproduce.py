@@ -1,7 +1,7 @@
 """Run a stored run again, only from what it names, and report whether the result is the same.
 
-The pipeline itself runs: `dvc repro` of the run's stage in a temporary worktree of its revision. The data come from git
-or from DVC's cache or remote, the configuration is the artifact params.yaml. The local provider trains again in an
+The pipeline itself runs: `dvc repro` of the run's stage in a temporary worktree of its revision. The data are found by
+their hash (run_data.py), the configuration is the artifact params.yaml. The local provider trains again in an
 empty account; a paid provider's job is found again, and only the answers are requested again.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 import psutil
 
+from reviewtune.commands.run_data import place_data
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, FINETUNED, TrackingConfig
 from reviewtune.core.config_loading import load_params
@@ -26,19 +27,19 @@ from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
 from reviewtune.providers.answer_cache import NAME
+from reviewtune.tracking import git
 from reviewtune.tracking.provenance import circumstances
 from reviewtune.tracking.queries import artifact_of, stored_run
 from reviewtune.tracking.runs import RunRecord
 
 Outcome = Literal["identical", "within tolerance", "different"]
 
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # a hook after checkout could change the workspace, or need a network
 PATHS = ProjectPaths()
 MODEL_FILES = {path.name: path for path in (PATHS.model_record, PATHS.training_curve)}
 ARM_FILES = ("metrics.json", "predictions.csv")
-VOLATILE = (
-    "order_key",
-    "run_key",
-)  # fields of finetuned.json (new, old) that depend on the provider's address, not on the model
+# Fields of finetuned.json that depend on the provider's address, not on the model, or that earlier releases lack.
+VOLATILE = ("order_key", "run_key", "version", "data", "data_sha256", "labels")
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ def reproduce(
     config = load_params(params)
     train_again = config.provider.kind == "local" if retrain is None else retrain
     with _worktree(run) as tree:
-        _write_params(params, tree)
-        _fetch_data(tree, config.data.path)
-        with _home(train_again and config.provider.base_url is None, tree.parent) as home:
+        data = _place_in(tree, config.data.path)
+        _write_params(params, tree, data)
+        cache = _share_cache(tree)
+        if not data.exists():
+            _dvc(tree, "pull", str(data))  # from DVC's cache or remote, if the revision has it there
+        where = place_data(run, config, tracking, data, cache=cache)
+        print(f"data: {config.data.path} from {where}", flush=True)
+        with _home(train_again and config.provider.base_url is None) as home:
             _repro(tree, target, home)
         reproduction = _compare(run, tracking, tree, files, tolerance)
     stored_run(tracking, run.id).tags({"reproduced": reproduction.outcome})
@@ -112,48 +118,50 @@ def _target(run: RunRecord) -> tuple[str, dict[str, Path]]:
 
 @contextmanager
 def _worktree(run: RunRecord) -> Iterator[Path]:
-    """The run's revision, checked out into a temporary folder; the workspace stays as it is."""
+    """The project at the run's revision, checked out into a temporary folder; the workspace stays as it is."""
     revision, root = run.tags["git_revision"], project_root()
+    prefix = git.ask(root, "rev-parse", "--show-prefix").strip()  # the project may be a part of a larger repository
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as folder:
-        tree = Path(folder) / "tree"
-        done = _git(root, "worktree", "add", "--detach", "--quiet", str(tree), revision)
-        if done.returncode:
+        worktree = Path(folder) / "tree"
+        add = ("worktree", "add", "--detach", "--quiet", str(worktree), revision)
+        if git.attempt(root, *NO_HOOKS, *add).returncode:
             hint = "fetch it (`git fetch --unshallow`, or from where the run was made)"
             raise DataError(f"revision {revision[:12]} of run {run.id} is not in this repository; {hint}")
         try:
-            yield tree
+            if not (worktree / prefix / "dvc.yaml").exists():
+                raise DataError(f"revision {revision[:12]} of run {run.id} has no {prefix}dvc.yaml")
+            yield worktree / prefix
         finally:
-            _git(root, "worktree", "remove", "--force", str(tree))
+            git.attempt(root, "worktree", "remove", "--force", str(worktree))
 
 
-def _git(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", *words], cwd=root, text=True, capture_output=True)
+def _place_in(tree: Path, data: Path) -> Path:
+    """Where the data belong; data from outside of the project are never written back to their place."""
+    inside = not data.is_absolute() and ".." not in data.parts
+    return tree / (data if inside else Path("data") / "raw" / data.name)
 
 
-def _write_params(params: Path, tree: Path) -> None:
-    """Write the run's exact settings, except that new runs are stored in the worktree and removed with it."""
+def _write_params(params: Path, tree: Path, data: Path) -> None:
+    """Write the run's exact settings, except that its data and new runs are in the worktree and removed with it."""
     from omegaconf import OmegaConf
 
     settings = OmegaConf.load(params)
     settings.tracking.uri = None
+    settings.data.path = data.relative_to(tree).as_posix()
     (tree / "params.yaml").write_text(OmegaConf.to_yaml(settings), encoding="utf-8")
 
 
-def _fetch_data(tree: Path, path: Path) -> None:
-    """From git it is there already; else from the cache of the workspace, or its remote."""
+def _share_cache(tree: Path) -> Path:
+    """Let DVC in the worktree use the cache and the remotes of the workspace; returns the cache."""
     root, settings = project_root(), tree / ".dvc" / "config.local"
     if (root / ".dvc" / "config.local").exists():
         shutil.copy(root / ".dvc" / "config.local", settings)
-    cache = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, text=True, capture_output=True, env=_environment(root)
-    ).stdout.strip()
-    _dvc(tree, "cache", "dir", "--local", cache or str(root / ".dvc" / "cache"))
-    if not (tree / path).exists():
-        done = _dvc(tree, "pull", str(path))
-        if done.returncode:
-            raise DataError(
-                f"{path}: neither at that revision in git nor in DVC's cache or remote: {_last(done.stdout)}"
-            )
+    )
+    cache = Path(done.stdout.strip() or root / ".dvc" / "cache")
+    _dvc(tree, "cache", "dir", "--local", str(cache))
+    return cache
 
 
 def _repro(tree: Path, target: str, home: Path) -> None:
@@ -165,10 +173,8 @@ def _repro(tree: Path, target: str, home: Path) -> None:
         raise DataError(f"`dvc repro {target}` failed at the run's revision; its message is above")
 
 
-def _dvc(tree: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "dvc", *words]
-    env = _environment(tree)
-    return subprocess.run(command, cwd=tree, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def _dvc(tree: Path, *words: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *words], cwd=tree, env=_environment(tree), capture_output=True)
 
 
 def _environment(tree: Path) -> dict[str, str]:
@@ -179,20 +185,22 @@ def _environment(tree: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _home(empty_account: bool, folder: Path) -> Iterator[Path]:
+def _home(empty_account: bool) -> Iterator[Path]:
     """A temporary REVIEWTUNE_HOME that shares cached weights but no cached answers and, if `empty_account`, no jobs."""
-    home, weights = folder / "home", cache_folder()
-    (home / "cache").mkdir(parents=True)
-    for entry in weights.iterdir() if weights.exists() else ():
-        if not entry.name.startswith(NAME):
-            (home / "cache" / entry.name).symlink_to(entry.resolve())
-    if not empty_account:
-        (home / "data").symlink_to(account_folder().resolve())
-    try:
-        yield home
-    finally:
-        if empty_account:
-            _end_server(home)
+    weights = cache_folder()
+    with tempfile.TemporaryDirectory(prefix="reviewtune-") as folder:
+        home = Path(folder)
+        (home / "cache").mkdir()
+        for entry in weights.iterdir() if weights.exists() else ():
+            if not entry.name.startswith(NAME):
+                (home / "cache" / entry.name).symlink_to(entry.resolve())
+        if not empty_account:
+            (home / "data").symlink_to(account_folder().resolve())
+        try:
+            yield home
+        finally:
+            if empty_account:
+                _end_server(home)
 
 
 def _end_server(home: Path) -> None:
@@ -253,8 +261,3 @@ def _reasons(run: RunRecord, tree: Path) -> list[str]:
         for name, value in now.items()
         if then[name] != value and not (name == "prompt_fingerprint" and run.tags.get("arm_kind") == "prompt")
     ]
-
-
-def _last(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"

@@ -45,20 +45,22 @@ def reproduce(
 @app.command()
 def lineage(
     run_id: RunId,
-    picture: Annotated[Path | None, typer.Option(help="PNG file to draw it to as well")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG file to draw it to as well; `-` is standard output")] = None,
 ) -> None:
     """Print where a run comes from: data, splits, chat files, job, model; and every evaluation of that model.
 
     Example: reviewtune lineage 3f2a91 --picture lineage.png
     """
     from reviewtune.commands import lineage as commands_lineage
+    from reviewtune.core.outputs import Output
     from reviewtune.tracking.queries import find_run, find_runs
 
+    target = Output.checked(picture, option="--picture") if picture else None
     tracking = _config().tracking
     traced = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
-    print(commands_lineage.to_text(traced))
-    if picture:
-        picture.write_bytes(commands_lineage.picture(traced))
+    print(commands_lineage.to_text(traced), file=sys.stderr if target and target.is_stdout else sys.stdout)
+    if target:
+        target.write_bytes(commands_lineage.picture(traced))
 
 
 @app.command()
@@ -109,6 +111,8 @@ def _config() -> Config:
 def _print_items(items: "tuple[Item, ...] | list[Item]") -> None:
     for item in items:
         print(f"  {_megabytes(item.size):>12}  {item.what}")
+        for name in item.names:
+            print(f"{'':16}{name}")
 
 
 def _megabytes(size: int) -> str:

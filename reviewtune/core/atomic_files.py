@@ -14,17 +14,23 @@ def write_text(text: str, path: Path) -> None:
 def write_bytes(content: bytes, path: Path) -> None:
     """Replace the file in one step, so that no reader sees a part of it; missing folders are created.
 
-    A link stays a link: its target is replaced. What exists and is not a regular file, such as /dev/stdout or a named
-    pipe, is written to and never replaced.
+    A link stays a link: its target is replaced. A replaced file keeps its permissions. What exists and is not a regular
+    file, such as /dev/stdout or a named pipe, is written to and never replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if target.exists() and not target.is_file():
-        target.write_bytes(content)
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
         return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(target)
+    try:
+        partial.write_bytes(content)
+        if target.exists():
+            partial.chmod(target.stat().st_mode)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - any JSON value

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from reviewtune.core.atomic_files import write_bytes
 from reviewtune.errors import DataError
 
 STANDARD_STREAM = Path("-")
+STANDARD_OUTPUT = (STANDARD_STREAM, *(Path(name) for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,19 @@ class Output:
         Raises:
             DataError: the path is a folder, its folder does not exist, or it may not be written.
         """
-        if path != STANDARD_STREAM:
+        if path not in STANDARD_OUTPUT:
             _refuse_unwritable(path, option)
         return cls(path)
 
     @property
     def is_stdout(self) -> bool:
         """Whether the result goes to standard output; then messages belong on standard error."""
-        return self.path == STANDARD_STREAM
+        return self.path in STANDARD_OUTPUT
+
+    @property
+    def replaces_a_file(self) -> bool:
+        """Whether there is a regular file, whose content would be lost; devices and pipes are written through."""
+        return not self.is_stdout and self.path.is_file()
 
     def write_bytes(self, content: bytes) -> None:
         if not self.is_stdout:
@@ -53,6 +60,25 @@ class Output:
     def write_text(self, text: str) -> None:
         """Write the text as UTF-8."""
         self.write_bytes(text.encode("utf-8"))
+
+
+def refuse_bad_folder(path: Path, names: Collection[str], *, option: str = "--out") -> None:
+    """Check a folder that is to receive several files; it and its parents are created when they are written.
+
+    Args:
+        path: the folder.
+        names: the files to write; none of them may exist as something else, such as a folder.
+        option: the command line's option with the path, for messages.
+
+    Raises:
+        DataError: the path is not a folder, or the folder or a file in it may not be written.
+    """
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise DataError(f"{option} {path}: {existing} is not a folder; name a folder for {', '.join(names)}")
+    for place in (existing, *(path / name for name in names if (path / name).exists())):
+        if not os.access(place, os.W_OK) or (place != existing and not place.is_file()):
+            raise DataError(f"{option} {path}: {place} cannot be written; name another folder")
 
 
 def _refuse_unwritable(path: Path, option: str) -> None:

@@ -1,9 +1,8 @@
 """The data report as one HTML file that opens offline: styles and plots are inside, and no script runs."""
 
 from functools import partial
-from pathlib import Path
 
-from reviewtune.core.atomic_files import write_text
+from reviewtune.core.outputs import Output
 from reviewtune.data.personal_data import mask
 from reviewtune.data_check import plots
 from reviewtune.data_check.checks import CheckResult
@@ -37,28 +36,28 @@ def page(check: DataCheck) -> str:
     )
 
 
-def write(check: DataCheck, target: Path) -> None:
+def write(check: DataCheck, target: Output) -> None:
     """Write the report.
 
     Raises:
         DataError: `target` is a file that check-data did not write.
     """
     refuse_foreign(target, GENERATOR)
-    write_text(page(check), target)
+    target.write_text(page(check))
 
 
-def refuse_foreign(target: Path, mark: str) -> None:
+def refuse_foreign(target: Output, mark: str) -> None:
     """Refuse to overwrite a file of somebody else.
 
     Raises:
-        DataError: `target` exists, and its first FIRST_BYTES bytes do not contain the mark.
+        DataError: `target` is an existing file, and its first FIRST_BYTES bytes do not contain the mark.
     """
-    if not target.exists():
+    if not target.replaces_a_file:
         return
-    with target.open("rb") as file:
+    with target.path.open("rb") as file:
         beginning = file.read(FIRST_BYTES).decode(errors="replace")
     if mark not in beginning:
-        raise DataError(f"{target}: already exists and was not written by check-data; choose another name")
+        raise DataError(f"{target.path}: already exists and was not written by check-data; choose another name")
 
 
 def _shown(text: str, size: int, language: str) -> str:

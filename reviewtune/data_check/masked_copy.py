@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reviewtune.core.outputs import Output
 from reviewtune.core.text_files import lines
 from reviewtune.data import personal_data
 from reviewtune.data.faults import Fault
@@ -13,22 +14,44 @@ from reviewtune.data_check.labelled_file import LabelledFile
 from reviewtune.errors import DataError
 
 
-def write_masked(file: LabelledFile, target: Path) -> int:
+def write_masked(file: LabelledFile, target: Output) -> int:
     """Write a copy of the file with masked reviews.
 
     Returns:
         The number of reviews that changed.
 
     Raises:
-        DataError: `target` exists, or a row or line cannot be read.
+        DataError: `target` is an existing file, or a row or line cannot be read.
     """
-    content, changed = _masked_chat(file) if file.kind == "jsonl" else _masked_table(file, target)
-    try:
-        with target.open("xb") as out:
-            out.write(content)
-    except FileExistsError as error:
-        raise DataError(f"{target}: already exists and is not overwritten; choose another name for --mask") from error
+    content, changed = _masked_chat(file) if file.kind == "jsonl" else _masked_table(file, target.path)
+    if target.is_stdout or (target.path.exists() and not target.replaces_a_file):
+        target.write_bytes(content)
+    else:
+        _write_new(content, target.path)
     return changed
+
+
+def refuse_existing(target: Output) -> None:
+    """Refuse to overwrite a file, which could be the original.
+
+    Raises:
+        DataError: `target` is an existing file.
+    """
+    if target.replaces_a_file:
+        raise DataError(f"{target.path}: already exists and is not overwritten; choose another name for --mask")
+
+
+def _write_new(content: bytes, path: Path) -> None:
+    """Create the file; one that another process created in the meantime is not overwritten."""
+    try:
+        with path.open("xb") as out:
+            out.write(content)
+    except FileExistsError:
+        refuse_existing(Output(path))
+        raise
+    except BaseException:
+        path.unlink(missing_ok=True)  # incomplete
+        raise
 
 
 def _masked_table(file: LabelledFile, target: Path) -> tuple[bytes, int]:

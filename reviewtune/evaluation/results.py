@@ -9,6 +9,8 @@ from reviewtune.core.atomic_files import write_json
 from reviewtune.evaluation import plots, run_file
 from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table
 from reviewtune.evaluation.metrics_file import (
+    METRICS_FILE,
+    SUMMARY_FILE,
     ArmMetrics,
     CheckpointMetrics,
     Consistency,
@@ -22,6 +24,7 @@ from reviewtune.tracking.runs import Run
 
 CONFUSION = "confusion_matrix.png"
 VALIDATION = "validation_predictions.csv"
+FILES = (METRICS_FILE, SUMMARY_FILE, "predictions.csv", VALIDATION, "per_label.csv", CONFUSION)  # that `write` writes
 
 
 @dataclass(frozen=True)

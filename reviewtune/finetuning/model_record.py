@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from reviewtune.core.config import PromptConfig
-from reviewtune.core.project import ChatFiles
+from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config import Config, PromptConfig
+from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.core.result_file import ResultFile, read_result, write_result
 from reviewtune.data.chat_files import numbered_lines
 from reviewtune.data.leakage import refuse_leak
@@ -60,6 +61,14 @@ class ModelRecord(ResultFile):
     hyperparameters: Hyperparameters = Field(description="the job's settings, as the provider resolved them")
     trained_tokens: int = Field(description="tokens that the provider counted, in all epochs; 0: not reported")
     checkpoints: tuple[Checkpoint, ...] = Field(description="the models that the provider kept, in order of step")
+    data: str = Field("", description="data.name at the training; empty: a record of an earlier release")
+    data_sha256: str = Field("", description="hash of the labelled reviews that were split; empty as above")
+    labels: tuple[str, ...] = Field((), description="the labels that the model was trained to give; empty as above")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the model and of its checkpoints."""
+        return (self.model, *(checkpoint.model for checkpoint in self.checkpoints))
 
     def checkpoint(self, epoch: int) -> Checkpoint:
         """The model after this epoch; providers keep only the last few.
@@ -79,31 +88,34 @@ class ModelRecord(ResultFile):
         return by_epoch[epoch]
 
 
-def record_of(finetuned: Finetuned, order: Order, prompt: Prompt, *, test_sha256: str) -> ModelRecord:
+def record_of(finetuned: Finetuned, order: Order, config: Config, splits: SplitFiles) -> ModelRecord:
     """The record of a finished job.
 
     Args:
         finetuned: the job and its results.
         order: what the job was created from.
-        prompt: the prompt of the chat files.
-        test_sha256: hash of the test split.
+        config: the configuration that the chat files were written with.
+        splits: what they were written from.
     """
-    job = finetuned.job
+    job, manifest = finetuned.job, read_json(splits.manifest)
     reported = job.hyperparameters.model_dump(exclude_none=True) if job.hyperparameters else {}
     return ModelRecord(
         model=finetuned.model,
         job_id=job.id,
         base_model=order.provider.base_model,
         provider=order.provider.kind,
-        prompt_fingerprint=prompt.fingerprint,
+        prompt_fingerprint=Prompt.of(config).fingerprint,
         training_sha256=sha256(order.training_file),
         validation_sha256=sha256(order.validation_file) if order.validation_file else "",
-        test_sha256=test_sha256,
+        test_sha256=sha256(splits.test),
         order_key=order.key,
         seed=job.seed,
         hyperparameters=Hyperparameters(**reported),
         trained_tokens=job.trained_tokens or 0,
         checkpoints=finetuned.checkpoints,
+        data=config.data.name,
+        data_sha256=str(manifest["data_sha256"]),
+        labels=tuple(config.data.labels),
     )
 
 
@@ -138,6 +150,51 @@ def read_record(path: Path) -> ModelRecord:
         if_missing="no fine-tuned model yet; run `dvc repro finetune`",
         if_damaged="run `dvc repro --force finetune` to write it again, which pays for no second job",
     )
+
+
+def fitting_record(path: Path, model: str | None, config: Config) -> ModelRecord | None:
+    """The record of the model that is to be asked, after the check that the configuration describes it.
+
+    Args:
+        path: models/finetuned.json.
+        model: the model's name; None: the project's last fine-tune.
+        config: the configuration.
+
+    Returns:
+        The record; None if the project has no record of this model.
+
+    Raises:
+        ConfigError: as `refuse_other_configuration`.
+        DataError: `model` is None, and there is no fine-tune; or the file is damaged.
+    """
+    if model is not None and not path.exists():
+        return None
+    record = read_record(path)
+    if model is not None and model not in record.names:
+        return None
+    refuse_other_configuration(record, config)
+    return record
+
+
+def refuse_other_configuration(record: ModelRecord, config: Config) -> None:
+    """Refuse to ask a model that was trained with different data, labels or prompt than the configuration describes.
+
+    Its answers would be labels of the other data set. A record of an earlier release has a prompt only.
+
+    Raises:
+        ConfigError: the model does not fit.
+    """
+    prompt = Prompt.of(config)
+    difference = None
+    if record.data and record.data != config.data.name:
+        difference = f"data set {record.data}, but params.yaml describes {config.data.name}"
+    elif record.labels and record.labels != tuple(config.data.labels):
+        difference = f"labels {', '.join(record.labels)}, but params.yaml has {', '.join(config.data.labels)}"
+    elif record.prompt_fingerprint != prompt.fingerprint:
+        difference = f"prompt {record.prompt_fingerprint}, but params.yaml has {prompt.fingerprint}"
+    if difference:
+        hint = "run `dvc checkout` for the model that dvc.lock names, or `dvc repro` to train one that fits"
+        raise ConfigError(f"models/finetuned.json: {record.model} was trained with {difference}; {hint}")
 
 
 def refuse_unfit(record: ModelRecord, prompt: Prompt, chat: Path, test: pd.DataFrame, *, similarity: float) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 from reviewtune.core.config import Config
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles, SplitFiles
-from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import read_reviews, sha256
+from reviewtune.data.reviews import read_reviews
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Finetuned, Order, finetune
 from reviewtune.finetuning.model_record import ModelRecord
@@ -29,7 +28,7 @@ def train(
     config: Config,
     order: Order,
     *,
-    test: Path,
+    splits: SplitFiles,
     models: Path,
     reports: Path,
     progress: Progress = SILENT,
@@ -43,7 +42,7 @@ def train(
         run: the MLflow run of the fine-tune.
         config: the configuration that `order` was made from.
         order: the files and settings of the job.
-        test: the test split; its hash goes into the record.
+        splits: what the chat files were written from; its hashes go into the record.
         models: the folder of finetuned.json.
         reports: the folder of training_curve.csv.
         progress: where to report the job's progress.
@@ -54,7 +53,7 @@ def train(
     """
     with connect(config.provider, progress=progress) as client:
         finetuned = finetune(client, order, progress=progress)
-    record = model_record.record_of(finetuned, order, Prompt.of(config), test_sha256=sha256(test))
+    record = model_record.record_of(finetuned, order, config, splits)
     model_record.write_record(record, finetuned, models=models, reports=reports)
     # Log at once: `reviewtune clean` keeps a model that a run names.
     model_record.log(run, record, models=models, reports=reports)

@@ -148,7 +148,7 @@ def _fine_tune_and_validate(job: Job, run: Run, variant: Mapping[str, str], prog
         run.params(variant)
         describe_run(run, config, sections=EVALUATION_SECTIONS, inputs=INPUTS, params=params, splits=splits)
     order = Order.of(config, job.chat)
-    record, finetuned = train(run, config, order, test=splits.test, models=folder, reports=folder, progress=progress)
+    record, finetuned = train(run, config, order, splits=splits, models=folder, reports=folder, progress=progress)
     result = score_on_validation(job, record, progress=progress)
     with run.together():
         log_validation(run, job, result)

@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from reviewtune.errors import TrackingError
+from reviewtune.errors import GitError, TrackingError
+from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
 
 
@@ -62,9 +62,8 @@ def _git_revision(folder: Path) -> str | None:
 
     Cached, because the process keeps running the code that it started with.
     """
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    with suppress(GitError):
+        return git.ask(folder, "rev-parse", "HEAD").strip()
     return None
 
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from reviewtune.core.atomic_files import write_text
-from reviewtune.core.outputs import Output
+from reviewtune.core.atomic_files import write_bytes, write_text
+from reviewtune.core.outputs import Output, refuse_bad_folder
 from reviewtune.errors import DataError
 
 
@@ -53,3 +54,38 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_text("\ud800", path)
     assert path.read_text() == "before"
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    path.chmod(0o640)
+    write_text("after", path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    with pytest.raises(TypeError):
+        write_bytes(cast(bytes, 1), tmp_path / "file")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "before")]
+
+
+def test_a_folder_for_results_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "metrics.json").mkdir(parents=True)
+    refuse_bad_folder(tmp_path / "new" / "folder", ["metrics.json"])
+    assert not (tmp_path / "new").exists()
+    for path, message in (
+        (tmp_path / "file", "is not a folder"),
+        (tmp_path / "file" / "below", "is not a folder"),
+        (Path("/dev/stdout"), "is not a folder"),
+        (tmp_path / "taken", r"metrics\.json cannot be written"),
+    ):
+        with pytest.raises(DataError, match=message):
+            refuse_bad_folder(path, ["metrics.json"])
+
+
+def test_a_link_to_a_pipe_is_written_through() -> None:
+    program = "import pathlib, reviewtune.core.atomic_files as a; a.write_text('through', pathlib.Path('/dev/fd/1'))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"through"

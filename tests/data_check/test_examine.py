@@ -17,6 +17,7 @@ from reviewtune.commands.main import app
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import compose_text
+from reviewtune.core.outputs import Output
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data_check import checks, finetuned_curve, html_report, learning_curve, plots, training_checks
@@ -396,7 +397,7 @@ CHROMIUM = next(
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 def test_the_page_opens_in_a_browser_and_loads_nothing(tmp_path: Path) -> None:
     page, log = tmp_path / "report.html", tmp_path / "net.json"
-    html_report.write(checked(invented(12), tmp_path), page)
+    html_report.write(checked(invented(12), tmp_path), Output(page))
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
         "--disable-background-networking", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",

@@ -14,7 +14,7 @@ from reviewtune.core.result_file import write_result
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError, DataError, LeakError
-from reviewtune.finetuning.model_record import _without_prompt, read_record, refuse_seen, texts_of
+from reviewtune.finetuning.model_record import _without_prompt, fitting_record, read_record, refuse_seen, texts_of
 from reviewtune.finetuning.run_file import FinetuneRun
 from reviewtune.tracking.run_file import read_run_id
 
@@ -59,6 +59,7 @@ def test_a_record_is_written_with_its_version_and_read_back(path: Path) -> None:
     write_result(record, path)
     written = json.loads(path.read_text())
     assert {name: written.pop(name) for name in ("version", "order_key")} == {"version": 1, "order_key": OLD["run_key"]}
+    assert [written.pop(name) for name in ("data", "data_sha256", "labels")] == ["", "", []]
     assert written == {name: value for name, value in OLD.items() if name != "run_key"}
     assert read_record(path) == record
 
@@ -68,6 +69,45 @@ def test_values_that_only_some_providers_report_are_kept(path: Path) -> None:
     record = read_record(path)
     assert record.hyperparameters.model_dump() == {"n_epochs": 2, "lora_rank": 8}
     assert record.seed is None
+
+
+@pytest.fixture
+def fitting(config: Config) -> dict[str, Any]:
+    """The record of a model that the configuration describes."""
+    new = {"data": "reviews_en", "data_sha256": "d" * 64, "labels": list(config.data.labels)}
+    return {**OLD, **new, "prompt_fingerprint": Prompt.of(config).fingerprint}
+
+
+def test_a_model_is_asked_only_if_the_configuration_describes_it(
+    path: Path, config: Config, fitting: dict[str, Any]
+) -> None:
+    for model in (None, OLD["model"], OLD["checkpoints"][0]["model"]):
+        assert fitting_record(write(path, fitting), model, config) == read_record(path)
+    assert fitting_record(path, "ft:another", config) is None
+    assert fitting_record(path.with_name("none.json"), "ft:another", config) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": "reviews_ko"},
+            "trained with data set reviews_ko, but params",
+        ),
+        ({"labels": ["late", "broken"]}, "trained with labels late, broken, but params.yaml has delivery_delay"),
+        ({"prompt_fingerprint": "0" * 16}, "trained with prompt 0{16}, but params.yaml has "),
+        ({"data": "", "labels": [], "prompt_fingerprint": "0" * 16}, "trained with prompt"),  # of an earlier release
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    path: Path, config: Config, fitting: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    write(path, {**fitting, **changes})
+    for model in (None, OLD["model"], OLD["checkpoints"][0]["model"]):
+        with pytest.raises(ConfigError, match=message) as caught:
+            fitting_record(path, model, config)
+    assert "`dvc checkout`" in str(caught.value)
+    assert "`dvc repro`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
 
 from reviewtune.core.config import Config
 from reviewtune.errors import ProviderError
 from reviewtune.evaluation.evaluate import why_unusable
+from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.completion import Answer, from_json, to_json
 from reviewtune.providers.inference import Answers, ask

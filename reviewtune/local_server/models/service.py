@@ -31,11 +31,13 @@ class ModelSource(NamedTuple):
 
 
 def find_model(account: Account, session: Session, name: str) -> ModelSource | None:
-    """The model of that name, or None."""
+    """The model of that name; None if there is none, or if its weights were removed from the disk."""
     if name in account.settings.offered:
         return ModelSource(name, name, None)
     row = session.scalar(select(Model).where(Model.id == name))
-    return None if row is None else ModelSource(name, row.base, account.settings.models / row.folder)
+    if row is None or not (account.settings.models / row.folder).is_dir():
+        return None
+    return ModelSource(name, row.base, account.settings.models / row.folder)
 
 
 def get_model(account: Account, name: str) -> ModelSource:
@@ -47,9 +49,13 @@ def get_model(account: Account, name: str) -> ModelSource:
     with account.database.reading() as session:
         source = find_model(account, session, name)
     if source is None:
-        message = f"The model `{name}` does not exist or you do not have access to it."
-        raise ApiError(404, message, param="model", code="model_not_found")
+        raise _not_found(name)
     return source
+
+
+def _not_found(name: str) -> ApiError:
+    message = f"The model `{name}` does not exist or you do not have access to it."
+    return ApiError(404, message, param="model", code="model_not_found")
 
 
 def model_objects(account: Account) -> list[ModelObject]:
@@ -85,10 +91,12 @@ def delete_model(account: Account, name: str) -> None:
     Raises:
         ApiError: there is no such model (404), or it is a base model (403).
     """
-    if get_model(account, name).folder is None:
+    if name in account.settings.offered:
         message = f"The model '{name}' is a base model; only fine-tuned models can be deleted."
         raise ApiError(403, message, param="model", code="model_not_deletable")
     with account.database.writing() as session:
+        if session.scalar(select(Model.id).where(Model.id == name)) is None:  # its weights need not be there
+            raise _not_found(name)
         same = or_(Model.id == name, Model.id.startswith(f"{name}:ckpt-step-", autoescape=True))
         folders = session.scalars(select(Model.folder).where(same)).all()
         job = session.scalar(select(Job.id).where(Job.output_model == name, Job.status == "succeeded"))

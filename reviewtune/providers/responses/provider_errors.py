@@ -107,7 +107,9 @@ def advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
             "arm this one to measure it with a prompt; if it has fine-tuning, correct provider.base_url"
         )
     if error.status_code == 404 or error.param == "model":
-        return f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+        question = f"is provider.base_model={provider.base_model} right, and is the fine-tuned model still there?"
+        again = " `dvc repro --force --single-item finetune` trains it again if its weights are gone"
+        return question + (again if provider.kind == "local" else "")
     if error.status_code == 429:
         seconds = asked_pause(error)
         when = f" in {seconds:.0f} s, as the provider asks" if seconds else ""

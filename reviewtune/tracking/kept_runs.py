@@ -1,0 +1,93 @@
+"""Which runs must stay, because something refers to them: files, commits, experiments, tags, sweeps.
+
+A run is kept if one of these holds, as `kept_ids` decides:
+
+- a run.json names it: of the workspace, of a running experiment, of any commit, stash or DVC experiment;
+- it has the tag `keep`;
+- it is open;
+- it is a kept sweep (the newest ones, by default all), or a finished job of one;
+- it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
+- it is the fine-tune of a kept run's model, or a comparison in which a kept run took part.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from reviewtune.core.config import TrackingConfig
+from reviewtune.core.project import ProjectPaths
+from reviewtune.tracking import git
+from reviewtune.tracking.process import workspace
+from reviewtune.tracking.run_file import read_run_id
+from reviewtune.tracking.runs import RunRecord
+
+RUN_ID = re.compile(r'"mlflow_run_id":\s*"([0-9a-f]{32})"')
+RUN_FILES = ("models/run.json", "reports/**/run.json")
+PASS_ID_LENGTH = 12  # the tag `passes` holds the first characters of the comparisons' run ids
+
+
+def kept_ids(
+    runs: Sequence[RunRecord], *, named: AbstractSet[str], others: AbstractSet[str], sweeps: int | None
+) -> set[str]:
+    """The runs that must stay, by the rules in the module's docstring.
+
+    Args:
+        runs: all runs of the experiment.
+        named: runs that files name.
+        others: runs of different workspaces.
+        sweeps: how many of the newest sweeps to keep; None keeps all.
+    """
+    tagged = {run.id for run in runs if "keep" in run.tags}
+    still_open = {run.id for run in runs if run.status == "RUNNING"}
+    kept_sweeps = _newest_sweeps([run for run in runs if run.id not in others], sweeps)
+    jobs = _finished_jobs(runs, kept_sweeps)
+    kept = {run.id for run in runs} & (named | others | tagged | still_open | kept_sweeps | jobs)
+    return kept | _finetunes_of(runs, kept) | _comparisons_of(runs, kept)
+
+
+def ids_of_other_workspaces(runs: Sequence[RunRecord], tracking: TrackingConfig) -> set[str]:
+    """Runs of different workspaces. The project's own store has none, wherever the project was when it wrote them."""
+    if not tracking.uri:
+        return set()
+    return {run.id for run in runs if run.tags.get("workspace") != workspace()}
+
+
+def ids_in_files(root: Path) -> set[str]:
+    """Runs that are named by the run.json files of the workspace and of its whole history.
+
+    Raises:
+        DataError: a run.json of the workspace is damaged.
+        GitError: git does not say what the history refers to.
+    """
+    experiments = root / ".dvc" / "tmp" / "exps"  # of `dvc exp run --temp` and of the queue, while they run
+    files = [*root.glob("reports/arms/*/run.json"), ProjectPaths(root).model_run, *experiments.glob("*/**/run.json")]
+    in_workspace = {read_run_id(file) for file in files if file.exists()}
+    return in_workspace | set(RUN_ID.findall(git.every_version(root, *RUN_FILES)))
+
+
+def _newest_sweeps(runs: Iterable[RunRecord], count: int | None) -> set[str]:
+    """The newest sweeps; an open sweep is newer than any that ended. None means all of them."""
+    sweeps = [run for run in runs if run.tags.get("kind") == "sweep"]
+    newest_first = sorted(sweeps, key=lambda run: run.ended or float("inf"), reverse=True)
+    return {run.id for run in newest_first[:count]}
+
+
+def _finished_jobs(runs: Iterable[RunRecord], sweeps: AbstractSet[str]) -> set[str]:
+    """The jobs of these sweeps that finished; failed ones can be removed."""
+    return {run.id for run in runs if run.tags.get("mlflow.parentRunId") in sweeps and run.status == "FINISHED"}
+
+
+def _finetunes_of(runs: Sequence[RunRecord], kept: AbstractSet[str]) -> set[str]:
+    """The fine-tunes whose models the kept runs use."""
+    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags}
+    return {run.id for run in runs if run.tags.get("kind") == "finetune" and run.tags.get("model") in models}
+
+
+def _comparisons_of(runs: Sequence[RunRecord], kept: AbstractSet[str]) -> set[str]:
+    """The comparisons in which kept runs took part."""
+    passes: set[str] = set()
+    for run in runs:
+        if run.id in kept:
+            passes.update(run.tags.get("passes", "").split(","))
+    return {run.id for run in runs if run.tags.get("kind") == "comparison" and run.id[:PASS_ID_LENGTH] in passes}
