@@ -124,7 +124,7 @@ def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> 
 
 def make_readable(folder: Path) -> None:
     """Give every file of a model folder the permissions of a new file; safetensors writes files for their owner only."""
-    probe = folder / ".new"
+    probe = folder / ".new.json"
     probe.touch()
     mode = probe.stat().st_mode
     probe.unlink()
