@@ -124,7 +124,7 @@ def _make(name: str, bundle: Bundle, stamp: dict[str, object], folder: Path) -> 
 
 def make_readable(folder: Path) -> None:
     """Give every file of a model folder the permissions of a new file; those of safetensors are for their owner."""
-    probe = folder / ".new"
+    probe = folder / ".new.json"
     probe.touch()
     mode = probe.stat().st_mode
     probe.unlink()

@@ -1,5 +1,6 @@
 """Uploaded and generated files: their rows in the database, their contents on disk, and their limits."""
 
+import codecs
 import hashlib
 import os
 import secrets
@@ -21,6 +22,7 @@ from reviewtune.local_server.storage.tables import File, now
 
 CHUNK = 1 << 20  # bytes that are copied at a time
 LONGEST_LINE = 16 << 20  # bytes; OpenAI's longest example, 65,536 tokens, has about half a million
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 JSONL_PURPOSES = ("fine-tune", "batch")
 BATCH_LIFETIME = 30 * 24 * 3600  # seconds, for a batch's input file that names no lifetime
 UPLOADS_A_MINUTE = 1000
@@ -185,4 +187,5 @@ def _check_jsonl(path: Path) -> None:
             is_object = False
         if not is_object:
             message = f"Expected file to have JSONL format, where every line is a JSON object. Line {number} is not."
+            message += " The file is UTF-16: save it as UTF-8." if line.startswith(UTF_16) else ""
             raise ApiError(400, message, param="file", code="invalid_file_format")

@@ -2,8 +2,10 @@
 
 import logging
 import secrets
+import signal
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reviewtune.core.user_dirs import ENGINE_PACKAGES
 from reviewtune.local_server.logs import facts
 from reviewtune.local_server.protocol.api_errors import ApiError, server_error
 
@@ -60,8 +63,11 @@ class RequestMiddleware:
                 await self._app(scope, _limited(scope, receive), exchange.send)
         except Exception as crash:
             log.exception("request %s crashed", exchange.id)
+            engine_fault = _engine_fault(crash)
             if exchange.status is None:
-                await exchange.answer(_error_of(crash))
+                await exchange.answer(_error_of(crash, engine_fault))
+            if engine_fault:  # all others would get the same answer
+                signal.raise_signal(signal.SIGTERM)
         finally:
             self._activity.in_flight -= 1
             self._activity.last = time.monotonic()
@@ -117,14 +123,27 @@ class _Exchange:
         log.info("request", extra=fields)
 
 
-def _error_of(crash: Exception) -> ApiError:
-    """The error for a request that the server failed on. A library that cannot be imported stays so: no retries."""
-    if not isinstance(crash, ImportError):
+def _error_of(crash: Exception, engine_fault: str | None) -> ApiError:
+    """The error for a request that the server failed on. What cannot be imported now cannot be later: no retries."""
+    if engine_fault:
+        reason = f"The server's installation is damaged ({engine_fault}), so it ends: install its packages again"
+    elif isinstance(crash, ImportError):
+        reason = f"The model cannot be loaded: {crash}"
+    else:
         return server_error(f"The server failed on this request ({type(crash).__name__}).")
-    message = f"The server's installation is damaged ({crash}); install its packages again and restart it."
-    error = ApiError(503, message, type_="server_error", code="model_unavailable")
+    error = ApiError(503, " ".join(reason.split()) + ".", type_="server_error", code="model_unavailable")
     error.headers = {"x-should-retry": "false"}
     return error
+
+
+def _engine_fault(crash: Exception) -> str | None:
+    """Why no model can be loaded at all, or None: a missing library may also concern one model only."""
+    for name in ENGINE_PACKAGES if isinstance(crash, ImportError | OSError) else ():
+        try:
+            import_module(name)
+        except (ImportError, OSError) as error:
+            return f"{name}: {error}"
+    return None
 
 
 def _missing_key(headers: Headers) -> str:

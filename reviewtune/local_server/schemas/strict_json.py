@@ -10,10 +10,10 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
     JSON can contain half of a surrogate pair, which is not a character: tokenizers and answers cannot represent it.
 
     Raises:
-        ValueError: the text is not valid JSON, is nested too deeply, or contains half of a surrogate pair.
+        ValueError: the text is not UTF-8 or not valid JSON, is nested too deeply, or contains half of a surrogate pair.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text.decode("utf-8-sig"))  # of bytes, Python would also read UTF-16 and UTF-32
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:

@@ -155,6 +155,7 @@ def test_hostile_names_are_only_names(client: openai.OpenAI, server: ServerProce
         ("train.jsonl", b"[1]\n", "Line 1"),
         ("train.jsonl", b"", "empty"),
         ("train.jsonl", b"\xff\xfe\x00", "Line 1"),
+        ("train.jsonl", '\ufeff{"messages": []}\n'.encode("utf-16-le"), "The file is UTF-16: save it as UTF-8"),
         ("train.jsonl", b'{"a":' * 100_000, "Line 1"),
     ],
 )
