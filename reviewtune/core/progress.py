@@ -90,7 +90,7 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
         rich.TimeElapsedColumn(),
         rich.TextColumn("left"),
         _time_left(),
-        rich.TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.fields[note]}", markup=False),  # a note may hold a server's words
     )
     with rich.Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, note="", left=None)

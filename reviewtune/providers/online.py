@@ -7,6 +7,7 @@ paid for. A request that fails alone, while others with the same settings are an
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import shorten
 
 import openai
 
@@ -140,8 +141,7 @@ class _Run:
             isinstance(error, openai.APIStatusError) and error.status_code in ABOUT_ONE
         ):
             return self.proven or len(self.unreadable) + 1 < PROBES
-        passing = isinstance(error, openai.APITimeoutError | openai.InternalServerError)
-        return passing and others_answered
+        return isinstance(error, openai.APIConnectionError | openai.InternalServerError) and others_answered
 
     def put_aside(self, question: Question, error: Exception) -> None:
         self.problem = error
@@ -235,5 +235,5 @@ def _short(error: Exception) -> str:
         case openai.APIConnectionError():
             return "connection lost"
         case UnreadableError():
-            return f"unreadable: {error}"
+            return shorten(f"unreadable: {error}", 60)
     return type(error).__name__

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openai.types.fine_tuning import FineTuningJobEvent
 
+from reviewtune.commands.jobs_output import show_events
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.core.progress import Silent
 from reviewtune.errors import ProviderError, ReviewtuneError
@@ -270,3 +272,8 @@ def test_the_data_of_any_event_are_numbers(config: Config, server: JobServer, da
     event = EVENT | {"data": {"step": data, "train_loss": data}}
     server.server.routes[f"GET {JOBS}/job-1/events"] = lambda _: Reply(json.dumps({"data": [event]}).encode())
     assert tuned(config, server).model == MODEL
+
+
+def test_the_text_of_an_event_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show_events([FineTuningJobEvent.model_validate(EVENT | {"message": "loss [/b] [red]"})])
+    assert "loss [/b] [red]" in capsys.readouterr().out

@@ -257,7 +257,7 @@ class Batches:
         who = f"provider {self.policy.provider.kind}: batch {batch.id}"
         if batch.status == "failed":
             faults = batch.errors.data if batch.errors and batch.errors.data else []
-            reason = faults[0].message if faults else "no reason was given"
+            reason = (faults[0].message if faults else None) or "no reason was given"
             raise ProviderError(f"{who} failed: {reason}; fix that, or set evaluation.mode=online")
         if batch.status == "cancelled":
             left = len(note.keys) - len(outcome.answers)

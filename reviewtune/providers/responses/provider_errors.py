@@ -45,7 +45,9 @@ def one_line(provider: ProviderConfig) -> Iterator[None]:
         raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
     except openai.AuthenticationError as error:
         name = provider.api_key_env or "REVIEWTUNE_API_KEY"
-        raise ProviderError(f"{who}: the key in {name} was refused; check the variable") from error
+        words = _without_key(words_of(error.body), provider)
+        seen = f" ({words})" if words else ""
+        raise ProviderError(f"{who}: the key in {name} was refused{seen}; check the variable") from error
     except openai.APIStatusError as error:
         message = f"{who}: {status_and_words(error)}; {advice(error, provider)}"
         raise ProviderError(_without_key(message, provider)) from error
