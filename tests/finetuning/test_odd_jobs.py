@@ -159,6 +159,17 @@ def test_a_server_without_events_or_checkpoints_still_trains(config: Config, ser
     assert len(result.checkpoints) == (0 if missing == "checkpoints" else 1)
 
 
+def test_a_server_that_refuses_the_filter_of_jobs_gets_no_second_order(config: Config, server: JobServer) -> None:
+    replies = [Reply(b'{"detail": "unknown query parameter"}', status=422)]
+    usual = server.server.routes[f"GET {JOBS}"]
+    tuned(config, server)
+    for note in Path(".work/finetune").glob("*.json"):
+        note.unlink()
+    server.server.routes[f"GET {JOBS}"] = lambda asked: replies.pop() if replies else usual(asked)
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
 def test_a_job_that_never_reports_a_status_ends_with_the_reason(config: Config, server: JobServer) -> None:
     server.changes = {"status": None, "fine_tuned_model": None}
     with pytest.raises(ProviderError, match="fine-tuning job job-1: the provider has reported no status"):
@@ -191,7 +202,6 @@ def test_an_order_has_a_key_per_server_and_finds_jobs_of_earlier_releases(
     assert order.key != default
     assert order.earlier_keys == (default,)
     if kind == "openai":
-        server.server.routes[f"GET /v1/models/{MODEL}"] = lambda _: {"id": MODEL}
         server.create(Asked("POST", JOBS, {"model": "m", "metadata": {"run_key": default}}))
         assert tuned(config, server, kind=kind, base_url=None).model == MODEL
         assert server.created == 0
