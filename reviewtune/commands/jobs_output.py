@@ -128,5 +128,6 @@ def _print(table: "Table", empty: str = "") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    # without markup, as the cells hold a server's words
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, markup=False)
     console.print(table if table.row_count else Text(empty))

@@ -93,7 +93,7 @@ def _bar(title: str, total: int | None) -> Iterator[Step]:
         rich.BarColumn(bar_width=20),
         rich.TextColumn("{task.fields[parts]}"),
         rich.TimeElapsedColumn(),
-        rich.TextColumn("{task.fields[note]}"),
+        rich.TextColumn("{task.fields[note]}", markup=False),  # a note may hold a server's words
         _time_left(),
     )
     counter = _Counter(total)

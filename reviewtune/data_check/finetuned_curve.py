@@ -127,7 +127,7 @@ def measure(planned: Plan, config: Config, *, progress: Progress = SILENT) -> Cu
         JobError: a job failed.
         ProviderError: the provider refused a request or could not be reached.
     """
-    with connect(config.provider) as client:
+    with connect(config.provider, progress=progress) as client:
         models = [_model(client, planned, at, progress) for at in range(len(planned.sizes))]
     right = np.column_stack([_right(model, planned, config, progress) for model in models])
     groups = duplicate_groups(planned.test["text"].tolist(), config.split.similarity)

@@ -28,12 +28,11 @@ from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
 from reviewtune.finetuning.uploads import upload
-from reviewtune.providers.address import address_in_environment
+from reviewtune.providers.address import address_in_environment, address_of
 from reviewtune.providers.model_names import has_finetuned_name
 
 NOTES = ProjectPaths().work / "finetune"  # one file per order with the id of its job
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
-LIST_MODELS = ("local", "openai")  # elsewhere "no such model" may mean "no such route", which is no reason to pay again
 
 
 class Reserve(Protocol):
@@ -254,13 +253,21 @@ def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Ite
 
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
     """Whether the job did not fail and its model was not deleted since, as `reviewtune clean` does."""
-    if job.status != "succeeded" or not job.fine_tuned_model or provider.kind not in LIST_MODELS:
+    if job.status != "succeeded" or not job.fine_tuned_model or not _lists_models(provider):
         return job.status not in ENDED_BADLY
     try:
         client.models.retrieve(job.fine_tuned_model)
     except openai.NotFoundError:
         return False
     return True
+
+
+def _lists_models(provider: ProviderConfig) -> bool:
+    """Whether a 404 for a model means that it is gone.
+
+    At an unknown server it may mean that there is no such route, which is not a reason to pay again.
+    """
+    return provider.kind == "local" or address_of(provider) == "openai"
 
 
 def _earlier_jobs(client: openai.OpenAI, order: Order) -> Iterator[FineTuningJob]:
@@ -276,7 +283,11 @@ def _earlier_jobs(client: openai.OpenAI, order: Order) -> Iterator[FineTuningJob
 def _jobs_with(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
     if noted := _noted_job(client, key):
         yield noted
-    for job in client.fine_tuning.jobs.list(metadata={ORDER_KEY: key}):
+    try:
+        listed = client.fine_tuning.jobs.list(metadata={ORDER_KEY: key})
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        listed = client.fine_tuning.jobs.list()  # a provider may refuse the filter
+    for job in listed:
         if order_key_of(job) == key:  # compared here too, because a provider may ignore the filter
             yield job
 

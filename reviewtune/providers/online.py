@@ -7,6 +7,7 @@ paid for. A request that fails alone, while others with the same settings are an
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import shorten
 
 import openai
 
@@ -25,7 +26,9 @@ from reviewtune.providers.transport import Completions, completions
 
 Keep = Callable[[Question, Answer], None]
 PROBES = 10  # questions that may fail one after the other until the settings are known to be wrong
-ABOUT_ONE = (400, 403, 413, 422, 451)  # statuses that may be about one review, if others are answered
+MOST_IN_A_ROW = 20  # unreadable answers, in addition to one per worker; more of them are not chance
+ABOUT_ONE = (400, 413, 422, 451)  # statuses that are about one review, if others are answered
+BLOCKED = 403  # may be about one review, as of a firewall, or about all, as of an account
 
 
 async def ask_online(
@@ -97,6 +100,7 @@ class _Run:
         self.pace = Pace(policy.requests_per_minute, policy.tokens_per_minute)
         self.start_lock = asyncio.Lock()
         self.requests = self.answered = 0
+        self.in_a_row = 0  # questions without a usable answer since the last answer
         self.undercount = 1.0  # the largest ratio so far of the provider's count of prompt tokens to reviewtune's
         self.proven = False  # whether any request with these settings was ever answered
         self.unreadable: dict[str, Answer] = {}
@@ -106,16 +110,16 @@ class _Run:
     async def work(self, queue: Iterator[Question]) -> None:
         """Take questions from the queue until it is empty or a worker failed."""
         while self.failure is None and (question := next(queue, None)) is not None:
-            before = self.answered
+            before, began = self.answered, time.time()
             try:
                 self.keep(question, await self.ask(question))
             except Exception as error:  # raised at the end, after the running requests have finished
                 if self.is_about_one(error, others_answered=self.answered > before):
-                    self.put_aside(question, error)
+                    self.put_aside(question, error, began)
                 else:
                     self.failure = self.failure or error
             else:
-                self.answered, self.proven = self.answered + 1, True
+                self.answered, self.in_a_row, self.proven = self.answered + 1, 0, True
                 self.step(1)
 
     async def ask(self, question: Question) -> Answer:
@@ -136,16 +140,17 @@ class _Run:
             error: raised after the last attempt.
             others_answered: whether other questions were answered while this one was tried.
         """
-        if isinstance(error, UnreadableError) or (
-            isinstance(error, openai.APIStatusError) and error.status_code in ABOUT_ONE
-        ):
-            return self.proven or len(self.unreadable) + 1 < PROBES
-        passing = isinstance(error, openai.APITimeoutError | openai.InternalServerError)
-        return passing and others_answered
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        if status in ABOUT_ONE and self.proven:
+            return True
+        if isinstance(error, UnreadableError) or status in (*ABOUT_ONE, BLOCKED):
+            most = MOST_IN_A_ROW + self.policy.provider.concurrency if self.proven else PROBES
+            return self.in_a_row + 1 < most
+        return isinstance(error, openai.APIConnectionError | openai.InternalServerError) and others_answered
 
-    def put_aside(self, question: Question, error: Exception) -> None:
-        self.problem = error
-        self.unreadable[question.key] = unreadable(_reason(error))
+    def put_aside(self, question: Question, error: Exception, began: float) -> None:
+        self.problem, self.in_a_row = error, self.in_a_row + 1
+        self.unreadable[question.key] = timed(unreadable(_reason(error)), began=began, ended=time.time())
         self.step(1, note=_short(error))
 
     async def try_once(self, question: Question, attempt: int) -> Answer:
@@ -235,5 +240,5 @@ def _short(error: Exception) -> str:
         case openai.APIConnectionError():
             return "connection lost"
         case UnreadableError():
-            return f"unreadable: {error}"
+            return shorten(f"unreadable: {error}", 60)
     return type(error).__name__

@@ -34,7 +34,7 @@ def most_retries(error: Exception, *, allowed: int, reached: bool) -> int:
         allowed: provider.max_retries.
         reached: whether the provider answered any request of this run.
     """
-    if isinstance(error, ErrorBodyError) and _may_pass(error.status):
+    if isinstance(error, ErrorBodyError) and may_pass(error.status):
         return allowed
     if isinstance(error, UnreadableError):
         return min(allowed, GARBLED_RETRIES if error.garbled and reached else UNREADABLE_RETRIES)
@@ -53,10 +53,11 @@ def is_passing(error: Exception) -> bool:
         return False
     if (answer := error.response.headers.get("x-should-retry")) in ("true", "false"):
         return bool(answer == "true")
-    return _may_pass(error.status_code)
+    return may_pass(error.status_code)
 
 
-def _may_pass(status: int) -> bool:
+def may_pass(status: int) -> bool:
+    """Whether a request that was refused with this HTTP status may succeed later."""
     return status in PASSING or status >= 500
 
 

@@ -1,6 +1,7 @@
 """Progress and the time left: what is printed is near the truth, or nothing is printed."""
 
 import math
+import sys
 import time
 
 import pytest
@@ -147,3 +148,14 @@ class TestLogLines:
             "sweep: 2/4 in 30 s, about 5 min left",
             "sweep: 3/4 in 45 s, less than 1 min left",
         ]
+
+
+def test_a_note_with_brackets_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Notes hold statuses and errors as servers write them."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    with TerminalProgress().bar("x", 1) as step:
+        step(1, note="status [/b] [red]")
+    assert "status [/b] [red]" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openai.types.fine_tuning import FineTuningJobEvent
 
+from reviewtune.commands.jobs_output import show_events
 from reviewtune.core.config import Config, ProviderConfig
 from reviewtune.core.progress import Silent
 from reviewtune.errors import ProviderError, ReviewtuneError
@@ -157,6 +159,17 @@ def test_a_server_without_events_or_checkpoints_still_trains(config: Config, ser
     assert len(result.checkpoints) == (0 if missing == "checkpoints" else 1)
 
 
+def test_a_server_that_refuses_the_filter_of_jobs_gets_no_second_order(config: Config, server: JobServer) -> None:
+    replies = [Reply(b'{"detail": "unknown query parameter"}', status=422)]
+    usual = server.server.routes[f"GET {JOBS}"]
+    tuned(config, server)
+    for note in Path(".work/finetune").glob("*.json"):
+        note.unlink()
+    server.server.routes[f"GET {JOBS}"] = lambda asked: replies.pop() if replies else usual(asked)
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
 def test_a_job_that_never_reports_a_status_ends_with_the_reason(config: Config, server: JobServer) -> None:
     server.changes = {"status": None, "fine_tuned_model": None}
     with pytest.raises(ProviderError, match="fine-tuning job job-1: the provider has reported no status"):
@@ -189,7 +202,6 @@ def test_an_order_has_a_key_per_server_and_finds_jobs_of_earlier_releases(
     assert order.key != default
     assert order.earlier_keys == (default,)
     if kind == "openai":
-        server.server.routes[f"GET /v1/models/{MODEL}"] = lambda _: {"id": MODEL}
         server.create(Asked("POST", JOBS, {"model": "m", "metadata": {"run_key": default}}))
         assert tuned(config, server, kind=kind, base_url=None).model == MODEL
         assert server.created == 0
@@ -270,3 +282,8 @@ def test_the_data_of_any_event_are_numbers(config: Config, server: JobServer, da
     event = EVENT | {"data": {"step": data, "train_loss": data}}
     server.server.routes[f"GET {JOBS}/job-1/events"] = lambda _: Reply(json.dumps({"data": [event]}).encode())
     assert tuned(config, server).model == MODEL
+
+
+def test_the_text_of_an_event_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show_events([FineTuningJobEvent.model_validate(EVENT | {"message": "loss [/b] [red]"})])
+    assert "loss [/b] [red]" in capsys.readouterr().out

@@ -9,10 +9,11 @@ import openai
 import pytest
 
 from reviewtune.core.config import Config
+from reviewtune.core.progress import Silent
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 from reviewtune.providers.responses import http_client
-from tests.support.odd_server import OddServer, Reply, odd_server
+from tests.support.odd_server import Asked, OddServer, Reply, odd_server
 
 FILES = "GET /v1/files"
 
@@ -62,6 +63,47 @@ def test_an_unreadable_answer_is_one_line(
     assert reason in message
     assert message.endswith("is provider.base_url right? If it is, run the same command again")
     assert time.monotonic() - began < 10
+
+
+class Messages(Silent):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        (0, "answers HTTP 503; trying up to 1 more times"),
+        (1, "did not answer within 0.3 s; trying 1 more time, for up to"),
+    ],
+)
+def test_waiting_is_announced(config: Config, server: OddServer, seconds: float, message: str) -> None:
+    """The first request gets no answer in time, or a refusal that may pass."""
+
+    def reply(_: Asked) -> Reply:
+        if server.count(FILES) > 1:
+            return Reply(b'{"data": [{"id": "f"}], "has_more": false}')
+        time.sleep(seconds)
+        return Reply(b"", status=503)
+
+    server.routes[FILES] = reply
+    messages = Messages()
+    changes = {"kind": "compatible", "base_url": server.base_url, "api_key_env": None, "timeout": 0.3, "max_retries": 1}
+    with connect(config.provider.model_copy(update=changes), progress=messages) as client:
+        assert [file.id for file in client.files.list()] == ["f"]
+    (text,) = messages.texts
+    assert f"{server.base_url}/files {message}" in text
+
+
+@pytest.mark.parametrize("headers", [{"content-encoding": "gzip"}, {"content-length": "99"}])
+def test_a_body_that_breaks_off_is_one_line(config: Config, server: OddServer, headers: dict[str, str]) -> None:
+    message = refused(config, server, Reply(b'{"data": []}', headers={**headers, "connection": "close"}))
+    assert "the server sent an answer that broke off; " in message
 
 
 def test_a_garbled_answer_is_asked_for_again(client: openai.OpenAI, server: OddServer) -> None:

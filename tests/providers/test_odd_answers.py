@@ -16,6 +16,7 @@ from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.completion import Answer, from_json, to_json
 from reviewtune.providers.inference import Answers, ask
+from reviewtune.providers.online import MOST_IN_A_ROW
 from reviewtune.providers.pricing import Usage
 from reviewtune.providers.responses import http_client
 from reviewtune.providers.responses.completion_body import read_completion
@@ -117,6 +118,17 @@ def test_only_unreadable_answers_end_the_run_soon(config: Config, server: OddSer
     with pytest.raises(ProviderError, match=r"not valid JSON: '<html>.*is provider\.base_url right"):
         ask(terms(config, server.base_url), REQUEST, chats(200), title="x")
     assert server.count(CHAT) <= 20
+
+
+def test_a_server_that_stops_answering_ends_the_run(config: Config, server: OddServer) -> None:
+    """As a proxy does that shows a page to everybody from some moment on; answers so far are kept."""
+    server.routes[CHAT] = lambda _: completion() if server.count(CHAT) <= 30 else Reply(b"<html>Log in</html>")
+    policy = terms(config, server.base_url, concurrency=4, max_retries=0)
+    with pytest.raises(ProviderError, match="not valid JSON: '<html>Log in"):
+        ask(policy, REQUEST, chats(200), title="x")
+    assert server.count(CHAT) <= 30 + MOST_IN_A_ROW + 2 * 4
+    server.routes[CHAT] = lambda _: completion()
+    assert ask(policy, REQUEST, chats(200), title="x").cached == 30
 
 
 def test_a_server_error_for_one_review_is_an_unusable_answer(config: Config, server: OddServer) -> None:

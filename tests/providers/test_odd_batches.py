@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,9 +70,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
         yield BatchServer(odd)
 
 
-def asked(config: Config, server: BatchServer, n: int = 3, seed: int = 1) -> Answers:
-    policy = terms(config, server.server.base_url, mode="batch", max_retries=0)
-    return ask(policy, replace(REQUEST, seed=seed), chats(n), title="x")
+def asked(config: Config, server: BatchServer, n: int = 3, **changes: object) -> Answers:
+    policy = terms(config, server.server.base_url, mode="batch", max_retries=0, **changes)
+    return ask(policy, REQUEST, chats(n), title="x")
 
 
 @pytest.mark.parametrize("absent", ["", None])
@@ -107,6 +106,23 @@ def test_a_batch_that_never_reports_a_status_ends_with_the_reason(config: Config
     server.changes = {"status": None}
     with pytest.raises(ProviderError, match="batch batch-1: the provider has reported no status"):
         asked(config, server)
+
+
+@pytest.mark.parametrize("pace", [0.0, 0.2])
+def test_a_result_file_that_never_ends_is_one_line(
+    config: Config, server: BatchServer, monkeypatch: pytest.MonkeyPatch, pace: float
+) -> None:
+    """The next run collects the same batch."""
+    usual = server.server.routes["GET /v1/files/output/content"]
+    monkeypatch.setattr("reviewtune.providers.batch.api.MOST_BODY_BYTES", 2**20)
+    monkeypatch.setattr("reviewtune.providers.batch.api.MOST_LINE_BYTES", 2**10)
+    server.server.routes["GET /v1/files/output/content"] = lambda _: Reply(
+        b"", endless=b" \n" * (1 if pace else 999), pace=pace
+    )
+    with pytest.raises(ProviderError, match=r"the server sent an answer (of more than|that did not end)"):
+        asked(config, server, timeout=0.5)
+    server.server.routes["GET /v1/files/output/content"] = usual
+    assert asked(config, server).requests == 0
 
 
 def test_a_server_that_ignores_the_cursor_ends_the_list(config: Config, server: BatchServer) -> None:

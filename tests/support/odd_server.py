@@ -97,8 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in {"content-type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
-        if not reply.endless:
+        if not reply.endless and "content-length" not in reply.headers:
             self.send_header("content-length", str(len(reply.body)))
+        self.close_connection = reply.headers.get("connection") == "close"
         self.end_headers()
         self.wfile.write(reply.body)
         while reply.endless:

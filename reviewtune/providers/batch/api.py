@@ -25,7 +25,7 @@ from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
 from reviewtune.providers.batch.outcome import Line, Outcome, lines_of, read_outcome
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
-from reviewtune.providers.completion import Answer, Fetched, Question, Request, unreadable
+from reviewtune.providers.completion import Answer, Fetched, Question, Request, timed, unreadable
 from reviewtune.providers.responses.http_client import MOST_BYTES as MOST_BODY_BYTES
 from reviewtune.providers.responses.http_client import BodyLimit
 from reviewtune.providers.responses.json_text import UnreadableError
@@ -77,7 +77,9 @@ def ask_batch(batches: "Batches", questions: Sequence[Question], *, proven: bool
             created += any(note.identity in batches.began for note in notes)
         for note in notes:
             batches.collect(note, batches.follow(note))
+    now = time.time()
     lost = unreadable(f"its line of the batch came back without an answer {ROUNDS} times")
+    lost = timed(lost, began=now, ended=now, mode="batch")
     aside = batches.unreadable | {question.key: lost for question in missing}
     if len(aside) == len(questions) and not proven:
         reason = str(next(iter(aside.values())).unreadable)
@@ -257,7 +259,7 @@ class Batches:
         who = f"provider {self.policy.provider.kind}: batch {batch.id}"
         if batch.status == "failed":
             faults = batch.errors.data if batch.errors and batch.errors.data else []
-            reason = faults[0].message if faults else "no reason was given"
+            reason = (faults[0].message if faults else None) or "no reason was given"
             raise ProviderError(f"{who} failed: {reason}; fix that, or set evaluation.mode=online")
         if batch.status == "cancelled":
             left = len(note.keys) - len(outcome.answers)

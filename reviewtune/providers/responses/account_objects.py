@@ -46,7 +46,7 @@ ROUTES = (
     (re.compile(r"/models(/[^/]+)?/?$"), Route("models", Model)),
 )
 NOT_ZERO = ("seed",)  # null if it is missing, although the client's type has no null here: 0 is a seed
-MOST_INTEGER = 2**53  # a larger number is neither a time nor a count
+MOST_INTEGER = 253_402_300_799  # the last second of the year 9999; a larger number is neither a time nor a count
 
 
 def route_of(path: str) -> Route | None:
@@ -163,7 +163,8 @@ def _read_plain(annotation: Any, value: object) -> Any:  # noqa: ANN401
         return value  # `object` and Any
     with suppress(ValidationError, OverflowError):
         number = _adapter(annotation).validate_python(value)
-        return number if math.isfinite(number) and abs(number) <= MOST_INTEGER else None
+        in_range = 0 <= number <= MOST_INTEGER if annotation is int else math.isfinite(number)
+        return number if in_range else None
     return None
 
 

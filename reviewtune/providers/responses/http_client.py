@@ -14,11 +14,19 @@ import openai
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.providers.responses.account_objects import route_of, sound_body
 from reviewtune.providers.responses.json_text import UnreadableError, read_json
-from reviewtune.providers.retry_policy import FIRST_PAUSE, LONGEST_PAUSE, UNREACHABLE_RETRIES, asked_seconds, is_date
+from reviewtune.providers.retry_policy import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    UNREACHABLE_RETRIES,
+    asked_seconds,
+    is_date,
+    may_pass,
+)
 
 MOST_BYTES = 32 * 2**20  # of a body; 4,096 tokens with 20 alternatives each have 8 MiB
 SLOWEST = 1000  # bytes per second; on average, a body must be at least as fast once its time-out has passed
 GARBLED_RETRIES = 2  # of a GET request whose answer cannot be read
+BROKEN_OFF = (httpx2.DecodingError, httpx2.RemoteProtocolError, httpx2.ReadError)  # after the head of the response
 TRANSFER = ("content-encoding", "content-length", "transfer-encoding")  # headers of a body that has been read
 
 
@@ -85,11 +93,20 @@ class AccountClient(openai.DefaultHttpxClient):
     def _sent(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401
         try:
             response = super().send(request, stream=True, **options)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        except (httpx2.ConnectError, httpx2.TimeoutException) as error:
             self._explain(request, error)
             raise
         self._was_reached = True
+        self._announce(request, response)
         return response
+
+    def _announce(self, request: httpx2.Request, response: httpx2.Response) -> None:
+        """Say at the first refusal that the openai client will repeat the request."""
+        if may_pass(response.status_code) and _attempt(request) == 0 and self._retries and request.method == "GET":
+            self._progress.message(
+                f"{self._who}: {request.url.copy_with(query=None)} answers HTTP {response.status_code}; trying up to "
+                f"{self._retries} more times"
+            )
 
     def _explain(self, request: httpx2.Request, error: Exception) -> None:
         """Say at the first failure what is tried and for how long; end after a few unless there was an answer before.
@@ -97,12 +114,13 @@ class AccountClient(openai.DefaultHttpxClient):
         Raises:
             openai.APIConnectionError: there were enough attempts.
         """
-        attempt = int(request.headers.get("x-stainless-retry-count", 0))
+        attempt = _attempt(request)
         most = self._retries if self._was_reached else min(self._retries, UNREACHABLE_RETRIES)
         if attempt == 0 and most and request.method == "GET":  # those that create something are not repeated
             self._progress.message(unreachable(self._who, request, error, retries=most))
-        if attempt >= most:
-            raise openai.APIConnectionError(request=request) from error  # which the openai client does not retry
+        if attempt >= most:  # the openai client does not retry after an error of its own
+            kind = openai.APITimeoutError if isinstance(error, httpx2.TimeoutException) else openai.APIConnectionError
+            raise kind(request=request) from error
 
 
 class CompletionsClient(openai.DefaultAioHttpClient):
@@ -123,6 +141,8 @@ class CompletionsClient(openai.DefaultAioHttpClient):
             async for part in response.aiter_bytes():
                 limit.add(part)
                 parts.append(part)
+        except BROKEN_OFF as error:
+            raise UnreadableError("an answer that broke off", garbled=True) from error
         finally:
             await response.aclose()
         return _with_content(response, b"".join(parts))
@@ -147,6 +167,8 @@ def _read(response: httpx2.Response) -> httpx2.Response:
         for part in response.iter_bytes():
             limit.add(part)
             parts.append(part)
+    except BROKEN_OFF as error:
+        raise UnreadableError("an answer that broke off", garbled=True) from error
     finally:
         response.close()
     return _with_content(response, b"".join(parts))
@@ -177,6 +199,11 @@ def _with_content(response: httpx2.Response, content: bytes) -> httpx2.Response:
     return httpx2.Response(
         response.status_code, headers=headers, content=content, request=response.request, extensions=response.extensions
     )
+
+
+def _attempt(request: httpx2.Request) -> int:
+    """How often the openai client sent this request before."""
+    return int(request.headers.get("x-stainless-retry-count", 0))
 
 
 def _limit_of(request: httpx2.Request) -> BodyLimit:

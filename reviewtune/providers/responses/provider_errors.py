@@ -45,7 +45,9 @@ def one_line(provider: ProviderConfig) -> Iterator[None]:
         where = provider.base_url or getattr(error.request, "url", "its address")
         raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
     except openai.AuthenticationError as error:
-        raise ProviderError(f"{who}: {_refused_key(provider)}") from error
+        words = _without_key(words_of(error.body), provider)
+        seen = f" ({words})" if words else ""
+        raise ProviderError(f"{who}: {_refused_key(provider)}{seen}") from error
     except openai.APIStatusError as error:
         message = f"{who}: {status_and_words(error)}; {advice(error, provider)}"
         raise ProviderError(_without_key(message, provider)) from error

@@ -23,7 +23,7 @@ def words_of(body: object) -> str:
     text = "; ".join(dict.fromkeys(islice(_texts(body, DEEPEST), 5)))
     if not text and body:
         text = json.dumps(body, ensure_ascii=False, default=str)
-    words = " ".join(text.split())
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return words if len(words) <= LONGEST else words[:LONGEST] + " ..."
 
 
