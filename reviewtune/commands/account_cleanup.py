@@ -1,8 +1,8 @@
 """Find this project's models, jobs and files in the local account that no kept run needs, and delete them.
 
 All projects of a user share the account. A job is this project's if one of its runs, or a note in .work/finetune/,
-names it. A paid provider's account is not touched, and neither are the notes of its jobs: they prevent paying for a job
-twice.
+names it. What another project's notes or record name stays, too. A paid provider's account is not touched, and neither
+are the notes of its jobs: they prevent paying for a job twice.
 """
 
 from collections import defaultdict
@@ -17,9 +17,11 @@ from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import ProviderConfig
-from reviewtune.core.project import project_root
+from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.finetuning import projects
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
 from reviewtune.finetuning.jobs import NOTES, note_of, order_key_of
+from reviewtune.finetuning.model_record import read_record
 from reviewtune.providers.client import connect
 from reviewtune.tracking.runs import RunRecord
 
@@ -57,10 +59,12 @@ def find(
     """
     if provider.kind != "local":
         return Leftovers()
-    named = _tags((run for run in runs if run.id in kept), "job_id", "model")
+    elsewhere = projects.needed_by_others(project_root())
+    named = _tags((run for run in runs if run.id in kept), "job_id", "model") | elsewhere | _in_record()
     models = _models_of_local_runs(runs) - _tags(
         (run for run in runs if run.id in kept - _losers(runs, kept, others)), "model"
     )
+    models -= elsewhere | _in_record()
     jobs = _tags((run for run in runs if run.id not in others), "job_id") | _jobs_in_notes()
     if not models and not jobs - named:
         return Leftovers()  # without starting a server
@@ -106,6 +110,15 @@ def _tags(runs: Iterable[RunRecord], *names: str) -> set[str]:
 def _jobs_in_notes() -> set[str]:
     """Jobs in this project's notes, including those without a run: failed jobs, and those of check-data."""
     return {str(read_json(note)["job_id"]) for note in (project_root() / NOTES).glob("*.json")}
+
+
+def _in_record() -> set[str]:
+    """The project's last fine-tune, whose run may be in a different store."""
+    path = ProjectPaths(project_root()).model_record
+    if not path.exists():
+        return set()
+    record = read_record(path)
+    return {record.job_id, *record.names}
 
 
 def _in_the_account(

@@ -71,7 +71,9 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     others = ids_of_other_workspaces(runs, config.tracking)
     kept = kept_ids(runs, named=ids_in_files(project_root()), others=others, sweeps=sweeps)
     removed = [run for run in runs if run.id not in kept]
-    leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others)
+    leftovers = account_cleanup.Leftovers()
+    if _knows_all_users(config):
+        leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others)
     caches = [] if _sweep_is_open(runs) else _cache_folders()
     reports = _uncommitted_reports(removed, [run for run in runs if run.id in kept])
     budgets = _settled_budgets(removed)
@@ -82,7 +84,9 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
             _freed_by_runs(removed, config, usage),
             _runs(removed),
         ),
-        Item(_in_words(leftovers), _freed_in_account(leftovers, config, usage), leftovers.names),
+        Item(
+            f"{_in_words(leftovers)}{_untouched(config)}", _freed_in_account(leftovers, config, usage), leftovers.names
+        ),
         Item(f"{len(caches)} folders of past sweeps and checks in .work/", usage.freed(*caches), _relative(caches)),
         Item(
             f"{len(reports)} folders of their tables and pictures in {SWEEPS}/",
@@ -143,6 +147,11 @@ def _shared(config: Config, usage: Usage) -> Iterator[tuple[str, int]]:
 
 
 # --- what goes with the runs ---
+
+
+def _knows_all_users(config: Config) -> bool:
+    """Whether all runs that need models of the account can be seen: it is this user's own, or all share the runs."""
+    return config.provider.base_url is None or config.tracking.uri is not None
 
 
 def _sweep_is_open(runs: Iterable[RunRecord]) -> bool:
@@ -207,6 +216,11 @@ def _relative(folders: Iterable[Path]) -> tuple[str, ...]:
 def _in_words(leftovers: account_cleanup.Leftovers) -> str:
     models, jobs, files = len(leftovers.models), len(leftovers.jobs), len(leftovers.files)
     return f"{models} fine-tuned models and checkpoints, {jobs} past jobs and {files} of their files"
+
+
+def _untouched(config: Config) -> str:
+    why = f"; the account at {config.provider.base_url} may have users whose runs are not in this store"
+    return "" if _knows_all_users(config) else why
 
 
 def _freed_by_runs(runs: Sequence[RunRecord], config: Config, usage: Usage) -> int:

@@ -24,6 +24,7 @@ from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles, ProjectPaths, project_root
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
+from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
@@ -179,6 +180,8 @@ def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -
     """
     note = note_of(order.key)
     note.parent.mkdir(parents=True, exist_ok=True)
+    if order.provider.kind == "local" and order.provider.base_url is None:
+        projects.remember(project_root())
     with FileLock(note.with_suffix(".lock")):
         earlier = list(_earlier_jobs(client, order))
         usable = next((job for job in earlier if _usable(client, job, order.provider)), None)

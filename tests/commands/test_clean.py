@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pandas as pd
 import pytest
 
 from reviewtune.commands import clean
 from reviewtune.commands.account_cleanup import Leftovers
 from reviewtune.core.config import Config
+from reviewtune.core.result_file import write_result
+from reviewtune.data.prompts import Prompt
 from reviewtune.finetuning.jobs import Order, create, finetune, note_of
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
+from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
 
@@ -227,6 +231,48 @@ def test_jobs_and_notes_that_no_kept_run_names_are_removed(
     assert clean.plan(settings, sweeps=1).leftovers == Leftovers()
     assert finetune(client, newer).job.id == kept.job.id  # found
     assert finetune(client, older).job.id == past.job.id  # created again, under the same name
+
+
+def test_what_another_clone_of_the_project_needs_stays(
+    place: Path, settings: Config, client: openai.OpenAI, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Equal orders of two clones are one job, and either clone may be cleaned first."""
+    shared, own = order(900, settings, place), order(950, settings, place)
+    trained = [finetune(client, placed) for placed in (shared, own)]
+    make_sweep(settings, *((finetuned.model, finetuned.job.id) for finetuned in trained))
+    other = tmp_path_factory.mktemp("other")
+    (other / "dvc.yaml").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(other)
+        assert finetune(client, shared).job.id == trained[0].job.id
+    clean.execute(clean.plan(settings, sweeps=0), settings)
+    assert {trained[0].job.id, trained[0].model} <= stored(client)
+    assert not {trained[1].job.id, trained[1].model} & stored(client)
+
+
+def test_a_shared_account_is_left_alone_unless_the_runs_are_shared_too(place: Path, settings: Config) -> None:
+    """A colleague's clone may have the same job, and its runs cannot be seen from here."""
+    make(settings, "job", provider="local", model="ft:team", job_id="ftjob-team")
+    shared = settings.model_copy(
+        update={"provider": settings.provider.model_copy(update={"base_url": "http://127.0.0.1:9/v1"})}
+    )
+    plan = clean.plan(shared)  # without a request, which would fail
+    assert plan.leftovers == Leftovers()
+    assert "may have users whose runs are not in this store" in plan.items[1].what
+
+
+def test_the_model_of_the_workspace_stays_without_its_run(
+    place: Path, settings: Config, client: openai.OpenAI, train: Callable[[int], tuple[str, str]]
+) -> None:
+    """The run may be in a different store, or its run.json may be that of a different revision."""
+    model, job = train(1000)
+    make(settings, "finetune", provider="local", model=model, job_id=job)
+    frame = pd.DataFrame({"text": ["late"], "label": [next(iter(settings.data.labels))]})
+    record = recorded(model, Prompt.of(settings), frame, place / "chat", checkpoints=[])
+    write_result(record.model_copy(update={"job_id": job}), place / "models" / "finetuned.json")
+    assert clean.plan(settings).leftovers == Leftovers()
+    (place / "models" / "finetuned.json").unlink()
+    assert model in clean.plan(settings).leftovers.models
 
 
 def stored(client: openai.OpenAI) -> set[str]:

@@ -75,7 +75,8 @@ class BatchRunner(threading.Thread):
         with self._account.database.reading() as session:
             active = set(session.scalars(select(Batch.id).where(Batch.status.in_(ACTIVE))))
         for folder in self._account.settings.batches.iterdir():
-            if folder.name not in active and folder.stat().st_mtime < self._started_at:
+            is_own = folder.name.startswith("batch_")  # the folder may have been there before the account
+            if is_own and folder.name not in active and folder.stat().st_mtime < self._started_at:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:

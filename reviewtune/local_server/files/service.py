@@ -138,7 +138,8 @@ def forget_expired(account: Account) -> None:
         session.execute(delete(File).where(File.expires_at <= now()))
         known = set(session.scalars(select(File.id)))
     for path in account.settings.files.iterdir():
-        if path.name not in known and path.stat().st_mtime < now() - ORPHAN_SECONDS:
+        is_own = path.name.removeprefix(".").startswith("file-")  # the folder may have been there before the account
+        if is_own and path.name not in known and path.stat().st_mtime < now() - ORPHAN_SECONDS:
             path.unlink(missing_ok=True)
 
 
