@@ -64,7 +64,7 @@ class FittedTable:
         from rich.text import Text
 
         if self._title:
-            yield Text(self._title, style="table.title", overflow="ignore")
+            yield _wrapped(Text(self._title, style="table.title"), options.max_width)
         shown = list(range(len(self._columns)))
         for spare in sorted(shown, key=lambda at: -self._columns[at].spare):
             widths = self._widths(shown, options.max_width)
@@ -115,7 +115,10 @@ class FittedTable:
         for at, width in zip(shown, widths, strict=True):
             column = self._columns[at]
             table.add_column(
-                _wrapped(Text(column.heading), width), justify="right" if column.right else "left", width=width, style=column.style
+                _wrapped(Text(column.heading), width),
+                justify="right" if column.right else "left",
+                width=width,
+                style=column.style,
             )
         for row in self._rows:
             table.add_row(*(_wrapped(row[at], width) for at, width in zip(shown, widths, strict=True)))
@@ -151,13 +154,13 @@ def _wrapped(text: "Text", width: int) -> "Text":
     """Wrapped between words; rich's own wrapping cuts a line of wide characters that ends with a space."""
     from rich.text import Text
 
-    lines = []
+    lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
         parts = line.divide(_breaks(line.plain, width))
         for part in parts:
             part.rstrip()
         lines += parts
-    return Text("\n").join(lines)
+    return Text("\n", style=text.style).join(lines)
 
 
 def _breaks(line: str, width: int) -> list[int]:
