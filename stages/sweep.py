@@ -1,4 +1,4 @@
-"""A sweep: fine-tune and evaluate each combination, as child runs of one MLflow run, ranked at the end.
+"""A sweep: fine-tune each combination, as child runs of one MLflow run, ranked at the end by the validation split.
 
 Run: python stages/sweep.py --multirun prompt=short,detailed training.n_epochs=1,2 training.seed=1,2,3
      python stages/sweep.py --multirun experiment=learning_curve

@@ -66,7 +66,10 @@ class TestSweep:
         children = committed.runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
         assert {child.data.params["prompt.name"] for child in children} == {"short", "detailed"}
         assert {child.info.status for child in [parent, *children]} == {"FINISHED"}
-        assert parent.data.metrics["best_accuracy"] == max(child.data.metrics["accuracy"] for child in children)
+        best = max(child.data.metrics["validation_accuracy"] for child in children)
+        assert parent.data.metrics["best_validation_accuracy"] == best
+        asked = [child.info.run_id for child in children if "accuracy" in child.data.metrics]
+        assert asked == [parent.data.tags["best_run"]]  # nobody but the winner was asked about the test split
 
     def test_the_winner_applied_leaves_repro_nothing_to_train(self, committed: Clone) -> None:
         """Its settings, model and numbers are in the workspace; the fine-tune and the answers are found again."""

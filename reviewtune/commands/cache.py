@@ -11,12 +11,14 @@ DAY = 24 * 3600
 
 def show_stats() -> None:
     """Print a table with one row per model."""
+    from rich.box import HEAVY_HEAD
     from rich.console import Console
-    from rich.table import Column, Table
+
+    from reviewtune.core.tables import FittedTable
 
     with open_store() as store:
-        model = Column("model", overflow="fold")  # not cut, because the names of checkpoints differ at the end
-        table = Table(model, "answers", "MB", "last used", title=f"{store.path} ({_size(store):.1f} MB)")
+        title = f"{store.path} ({_size(store):.1f} MB)"
+        table = FittedTable("model", "answers", "MB", "last used", title=title, box=HEAVY_HEAD)
         for share in store.shares():
             used = f"{datetime.fromtimestamp(share.oldest):%Y-%m-%d} to {datetime.fromtimestamp(share.newest):%Y-%m-%d}"
             table.add_row(share.model, f"{share.answers:,}", f"{share.bytes / 1e6:.2f}", used)

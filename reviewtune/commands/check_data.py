@@ -192,10 +192,11 @@ def _write(check: DataCheck, targets: _Targets) -> list[str]:
 
 def _show(check: DataCheck, *, to_stderr: bool) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=str(check.file.path), title_justify="left", show_header=False, box=None, padding=(0, 1))
+    from reviewtune.core.tables import FittedTable
+
+    table = FittedTable("", "", "", title=str(check.file.path), header=False)
     for result in check.results:
         colour, word = SIGNS[result.level]
         finding = Text.assemble(result.says, (f"\n{result.do}" if result.do else "", "italic dim"))

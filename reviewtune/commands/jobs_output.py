@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from openai import BaseModel
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
     from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
-    from rich.table import Table
+
+    from reviewtune.core.tables import FittedTable
 
 PIPED_WIDTH = 200  # characters; a pipe has no width, and the ids of jobs must not be cut
 
@@ -114,17 +115,15 @@ def _time(seconds: int | None) -> str:
     return "" if not seconds else f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _table(*columns: str, header: bool = True) -> "Table":
-    from rich import box
-    from rich.table import Table
+def _table(*columns: str, header: bool = True) -> "FittedTable":
+    from rich.box import SIMPLE_HEAD
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=header)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    from reviewtune.core.tables import FittedTable
+
+    return FittedTable(*columns, header=header, box=SIMPLE_HEAD)
 
 
-def _print(table: "Table", empty: str = "") -> None:
+def _print(table: "FittedTable", empty: str = "") -> None:
     from rich.console import Console
     from rich.text import Text
 

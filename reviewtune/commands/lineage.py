@@ -50,7 +50,7 @@ def trace(run: RunRecord, runs: Sequence[RunRecord]) -> Lineage:
         hint = "choose a fine-tune, an evaluation or a job of a sweep"
         raise DataError(f"run {run.id} ({run.tags.get('kind', 'unknown kind')}) has no data set; {hint}")
     related = _related(run, runs)
-    evaluations = [other for other in related if "accuracy" in other.metrics]
+    evaluations = [other for other in related if _scores(other)]
     evaluations.sort(key=lambda other: other.ended or 0)
     return Lineage(run, tuple(_steps(_tags(run, related))), tuple(evaluations))
 
@@ -106,12 +106,23 @@ def to_text(lineage: Lineage) -> str:
     return "\n".join(lines)
 
 
+def _scores(run: RunRecord) -> list[tuple[str, str]]:
+    """The accuracies that the run has, each with its split; jobs of sweeps have one on the validation split."""
+    scores = {"accuracy": "test", "validation_accuracy": "valid"}
+    return [(metric, split) for metric, split in scores.items() if metric in run.metrics]
+
+
 def _line(run: RunRecord) -> str:
-    metrics = run.metrics
-    has_interval = "accuracy_low" in metrics
-    interval = f" ({metrics['accuracy_low']:.3f} to {metrics['accuracy_high']:.3f})" if has_interval else ""
-    test = f" on test {run.tags['test_sha256'][:SHORT]}" if "test_sha256" in run.tags else ""
-    return f"{run.name}, accuracy {metrics['accuracy']:.3f}{interval}{test}, run {run.id[:SHORT]}"
+    return ", ".join(
+        [run.name, *(_score(run, metric, split) for metric, split in _scores(run)), f"run {run.id[:SHORT]}"]
+    )
+
+
+def _score(run: RunRecord, metric: str, split: str) -> str:
+    value, low, high = (run.metrics.get(f"{metric}{end}") for end in ("", "_low", "_high"))
+    interval = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
+    digest = run.tags.get(f"{split}_sha256", "")[:SHORT]
+    return f"accuracy {value:.3f}{interval}{f' on {split} {digest}' if digest else ''}"
 
 
 def picture(lineage: Lineage) -> bytes:
@@ -133,7 +144,8 @@ def picture(lineage: Lineage) -> bytes:
 
 
 def _short(run: RunRecord) -> list[str]:
-    return [run.name, f"accuracy {run.metrics['accuracy']:.3f}", f"run {run.id[:SHORT]}"]
+    scores = [f"accuracy on {split} {run.metrics[metric]:.3f}" for metric, split in _scores(run)]
+    return [run.name, *scores, f"run {run.id[:SHORT]}"]
 
 
 def _box(axes: "Axes", x: float, y: float, kind: str, facts: list[str], marked: bool) -> "Text":

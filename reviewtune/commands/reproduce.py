@@ -107,7 +107,8 @@ def _target(run: RunRecord) -> tuple[str, dict[str, Path]]:
         fault = f"is a {kind}" if "git_revision" in run.tags else "names no git revision"
         raise DataError(f"run {run.id} {fault}: choose a fine-tune, an evaluation or a job of a sweep")
     arm_files = {name: PATHS.arm(arm) / name for name in ARM_FILES}
-    if kind == "finetune":
+    only_validated = "validation_accuracy" in run.metrics and "accuracy" not in run.metrics  # did not win its sweep
+    if kind == "finetune" or only_validated:
         return "finetune", MODEL_FILES
     if arm == FINETUNED:
         return "evaluate", {**(MODEL_FILES if kind == "job" else {}), **arm_files}

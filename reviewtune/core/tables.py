@@ -4,6 +4,7 @@ On a narrow terminal a table first leaves out its spare columns. If the longest 
 other, each row becomes a block of lines `heading: cell`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ class Column:
 
     Args:
         heading: shown above it, and before its cells in a block.
-        right: align it on the right, as numbers are.
+        right: align it on the right, as numbers are; its cells are never wrapped, only its heading.
         spare: left out where the terminal is narrow; the column with the highest number first. 0: never.
         style: rich's style of its cells.
     """
@@ -63,7 +64,7 @@ class FittedTable:
         from rich.text import Text
 
         if self._title:
-            yield Text(self._title, style="table.title", overflow="ignore")
+            yield _wrapped(Text(self._title, style="table.title"), options.max_width)
         shown = list(range(len(self._columns)))
         for spare in sorted(shown, key=lambda at: -self._columns[at].spare):
             widths = self._widths(shown, options.max_width)
@@ -71,12 +72,12 @@ class FittedTable:
                 break
             shown.remove(spare)
         widths = self._widths(shown, options.max_width)
-        yield self._table(shown, widths) if widths else self._blocks()
+        yield self._table(shown, widths) if widths else _wrapped(self._blocks(), options.max_width)
 
     def _widths(self, shown: Sequence[int], available: int) -> list[int]:
         """Characters for each shown column, so that every word fits; empty if they do not fit."""
         texts = [self._texts(at) for at in shown]
-        widths = [max(map(_longest_word, column), default=1) for column in texts]
+        widths = [self._least(at) for at in shown]
         wishes = [max(map(_longest_line, column), default=1) for column in texts]
         rest = available - self._frame(len(shown)) - sum(widths)
         if rest < 0:
@@ -90,6 +91,13 @@ class FittedTable:
             ]
             widths[heights.index(max(heights))] += 1
         return widths
+
+    def _least(self, at: int) -> int:
+        """Characters below which a word, or a number with its interval, would be cut."""
+        column = self._columns[at]
+        longest = _longest_line if column.right else _longest_word
+        heading = _longest_word(column.heading) if self._header else 0
+        return max([heading, 1, *(longest(row[at].plain) for row in self._rows)])
 
     def _texts(self, at: int) -> list[str]:
         """The cells of a column, with its heading."""
@@ -107,10 +115,13 @@ class FittedTable:
         for at, width in zip(shown, widths, strict=True):
             column = self._columns[at]
             table.add_column(
-                Text(column.heading), justify="right" if column.right else "left", width=width, style=column.style
+                _wrapped(Text(column.heading), width),
+                justify="right" if column.right else "left",
+                width=width,
+                style=column.style,
             )
         for row in self._rows:
-            table.add_row(*(row[at] for at in shown))
+            table.add_row(*(_wrapped(row[at], width) for at, width in zip(shown, widths, strict=True)))
         return table
 
     def _blocks(self) -> "Text":
@@ -136,11 +147,27 @@ def _longest_line(text: str) -> int:
 
 def _height(text: str, width: int) -> int:
     """Lines that the text takes when it is wrapped between words."""
-    lines = 0
-    for line in text.split("\n"):
-        lines, used = lines + 1, -1
-        for word in map(cell_len, line.split()):
-            if used >= 0 and used + 1 + word > width:
-                lines, used = lines + 1, -1
-            used += 1 + word
-    return lines
+    return sum(1 + len(_breaks(line, width)) for line in text.split("\n"))
+
+
+def _wrapped(text: "Text", width: int) -> "Text":
+    """Wrapped between words; rich's own wrapping cuts a line of wide characters that ends with a space."""
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        parts = line.divide(_breaks(line.plain, width))
+        for part in parts:
+            part.rstrip()
+        lines += parts
+    return Text("\n", style=text.style).join(lines)
+
+
+def _breaks(line: str, width: int) -> list[int]:
+    """Positions of the words with which a new line begins."""
+    breaks: list[int] = []
+    for number, word in enumerate(re.finditer(r"\S+", line)):
+        start = breaks[-1] if breaks else 0
+        if number and cell_len(line[start : word.end()]) > width:
+            breaks.append(word.start())
+    return breaks

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reviewtune.core.formatting import counted, percent
+from reviewtune.core.tables import Column, FittedTable
 from reviewtune.evaluation.earlier_metrics import Change
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmMetrics
@@ -12,7 +13,6 @@ from reviewtune.evaluation.results import Evaluation, samples, unusable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 SHOWN = 5
 FEW = 5  # reviews of a label
@@ -47,30 +47,24 @@ def report(
     ]
 
 
-def _score_table(metrics: ArmMetrics) -> "Table":
+def _score_table(metrics: ArmMetrics) -> "FittedTable":
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
 
-    table = Table("metric", box=SIMPLE_HEAD)
-    for name in ("value", "95 % interval"):
-        table.add_column(name, justify="right")
+    table = FittedTable("metric", Column("value", right=True), Column("95 % interval", right=True), box=SIMPLE_HEAD)
     table.add_row("Accuracy", *_cells(metrics.accuracy))
     for name in AVERAGES:
         if metrics.intervals:
             table.add_row(name.capitalize().replace(".f1", " F1"), *_cells(metrics.intervals[name]))
     for name, part in metrics.slices.items():
-        table.add_row(escape(f"Accuracy, {name} ({part.n})"), *_cells(part.accuracy))
+        table.add_row(f"Accuracy, {name} ({part.n})", *_cells(part.accuracy))
     return table
 
 
-def _change_table(changes: Sequence[Change]) -> "Table":
+def _change_table(changes: Sequence[Change]) -> "FittedTable":
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table("metric", box=SIMPLE_HEAD, title="compared with before")
-    for name in ("old", "new", "improvement"):
-        table.add_column(name, justify="right")
+    numbers = [Column(name, right=True) for name in ("old", "new", "improvement")]
+    table = FittedTable("metric", *numbers, box=SIMPLE_HEAD, title="compared with before")
     for change in changes:
         table.add_row(*change)
     return table

@@ -33,6 +33,7 @@ COLUMNS = {
     "cost": "$ per 1,000",
     "test": "test % (for information)",
 }
+WORDS = ("variant", "behind")  # columns whose cells may wrap
 SPARE = {"macro_f1": 3, "valid_loss": 2, "cost": 1}  # left out on a narrow terminal; ranked.md has all columns
 
 
@@ -108,7 +109,7 @@ def to_text(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), on_test
     if rows:
         cells = [_cells(row, on_test) for row in rows]
         shown = _shown(cells)
-        columns = [Column(COLUMNS[key], right=key != "variant", spare=SPARE.get(key, 0)) for key in shown]
+        columns = [Column(COLUMNS[key], right=key not in WORDS, spare=SPARE.get(key, 0)) for key in shown]
         table = FittedTable(*columns, title=f"sweep, best first, by {_reviews(rows)}", box=HEAVY_HEAD)
         for line in cells:
             table.add_row(*(line[key] for key in shown))

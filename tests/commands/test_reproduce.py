@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +53,20 @@ def test_lineage_goes_from_the_data_to_every_evaluation_of_the_model() -> None:
     assert text.count("<- this run") == 1
     assert "run 3, accuracy 0.700" in text
     assert "run 4" not in text
+
+
+def test_a_job_of_a_sweep_that_did_not_win_is_traced_and_reproduced_without_a_test_score() -> None:
+    """It was asked about the validation split only, so its model is what can be compared."""
+    tags = {**DATA, **TRAIN, **MODEL, **JOB, "arm": "finetuned", "arm_kind": "finetuned"}
+    scores = {"validation_accuracy": 0.75, "validation_accuracy_low": 0.66, "validation_accuracy_high": 0.82}
+    job = replace(run(6, "job", tags), metrics=scores)
+    text = to_text(trace(job, [job]))
+    assert "run 6, accuracy 0.750 (0.660 to 0.820) on valid 777777777777, run" in text
+    assert commands_reproduce._target(job) == ("finetune", commands_reproduce.MODEL_FILES)
+    winner = replace(job, metrics={**scores, "accuracy": 0.8})
+    assert "accuracy 0.800 on test eeeeeeeeeeee, accuracy 0.750 (0.660" in to_text(trace(winner, [winner]))
+    assert commands_reproduce._target(winner)[0] == "evaluate"
+    assert picture(trace(winner, [winner])).startswith(b"\x89PNG")
 
 
 def test_a_fine_tune_and_its_evaluation_have_the_same_descent() -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from reviewtune.core.tables import Column, FittedTable
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import (
     confidence_lines,
@@ -18,20 +18,21 @@ from reviewtune.evaluation.comparison.findings import (
 )
 from reviewtune.evaluation.comparison.tables import RESPONSE_HEAD, guide_rows, response_rows, short_arm_rows
 
-SPARE = ("per s", "hard", "F1")  # columns that a narrow terminal leaves out; reports/comparison.md has all
+SPARE = {"per s": 3, "hard": 2, "F1": 1}  # columns that a narrow terminal leaves out; reports/comparison.md has all
 SHOWN_LABELS = 10  # that an arm never answers
-GAP = 2  # between two columns
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the tables and sentences; 80 columns are enough."""
+    """Print the tables and sentences, whatever the width of the terminal."""
     if guide := guide_rows(comparison):
         title = f"fine-tuned against {comparison.reference}, {comparison.n} test reviews"
         console.print(_table(("metric", "base", "fine-tuned", "improvement"), guide, title=title))
-    console.print(_arm_table(short_arm_rows(comparison), console.width))
+    arms = short_arm_rows(comparison)
+    cells = [[row.get(heading, "") for heading in arms[0]] for row in arms]
+    console.print(_table(list(arms[0]), cells, title="all arms"))
     _print_lines(verdict_lines(comparison), console)
     if rows := response_rows(comparison):
-        console.print(_table(RESPONSE_HEAD, rows, pad_edge=False))
+        console.print(_table(RESPONSE_HEAD, rows))
     _print_lines(never_answered_lines(comparison, shown=SHOWN_LABELS), console)
     _print_lines(cost_lines(comparison), console)
     _print_lines(prior_lines(comparison), console)
@@ -39,43 +40,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print_lines(optional_lines(comparison), console)
 
 
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, pad_edge: bool = True
-) -> Table:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> FittedTable:
     """The first column on the left, the others on the right."""
-    table = Table(head[0], box=SIMPLE_HEAD, title=title, pad_edge=pad_edge)
-    for heading in head[1:]:
-        table.add_column(heading, justify="right")
+    columns = [Column(heading, right=True, spare=SPARE.get(heading, 0)) for heading in head[1:]]
+    table = FittedTable(Column(head[0]), *columns, title=title, box=SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table
-
-
-def _arm_table(rows: Sequence[dict[str, str]], width: int) -> Table:
-    """As many columns as fit: a number that was cut would read as another number."""
-    columns = _fitting(rows, width)
-    table = Table(title="all arms", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for column in columns:
-        justify: JustifyMethod = "left" if column == "arm" else "right"
-        table.add_column(column, justify=justify, overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(escape(row.get(column, "")) for column in columns))
-    return table
-
-
-def _fitting(rows: Sequence[dict[str, str]], width: int) -> list[str]:
-    """The columns to show on a terminal with this many characters per line."""
-    columns = list(rows[0])
-    for spare in SPARE:
-        if sum(_width(rows, column) for column in columns) <= width:
-            break
-        columns = [column for column in columns if column != spare]
-    return columns
-
-
-def _width(rows: Sequence[dict[str, str]], column: str) -> int:
-    cells = (row.get(column, "") for row in rows)
-    return max(map(len, [*column.split("\n"), *cells])) + GAP
 
 
 def _print_lines(lines: list[str], console: Console) -> None:
