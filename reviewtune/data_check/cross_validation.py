@@ -78,7 +78,7 @@ def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse ma
 
 def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn has no types
     """Train the linear baseline's classifier on the features [n, d] and labels [n]."""
-    return linear_baseline.classifier(seed)[1].fit(features, labels)
+    return linear_baseline.fit(linear_baseline.classifier(seed)[1], features, labels)
 
 
 def probabilities(reviews: FoldedReviews, *, seed: int) -> np.ndarray:
