@@ -7,7 +7,6 @@ The words' document frequencies come
 from all reviews, without their labels.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,11 +79,7 @@ def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse ma
 
 def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn has no types
     """Train the linear baseline's classifier on the features [n, d] and labels [n]."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "The number of unique classes"
-        )  # few reviews of many labels are expected here
-        return linear_baseline.classifier(seed)[1].fit(features, labels)
+    return linear_baseline.fit(linear_baseline.classifier(seed)[1], features, labels)
 
 
 def probabilities(reviews: FoldedReviews, *, seed: int) -> np.ndarray:

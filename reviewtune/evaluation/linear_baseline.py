@@ -1,8 +1,9 @@
 """Baselines without a language model: TF-IDF of words and characters with logistic regression; the majority label."""
 
 import time
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -36,6 +37,13 @@ def classifier(seed: int) -> "Pipeline":
     return make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000, random_state=seed))
 
 
+def fit(model: Any, features: Any, labels: Any) -> Any:  # noqa: ANN401 - scikit-learn has no types
+    """Fit a classifier of scikit-learn, without its warning that many labels have few reviews."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        return model.fit(features, labels)
+
+
 def fit_predict(
     texts: Sequence[str], labels: Sequence[str], unseen: Sequence[str], *, kind: Kind = "linear", seed: int
 ) -> LinearAnswers:
@@ -50,7 +58,8 @@ def fit_predict(
     """
     from sklearn.dummy import DummyClassifier
 
-    model = (classifier(seed) if kind == "linear" else DummyClassifier(strategy="prior")).fit(texts, labels)
+    unfitted = classifier(seed) if kind == "linear" else DummyClassifier(strategy="prior")
+    model = fit(unfitted, texts, labels)
     started = time.perf_counter()
     shares = model.predict_proba(unseen)
     answers = [str(label) for label in model.classes_[shares.argmax(axis=1)]]

@@ -132,15 +132,15 @@ def test_labels_of_5_to_120_reviews_are_split(config: Config) -> None:
 
 
 def test_labels_that_cannot_be_in_every_split_are_named(config: Config) -> None:
-    counts = {"a-ticket": 2, "b-ticket": 30, "c-ticket": 1}
-    with pytest.raises(DataError, match=r"3 distinct reviews of each label .* fewer of: a-ticket 2, c-ticket 1; label"):
+    counts = {"billing": 2, "login": 30, "refund": 1}
+    with pytest.raises(DataError, match=r"3 distinct reviews of each label .* fewer of: billing 2, refund 1; label"):
         split(tickets(counts), config.split, train_size="all")
 
 
 def test_near_duplicates_of_a_rare_label_count_once(config: Config) -> None:
-    reviews = tickets({"a-ticket": 4, "b-ticket": 30})
+    reviews = tickets({"billing": 4, "login": 30})
     reviews.loc[:1, "text"] = reviews["text"][3]
-    with pytest.raises(DataError, match=r"near-duplicates count once.* fewer of: a-ticket 2; label"):
+    with pytest.raises(DataError, match=r"near-duplicates count once.* fewer of: billing 2; label"):
         split(reviews, config.split, train_size="all")
 
 

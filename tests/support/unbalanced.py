@@ -13,7 +13,11 @@ import pandas as pd
 
 from reviewtune.core.config import Config, PromptArmConfig
 
-LABELS = tuple(f"{letter}-ticket" for letter in "abcdefghijklmnopqrstuvwxy")
+LABELS = (
+    "billing", "login", "export", "refund", "shipping", "warranty", "upgrade", "mobile", "printer", "calendar",
+    "webhook", "backup", "discount", "address", "profile", "search", "quota", "import", "keyboard", "licence",
+    "newsletter", "outage", "theme", "video", "zoom",
+)  # fmt: skip
 COUNTS = {label: max(5, round(120 * 0.82**rank)) for rank, label in enumerate(LABELS)}
 TOP = 20
 
@@ -23,7 +27,7 @@ Scores = Callable[[str], Mapping[str, float]]
 def tickets(counts: Mapping[str, int] = COUNTS) -> pd.DataFrame:
     """One review per line; each contains its label's word and words of its own."""
     rows = [(label, number) for label, n in counts.items() for number in range(n)]
-    texts = [f"{label.replace('-', ' ')} {_words(label, number)}" for label, number in rows]
+    texts = [f"{label} {_words(label, number)}" for label, number in rows]
     labels = [label for label, _ in rows]
     return pd.DataFrame({"review_id": [f"t{at}" for at in range(len(rows))], "text": texts, "label": labels})
 
@@ -47,7 +51,7 @@ def for_tickets(config: Config, counts: Mapping[str, int] = COUNTS, **provider: 
 
 def named_in(text: str) -> str:
     """The label whose word a ticket contains."""
-    return "-".join(text.split()[:2])
+    return text.split()[0]
 
 
 @contextmanager
