@@ -11,6 +11,7 @@ import typer
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.data.reviews import sha256
@@ -146,9 +147,11 @@ def _write(check: DataCheck, options: CheckDataOptions) -> list[str]:
         lines.append(f"report: {options.out}")
     if options.label_errors:
         write_text(to_table(check.label_errors).to_csv(index=False, lineterminator="\n"), options.label_errors)
-        lines.append(f"likely label errors: {options.label_errors} ({len(check.label_errors)} rows)")
+        lines.append(f"likely label errors: {options.label_errors} ({counted(len(check.label_errors), 'row')})")
     if options.mask:
-        lines.append(f"masked copy: {options.mask} ({write_masked(check.file, options.mask)} reviews changed)")
+        lines.append(
+            f"masked copy: {options.mask} ({counted(write_masked(check.file, options.mask), 'review')} changed)"
+        )
     return lines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.data.reviews import CsvRow, read_rows
 from reviewtune.errors import DataError
@@ -33,7 +34,7 @@ def _print_without_label(rows: Sequence[CsvRow], issues: Sequence[Classification
     if not reasons:
         return
     more = [f"and {len(reasons) - SHOWN} more, whose cell is empty too"] if len(reasons) > SHOWN else []
-    note = f"{len(reasons)} of {len(rows)} reviews have no label, their cell `issue` is empty:"
+    note = f"no label for {len(reasons)} of {counted(len(rows), 'review')}, the cell `issue` is empty:"
     print(note, *reasons[:SHOWN], *more, sep="\n  ", file=sys.stderr)
 
 

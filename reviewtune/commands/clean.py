@@ -24,6 +24,7 @@ from pathlib import Path
 
 from reviewtune.commands import account_cleanup
 from reviewtune.core.config import Config
+from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.providers import budget
@@ -82,11 +83,11 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     budgets = _settled_budgets(removed)
     runs_size = sum(_size(artifacts_folder(config.tracking, run.id)) for run in removed)
     items = [
-        Item(f"{len(removed)} runs of {len(runs)}", runs_size),
+        Item(f"{counted(len(removed), 'run')} of {len(runs)}", runs_size),
         Item(_in_words(leftovers), _size_in_account(leftovers)),
-        Item(f"{len(caches)} folders of past sweeps and checks in .work/", sum(map(_size, caches))),
-        Item(f"{len(reports)} folders of their tables and pictures in {SWEEPS}/", sum(map(_size, reports))),
-        Item(f"{len(budgets)} records of what past runs with a budget spent", sum(map(len, budgets))),
+        Item(f"{counted(len(caches), 'folder')} of past sweeps and checks in .work/", sum(map(_size, caches))),
+        Item(f"{counted(len(reports), 'folder')} of their tables and pictures in {SWEEPS}/", sum(map(_size, reports))),
+        Item(f"{counted(len(budgets), 'record')} of what past runs with a budget spent", sum(map(len, budgets))),
     ]
     return Plan(
         kept=len(kept),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import INTERRUPTED, ConfigError, JobError
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def curve(
     chosen = int(table["step"].max()) if monitor.job.fine_tuned_model and len(table) else None
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(training_curve(table, chosen, title=f"Loss by step, {monitor.job.id}"))
-    _inform(f"{out}: {len(table)} steps of {monitor.job.id}")
+    _inform(f"{out}: {counted(len(table), 'step')} of {monitor.job.id}")
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
@@ -270,7 +271,7 @@ def _check_files(order: "Order") -> str:
 
     training = check(order.training_file, None)
     validation = check(order.validation_file, None, least=1) if order.validation_file else None
-    text = f"{training.examples} examples, {training.tokens} tokens per epoch"
+    text = f"{counted(training.examples, 'example')}, {counted(training.tokens, 'token')} per epoch"
     return text + (f", {validation.examples} for validation" if validation else ", none for validation")
 
 

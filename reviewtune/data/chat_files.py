@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_text
+from reviewtune.core.formatting import counted
 from reviewtune.data.faults import Fault
 from reviewtune.data.prompts import Line, Message, Prompt
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, decoded
@@ -72,7 +73,7 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
         if message := example_fault(line["messages"]) or _answer_fault(line, prompt):
             raise _refusal(path, Fault(number, message))
     if len(lines) < least:
-        raise DataError(f"{path}: {len(lines)} example(s), at least {least} are needed; label more reviews")
+        raise DataError(f"{path}: {counted(len(lines), 'example')}, at least {least} are needed; label more reviews")
     examples = [line for _, line in lines]
     sizes = [count_tokens(line["messages"]) for line in examples]
     return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, examples, prompt))
@@ -163,7 +164,7 @@ def _warnings(path: Path, lines: list[Line], prompt: Prompt | None) -> list[str]
         return []
     warnings = []
     if len(lines) < ADVISED_EXAMPLES:
-        warnings.append(f"{path.name}: {len(lines)} examples, at least {ADVISED_EXAMPLES} are advised")
+        warnings.append(f"{path.name}: {counted(len(lines), 'example')}, at least {ADVISED_EXAMPLES} are advised")
     if prompt is not None:
         counts = Counter(prompt.parse(line["messages"][-1]["content"]) for line in lines)
         scarce = [f"{label} {counts[label]}" for label in prompt.labels if counts[label] < ADVISED_PER_LABEL]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import DataError
 
 SHOWN = 5
@@ -35,5 +36,9 @@ def refuse_faults(path: Path, faults: Sequence[Fault]) -> None:
         return
     first, *others = faults
     lines = ", ".join(str(fault.line) for fault in others[:SHOWN])
-    more = f" ({len(others)} more such rows: line {lines}{', ...' if len(others) > SHOWN else ''})" if others else ""
+    more = (
+        f" ({counted(len(others), 'more such row')}: line {lines}{', ...' if len(others) > SHOWN else ''})"
+        if others
+        else ""
+    )
     raise DataError(f"{path} {first}{more}")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.config import Config, PromptConfig
+from reviewtune.core.formatting import counted
 from reviewtune.errors import DataError
 
 MAX_REASON_CHARACTERS = 100
@@ -148,7 +149,7 @@ def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: i
     for label in labels:
         texts = pool.loc[pool["label"] == label, "text"].tolist()
         if len(texts) < shots:
-            raise DataError(f"label '{label}' has {len(texts)} training review(s), not {shots}; lower shots")
+            raise DataError(f"label '{label}' has {counted(len(texts), 'training review')}, not {shots}; lower shots")
         drawn[label] = [texts[i] for i in rng.permutation(len(texts))[:shots]]
     order = [(label, shot) for shot in range(shots) for label in labels]
     return tuple((drawn[label][shot], label) for label, shot in (order[i] for i in rng.permutation(len(order))))

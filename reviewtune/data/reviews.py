@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
+from reviewtune.core.formatting import counted
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
 from reviewtune.errors import DataError
@@ -221,7 +222,7 @@ def _label_fault(row: CsvRow, data: DataConfig) -> str | None:
         return None
     near = difflib.get_close_matches(unknown, data.labels, n=1)
     hint = f"did you mean '{near[0]}'?" if near else allowed
-    return f"label '{unknown}' is not one of {len(data.labels)} labels; {hint}"
+    return f"label '{unknown}' is not one of {counted(len(data.labels), 'label')}; {hint}"
 
 
 def _record(row: CsvRow, data: DataConfig) -> tuple[str, ...]:
@@ -242,7 +243,7 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tupl
     conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in conflicting]
     if conflicts and data.conflicts == "refuse":
         raise DataError(
-            f"{path}: {len(conflicts)} review text(s) have several labels ({'; '.join(conflicts[:5])}); "
+            f"{path}: several labels for {counted(len(conflicts), 'review text')} ({'; '.join(conflicts[:5])}); "
             "agree on one, or choose data.conflicts=majority or drop"
         )
     for group in conflicting:
@@ -264,6 +265,6 @@ def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> No
     if rare := [name for name in data.labels if counts[name] < MIN_ROWS_PER_LABEL]:
         others = f" (the same is true of {', '.join(rare[1:])})" if rare[1:] else ""
         raise DataError(
-            f"{path}: label '{rare[0]}' has {counts[rare[0]]} review(s), training and testing need at least "
+            f"{path}: label '{rare[0]}' has {counted(counts[rare[0]], 'review')}, training and testing need at least "
             f"{MIN_ROWS_PER_LABEL}{others}; label more, or remove it from conf/data/"
         )

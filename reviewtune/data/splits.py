@@ -12,6 +12,7 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import SplitConfig
+from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import sha256, write_reviews
 from reviewtune.errors import DataError
 
@@ -141,7 +142,7 @@ def _first(train: np.ndarray, labels: pd.Series, size: int, seed: int) -> np.nda
     """`size` rows of train, alternating labels, so that a smaller training set is part of every larger one."""
     if size > len(train):
         raise DataError(
-            f"data.train_size={size}: only {len(train)} training reviews are available; lower it or use all"
+            f"data.train_size={size}: only {counted(len(train), 'training review')} available; lower it or use all"
         )
     shuffled = pd.Series(np.random.default_rng(seed).permutation(train))
     turn = shuffled.groupby(labels.iloc[shuffled].to_numpy()).cumcount()

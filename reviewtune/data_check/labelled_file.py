@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.formatting import counted
 from reviewtune.data.chat_files import example_fault, parse_line
 from reviewtune.data.faults import Fault
 from reviewtune.data.language_detection import UNSURE, detect
@@ -97,7 +98,7 @@ def read(
     file = _read_chat(path, raw, data) if is_chat else _read_csv(path, raw, data, columns)
     if file.table.empty:
         first = file.faults[0].message if file.faults else "it is empty"
-        raise DataError(f"{path}: {file.rows} row(s), but not one can be used: {first}")
+        raise DataError(f"{path}: {counted(file.rows, 'row')}, but not one can be used: {first}")
     return file
 
 

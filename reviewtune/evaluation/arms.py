@@ -12,6 +12,7 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
@@ -134,7 +135,7 @@ def _announce(result: Evaluation, progress: Progress) -> None:
     interval = f"{accuracy.low:.3f} to {accuracy.high:.3f}"
     progress.message(f"{result.subject.arm}: accuracy {accuracy.value:.3f} ({interval})")
     if len(bad):
-        progress.message(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
+        progress.message(f"{counted(len(bad), 'unusable answer')}, counted as errors and listed in predictions.csv:")
         progress.message("\n".join(samples(bad, shown=SHOWN)))
 
 

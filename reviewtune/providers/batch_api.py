@@ -17,6 +17,7 @@ import openai
 from filelock import FileLock
 from openai.types import Batch
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
@@ -86,7 +87,7 @@ def ask_batch(
         for note in notes:
             batches.collect(note, batches.follow(note))
     raise ProviderError(
-        f"provider {policy.provider.kind}: {len(missing)} of {len(questions)} lines came back without an answer "
+        f"provider {policy.provider.kind}: {len(missing)} of {counted(len(questions), 'line')} came back without an answer "
         f"{ROUNDS} times; the other answers are kept: run the same command again, or with evaluation.mode=online"
     )
 
@@ -248,7 +249,9 @@ class _Batches:
             raise ProviderError(f"{who} failed: {reason}; fix that, or set evaluation.mode=online")
         if batch.status == "cancelled":
             left = len(note.keys) - len(outcome.answers)
-            raise ProviderError(f"{who} was cancelled, {left} answers are missing; run the same command again for them")
+            raise ProviderError(
+                f"{who} was cancelled, without {counted(left, 'answer')}; run the same command again for them"
+            )
 
     def _outcome(self, note: BatchNote, batch: Batch) -> Outcome:
         if note.identity in self.began:

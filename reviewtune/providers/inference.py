@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
@@ -63,7 +64,7 @@ def ask(
         questions = [Question(key, body, tokens=policy.tokens_of(body["messages"])) for key, body in missing.items()]
         if cached := sum(key in answers for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
-            progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
+            progress.message(f"{title}: {cached} of {counted(len(keys), 'answer')} kept from before, {rest}")
         requests = _fetch(store, policy, request, questions, title, progress) if questions else 0
         answers |= store.find(list(missing))
     return Answers(answers=[answers[key] for key in keys], requests=requests, cached=cached)
@@ -94,10 +95,12 @@ def _announce(
         return
     low, high = policy.estimated(questions, request)
     cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
-    progress.message(f"{title}: {len(questions)} requests ({policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}")
+    progress.message(
+        f"{title}: {counted(len(questions), 'request')} ({policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}"
+    )
     if budget.limit is not None and budget.spent + low > budget.limit:
         raise BudgetError(
-            f"{title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "
+            f"{title}: {counted(len(questions), 'request')} would cost at least {low:.6f} USD; evaluation.budget_usd is "
             f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import Config, ProviderConfig, TrackingConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError, ReviewtuneError
@@ -52,7 +53,7 @@ def check_all(combinations: Sequence[Sequence[str]], *, progress: Progress = SIL
         except ReviewtuneError as error:
             faults.append(f"{name} {error}")
     if faults:
-        number = f"{len(faults)} of {len(combinations)} combinations are faulty"
+        number = f"{len(faults)} of {counted(len(combinations), 'combination')} are faulty"
         raise ConfigError(f"{number}, no job was run: {' | '.join(faults)}")
     for warning, name in warnings.items():
         progress.message(f"warning: {name} {warning}")
@@ -140,7 +141,7 @@ def _conclude(run: Run, config: Config, names: Sequence[str], folder: Path, prog
     draw_missing(config.tracking, finished, progress=progress)
     if failed:
         hint = "fix what they report, then run the same command again: it does only what is missing"
-        raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")
+        raise JobError(f"{len(failed)} of {counted(len(children), 'job')} failed; {hint}")
 
 
 def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:

@@ -7,6 +7,7 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
+from reviewtune.core.formatting import counted
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import (
     confidence_lines,
@@ -24,7 +25,7 @@ GAP = 2  # between two columns
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the tables and sentences; 80 columns are enough."""
     if guide := guide_rows(comparison):
-        title = f"fine-tuned against {comparison.reference}, {comparison.n} test reviews"
+        title = f"fine-tuned against {comparison.reference}, {counted(comparison.n, 'test review')}"
         console.print(_table(("metric", "base", "fine-tuned", "improvement"), guide, title=title))
     console.print(_arm_table(short_arm_rows(comparison), console.width))
     _print_lines(verdict_lines(comparison), console)
