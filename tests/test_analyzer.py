@@ -72,7 +72,7 @@ def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytes
     assert [row["id"] for row in rows] == ["a", "b", "c"]
     assert [bool(row["issue"]) for row in rows] == [True, False, True]
     errors = capsys.readouterr().err
-    assert "1 of 3 reviews have no label" in errors
+    assert "no label for 1 of 3 reviews" in errors
     assert "line 4: the provider did not take the review: HTTP 400: This model's maximum context length" in errors
 
 

@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import CacheError
 from reviewtune.providers.answer_cache import AnswerStore, open_store
 
@@ -41,7 +42,7 @@ def prune_answers(unused_for: int | None, model: str | None, *, everything: bool
     with open_store() as store:
         before = _size(store)
         count = store.prune(unused_since=None if unused_for is None else time.time() - unused_for * DAY, model=model)
-        print(f"{count:,} answers deleted, {before - _size(store):.1f} MB freed ({store.path})")
+        print(f"{counted(count, 'answer')} deleted, {before - _size(store):.1f} MB freed ({store.path})")
 
 
 def _size(store: AnswerStore) -> float:

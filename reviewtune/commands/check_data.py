@@ -12,6 +12,7 @@ from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import Config, DataConfig
 from reviewtune.core.config_loading import load_params
 from reviewtune.core.folders import using
+from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
 from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
@@ -184,9 +185,10 @@ def _write(check: DataCheck, targets: _Targets) -> list[str]:
         lines.append(f"report: {targets.out.path}")
     if targets.label_errors:
         targets.label_errors.write_text(to_table(check.label_errors).to_csv(index=False, lineterminator="\n"))
-        lines.append(f"likely label errors: {targets.label_errors.path} ({len(check.label_errors)} rows)")
+        lines.append(f"likely label errors: {targets.label_errors.path} ({counted(len(check.label_errors), 'row')})")
     if targets.mask:
-        lines.append(f"masked copy: {targets.mask.path} ({write_masked(check.file, targets.mask)} reviews changed)")
+        changed = counted(write_masked(check.file, targets.mask), "review")
+        lines.append(f"masked copy: {targets.mask.path} ({changed} changed)")
     return lines
 
 

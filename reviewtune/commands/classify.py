@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
@@ -82,5 +83,5 @@ def _print_without_label(rows: Sequence[Row], issues: Sequence[Classification]) 
     if not reasons:
         return
     more = [f"and {len(reasons) - SHOWN} more, whose cell is empty too"] if len(reasons) > SHOWN else []
-    note = f"{len(reasons)} of {len(rows)} reviews have no label, their cell `{ISSUE}` is empty:"
+    note = f"no label for {len(reasons)} of {counted(len(rows), 'review')}, the cell `{ISSUE}` is empty:"
     print(note, *reasons[:SHOWN], *more, sep="\n  ", file=sys.stderr)

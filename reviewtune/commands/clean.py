@@ -15,6 +15,7 @@ from pathlib import Path
 from reviewtune.commands import account_cleanup
 from reviewtune.core.config import Config
 from reviewtune.core.folders import Usage, in_use
+from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, cache_folder
 from reviewtune.errors import DataError
@@ -80,20 +81,28 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     usage = Usage()
     items = [
         Item(
-            f"{len(removed)} runs of {len(runs)}{_marked(config)}",
+            f"{counted(len(removed), 'run')} of {len(runs)}{_marked(config)}",
             _freed_by_runs(removed, config, usage),
             _runs(removed),
         ),
         Item(
             f"{_in_words(leftovers)}{_untouched(config)}", _freed_in_account(leftovers, config, usage), leftovers.names
         ),
-        Item(f"{len(caches)} folders of past sweeps and checks in .work/", usage.freed(*caches), _relative(caches)),
         Item(
-            f"{len(reports)} folders of their tables and pictures in {SWEEPS}/",
+            f"{counted(len(caches), 'folder')} of past sweeps and checks in .work/",
+            usage.freed(*caches),
+            _relative(caches),
+        ),
+        Item(
+            f"{counted(len(reports), 'folder')} of their tables and pictures in {SWEEPS}/",
             usage.freed(*reports),
             _relative(reports),
         ),
-        Item(f"{len(budgets)} records of what past runs with a budget spent", sum(map(len, budgets)), tuple(budgets)),
+        Item(
+            f"{counted(len(budgets), 'record')} of what past runs with a budget spent",
+            sum(map(len, budgets)),
+            tuple(budgets),
+        ),
     ]
     return Plan(
         kept=len(kept),

@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from reviewtune.core.atomic_files import write_bytes, write_text
+from reviewtune.core.formatting import counted
 from reviewtune.core.project import project_root
 from reviewtune.data.first_config import FirstConfig, guess, to_yaml
 from reviewtune.data.tables import XLSX, read_bytes, read_table
@@ -75,11 +76,11 @@ def _show(first: FirstConfig, unread: int, name: str, place: str) -> None:
         shown.add_row(Text(column), taken, Text(_cut(first.examples[column])))
     Console().print(shown)
     count = sum(first.labels.values())
-    print(
-        f"\nconf/data/{name}.yaml: {len(first.labels)} labels, {count} reviews, language {first.language or 'unknown'}"
-    )
+    size = f"{counted(len(first.labels), 'label')}, {counted(count, 'review')}"
+    print(f"\nconf/data/{name}.yaml: {size}, language {first.language or 'unknown'}")
     if first.several_labels:
-        print(f"{first.several_labels} rows have several labels in one cell; choose the main one for each")
+        rows = "1 row has" if first.several_labels == 1 else f"{first.several_labels:,} rows have"
+        print(f"{rows} several labels in one cell; choose the main one for each")
     if unread:
         print(f"{unread} rows have too few or too many cells; `reviewtune check-data` lists them")
     print(f"next: write in conf/data/{name}.yaml what each label means, then")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import INTERRUPTED, ConfigError, JobError
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def curve(
         table = loss_table(client, monitor)
     chosen = int(table["step"].max()) if monitor.job.fine_tuned_model and len(table) else None
     target.write_bytes(training_curve(table, chosen, title=f"Loss by step, {monitor.job.id}"))
-    _inform(f"{out}: {len(table)} steps of {monitor.job.id}")
+    _inform(f"{out}: {counted(len(table), 'step')} of {monitor.job.id}")
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
@@ -282,7 +283,7 @@ def _check_files(training_file: Path, validation_file: Path | None) -> str:
 
     training = check(training_file, None)
     validation = check(validation_file, None, least=1) if validation_file else None
-    text = f"{training.examples} examples, {training.tokens} tokens per epoch"
+    text = f"{counted(training.examples, 'example')}, {counted(training.tokens, 'token')} per epoch"
     return text + (f", {validation.examples} for validation" if validation else ", none for validation")
 
 

@@ -23,6 +23,7 @@ from reviewtune.commands.run_data import place_data
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, FINETUNED, TrackingConfig
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import DataError
@@ -93,7 +94,7 @@ def to_text(reproduction: Reproduction) -> str:
     lines += [f"  {name}: {'equal to the byte' if equal else 'differs'}" for name, equal in reproduction.files.items()]
     if reproduction.accuracy and reproduction.changed_predictions:
         (then, now), (changed, n) = reproduction.accuracy, reproduction.changed_predictions
-        lines.append(f"  accuracy {then:.4f} then, {now:.4f} now; {changed} of {n} predictions changed")
+        lines.append(f"  accuracy {then:.4f} then, {now:.4f} now; {changed} of {counted(n, 'prediction')} changed")
     lines += [f"  why: {reason}" for reason in reproduction.reasons]
     if reproduction.outcome != "identical" and not reproduction.reasons:
         lines.append("  why: nothing that the run names differs; the provider does not give the same answers twice")

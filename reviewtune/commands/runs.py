@@ -8,6 +8,7 @@ import typer
 
 from reviewtune.core.config import Config
 from reviewtune.core.config_loading import load_params
+from reviewtune.core.formatting import counted
 from reviewtune.core.project import project_root
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def clean(
     print("on disk:")
     _print_items(commands_clean.on_disk(config))
     plan = commands_clean.plan(config, sweeps=sweeps)
-    print(f"{plan.kept} runs are kept; {'removing' if remove else 'would be removed'}:")
+    print(f"kept: {counted(plan.kept, 'run')}; {'removing' if remove else 'would be removed'}:")
     _print_items(plan.items)
     if remove:
         commands_clean.execute(plan, config)

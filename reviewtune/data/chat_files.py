@@ -18,6 +18,7 @@ import pandas as pd
 
 from reviewtune.core import text_files
 from reviewtune.core.atomic_files import write_bytes, write_text
+from reviewtune.core.formatting import counted
 from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.prompts import Line, Message, Prompt
@@ -97,7 +98,7 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
     faults += [fault for number, line in lines if (fault := _line_fault(number, line, prompt))]
     refuse_faults(path, sorted(faults, key=lambda fault: fault.line), advice=WRITE_AGAIN)
     if len(lines) < least:
-        raise DataError(f"{path}: {len(lines)} example(s), at least {least} are needed; label more reviews")
+        raise DataError(f"{path}: {counted(len(lines), 'example')}, at least {least} are needed; label more reviews")
     examples = [line for _, line in lines]
     sizes = [count_tokens(line["messages"]) for line in examples]
     return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, examples, prompt))
@@ -230,7 +231,7 @@ def _warnings(path: Path, lines: list[Line], prompt: Prompt | None) -> list[str]
         return []
     warnings = []
     if len(lines) < ADVISED_EXAMPLES:
-        warnings.append(f"{path.name}: {len(lines)} examples, at least {ADVISED_EXAMPLES} are advised")
+        warnings.append(f"{path.name}: {counted(len(lines), 'example')}, at least {ADVISED_EXAMPLES} are advised")
     if prompt is not None:
         counts = Counter(prompt.parse(line["messages"][-1]["content"]) for line in lines)
         scarce = [f"{label} {counts[label]}" for label in prompt.labels if counts[label] < ADVISED_PER_LABEL]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import DataError
 
 SHOWN = 5
@@ -44,7 +45,11 @@ def refuse_faults(path: Path, faults: Sequence[Fault], *, advice: str = "") -> N
         return
     first, *others = faults
     lines = ", ".join(str(fault.line) for fault in others[:SHOWN])
-    more = f" ({len(others)} more such rows: line {lines}{', ...' if len(others) > SHOWN else ''})" if others else ""
+    more = (
+        f" ({counted(len(others), 'more such row')}: line {lines}{', ...' if len(others) > SHOWN else ''})"
+        if others
+        else ""
+    )
     ending = f"; {advice}" if advice else ""
     raise DataError(f"{path} {first}{ending}{more}", details=fault_table(faults))
 

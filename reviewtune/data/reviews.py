@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
@@ -171,7 +172,7 @@ def _unknown_label(cell: str, labels: Collection[str]) -> str:
         )
     near = difflib.get_close_matches(unknown, labels, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(labels)}"
-    return f"label '{unknown}' is not one of {len(labels)} labels; {hint}"
+    return f"label '{unknown}' is not one of {counted(len(labels), 'label')}; {hint}"
 
 
 def _record(row: Row, data: DataConfig) -> dict[str, str]:
@@ -193,7 +194,7 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tupl
     conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in conflicting]
     if conflicts and data.conflicts == "refuse":
         raise DataError(
-            f"{path}: {len(conflicts)} review text(s) have several labels ({'; '.join(conflicts[:5])}); "
+            f"{path}: several labels for {counted(len(conflicts), 'review text')} ({'; '.join(conflicts[:5])}); "
             "agree on one, or choose data.conflicts=majority or drop"
         )
     for group in conflicting:
@@ -215,6 +216,6 @@ def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> No
     if rare := [name for name in data.labels if counts[name] < MIN_ROWS_PER_LABEL]:
         others = f" (the same is true of {', '.join(rare[1:])})" if rare[1:] else ""
         raise DataError(
-            f"{path}: label '{rare[0]}' has {counts[rare[0]]} review(s), training and testing need at least "
+            f"{path}: label '{rare[0]}' has {counted(counts[rare[0]], 'review')}, training and testing need at least "
             f"{MIN_ROWS_PER_LABEL}{others}; label more, or remove it from conf/data/"
         )

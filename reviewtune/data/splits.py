@@ -13,6 +13,7 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import SplitConfig
+from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import sha256, write_reviews
 from reviewtune.errors import DataError
 
@@ -173,9 +174,10 @@ def _refuse_small(of: pd.Series, share: float, name: str) -> None:
     """Refuse a share that cannot hold a group of each label; `of` is the label of each group."""
     smaller = math.ceil(share * len(of))
     if min(smaller, len(of) - smaller) < of.nunique():
+        labels = counted(int(of.nunique()), "label")
         raise DataError(
-            f"split.{name}={share:g} of {len(of)} distinct reviews is {smaller}, but both parts must hold each of the "
-            f"{of.nunique()} labels; label more reviews or change the share"
+            f"split.{name}={share:g} of {counted(len(of), 'distinct review')} is {smaller}, but both parts must "
+            f"hold each of {labels}; label more reviews or change the share"
         )
 
 
@@ -183,7 +185,7 @@ def _first(train: np.ndarray, labels: pd.Series, size: int, seed: int) -> np.nda
     """`size` rows of train, alternating labels, so that a smaller training set is part of every larger one."""
     if size > len(train):
         raise DataError(
-            f"data.train_size={size}: only {len(train)} training reviews are available; lower it or use all"
+            f"data.train_size={size}: only {counted(len(train), 'training review')} available; lower it or use all"
         )
     shuffled = pd.Series(np.random.default_rng(seed).permutation(train))
     turn = shuffled.groupby(labels.iloc[shuffled].to_numpy()).cumcount()

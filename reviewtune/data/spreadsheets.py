@@ -9,6 +9,7 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _refuse_other_kinds(content: bytes, path: Path) -> None:
     if "xl/workbook.bin" in names:
         raise DataError(f"{path}: a binary Excel file (.xlsb); {SAVE_AS}")
     if not any(name.startswith("xl/") for name in names):
-        raise DataError(f"{path}: an archive of {len(names)} file(s); unpack it first")
+        raise DataError(f"{path}: an archive of {counted(len(names), 'file')}; unpack it first")
 
 
 def _filled_sheets(content: bytes, path: Path) -> dict[str, list[tuple[int, list[str]]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.config import DataConfig
-from reviewtune.core.formatting import markdown_table
+from reviewtune.core.formatting import counted, markdown_table
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
 from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
@@ -129,14 +129,14 @@ def to_markdown(summary: DataSummary) -> str:
     """The page reports/data.md."""
     agreement, characters = summary.agreement, summary.characters
     agreed = (
-        f"{agreement.share:.1%} of {agreement.n} rows, Cohen's kappa {agreement.kappa:.3f}"
+        f"{agreement.share:.1%} of {counted(agreement.n, 'row')}, Cohen's kappa {agreement.kappa:.3f}"
         if agreement
         else "no second label in the data"
     )
     lines = [
         f"# Data: {summary.name}",
         "",
-        f"- {summary.reviews} reviews; languages: {_listed(summary.languages)}",
+        f"- {counted(summary.reviews, 'review')}; languages: {_listed(summary.languages)}",
         f"- characters: {characters.min:.0f} to {characters.max:.0f}, median {characters.median:.0f}",
         f"- lengths far from the rest: {', '.join(summary.length_outliers) or 'none'}",
         f"- language detected from the text: {_listed(summary.languages_detected)}",
@@ -206,11 +206,11 @@ def _size_warnings(labels: Mapping[str, int]) -> list[str]:
     scarce = {label: count for label, count in labels.items() if count < ADVISED_PER_LABEL}
     warnings = []
     if total < ADVISED_EXAMPLES:
-        warnings.append(f"{total} reviews; start with at least {ADVISED_EXAMPLES}, better 500")
+        warnings.append(f"{counted(total, 'review')}; start with at least {ADVISED_EXAMPLES}, better 500")
     if scarce:
         warnings.append(f"under {ADVISED_PER_LABEL} reviews of: {_listed(scarce)}")
     if most >= IMBALANCE * fewest:
-        warnings.append(f"imbalance: {most} reviews of one label, {fewest} of another")
+        warnings.append(f"imbalance: {counted(most, 'review')} of one label, {fewest} of another")
     return warnings
 
 
@@ -229,4 +229,4 @@ def _language_warnings(declared: Mapping[str, int], detected: Mapping[str, int])
 
 
 def _conflict_warnings(conflicts: Sequence[str]) -> list[str]:
-    return [f"{len(conflicts)} text(s) had several labels: {'; '.join(conflicts[:5])}"] if conflicts else []
+    return [f"several labels for {counted(len(conflicts), 'text')}: {'; '.join(conflicts[:5])}"] if conflicts else []

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.outputs import STANDARD_STREAM
 from reviewtune.core.text_files import encoding_of
@@ -79,7 +80,7 @@ class Table:
     @property
     def skipped(self) -> str:
         """What to tell the user about empty rows; empty if there are none."""
-        return f"{self.path}: {self.empty_rows} empty row(s) skipped" if self.empty_rows else ""
+        return f"{self.path}: {counted(self.empty_rows, 'empty row')} skipped" if self.empty_rows else ""
 
 
 def read_bytes(path: Path) -> bytes:

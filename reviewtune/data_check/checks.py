@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
+from reviewtune.core.formatting import counted
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
 from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
@@ -80,10 +81,10 @@ def format_(file: LabelledFile) -> CheckResult[FormatFacts]:
     """Can every row be used?"""
     facts = FormatFacts(kind=file.kind, rows=file.rows, usable=len(file.table), faults=file.faults)
     level: Level = "problem" if file.faults else "fine"
-    skipped = f"; {file.empty_rows} empty row(s) skipped" if file.empty_rows else ""
-    says, do = f"{file.rows} rows, all of them usable{skipped}", ""
+    skipped = f"; {counted(file.empty_rows, 'empty row')} skipped" if file.empty_rows else ""
+    says, do = f"{counted(file.rows, 'row')}, all usable{skipped}", ""
     if file.faults:
-        says = f"{len(file.faults)} of {file.rows} rows cannot be used; {file.faults[0]}{skipped}"
+        says = f"{len(file.faults)} of {counted(file.rows, 'row')} cannot be used; {file.faults[0]}{skipped}"
         do = "fix or remove these rows: the pipeline refuses the file as it is"
     return CheckResult("format", "Format", level, says, do, facts)
 
@@ -98,7 +99,7 @@ def encoding(file: LabelledFile) -> CheckResult[EncodingFacts]:
     says, do = f"{name}, without garbled text", ""
     if rows:
         kinds = ", ".join(f"{what} in {n}" for what, n in Counter(row.what for row in rows).most_common())
-        says = f"{name}, but garbled text in {len(rows)} rows: {kinds}"
+        says = f"{name}, but garbled text in {counted(len(rows), 'row')}: {kinds}"
         do = "export the reviews again as UTF-8: to a model a garbled word is another word"
     return CheckResult("encoding", "Encoding", level, says, do, facts)
 
@@ -145,7 +146,9 @@ def duplicates(file: LabelledFile, similarity: float) -> CheckResult[DuplicateFa
         for cosine, pair in _similar_reviews(file, similarity)
     )
     facts = DuplicateFacts(exact, near, f"{METHOD} >= {similarity:g}")
-    says = f"{int(folded.duplicated().sum())} exact repeats and {len(near)} pairs of near-duplicates"
+    says = (
+        f"{counted(int(folded.duplicated().sum()), 'exact repeat')} and {counted(len(near), 'pair')} of near-duplicates"
+    )
     if not exact and not near:
         return CheckResult("duplicates", "Duplicates", "fine", says, "", facts)
     do = "no action needed for the scores: repeats become one row, near-duplicates stay in one split"
@@ -164,7 +167,8 @@ def conflicts(file: LabelledFile, similarity: float) -> CheckResult[ConflictFact
     facts, title = ConflictFacts(exact, near), "Conflicting labels"
     if not exact and not near:
         return CheckResult("conflicts", title, "fine", "no text has two labels", "", facts)
-    says = f"{len(exact)} texts have several labels, {len(near)} pairs of near-duplicates have different ones"
+    pairs = counted(len(near), "pair")
+    says = f"several labels: {counted(len(exact), 'text')}; different labels: {pairs} of near-duplicates"
     do = "agree on one label each; a model cannot learn what two people cannot decide"
     return CheckResult("conflicts", title, "problem" if exact else "notice", says, do, facts)
 
@@ -180,7 +184,7 @@ def annotators(file: LabelledFile, seed: int) -> CheckResult[Facts]:
     facts = AgreementFacts(agreed.n, agreed.share, agreed.kappa, low, high, _confused(both))
     term = next(term for bound, term in KAPPA if agreed.kappa >= bound)
     says = (
-        f"Cohen's kappa {agreed.kappa:.3f} ({low:.3f} to {high:.3f}, {term}) over {agreed.n} rows, "
+        f"Cohen's kappa {agreed.kappa:.3f} ({low:.3f} to {high:.3f}, {term}) over {counted(agreed.n, 'row')}, "
         f"the same label on {agreed.share:.1%}"
     )
     if agreed.kappa >= GOOD_KAPPA:
@@ -202,7 +206,8 @@ def language_mix(file: LabelledFile) -> CheckResult[LanguageFacts]:
     )
     facts = LanguageFacts(counts=counts, main=main, declared=file.declared, foreign=foreign)
     level: Level = "fine" if len(foreign) <= FOREIGN_SHARE * len(detected) else "notice"
-    do = f"{len(foreign)} reviews are not in {main}: keep them only if the model has to classify these languages too"
+    others = counted(len(foreign), "review")
+    do = f"not in {main}: {others}; keep them only if the model has to classify these languages too"
     return CheckResult("languages", "Language mix", level, _listed(counts), do if level == "notice" else "", facts)
 
 
@@ -226,7 +231,7 @@ def personal(file: LabelledFile) -> CheckResult[PersonalDataFacts]:
 def _label_findings(counts: Mapping[str, int], alike: Sequence[tuple[str, str]], used: int) -> tuple[Level, str, str]:
     """Level, finding and next step; `used` is the number of labels with reviews."""
     total, most, fewest = sum(counts.values()), max(counts.values()), min(counts.values())
-    says = f"{len(counts)} labels, {f'{fewest} to ' if fewest < most else ''}{most} reviews each"
+    says = f"{counted(len(counts), 'label')}, {f'{fewest} to ' if fewest < most else ''}{counted(most, 'review')} each"
     names = f"these may be two spellings of one label: {', '.join(' / '.join(pair) for pair in alike)}"
     rare = {name: n for name, n in counts.items() if n < MIN_ROWS_PER_LABEL}
     scarce = {name: n for name, n in counts.items() if n < ADVISED_PER_LABEL}

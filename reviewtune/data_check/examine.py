@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.config import Config
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
@@ -133,7 +134,7 @@ def _cross_validate(file: LabelledFile, similarity: float) -> BaselineResults:
 
 def _folded(file: LabelledFile, similarity: float) -> FoldedReviews:
     if len(file.table) < MIN_ROWS:
-        raise DataError(f"{len(file.table)} reviews, at least {MIN_ROWS} are needed")
+        raise DataError(f"{counted(len(file.table), 'review')}, at least {MIN_ROWS} are needed")
     texts, labels = file.table["text"].tolist(), file.table["label"].tolist()
     return fold_reviews(texts, labels, similarity=similarity, seed=SEED)
 
@@ -146,7 +147,7 @@ def _curve(reviews: FoldedReviews) -> Curve:
 def _label_error_result(errors: tuple[LabelError, ...], accuracy: float, reviews: int) -> CheckResult[Facts]:
     facts = LabelErrorFacts(round(accuracy, 4), len(errors), reviews, errors[:SHOWN_ERRORS])
     says = (
-        f"{len(errors)} of {reviews} labels are doubtful to linear models that were not trained on them "
+        f"doubtful labels: {len(errors)} of {reviews}, by linear models that were not trained on them "
         f"(these models are right on {accuracy:.0%}, so many of these labels are correct)"
     )
     if not errors:

@@ -14,6 +14,7 @@ import openai
 import pandas as pd
 
 from reviewtune.core.config import Config
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.data import chat_files
@@ -90,8 +91,8 @@ def _sizes(training_reviews: int) -> tuple[int, ...]:
     sizes = tuple(round(share * training_reviews) for share in SHARES)
     if sizes[0] < chat_files.MIN_EXAMPLES:
         raise DataError(
-            f"a quarter of the training split is {sizes[0]} reviews, a job takes at least {chat_files.MIN_EXAMPLES}; "
-            "label more reviews or leave out --finetune"
+            f"a quarter of the training split is {counted(sizes[0], 'review')}, a job takes at least "
+            f"{chat_files.MIN_EXAMPLES}; label more reviews or leave out --finetune"
         )
     return sizes
 
@@ -114,9 +115,9 @@ def estimate(planned: Plan, config: Config) -> str:
         low, high = (training_cost(round(tokens * (1 + sign * COUNT_ERROR)), price) for sign in (-1, 1))
         money = f"${low:.2f} to ${high:.2f} by the price book"
     return (
-        f"{len(planned.sizes)} fine-tuning jobs on {config.provider.base_model} ({config.provider.kind}): "
+        f"{counted(len(planned.sizes), 'fine-tuning job')} on {config.provider.base_model} ({config.provider.kind}): "
         f"{', '.join(map(str, planned.sizes))} reviews, {tokens:,} tokens, {money}; "
-        f"then {len(planned.test)} reviews to each of the models"
+        f"then {counted(len(planned.test), 'review')} to each of the models"
     )
 
 
@@ -137,7 +138,7 @@ def measure(planned: Plan, config: Config, *, progress: Progress = SILENT) -> Cu
 
 def _model(client: openai.OpenAI, planned: Plan, at: int, progress: Progress) -> str:
     title, ahead = f"fine-tune {at + 1} of {len(planned.sizes)}", planned.tokens[at:]
-    progress.message(f"{title}, on {planned.sizes[at]} reviews; the time left is that of all remaining jobs")
+    progress.message(f"{title}, on {counted(planned.sizes[at], 'review')}; the time left is that of all remaining jobs")
     order, jobs = planned.orders[at], sum(ahead) / ahead[0]
     return finetune(client, order, title=title, jobs=jobs, progress=progress).model
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.core.config import ColumnsConfig, DataConfig
 from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.text_files import encoding_of
 from reviewtune.data import spreadsheets
@@ -103,7 +104,7 @@ def read(
     file = _read_chat(path, data) if _is_chat(path) else _read_table(path, data, columns)
     if file.table.empty:
         refuse_faults(path, file.faults)
-        raise DataError(f"{path}: {file.rows} row(s), but not one can be used: it is empty")
+        raise DataError(f"{path}: {counted(file.rows, 'row')}, but not one can be used: it is empty")
     return file
 
 

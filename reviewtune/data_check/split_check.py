@@ -3,6 +3,7 @@
 import pandas as pd
 
 from reviewtune.core.config import Config
+from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import mask_and_merge
 from reviewtune.data.splits import Splits, split
 from reviewtune.data_check.checks import CheckResult
@@ -37,7 +38,8 @@ def splits(file: LabelledFile, config: Config) -> CheckResult[Facts]:
 
 
 def _sizes(parts: Splits) -> str:
-    return f"{len(parts.train)} reviews for training, {len(parts.valid)} for validation, {len(parts.test)} for testing"
+    training = counted(len(parts.train), "review")
+    return f"{training} for training, {len(parts.valid)} for validation, {len(parts.test)} for testing"
 
 
 def _counts(part: pd.DataFrame, config: Config) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.core.formatting import points
+from reviewtune.core.formatting import counted, points
 from reviewtune.data_check.checks import SHOWN_CONFUSIONS, CheckResult, Level
 from reviewtune.data_check.facts import BaseModelFacts, Confusion, Facts, LabelScores, LossFacts
 from reviewtune.data_check.learning_curve import DOUBLE, Curve, CurveFacts, Verdict
@@ -51,7 +51,7 @@ def too_little_data(curves: Sequence[Curve], reason: str = "") -> CheckResult[Fa
         return CheckResult(name, MORE, "unknown", f"no learning curve: {reason}", "label more reviews", Facts())
     curve, facts = curves[-1], CurveFacts(tuple(curves))
     last = curve.measured[-1]
-    says = f"{curve.model}: {last.accuracy.value:.1%} with {last.n} training reviews"
+    says = f"{curve.model}: {last.accuracy.value:.1%} with {counted(last.n, 'training review')}"
     if curve.verdict == "learned nothing":
         return CheckResult(name, MORE, "problem", says + _learned_nothing(curve), LEARNED_NOTHING, facts)
     if curve.gain is None:

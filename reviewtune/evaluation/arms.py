@@ -12,6 +12,7 @@ import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles
 from reviewtune.data.leakage import refuse_leak
@@ -205,7 +206,7 @@ def _announce(result: Evaluation, progress: Progress) -> None:
     for line in filter(None, (choice_sentence(metrics), accuracy, never)):
         progress.message(line)
     if len(bad):
-        progress.message(f"{len(bad)} unusable answer(s), counted as errors and listed in predictions.csv:")
+        progress.message(f"{counted(len(bad), 'unusable answer')}, counted as errors and listed in predictions.csv:")
         progress.message("\n".join(samples(bad, shown=SHOWN)))
 
 

@@ -96,7 +96,7 @@ def leave_out_seen(truth: GroundTruth, model: str | None, config: Config, projec
     seen = seen_rows(truth.reviews, _known(record, config, project), similarity=config.split.similarity)
     rows = sorted({row for positions in seen.values() for row in positions})
     if len(rows) == len(truth.reviews):
-        raise DataError(f"the model has seen all {len(rows)} reviews of the file; evaluate it on other reviews")
+        raise DataError(f"the model has seen every review of the file ({len(rows)}); evaluate it on other reviews")
     rest = truth.reviews.drop(index=truth.reviews.index[rows]).reset_index(drop=True)
     return truth._replace(reviews=rest, left_out=tuple(truth.reviews["review_id"].iloc[rows]))
 

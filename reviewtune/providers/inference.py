@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
@@ -66,7 +67,7 @@ def ask(
         questions = [Question(key, body, tokens=policy.tokens_of(body["messages"])) for key, body in missing.items()]
         if cached := sum(key in answers for key in keys):
             rest = f"{len(questions)} to ask" if questions else "no request is made"
-            progress.message(f"{title}: {cached} of {len(keys)} answers are kept from before, {rest}")
+            progress.message(f"{title}: {cached} of {counted(len(keys), 'answer')} kept from before, {rest}")
         fetch = _Fetch(
             store=store,
             policy=policy,
@@ -85,7 +86,7 @@ def ask(
 def _report(fetched: Fetched, title: str, progress: Progress) -> None:
     if unreadable := list(fetched.unreadable.values()):
         progress.message(
-            f"{title}: {len(unreadable)} review{'s' * (len(unreadable) > 1)} got no usable answer and will be asked "
+            f"{title}: {counted(len(unreadable), 'review')} got no usable answer and will be asked "
             f"again in the next run; the first: {unreadable[0].unreadable}"
         )
 
@@ -153,13 +154,14 @@ class _Fetch:
         if self.policy.prices is None:
             return
         low, high = self.policy.estimated(questions, self.request)
+        requests = counted(len(questions), "request")
         cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
         self.progress.message(
-            f"{self.title}: {len(questions)} requests ({self.policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}"
+            f"{self.title}: {requests} ({self.policy.mode}) may cost {low:.6f} to {high:.6f} USD{cap}"
         )
         if budget.limit is not None and budget.spent + low > budget.limit:
             raise BudgetError(
-                f"{self.title}: {len(questions)} requests cost at least {low:.6f} USD; evaluation.budget_usd is "
+                f"{self.title}: {requests} cost at least {low:.6f} USD; evaluation.budget_usd is "
                 f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
             )
 

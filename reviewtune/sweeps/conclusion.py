@@ -7,6 +7,7 @@ from typing import Any
 
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config import EvaluationConfig, TrackingConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.errors import JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
@@ -71,7 +72,7 @@ def conclude(ending: Ending) -> None:
     draw_missing(tracking, done, progress=progress)
     if failed:
         hint = "fix what they report, then run the same command again: it does only what is missing"
-        raise JobError(f"{len(failed)} of {len(children)} jobs failed; {hint}")
+        raise JobError(f"{len(failed)} of {counted(len(children), 'job')} failed; {hint}")
 
 
 def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
@@ -84,7 +85,7 @@ def _report_unranked(children: Sequence[RunRecord], progress: Progress) -> None:
     if others:
         ids = ", ".join(others[:SHOWN]) + ", ..." * (len(others) > SHOWN)
         progress.message(
-            f"{len(others)} finished job(s) of an earlier version have no validation accuracy and are not ranked "
+            f"not ranked: {counted(len(others), 'finished job')} of an earlier version, without a validation accuracy "
             f"(runs {ids}); run their combinations again: the fine-tunes are found, only the answers are requested"
         )
 
@@ -123,7 +124,7 @@ def _ask_on_test(rows: Sequence[Row], done: Sequence[RunRecord], failed: int, en
     if not rows:
         return OnTest()
     if failed and not ending.test_all:  # one of them may be the winner once it has run
-        return OnTest(fault=f"{failed} job(s) failed; it is asked when all are done")
+        return OnTest(fault=f"{counted(failed, 'job')} failed; it is asked when all are done")
     by_id = {child.id: child for child in done}
     wanted = [result.run_id for row in rows for result in row.results] if ending.test_all else [_winner(rows)]
     scores, sizes, faults = {}, [0], {}

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import TerminalProgress
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
 from reviewtune.sweeps import ray_cluster
@@ -64,7 +65,11 @@ class GuardSweep(Callback):
         refuse_varied(plan.varied)
         jobs = check_all(plan.combinations, progress=self._progress)
         number = plan.jobs if plan.space else len({job.key for job in jobs})
-        summary = f"a search of {number} trials" if plan.space else f"{len(jobs)} combinations, {number} jobs"
+        summary = (
+            f"a search of {counted(number, 'trial')}"
+            if plan.space
+            else f"{counted(len(jobs), 'combination')}, {counted(number, 'job')}"
+        )
         self._progress.message(f"checked: {summary}")
         elsewhere = self._start_launcher(dict(config.hydra.launcher), jobs)
         options = {"watched": elsewhere, "test_all": self._test_all}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from reviewtune.core.config import ProviderConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, ReviewtuneError
@@ -41,7 +42,7 @@ def check_all(combinations: Sequence[Sequence[str]], *, progress: Progress = SIL
         except ReviewtuneError as error:
             faults.append(f"{name} {error}")
     if faults:
-        number = f"{len(faults)} of {len(combinations)} combinations are faulty"
+        number = f"{len(faults)} of {counted(len(combinations), 'combination')} are faulty"
         raise ConfigError(f"{number}, no job was run: {' | '.join(faults)}")
     for warning, name in warnings.items():
         progress.message(f"warning: {name} {warning}")

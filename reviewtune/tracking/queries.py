@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reviewtune.core.formatting import counted
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import store as tracking_store
 from reviewtune.tracking.addresses import artifacts_path
@@ -52,8 +53,8 @@ def find_run(settings: "TrackingConfig", run_id: str) -> RunRecord:
     if len(matches) == 1:
         return matches[0]
     hint = "the ids are in `reviewtune ui` and in the run.json files of reports/"
-    count = len(matches) or "no"
-    raise TrackingError(f"run {run_id!r}: {count} run(s) with that id in {settings.experiment!r}; {hint}")
+    count = counted(len(matches), "run") if matches else "no run"
+    raise TrackingError(f"run {run_id!r}: {count} with that id in {settings.experiment!r}; {hint}")
 
 
 def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:

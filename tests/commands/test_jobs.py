@@ -148,7 +148,7 @@ def test_a_job_can_be_paused_resumed_cancelled_and_followed_again_after_ctrl_c(
     [
         (("get", "ftjob-nothing"), "Could not find fine tune: ftjob-nothing"),
         (("create", "nothing.jsonl"), "nothing.jsonl"),
-        (("create", "few.jsonl"), "few.jsonl: 9 example(s), at least 10"),
+        (("create", "few.jsonl"), "few.jsonl: 9 examples, at least 10"),
         (("create", "torn.jsonl"), "torn.jsonl line 3: not valid JSON"),
         (("create", "binary.jsonl"), "is not UTF-8"),
         (("create", "train.jsonl", "--validation", "torn.jsonl"), "torn.jsonl line 3"),

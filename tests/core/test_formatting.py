@@ -1,5 +1,8 @@
 """Numbers and tables for people."""
 
+import ast
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,6 +20,13 @@ class Share(NamedTuple):
     ("text", "expected"),
     [
         (formatting.with_interval(Share(0.8187, 0.758, 0.8666)), "81.9 % [75.8, 86.7]"),
+        (formatting.counted(1, "review"), "1 review"),
+        (formatting.counted(0, "unusable answer"), "0 unusable answers"),
+        (formatting.counted(1200, "entry"), "1,200 entries"),
+        (formatting.counted(2, "key"), "2 keys"),
+        (formatting.counted(2, "batch"), "2 batches"),
+        (formatting.listed(["a", "b"], shown=2), "a, b"),
+        (formatting.listed(["a", "b", "c"], shown=2), "a, b and 1 more"),
         (formatting.points(0.3834), "+38.3"),
         (formatting.points(-0.0881), "−8.8"),
         (formatting.p_value(0.0004), "p < 0.001"),
@@ -49,3 +59,35 @@ def test_a_markdown_table() -> None:
         "| a\\|b | 12 |",
     ]
     assert formatting.markdown_table(["a", "b"], [], right_aligned=False) == "| a | b |\n|---|---|"
+
+
+NOUNS = (
+    "answer combination example fault file folder job label line pair prediction row review run step text token trial"
+)
+PLURAL = re.compile(rf" (?:[a-z-]+ ){{0,2}}(?:{'|'.join(NOUNS.split())})s\b")
+LIBRARY = Path(formatting.__file__).parent.parent
+OTHER_WORDS = ("local_server", "metrics")  # the server may not import `counted`; faults of callers
+
+
+def unchecked_plurals(source: str) -> list[str]:
+    """Numbers of things in f-strings that would read "1 reviews" or "1 review(s)"."""
+    strings = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)]
+    pairs = [pair for node in strings for pair in zip(node.values, node.values[1:], strict=False)]
+    return [
+        f"{{{ast.unparse(number.value)}}}{text.value!s}"
+        for number, text in pairs
+        if isinstance(number, ast.FormattedValue) and isinstance(text, ast.Constant)
+        if "(s)" in str(text.value) or (ast.unparse(number.value).startswith("len(") and PLURAL.match(str(text.value)))
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.relative_to(LIBRARY).as_posix())
+def test_numbers_of_things_agree_with_their_nouns(path: Path) -> None:
+    if not set(OTHER_WORDS) & set(path.parts):
+        assert unchecked_plurals(path.read_text(encoding="utf-8")) == []
+
+
+def test_unchecked_plurals_are_recognised() -> None:
+    wrong = """f"{len(a)} reviews", f"{n} row(s)", f"{len(a)} of {len(b)} broken files" """
+    source = wrong + """; f"{counted(n, 'row')} of {len(x)}" """
+    assert len(unchecked_plurals(source)) == 3

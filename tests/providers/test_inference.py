@@ -62,7 +62,7 @@ def test_a_second_run_asks_nothing_reports_it_and_gives_the_same_answers(
     assert again.answers == first.answers
     assert again.seconds == first.seconds
     assert (again.requests, again.cached, server.served) == (0, 20, 20)
-    assert "zero_shot: 20 of 20 answers are kept from before, no request is made" in capsys.readouterr().out
+    assert "zero_shot: 20 of 20 answers kept from before, no request is made" in capsys.readouterr().out
 
 
 def test_a_different_request_is_sent_again(config: Config, server: Loopback) -> None:

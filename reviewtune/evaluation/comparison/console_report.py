@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.tables import Column, FittedTable
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import (
@@ -25,7 +26,7 @@ SHOWN_LABELS = 10  # that an arm never answers
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the tables and sentences, whatever the width of the terminal."""
     if guide := guide_rows(comparison):
-        title = f"fine-tuned against {comparison.reference}, {comparison.n} test reviews"
+        title = f"fine-tuned against {comparison.reference}, {counted(comparison.n, 'test review')}"
         console.print(_table(("metric", "base", "fine-tuned", "improvement"), guide, title=title))
     arms = short_arm_rows(comparison)
     cells = [[row.get(heading, "") for heading in arms[0]] for row in arms]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from reviewtune.core.formatting import p_value, points
+from reviewtune.core.formatting import counted, p_value, points
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.reviews import TEXT_COLUMNS
 from reviewtune.data.tables import Row, read_rows
@@ -87,7 +87,7 @@ def to_text(change: PairedChange) -> str:
     hint = f"; these reviews can show a difference of about {100 * least:.0f} points or more" if least else ""
     verdict = f"{test.verdict}{hint if test.verdict == 'undecided' else ''}"
     return (
-        f"on the {change.n} reviews of both evaluations: {differences} (95 % intervals); {counts}, "
+        f"on {counted(change.n, 'review')} of both evaluations: {differences} (95 % intervals); {counts}, "
         f"McNemar's test {p_value(test.mcnemar_p)}: {verdict}"
     )
 

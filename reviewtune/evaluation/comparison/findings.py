@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from reviewtune.core.formatting import money, p_value, percent, points, with_interval
+from reviewtune.core.formatting import counted, money, p_value, percent, points, with_interval
 from reviewtune.evaluation.comparison.cascade import PERSON
 from reviewtune.evaluation.comparison.comparison_file import (
     AbstentionReport,
@@ -144,7 +144,9 @@ def _verdict(names: Names, test: PairwiseTest, accuracies: Mapping[str, float], 
     accuracy = f"accuracy {percent(accuracies[this])} against {percent(accuracies[other])}"
     bounds = f"{points(test.difference.low)} to {points(test.difference.high)}"
     evidence = f"95 % interval {bounds}, exact McNemar with Holm's correction {p_value(test.holm_p)}"
-    counts = f"only {this} is right on {test.only_this_right} reviews, only {other} on {test.only_other_right}"
+    counts = (
+        f"only {this} is right on {counted(test.only_this_right, 'review')}, only {other} on {test.only_other_right}"
+    )
     limit = f"; {_detectable(test.detectable_difference)}" if undecided else ""
     return f"{bold}{verdict}{bold}: {accuracy}, {points(test.difference.value)} points ({evidence}); {counts}{limit}."
 
@@ -197,7 +199,7 @@ def _optional(arm: ArmRow) -> list[str]:
 
 def _injections(result: InjectionMetrics) -> str:
     failures = f"obeys {result.obeyed}, gives no usable answer to {result.unusable}"
-    return f"resists {with_interval(result.resisted)} of {result.n} hostile reviews ({failures})"
+    return f"resists {with_interval(result.resisted)} of {counted(result.n, 'hostile review')} ({failures})"
 
 
 def _checkpoint(checkpoint: CheckpointMetrics) -> str:
@@ -230,4 +232,4 @@ def _break_even(reviews: int | None, other: str) -> str:
         return f"never costs less than {other}"
     if reviews == 0:
         return f"costs no more than {other} from the first review on"
-    return f"costs no more than {other} from {reviews:,} reviews on"
+    return f"costs no more than {other} from {counted(reviews, 'review')} on"

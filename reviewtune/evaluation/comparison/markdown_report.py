@@ -1,6 +1,6 @@
 """reports/comparison.md: the verdicts, the tables, and how to read them."""
 
-from reviewtune.core.formatting import markdown_table
+from reviewtune.core.formatting import counted, markdown_table
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import cost_lines, sections, verdict_lines
 from reviewtune.evaluation.comparison.tables import RESPONSE_HEAD, arm_rows, guide_rows, response_rows
@@ -59,7 +59,9 @@ def mlflow_filter(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison) -> str:
-    counts = f"{comparison.n} test reviews, {len(comparison.labels)} labels, {len(comparison.arms)} arms"
+    counts = ", ".join(
+        map(counted, (comparison.n, len(comparison.labels), len(comparison.arms)), ("test review", "label", "arm"))
+    )
     return f"{counts}; the reference is {comparison.reference}."
 
 

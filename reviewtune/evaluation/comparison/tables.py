@@ -2,7 +2,18 @@
 
 from typing import NamedTuple
 
-from reviewtune.core.formatting import change, money, p_value, percent, points, rate, seconds, times, with_interval
+from reviewtune.core.formatting import (
+    change,
+    counted,
+    money,
+    p_value,
+    percent,
+    points,
+    rate,
+    seconds,
+    times,
+    with_interval,
+)
 from reviewtune.evaluation.comparison.comparison_file import ArmRow, Comparison, ReferenceTest
 
 RESPONSE_HEAD = ("response time", "p50", "p95", "p99", "reviews/s")
@@ -67,7 +78,11 @@ def _cost(name: str, base: float | None, finetuned: float | None) -> GuideRow:
 
 def _slice_rows(base: ArmRow, finetuned: ArmRow) -> list[GuideRow]:
     return [
-        _share(f"Accuracy, {name} ({part.n} reviews)", part.accuracy.value, finetuned.slices[name].accuracy.value)
+        _share(
+            f"Accuracy, {name} ({counted(part.n, 'review')})",
+            part.accuracy.value,
+            finetuned.slices[name].accuracy.value,
+        )
         for name, part in base.slices.items()
         if name in finetuned.slices
     ]

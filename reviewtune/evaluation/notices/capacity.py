@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from reviewtune.core.config import Config, PromptArmConfig, ProviderConfig
+from reviewtune.core.formatting import counted
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels
 from reviewtune.data.splits import Splits
@@ -59,13 +60,13 @@ def shots_notice(name: str, arm: PromptArmConfig, labels: Sequence[str], train: 
         train: the training split, from which the examples come.
     """
     if arm.examples == "nearest":
-        short = f"{name}: arms.{name}.shots is {arm.shots}, but there are only {len(train)} training reviews"
+        short = f"{name}: arms.{name}.shots is {arm.shots}, but there are only {counted(len(train), 'training review')}"
         return f"{short}; it shows all of them" if arm.shots > len(train) else None
     if not (scarce := scarce_labels(train, labels, arm.shots)):
         return None
     return (
-        f"{name}: arms.{name}.shots is {arm.shots}, but {len(scarce)} of {len(labels)} labels have fewer training "
-        f"reviews; it shows all there are: {_listed(scarce)}"
+        f"{name}: arms.{name}.shots is {arm.shots}, and it shows all training reviews there are of "
+        f"{len(scarce)} of {counted(len(labels), 'label')} with fewer: {_listed(scarce)}"
     )
 
 
@@ -83,8 +84,8 @@ def _hardly_tested(test: pd.DataFrame, labels: Sequence[str]) -> str | None:
     if not (few := scarce_labels(test, labels, FEW_TESTS)):
         return None
     return (
-        f"{len(few)} of {len(labels)} labels have fewer than {FEW_TESTS} test reviews, so their own scores say little: "
-        f"{_listed(few)}"
+        f"fewer than {FEW_TESTS} test reviews: {len(few)} of {counted(len(labels), 'label')}, whose own scores say "
+        f"little: {_listed(few)}"
     )
 
 

@@ -19,6 +19,7 @@ import openai
 from filelock import FileLock
 from openai.types import Batch
 
+from reviewtune.core.formatting import counted
 from reviewtune.core.progress import Step
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
@@ -84,8 +85,8 @@ def ask_batch(batches: "Batches", questions: Sequence[Question], *, proven: bool
     if len(aside) == len(questions) and not proven:
         reason = str(next(iter(aside.values())).unreadable)
         raise ProviderError(
-            f"provider {batches.policy.provider.kind}: none of {len(questions)} lines has a usable answer; the first: "
-            f"{reason}; {about_parameters(reason)}; or set evaluation.mode=online"
+            f"provider {batches.policy.provider.kind}: none of {counted(len(questions), 'line')} has a usable "
+            f"answer; the first: {reason}; {about_parameters(reason)}; or set evaluation.mode=online"
         )
     return Fetched(sent, aside)
 
@@ -263,7 +264,9 @@ class Batches:
             raise ProviderError(f"{who} failed: {reason}; fix that, or set evaluation.mode=online")
         if batch.status == "cancelled":
             left = len(note.keys) - len(outcome.answers)
-            raise ProviderError(f"{who} was cancelled, {left} answers are missing; run the same command again for them")
+            raise ProviderError(
+                f"{who} was cancelled, without {counted(left, 'answer')}; run the same command again for them"
+            )
 
     def _outcome(self, note: BatchNote, batch: Batch) -> Outcome:
         if note.identity in self.began:

@@ -78,7 +78,7 @@ def test_the_test_counts_the_reviews_of_both(write: Write, truth: GroundTruth) -
     assert (change.n, change.test.verdict) == (30, "better")
     assert change.test.difference.value == 1
     text = to_text(change)
-    assert "on the 30 reviews of both evaluations: accuracy +100.0 points [" in text
+    assert "on 30 reviews of both evaluations: accuracy +100.0 points [" in text
     assert "30 right only now, 0 right only before, McNemar's test p < 0.001: better" in text
     assert "can show a difference" not in text
 
