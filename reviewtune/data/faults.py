@@ -44,7 +44,11 @@ def refuse_faults(path: Path, faults: Sequence[Fault], *, advice: str = "") -> N
         return
     first, *others = faults
     lines = ", ".join(str(fault.line) for fault in others[:SHOWN])
-    more = f" ({len(others)} more such rows: line {lines}{', ...' if len(others) > SHOWN else ''})" if others else ""
+    more = (
+        f" ({len(others)} more such row{'s' * (len(others) > 1)}: line {lines}{', ...' if len(others) > SHOWN else ''})"
+        if others
+        else ""
+    )
     ending = f"; {advice}" if advice else ""
     raise DataError(f"{path} {first}{ending}{more}", details=fault_table(faults))
 

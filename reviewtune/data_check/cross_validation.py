@@ -3,8 +3,7 @@
 The features are those of the linear baseline. For up to EXACT reviews they are converted to as many columns as there
 are reviews, with the same inner products: a logistic regression with an L2 penalty depends on nothing else (the
 representer theorem; Schölkopf, Herbrich and Smola, COLT 2001), so the answers are the same and take 1/30 of the time.
-The words' document frequencies come
-from all reviews, without their labels.
+The words' document frequencies come from all reviews, without their labels.
 """
 
 import warnings
@@ -81,9 +80,8 @@ def embed(texts: Sequence[str]) -> Any:  # noqa: ANN401 - a dense or a sparse ma
 def fit(features: Any, labels: np.ndarray, seed: int) -> Any:  # noqa: ANN401 - scikit-learn has no types
     """Train the linear baseline's classifier on the features [n, d] and labels [n]."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "The number of unique classes"
-        )  # few reviews of many labels are expected here
+        # Few reviews of many labels are expected here.
+        warnings.filterwarnings("ignore", "The number of unique classes")
         return linear_baseline.classifier(seed)[1].fit(features, labels)
 
 

@@ -98,7 +98,7 @@ def test_a_missing_column_is_reported_with_the_existing_ones(tmp_path: Path, con
 def test_an_unknown_label_is_reported_with_its_line_and_the_nearest_label(tmp_path: Path, config: Config) -> None:
     message = refused(tmp_path, config, [*good_rows(), ("x", "lat"), ("y", "brokn")])
     assert "line 12: label 'lat' is not one of 2 labels; did you mean 'late'?" in message
-    assert "1 more such rows: line 13" in message
+    assert "1 more such row: line 13" in message
 
 
 def test_label_with_one_row(tmp_path: Path, config: Config) -> None:
