@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -19,17 +17,19 @@ from pydantic import (
     model_validator,
 )
 
-from reviewtune.core.normalisation import normalise
+from reviewtune.core.config_types import (
+    Auto,
+    ColumnName,
+    Date,
+    Labels,
+    Seed,
+    Share,
+    Temperature,
+    Text,
+    free_slices,
+)
 from reviewtune.errors import ConfigError
 
-Auto = Literal["auto"]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-LabelName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=64)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-ColumnName = Annotated[Text, AfterValidator(normalise)]  # as columns are normalised when a table is read
-Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 LabelScoring = Literal["none", "raw", "corrected", "auto"]
 OTHER_SETTINGS = {
     "response_format": "structured_output: false",
@@ -39,34 +39,7 @@ OTHER_SETTINGS = {
     "max_tokens": "answer_limit: none",
 }
 """How a parameter of a request is left out that has a separate setting."""
-TODO = "TODO"  # a meaning that `reviewtune init-data` leaves to the user
-PIPELINE_COLUMNS = (
-    "review_id", "text", "label", "label_second", "predicted", "correct", "answer", "error", "confidence",
-)  # fmt: skip
 FINETUNED, CHECKPOINT = "finetuned", "checkpoint_"  # names of the fine-tuned model's arm and of those of its epochs
-
-
-def _written_meaning(meaning: str) -> str:
-    if meaning.partition(":")[0].strip() == TODO:
-        raise ValueError("write what the label means; it becomes part of the prompts")
-    return meaning
-
-
-def _normalised_labels(labels: object) -> object:
-    """Labels in the form in which they are read from a table.
-
-    Raises:
-        ValueError: two of them become equal.
-    """
-    if not isinstance(labels, dict):
-        return labels
-    normal = {normalise(name): meaning for name, meaning in labels.items()}
-    if len(normal) < len(labels):
-        raise ValueError("two labels differ only in how their letters are encoded or in invisible characters")
-    return normal
-
-
-Meaning = Annotated[Text, AfterValidator(_written_meaning)]
 
 
 class Section(BaseModel):
@@ -105,23 +78,13 @@ class DataConfig(Section):
     train_size: Literal["all"] | Annotated[int, Field(ge=10)] = Field(
         description="number of training reviews; the test split does not change"
     )
-    labels: Annotated[dict[LabelName, Meaning], Field(min_length=2), BeforeValidator(_normalised_labels)] = Field(
-        description="each label with its meaning, which is part of the prompts"
-    )
+    labels: Labels = Field(description="each label with its meaning, which is part of the prompts")
 
     @field_validator("slices")
     @classmethod
-    def _slice_columns(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        """A slice is a column of the tables that the pipeline writes, so it needs a name that they do not have."""
+    def _free_names(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         columns = info.data.get("columns")
-        taken = {*PIPELINE_COLUMNS, *((columns.text, columns.label) if columns else ())}
-        if names := [name for name in slices if name in taken]:
-            raise ValueError(
-                f"'{names[0]}' is a column that the pipeline itself uses; leave it out, or rename it in your file"
-            )
-        if len(set(slices)) < len(slices):
-            raise ValueError(f"{', '.join(slices)} contains a column twice")
-        return slices
+        return free_slices(slices, [columns.text, columns.label] if columns else [])
 
 
 class SplitConfig(Section):

@@ -11,8 +11,15 @@ from reviewtune.core import text_files
 from reviewtune.errors import DataError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+NO_SEPARATOR = "\ufdd0"  # no character: a header of one column has no separator, so commas are part of the cells
 DECLARED = re.compile(r'"?sep=(?P<separator>[^\r\n])"?[,;\t|]*\r?(?:\n|$)', re.IGNORECASE)
 """The first line by which Excel is told the separator."""
+OTHER_FILES = {
+    b"PK\x03\x04": "a spreadsheet or another archive",
+    b"\xd0\xcf\x11\xe0": "a file of an old Office program",
+    b"\x1f\x8b": "a gzip file, to be unpacked with `gunzip`",
+    b"%PDF": "a PDF",
+}
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 LONGEST_HEADER = 10_000  # characters in which the header is looked for
 Numbered = list[tuple[int, list[str]]]
@@ -28,6 +35,8 @@ def decoded(content: bytes, path: Path) -> str:
     Raises:
         DataError: the encoding cannot be told, the file is not text, or its lines end as on old Macs.
     """
+    if kind := next((kind for mark, kind in OTHER_FILES.items() if content.startswith(mark)), None):
+        raise DataError(f"{path}: this is {kind}; a text file is needed here")
     try:
         text = text_files.decode(content)
     except text_files.UndecodableError as error:
@@ -45,7 +54,8 @@ def decoded(content: bytes, path: Path) -> str:
 def rows(text: str, path: Path) -> tuple[str, Numbered]:
     """The separator and the rows of a CSV, each with the line on which it begins; a blank line is a row without cells.
 
-    A first line `sep=;` decides. Otherwise it is the only sign that gives every row the width of the header.
+    A first line `sep=;` decides. Otherwise it is the only sign that gives every row the width of the header; without
+    such a sign in the header there is one column.
 
     Raises:
         DataError: several separators are possible, or a double quote is never closed.
@@ -111,7 +121,7 @@ def _separator(text: str, path: Path) -> str:
     head = _header_line(text)
     possible = [sign for sign in SEPARATORS if sign in head]
     if len(possible) < 2:
-        return possible[0] if possible else ","
+        return possible[0] if possible else NO_SEPARATOR
     shares = {sign: _share_as_wide(text, sign, path) for sign in possible}
     fitting = [sign for sign, share in shares.items() if share == 1]
     if len(fitting) > 1:

@@ -60,9 +60,11 @@ def to_xlsx(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """
     from openpyxl import Workbook
 
+    cells = [columns, *rows]
+    refuse_long_cells(enumerate(cells, start=1), Path("the .xlsx"))
     book = Workbook(write_only=True)
     sheet = book.create_sheet("reviews")
-    for row in (columns, *rows):
+    for row in cells:
         sheet.append([_text_cell(sheet, text) for text in row])
     target = io.BytesIO()
     book.save(target)

@@ -177,7 +177,7 @@ def _places(path: Path, names: Sequence[str], body: Sequence[Sequence[str]]) -> 
 
 
 def _width_fault(line: int, cells: Sequence[str], width: int) -> Fault:
-    message = f"{len(cells)} cells, the header has {width}; put text with separators or line breaks in double quotes"
+    message = f"{len(cells)} cell{'s' * (len(cells) != 1)}, the header has {width}; put text with separators or line breaks in double quotes"
     return Fault(line, message, " ".join(cells))
 
 

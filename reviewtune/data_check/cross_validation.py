@@ -3,8 +3,7 @@
 The features are those of the linear baseline. For up to EXACT reviews they are converted to as many columns as there
 are reviews, with the same inner products: a logistic regression with an L2 penalty depends on nothing else (the
 representer theorem; Schölkopf, Herbrich and Smola, COLT 2001), so the answers are the same and take 1/30 of the time.
-The words' document frequencies come
-from all reviews, without their labels.
+The words' document frequencies come from all reviews, without their labels.
 """
 
 from collections import Counter

@@ -104,7 +104,7 @@ def test_outputs_and_columns_are_checked_before_the_first_request(run: Run, work
         ("new.csv", "--out", "x.csv"): "no column 'Gästebewertung': it has Comment, Topic; name the column with",
         ("new.csv", "--out", "x.csv", "--text-column", "text"): "it has Comment, Topic; choose one of them",
         ("done.csv", "--out", "x.csv"): "there is a column 'issue' already",
-        ("ragged.csv", "--out", "x.csv"): "ragged.csv line 3: 1 cells, the header has 2",
+        ("ragged.csv", "--out", "x.csv"): "ragged.csv line 3: 1 cell, the header has 2",
         ("long.csv", "--out", "x.xlsx"): "line 2 has a cell of 40000 characters, an .xlsx holds at most 32767",
     }.items():
         status, out, err = run(*words)

@@ -188,3 +188,12 @@ def test_what_is_uploaded_is_utf8_without_a_mark(tmp_path: Path, encoding: str) 
     assert check(path, None, least=1).examples == 1
     path.write_text(text)
     assert as_utf8(path, tmp_path / "copies") == path
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\xe9", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
+def test_a_spreadsheet_is_not_a_chat_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    assert "a text file is needed here" in faults_of(path)
+    with pytest.raises(DataError, match="a text file is needed here"):
+        read(path, None)

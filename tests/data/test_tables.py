@@ -60,6 +60,12 @@ def test_excels_first_line_names_the_separator(tmp_path: Path, first: str) -> No
     assert table.rows[0] == (3, {"a, b": "x, y", "c": "z"})
 
 
+def test_a_header_without_a_separator_is_one_column(tmp_path: Path) -> None:
+    """A plain list of reviews is a table; commas belong to the reviews."""
+    table = read(tmp_path, 'text\nlate, again,\n"broken, too"\n,\n')
+    assert [row.cells["text"] for row in table.rows] == ["late, again,", "broken, too", ","]
+
+
 def test_a_separator_in_doubt_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "a,b;c\n1,2;3\n4,5;6\n")
     assert message == ": its columns may be separated by comma or semicolon; write `sep=,` as its first line"
@@ -95,7 +101,7 @@ def test_headers_are_normalised_and_cells_are_as_they_are(tmp_path: Path) -> Non
 def test_rows_of_another_width_are_faults(tmp_path: Path) -> None:
     table = read(tmp_path, "a,b\n1,2,3\n4,5,\n6\n")
     assert [row.line for row in table.rows] == [3]
-    assert [str(fault).partition(",")[0] for fault in table.faults] == ["line 2: 3 cells", "line 4: 1 cells"]
+    assert [str(fault).partition(",")[0] for fault in table.faults] == ["line 2: 3 cells", "line 4: 1 cell"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +124,7 @@ def test_rows_of_another_width_are_faults(tmp_path: Path) -> None:
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest",
             ": an old Excel file (.xls), or one with a password; save it as .xlsx",
         ),
+        (b"\x1f\x8b\x08rest\xe9", ": this is a gzip file, to be unpacked with `gunzip`; a text file is needed here"),
         (b"PK\x03\x04rest", ": a damaged .xlsx or .zip file"),
     ],
 )

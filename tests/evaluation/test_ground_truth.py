@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
         ("note,label\nx,no_issue\n", "no column text or review_text or review; it has note, label"),
         (
             "text,label\nlate,no_issue\n , no_issue\nbad,quality\n",
-            r"line 3: the review is empty; .* \(1 more such rows: line 4\)",
+            r"line 3: the review is empty; .* \(1 more such row: line 4\)",
         ),
         ("text,label\n", "no reviews below the header"),
     ],
