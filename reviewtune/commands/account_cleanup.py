@@ -59,12 +59,11 @@ def find(
     """
     if provider.kind != "local":
         return Leftovers()
-    elsewhere = projects.needed_by_others(project_root())
-    named = _tags((run for run in runs if run.id in kept), "job_id", "model") | elsewhere | _in_record()
-    models = _models_of_local_runs(runs) - _tags(
-        (run for run in runs if run.id in kept - _losers(runs, kept, others)), "model"
-    )
-    models -= elsewhere | _in_record()
+    needed = projects.needed_by_others(project_root()) | _in_record()
+    needed |= _tags((run for run in runs if run.tags.get("job_id") in needed), "model")
+    named = _tags((run for run in runs if run.id in kept), "job_id", "model") | needed
+    in_use = kept - _losers(runs, kept, others)
+    models = _models_of_local_runs(runs) - _tags((run for run in runs if run.id in in_use), "model") - needed
     jobs = _tags((run for run in runs if run.id not in others), "job_id") | _jobs_in_notes()
     if not models and not jobs - named:
         return Leftovers()  # without starting a server
