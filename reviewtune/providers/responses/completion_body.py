@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from openai.types.chat import ChatCompletionTokenLogprob
-from openai.types.chat.chat_completion_token_logprob import TopLogprob
+from pydantic import TypeAdapter
 
 from reviewtune.providers.completion import Answer
 from reviewtune.providers.pricing import Usage
@@ -20,6 +20,7 @@ from reviewtune.providers.responses.server_words import words_of
 Object = Mapping[str, Any]
 LEAST_LOGPROB = -9999.0  # what OpenAI sends for a probability of 0
 MOST_TOKENS = 10**12  # a larger count is not a count of tokens
+_LOGPROBS = TypeAdapter(tuple[ChatCompletionTokenLogprob, ...])
 
 
 def read_completion(content: bytes | Object) -> Answer:
@@ -106,28 +107,32 @@ def _logprobs(items: object) -> tuple[ChatCompletionTokenLogprob, ...] | None:
     if not isinstance(items, list) or not items:
         return None
     try:
-        return tuple(_token(_object(item)) for item in items)
+        return _LOGPROBS.validate_python([_token(_object(item)) for item in items])
     except UnreadableError:
         return None  # scores of some tokens alone would be wrong
 
 
-def _token(item: Object) -> ChatCompletionTokenLogprob:
-    others = item.get("top_logprobs")
-    top = [TopLogprob.model_construct(**_word(other)) for other in _objects(others)]
-    return ChatCompletionTokenLogprob.model_construct(**_word(item), top_logprobs=top)
+def _token(item: Object) -> dict[str, Any]:
+    return {**_word(item), "top_logprobs": [_word(other) for other in _objects(item.get("top_logprobs"))]}
 
 
 def _word(item: Object) -> dict[str, Any]:
-    token, logprob = item.get("token"), _number(item.get("logprob"), infinite=True)
+    token, logprob = item.get("token"), item.get("logprob")
+    if type(logprob) is not float or not math.isfinite(logprob):
+        logprob = _number(logprob, infinite=True)
     if not isinstance(token, str) or logprob is None:
         raise UnreadableError("a token without a log-probability")
     return {"token": plain_text(token), "logprob": max(logprob, LEAST_LOGPROB), "bytes": _bytes(item.get("bytes"))}
 
 
 def _bytes(values: object) -> list[int] | None:
+    """The values if they are bytes, 0 to 255."""
     if not isinstance(values, list):
         return None
-    return values if all(type(value) is int and 0 <= value < 256 for value in values) else None
+    try:
+        return list(bytes(values))
+    except (TypeError, ValueError):
+        return None
 
 
 def _number(value: object, *, infinite: bool = False) -> float | None:
