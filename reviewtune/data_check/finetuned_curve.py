@@ -1,5 +1,6 @@
 """The learning curve of the fine-tune: four jobs on 25, 50, 75 and 100 % of the training reviews, one test split.
 
+The curve is for information: no model and no setting is chosen by it, so it may be measured on the test split.
 The data go through the same steps as in the pipeline, so the largest job is the pipeline's own job if the file is its
 data set. Four jobs cost as much as four fine-tunes, so `estimate` comes first. A command that was killed finds its jobs
 again, and nothing is paid twice.
