@@ -177,8 +177,8 @@ def _places(path: Path, names: Sequence[str], body: Sequence[Sequence[str]]) -> 
 
 
 def _width_fault(line: int, cells: Sequence[str], width: int) -> Fault:
-    message = f"{len(cells)} cell{'s' * (len(cells) != 1)}, the header has {width}; put text with separators or line breaks in double quotes"
-    return Fault(line, message, " ".join(cells))
+    seen = f"{counted(len(cells), 'cell')}, the header has {width}"
+    return Fault(line, f"{seen}; put text with separators or line breaks in double quotes", " ".join(cells))
 
 
 def _refuse_other_text(text: str, path: Path) -> None:
