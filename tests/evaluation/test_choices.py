@@ -16,13 +16,16 @@ import pytest
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config import Config, LabelScoring, PromptArmConfig
 from reviewtune.core.progress import SILENT, Progress, TerminalProgress
+from reviewtune.core.project import ProjectPaths
 from reviewtune.data.prompts import Prompt
+from reviewtune.data.reviews import write_reviews
 from reviewtune.data.splits import Splits, split
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_arm, evaluate_checkpoint, evaluate_finetuned
 from reviewtune.evaluation.comparison.compare import compare, load_arm
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import never_answered_lines, prior_lines
+from reviewtune.evaluation.ground_truth import evaluate_file, read_ground_truth
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.finetuning.model_record import ModelRecord
 from tests.support.recorded import recorded
@@ -236,3 +239,20 @@ def test_the_first_arm_of_the_cascade_is_asked_about_the_validation_reviews(
     result = project.arm("zero_shot", "raw")
     assert result.validation is not None
     assert pd.Index(["review_id", "label", "predicted"]).isin(result.validation.columns).all()
+
+
+def test_a_file_is_not_evaluated_with_a_choice_that_was_made_on_its_own_reviews(
+    tmp_path: Path, config: Config, biased_server: str
+) -> None:
+    """`reviewtune evaluate` of a prompted model chooses on the validation split, without what is in the file too."""
+    project = Project(tmp_path / "p", config, biased_server, ALIKE)
+    valid = project.splits.valid
+    write_reviews(valid, ProjectPaths(project.folder).splits.valid)
+    metrics = {}
+    for name, reviews in (("test", project.splits.test), ("valid", valid)):
+        reviews[["review_id", "text", "label"]].to_csv(project.folder / f"{name}.csv", index=False)
+        truth = read_ground_truth(project.folder / f"{name}.csv", project.config.data)
+        metrics[name] = evaluate_file("some-model", truth, project.config, project.folder).metrics
+    known = metrics["test"].validation
+    assert (metrics["test"].decided_by, known and known.n) == ("corrected", len(valid))
+    assert (metrics["valid"].decided_by, metrics["valid"].validation) == ("raw", None)

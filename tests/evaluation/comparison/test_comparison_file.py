@@ -9,6 +9,7 @@ import pytest
 from reviewtune.core.result_file import write_result
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.comparison_file import COMPARISON_FILE, Comparison, read_comparison
+from reviewtune.evaluation.comparison.findings import confidence_lines
 
 
 @pytest.fixture
@@ -42,6 +43,17 @@ def test_a_file_without_version_is_read(comparison: Comparison, content: dict[st
     assert content.pop("version") == 1
     rewrite(tmp_path, content)
     assert read_comparison(tmp_path) == comparison
+
+
+def test_thresholds_of_earlier_releases_are_read(content: dict[str, Any], tmp_path: Path) -> None:
+    """They were chosen on the halves of the test reviews."""
+    content["cascade"] |= {"thresholds": [0.81, None]}
+    for report in content["confidence"].values():
+        del report["abstention"]["threshold"]
+        report["abstention"]["thresholds"] = [0.81, None]
+    rewrite(tmp_path, content)
+    (line,) = [line for line in confidence_lines(read_comparison(tmp_path)) if "at least" in line]
+    assert "probability of at least 0.81, chosen for an accuracy of 90.0 %)" in line
 
 
 @pytest.mark.parametrize(
