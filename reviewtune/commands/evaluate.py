@@ -124,7 +124,5 @@ def _notes_on_training(model: str | None, truth: GroundTruth, root: Path) -> lis
     if not truth.left_out:
         return []
     file = counted(len(truth.reviews) + len(truth.left_out), "review")
-    return [
-        f"{len(truth.left_out)} of {file} left out, because the model was trained with them or with near-duplicates: "
-        f"{listed(truth.left_out, shown=SHOWN)}"
-    ]
+    why = "because the model was trained with them or with near-duplicates"
+    return [f"{len(truth.left_out)} of {file} left out, {why}: {listed(truth.left_out, shown=SHOWN)}"]

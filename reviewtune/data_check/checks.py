@@ -165,7 +165,8 @@ def conflicts(file: LabelledFile, similarity: float) -> CheckResult[ConflictFact
     facts, title = ConflictFacts(exact, near), "Conflicting labels"
     if not exact and not near:
         return CheckResult("conflicts", title, "fine", "no text has two labels", "", facts)
-    says = f"several labels: {counted(len(exact), 'text')}; different labels: {counted(len(near), 'pair')} of near-duplicates"
+    pairs = f"{counted(len(near), 'pair')} of near-duplicates"
+    says = f"several labels: {counted(len(exact), 'text')}; different labels: {pairs}"
     do = "agree on one label each; a model cannot learn what two people cannot decide"
     return CheckResult("conflicts", title, "problem" if exact else "notice", says, do, facts)
 
@@ -203,7 +204,8 @@ def language_mix(file: LabelledFile) -> CheckResult[LanguageFacts]:
     )
     facts = LanguageFacts(counts=counts, main=main, declared=file.declared, foreign=foreign)
     level: Level = "fine" if len(foreign) <= FOREIGN_SHARE * len(detected) else "notice"
-    do = f"not in {main}: {counted(len(foreign), 'review')}; keep them only if the model has to classify these languages too"
+    others = f"not in {main}: {counted(len(foreign), 'review')}"
+    do = f"{others}; keep them only if the model has to classify these languages too"
     return CheckResult("languages", "Language mix", level, _listed(counts), do if level == "notice" else "", facts)
 
 

@@ -91,8 +91,8 @@ def _sizes(training_reviews: int) -> tuple[int, ...]:
     sizes = tuple(round(share * training_reviews) for share in SHARES)
     if sizes[0] < chat_files.MIN_EXAMPLES:
         raise DataError(
-            f"a quarter of the training split is {counted(sizes[0], 'review')}, a job takes at least {chat_files.MIN_EXAMPLES}; "
-            "label more reviews or leave out --finetune"
+            f"a quarter of the training split is {counted(sizes[0], 'review')}, a job takes at least "
+            f"{chat_files.MIN_EXAMPLES}; label more reviews or leave out --finetune"
         )
     return sizes
 

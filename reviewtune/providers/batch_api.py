@@ -87,8 +87,8 @@ def ask_batch(
         for note in notes:
             batches.collect(note, batches.follow(note))
     raise ProviderError(
-        f"provider {policy.provider.kind}: {len(missing)} of {counted(len(questions), 'line')} came back without an answer "
-        f"{ROUNDS} times; the other answers are kept: run the same command again, or with evaluation.mode=online"
+        f"provider {policy.provider.kind}: {len(missing)} of {counted(len(questions), 'line')} came back without an "
+        f"answer {ROUNDS} times; the other answers are kept: run the same command again, or with evaluation.mode=online"
     )
 
 

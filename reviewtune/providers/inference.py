@@ -100,8 +100,8 @@ def _announce(
     )
     if budget.limit is not None and budget.spent + low > budget.limit:
         raise BudgetError(
-            f"{title}: {counted(len(questions), 'request')} would cost at least {low:.6f} USD; evaluation.budget_usd is "
-            f"{budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
+            f"{title}: {counted(len(questions), 'request')} would cost at least {low:.6f} USD; evaluation.budget_usd "
+            f"is {budget.limit:g}, {budget.spent:.6f} of it spent; nothing was sent: raise it or ask fewer reviews"
         )
 
 

@@ -58,7 +58,7 @@ def test_predictions_on_another_file_are_matched_by_text(write: Write, truth: Gr
 
 
 def test_equal_ids_of_another_file_match_nothing(write: Write, truth: GroundTruth) -> None:
-    with pytest.raises(DataError, match="no review of .*predictions.csv can be matched .* neither by id nor by text"):
+    with pytest.raises(DataError, match=r"no review of .*predictions.csv can be matched .* neither by id nor by text"):
         earlier_predictions(write(OURS, sha="other"), truth)
     swapped = {**OURS, "label": TRUE[::-1]}
     accuracy = sum(a == b for a, b in zip(TRUE[::-1], OLD, strict=True)) / N
@@ -67,7 +67,7 @@ def test_equal_ids_of_another_file_match_nothing(write: Write, truth: GroundTrut
 
 
 def test_predictions_of_another_evaluation_are_not_used(write: Write, truth: GroundTruth) -> None:
-    with pytest.raises(DataError, match="is from another evaluation than metrics.json: its accuracy is 0"):
+    with pytest.raises(DataError, match=r"is from another evaluation than metrics\.json: its accuracy is 0"):
         earlier_predictions(write(OURS, accuracy=ACCURACY + 0.01), truth)
 
 
