@@ -1,4 +1,4 @@
-"""Pictures with Korean labels: an installed font is used, even a new one; without one there is one line of advice."""
+"""Pictures with Korean labels: an installed font is used, even a new one; without one there is one line."""
 
 import os
 import subprocess

@@ -88,6 +88,7 @@ def test_numbers_of_things_agree_with_their_nouns(path: Path) -> None:
 
 
 def test_unchecked_plurals_are_recognised() -> None:
-    wrong = """f"{len(a)} reviews", f"{n} row(s)", f"{len(a)} of {len(b)} broken files" """
-    source = wrong + """; f"{counted(n, 'row')} of {len(x)}" """
-    assert len(unchecked_plurals(source)) == 3
+    faulty = """f"{len(a)} reviews", f"{n} row(s)", f"{len(a)} of {len(b)} broken files" """
+    assert len(unchecked_plurals(faulty)) == 3
+    source = """f"{counted(n, 'row')} of {len(x)}" """
+    assert unchecked_plurals(source) == []

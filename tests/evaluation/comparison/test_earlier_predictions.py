@@ -67,7 +67,7 @@ def test_equal_ids_of_another_file_match_nothing(write: Write, truth: GroundTrut
 
 
 def test_predictions_of_another_evaluation_are_not_used(write: Write, truth: GroundTruth) -> None:
-    with pytest.raises(DataError, match=r"is from another evaluation than metrics.json: its accuracy is 0"):
+    with pytest.raises(DataError, match=r"is from another evaluation than metrics\.json: its accuracy is 0"):
         earlier_predictions(write(OURS, accuracy=ACCURACY + 0.01), truth)
 
 
