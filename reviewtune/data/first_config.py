@@ -147,7 +147,7 @@ def to_yaml(first: FirstConfig, *, name: str, path: str) -> str:
     roles: tuple[Role, ...] = ("text", "label", "id", "second_label")
     columns = [f"  {role}: {_scalar(column)}" for role in roles if (column := first.column(role))]
     possible = f"possible: {', '.join(first.slices)}" if first.slices else "columns to score separately"
-    found = "detected in the reviews" if first.language else "not detected: correct it"
+    detection = "detected in the reviews" if first.language else "not detected: correct it"
     several = (
         [f"# {first.several_labels} rows have several labels; choose one for each"] if first.several_labels else []
     )
@@ -155,7 +155,7 @@ def to_yaml(first: FirstConfig, *, name: str, path: str) -> str:
         "# A first description, written by `reviewtune init-data`: check it, and write what each label means.",
         f"name: {_scalar(name)}",
         f"path: {_scalar(path)}",
-        _commented(f"language: {_scalar(first.language or 'en')}", found),
+        _commented(f"language: {_scalar(first.language or 'en')}", detection),
         "columns:",
         *columns,
         _commented("slices: []", possible),
