@@ -336,8 +336,8 @@ def test_the_time_left_of_a_sweep_needs_several_jobs_of_one_pace() -> None:
     assert sweep.seconds_left([]) is None
     assert sweep.seconds_left(ended(33)) is None  # one job took half an hour; the next may be there already
     assert sweep.seconds_left(ended(50, 40, 30, 20, 10)) == pytest.approx(3600, rel=0.05)
-    continued = Sweep("id", ("training.seed",), 12, now - 3600, 4)
-    assert continued.seconds_left(ended(200, 190, 180, 170, 50, 40, 30, 20, 10)) == pytest.approx(1200, rel=0.05)
+    continued = Sweep("id", ("training.seed",), 14, now - 3600, 4)
+    assert continued.seconds_left(ended(200, 190, 180, 170, 50, 40, 30, 20, 10)) == pytest.approx(2400, rel=0.05)
 
 
 def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:
