@@ -26,6 +26,19 @@ def test_the_time_left_of_several_jobs_includes_the_later_ones(tuned: FineTuning
     assert job.seconds_left_of(3) == pytest.approx(60 + 2 * 100, abs=3)
 
 
+def test_the_steps_of_a_job_must_come_at_a_steady_pace_for_an_estimate(tuned: FineTuningJob) -> None:
+    """Whatever the provider estimates from its first steps."""
+    now = int(time.time())
+    running = {"status": "running", "created_at": now - 200, "estimated_finish": now + 1593, "finished_at": None}
+    job = JobMonitor(tuned.model_copy(update=running))
+    for step in range(1, 4):
+        job.metrics[step], job._reported_at[step] = {"total_steps": 60}, now - 100 + 10 * step
+    assert job.seconds_left_of(1) is None
+    for step in range(4, 11):
+        job.metrics[step], job._reported_at[step] = {"total_steps": 60}, now - 100 + 10 * step
+    assert job.seconds_left_of(1) == pytest.approx(500, rel=0.05)
+
+
 def test_ctrl_c_during_a_fine_tune_reports_that_the_job_continues(
     tuned: FineTuningJob, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """A sweep's runs in a real store, without the training: what is written at its end, what a second command does."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -323,6 +324,20 @@ def test_what_a_job_knows_of_its_sweep_survives_the_way_to_another_process(monke
     sweep.announce()
     assert Sweep.current() == sweep
     monkeypatch.delenv(sweeps_job.SWEEP)
+
+
+def test_the_time_left_of_a_sweep_needs_several_jobs_of_one_pace() -> None:
+    now = time.time()
+
+    def ended(*minutes_ago: float) -> list[RunRecord]:
+        return [RunRecord("id", "job", "FINISHED", {}, {}, {}, now - 60 * ago) for ago in minutes_ago]
+
+    sweep = Sweep("id", ("training.seed",), 12, now - 3600, 0)
+    assert sweep.seconds_left([]) is None
+    assert sweep.seconds_left(ended(33)) is None  # one job took half an hour; the next may be there already
+    assert sweep.seconds_left(ended(50, 40, 30, 20, 10)) == pytest.approx(3600, rel=0.05)
+    continued = Sweep("id", ("training.seed",), 14, now - 3600, 4)
+    assert continued.seconds_left(ended(200, 190, 180, 170, 50, 40, 30, 20, 10)) == pytest.approx(2400, rel=0.05)
 
 
 def test_a_run_is_found_by_the_first_digits_of_its_id(place: Path, work: list[str], config: Any) -> None:
