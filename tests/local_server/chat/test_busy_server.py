@@ -21,7 +21,8 @@ HELLO: Any = [{"role": "user", "content": "delivery was bad"}]
 def endless(tiny_model: Path) -> dict[str, Any]:
     """Options of a request whose answer takes half a minute."""
     end = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).token_to_id("<|im_end|>")
-    return {"messages": HELLO, "temperature": 0, "max_completion_tokens": 7000, "logit_bias": {str(end): -100}}
+    more = {"n": 4, "max_completion_tokens": 7000, "logit_bias": {str(end): -100}}
+    return {"messages": HELLO, "temperature": 0, **more}
 
 
 @pytest.fixture
