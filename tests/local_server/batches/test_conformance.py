@@ -141,7 +141,7 @@ def test_a_cancelled_batch_is_written_no_further(client: openai.OpenAI, base: st
     wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
     time.sleep(1)
     client.batches.cancel(batch.id)
-    ended = wait_for(lambda: (current := client.batches.retrieve(batch.id)).status == "cancelled" and current)
+    ended = wait_for(lambda: (current := client.batches.retrieve(batch.id)).status == "cancelled" and current, 30)
     assert ended.request_counts is not None
     assert ended.request_counts.failed == 0
     assert ended.request_counts.completed < 65
