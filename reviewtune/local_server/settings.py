@@ -54,4 +54,4 @@ def share_the_cores() -> None:
     another program used a core.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # measured: benchmarks/threads.py

@@ -166,7 +166,8 @@ class BatchRunner(threading.Thread):
 
     def _wait(self, row: Batch, futures: Sequence[Future[list[AnswerOrError]]]) -> None:
         """Wait for answers; if the batch is cancelled, nothing more is computed for it."""
-        while wait(futures, timeout=CANCEL_CHECK).not_done:
+        while not all(future.done() for future in futures):  # a cancelled one is done even while a model is loaded
+            wait(futures, timeout=CANCEL_CHECK)
             with self._account.database.reading() as session:
                 cancelled = get_batch(session, row.id).status == "cancelling"
             for future in futures if cancelled else ():

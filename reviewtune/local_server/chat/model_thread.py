@@ -81,7 +81,7 @@ class ModelThread(threading.Thread):
                 self._step(*turn)
         unfinished = [work for model in self._models.values() for work in model.works]
         for work in (*self._arrived, *unfinished):
-            work.answers.cancel()
+            work.drop()
 
     def _take_over(self) -> bool:
         """Assign new work to its model; without any work, wait for it. Returns False when the thread is to end."""

@@ -31,6 +31,7 @@ class Work:
         self.source, self.requests, self.bulk = source, requests, bulk
         self.answers: Future[list[AnswerOrError]] = Future()
         self._results: dict[int, AnswerOrError] = {}
+        self._dropped = False
         self._finish_if_complete()
 
     def finish(self, index: int, answer: AnswerOrError) -> None:
@@ -42,6 +43,12 @@ class Work:
         """End all of it with this exception."""
         if not self.answers.done() and self.answers.set_running_or_notify_cancel():
             self.answers.set_exception(error)
+
+    def drop(self) -> None:
+        """Cancel it and release whoever waits for it."""
+        if not self._dropped and self.answers.cancel():
+            self._dropped = True
+            self.answers.set_running_or_notify_cancel()  # concurrent.futures.wait returns only after this
 
     def _finish_if_complete(self) -> None:
         # The future is not marked as running before, so that it can be cancelled at any time.
@@ -83,6 +90,8 @@ class Lane:
 
     def drop_gone(self) -> None:
         """Stop work for clients that have gone."""
+        for work in {part.work for part in (*self._waiting, *self._answering.values()) if part.gone}:
+            work.drop()
         if any(part.gone for part in self._waiting):
             self._waiting = deque(part for part in self._waiting if not part.gone)
         for request in [request for request, part in self._answering.items() if part.gone]:

@@ -3,12 +3,15 @@
 import json
 import re
 import sqlite3
+import time
+from pathlib import Path
 from typing import Any, Final
 
 import openai
 import pytest
 from openai.types import Batch
 from openai.types.chat import ChatCompletion
+from tokenizers import Tokenizer
 
 from tests.support.serving import ServerProcess, upload, wait_for
 from tests.support.wire import checked, error_of, listed
@@ -127,6 +130,21 @@ def test_cancel_keeps_the_answers(client: openai.OpenAI, base: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.batches.cancel(batch.id)
     assert error_of(caught.value.response, 400)["param"] == "batch_id"
+
+
+def test_a_cancelled_batch_is_written_no_further(client: openai.OpenAI, base: str, tiny_model: Path) -> None:
+    """Its answers would take minutes."""
+    end = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).token_to_id("<|im_end|>")
+    endless: Any = {"max_completion_tokens": 7000, "logit_bias": {str(end): -100}, "temperature": 0}
+    file = upload(client, [line("0", base), *(line(str(n), base, **endless) for n in range(1, 65))], "batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=URL, completion_window="24h")
+    wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+    time.sleep(1)
+    client.batches.cancel(batch.id)
+    ended = wait_for(lambda: (current := client.batches.retrieve(batch.id)).status == "cancelled" and current, 30)
+    assert ended.request_counts is not None
+    assert ended.request_counts.failed == 0
+    assert ended.request_counts.completed < 65
 
 
 def test_a_batch_expires_after_a_day(client: openai.OpenAI, server: ServerProcess, base: str) -> None:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +133,7 @@ def test_work_for_a_client_that_has_gone_stops_within_one_step(running: ModelThr
     after = len(steps)
     time.sleep(0.5)
     assert len(steps) <= after + 1
+    assert wait([gone, waiting], 10).not_done == set()
     running.submit(source, [HELLO]).result(30)
 
 
@@ -167,3 +168,4 @@ def test_an_end_of_the_server_cancels_what_is_in_progress(tmp_path: Path) -> Non
     answer = begun(thread, ModelSource("here", "tiny", tiny()))
     assert thread.close(30)
     assert answer.cancelled()
+    assert wait([answer], 10).not_done == set()

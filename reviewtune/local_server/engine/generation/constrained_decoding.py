@@ -14,9 +14,14 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
+from reviewtune.local_server.engine.generation.bounded_schemas import bounded
 from reviewtune.local_server.engine.types import UnsupportedSchema
 
 MAX_ANSWERS = 1000  # that are listed in a tree
+CLOSERS = ('"', '"]', '"}', '"]}', '"}]'), ("]", "}", "]}", "}]")  # what ends a string, or else a list or an object
+REPEATED = 64  # tokens that are the same few
+LONGEST_PERIOD = 40  # tokens of what is repeated
+RELAPSES = 3  # after which an answer gets no further chance
 LIKE_PYTHON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # the format of json.dumps
 
 
@@ -98,12 +103,19 @@ class Choice:
 
 
 class Grammar:
-    """Any text that matches a JSON schema."""
+    """Any text that matches a JSON schema.
+
+    A small model may repeat the same words or list items for ever. After REPEATED tokens of that only `closers` are
+    allowed, where the schema allows them: the string or list ends, and the rest of the answer follows. After RELAPSES
+    everything is closed that can be.
+    """
 
     few = False
 
-    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
-        self._matcher, self._vocabulary = matcher, vocabulary
+    def __init__(self, matcher: LLMatcher, vocabulary: int, closers: Sequence[Sequence[int]]) -> None:
+        self._matcher, self._vocabulary, self._closers = matcher, vocabulary, closers
+        self._tokens: list[int] = []
+        self._closed_at: list[int] = []  # the lengths at which the answer began to repeat itself
 
     @property
     def complete(self) -> bool:
@@ -112,19 +124,43 @@ class Grammar:
     def forced(self) -> list[int]:
         tokens: list[int] = self._matcher.compute_ff_tokens()
         self._matcher.consume_tokens(tokens)
+        self._tokens += tokens
         return tokens
 
     def allowed(self) -> Tensor | None:
+        if closing := self._closing():
+            return torch.tensor(closing)
         octets = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         bits = (octets[:, None] >> torch.arange(8)) & 1
         allowed: Tensor = bits.flatten()[: self._vocabulary].nonzero()[:, 0]
         return allowed
 
     def permits(self, token: int) -> bool:
-        return bool(self._matcher.validate_tokens([token]))
+        closing = self._closing()
+        return token in closing if closing else bool(self._matcher.validate_tokens([token]))
 
     def advance(self, token: int) -> None:
         self._matcher.consume_token(token)
+        self._tokens.append(token)
+
+    def _closing(self) -> list[int]:
+        """While the answer repeats itself, the tokens that can end that."""
+        if len(self._closed_at) < RELAPSES:
+            if not repeats_itself(self._tokens):
+                return []
+            if self._closed_at[-1:] != [len(self._tokens)]:
+                self._closed_at.append(len(self._tokens))
+        allowed = [[token for token in kind if self._matcher.validate_tokens([token])] for kind in self._closers]
+        return next(filter(None, allowed), [])
+
+
+def repeats_itself(tokens: Sequence[int]) -> bool:
+    """Whether the end is the same few tokens again and again: REPEATED tokens, and at least three times."""
+    for period in range(1, LONGEST_PERIOD + 1):
+        length = max(REPEATED, 3 * period)
+        if len(tokens) >= length and tokens[period - length :] == tokens[-length:-period]:
+            return True
+    return False
 
 
 def tree_of(sequences: Iterable[Sequence[int]]) -> Tree:
@@ -164,11 +200,19 @@ def _objects(parts: dict[Any, Any]) -> list[Any] | None:
 
 
 def grammar_of(schema: dict[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
-    """Compile a JSON schema.
+    """Compile a JSON schema, with bounds where it has none.
 
     Raises:
         UnsupportedSchema: the schema cannot be compiled; the message gives the reason.
     """
+    matcher = _compiled(schema, tokenizer)  # first as it is, because a message must be about the client's schema
+    try:
+        return _compiled(bounded(schema), tokenizer)
+    except UnsupportedSchema:  # the bounds contradict others in the schema
+        return matcher
+
+
+def _compiled(schema: dict[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
     try:
         matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(schema, defaults=LIKE_PYTHON))
     except ValueError as error:

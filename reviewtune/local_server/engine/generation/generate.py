@@ -18,6 +18,7 @@ from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
 from reviewtune.local_server.engine.generation.batching import Batcher, PrefixCache
 from reviewtune.local_server.engine.generation.constrained_decoding import (
+    CLOSERS,
     Choice,
     Constraint,
     Free,
@@ -127,7 +128,7 @@ class Generator:
             return Free()
         if (tree := self._tree(json.dumps(request.schema))) is not None:
             return Choice(tree)
-        return Grammar(grammar_of(request.schema, self._vocabulary), self._size)
+        return Grammar(grammar_of(request.schema, self._vocabulary), self._size, self._closers)
 
     def _build_tree(self, schema: str) -> Tree | None:
         answers = answers_of(json.loads(schema))
@@ -139,6 +140,11 @@ class Generator:
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
         return _load_vocabulary(self._model.chat, self._size)
+
+    @cached_property
+    def _closers(self) -> list[list[int]]:
+        kinds = [[self._model.chat.plain(text) for text in kind] for kind in CLOSERS]
+        return [[tokens[0] for tokens in kind if len(tokens) == 1] for kind in kinds]
 
     def _to_bytes(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self._bytes_of(token) for token in tokens)

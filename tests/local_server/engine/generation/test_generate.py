@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import jsonschema_rs
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.generation import generate
-from reviewtune.local_server.engine.generation.constrained_decoding import answers_of
+from reviewtune.local_server.engine.generation.constrained_decoding import answers_of, grammar_of, repeats_itself
 from reviewtune.local_server.engine.generation.generate import Generator
 from reviewtune.local_server.engine.model_loading import load_model
 from reviewtune.local_server.engine.types import (
@@ -205,3 +206,59 @@ def test_a_prompt_beyond_the_context_is_refused(small: Generator) -> None:
 def test_an_impossible_schema_is_refused(small: Generator) -> None:
     with pytest.raises(UnsupportedSchema):
         small.complete([replace(GREEDY, schema={"type": "nonsense"})])
+
+
+def closed(**parts: object) -> dict[str, object]:
+    return {"type": "object", "properties": parts, "required": [*parts], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "favourites"),
+    [
+        (closed(confidence={"type": "number"}, label={"type": "string", "enum": ["a", "b"]}), "17"),
+        (closed(confidence={"type": ["number", "null"], "minimum": 0}), "3."),
+        (closed(parts=closed(share={"$ref": "#/$defs/share"})) | {"$defs": {"share": {"type": "number"}}}, "0."),
+        (closed(count={"type": "integer"}), "9"),
+        (closed(count={"anyOf": [{"type": "integer"}, {"type": "null"}]}), "-9"),
+        (closed(reason={"type": "string"}, label={"const": "x"}), "a"),
+        (closed(reason={"type": "string"}), "ab "),
+        (closed(numbers={"type": "array", "items": {"type": "integer"}}), "1,"),
+        (closed(names={"type": "array", "items": {"enum": ["x", "y"]}}), ","),
+        ({"type": "object"}, '{"a": 1'),
+    ],
+    ids=str,
+)
+def test_what_a_model_would_repeat_for_ever_ends(small: Generator, schema: dict[str, object], favourites: str) -> None:
+    bias = {token: 100.0 for letter in favourites for token in small._model.chat.plain(letter)}
+    request = replace(GREEDY, schema=schema, logit_bias=bias, max_tokens=450)
+    choice = small.complete([request])[0].choices[0]
+    assert choice.finish_reason == "stop", choice.text
+    jsonschema_rs.validate(schema, json.loads(choice.text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ({"type": "number"}, "0.953"),
+        ({"type": "number"}, "-12345.5"),
+        ({"type": "number", "minimum": 0, "maximum": 1}, "0.25"),
+        ({"type": "number", "multipleOf": 0.5}, "7.5"),
+        ({"type": "number", "minimum": 1e16}, "20000000000000000"),
+        ({"type": "integer", "exclusiveMaximum": -(10**16)}, "-20000000000000000"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 120}, str([1] * 120)),
+    ],
+    ids=str,
+)
+def test_usual_values_are_allowed(small: Generator, kind: dict[str, object], text: str) -> None:
+    matcher = grammar_of(closed(value=kind), small._vocabulary)
+    tokens = list(small._model.chat.plain(f'{{"value": {text}}}'))
+    assert matcher.validate_tokens(tokens) == len(tokens)
+
+
+def test_text_that_repeats_itself_only_a_few_times_is_left_alone() -> None:
+    assert repeats_itself([1, 2, 3] * 22)
+    assert not repeats_itself([1, 2, 3] * 20)
+    assert not repeats_itself([*[1, 2, 3] * 22, 4])
+    assert not repeats_itself(list(range(100)))
+    assert not repeats_itself([*range(40), *range(40)])
+    assert repeats_itself([*range(40), *range(40), *range(40)])
