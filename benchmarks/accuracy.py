@@ -18,8 +18,8 @@ from typing import NamedTuple
 import pandas as pd
 from reviews import accuracy, split_reviews, write_chat_files
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_config
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_config
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import share_the_cores

@@ -22,8 +22,8 @@ from typing import Any
 import openai
 import pandas as pd
 
-from reviewtune.core.config import PromptArmConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models import ensure

@@ -17,8 +17,9 @@ from pathlib import Path
 import pandas as pd
 from reviews import request_for, split_reviews, write_chat_files
 
-from reviewtune.core.config import Config, PromptArmConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.data.splits import Splits

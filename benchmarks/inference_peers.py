@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from reviews import request_for, split_reviews
 
-from reviewtune.core.config import Config, PromptArmConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import share_the_cores

@@ -30,7 +30,7 @@ OURS = """
 import json, sys, psutil
 from dataclasses import replace
 from pathlib import Path
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.loading import load_params
 from reviewtune.providers.inference import Request, CallPolicy, ask
 url, n, concurrency, project = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 config = load_params(project / "params.yaml")

@@ -20,8 +20,10 @@ from statistics import median
 import pandas as pd
 from reviews import request_for
 
-from reviewtune.core.config import Config, PromptArmConfig, ProviderConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models import ensure

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pandas as pd
 from reviews import split_reviews, write_chat_files
 
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import share_the_cores

@@ -21,7 +21,7 @@ from typing import Any
 
 from reviews import accuracy, split_reviews, write_chat_files
 
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 

@@ -44,7 +44,7 @@ class RayLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from reviewtune.core.progress import TerminalProgress
+        from reviewtune.core.terminal.progress import TerminalProgress
         from reviewtune.sweeps import ray_cluster
         from reviewtune.sweeps.job import ENVIRONMENT, composed
 
@@ -59,7 +59,7 @@ class RayLauncher(Launcher):
 
 def run_one(shared: Shared, job: "Job", number: int) -> float:
     """Run one job in a worker's process."""
-    from reviewtune.core.progress import TerminalProgress
+    from reviewtune.core.terminal.progress import TerminalProgress
     from reviewtune.sweeps.run_job import run_job
 
     os.chdir(shared.folder)
@@ -72,7 +72,7 @@ def run_one(shared: Shared, job: "Job", number: int) -> float:
 
 def _job_return(job: "Job", result: float | Exception) -> JobReturn:
     """What Hydra expects of a job. One whose process died is stored as failed first, as `run_job` does with others."""
-    from reviewtune.core.progress import TerminalProgress
+    from reviewtune.core.terminal.progress import TerminalProgress
     from reviewtune.errors import JobError
     from reviewtune.sweeps.run_job import give_up
 

@@ -9,7 +9,7 @@ __all__ = ["ReviewAnalyzer"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of whatever is asked for
-    """Import on first use, so that `import reviewtune.core.config` does not load an openai client."""
+    """Import on first use, so that `import reviewtune.core.config.config` does not load an openai client."""
     if name == "ReviewAnalyzer":
         from reviewtune.analyzer import ReviewAnalyzer
 

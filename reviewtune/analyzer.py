@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.normalisation import normalise
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, why_unusable
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
@@ -33,8 +33,8 @@ class ReviewAnalyzer:
         use_finetuned: False asks the base model with the label list in its prompt; expect much worse answers.
         finetuned_model: a model's name, such as "ft:..."; None: the one in models/finetuned.json.
         project: the project's folder; None: the one that contains the current folder.
-        progress: receives messages and progress bars, such as `reviewtune.core.progress.TerminalProgress()`; None:
-            nothing is reported.
+        progress: receives messages and progress bars, such as
+            `reviewtune.core.terminal.progress.TerminalProgress()`; None: nothing is reported.
 
     Raises:
         ConfigError: params.yaml is missing or not valid, it describes a different data set, labels or prompt than the

@@ -1,9 +1,9 @@
 """Stage baseline@ARM: data/splits/{train,valid,test}.csv -> reports/arms/ARM/.  Run: dvc repro baseline@zero_shot"""
 
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_arm

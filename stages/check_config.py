@@ -6,10 +6,10 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 import os
 from pathlib import Path
 
-from reviewtune.core.config import DataConfig
-from reviewtune.core.config_loading import compose_text, load_params
-from reviewtune.core.entry_point import run_stage
+from reviewtune.core.config.data import DataConfig
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
 from reviewtune.errors import ConfigError, DataError
 
 PARAMS, OK = ProjectPaths().params, ProjectPaths().reports / "config_ok.txt"

@@ -3,11 +3,11 @@
 Run: dvc exp run -S 'evaluation.checkpoints=[1,2]'
 """
 
-from reviewtune.core.config import CHECKPOINT
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.arms import CHECKPOINT
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.reviews import read_reviews
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_checkpoint

@@ -3,10 +3,10 @@
 Run: dvc repro compare
 """
 
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.evaluation.comparison.compare import compare, load_arm
 from reviewtune.evaluation.comparison.outputs import outputs_of, write_outputs
 from reviewtune.tracking.provenance import log_pass

@@ -3,10 +3,10 @@
 Run: dvc repro finetune        If it is killed, the same command finds its job again; nothing is paid twice.
 """
 
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Order
 from reviewtune.finetuning.train import train

@@ -4,9 +4,9 @@ Run: dvc repro format
 """
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
 from reviewtune.data.preparation import read_splits, write_chat
 from reviewtune.evaluation.notices.capacity import capacity_notices
 from reviewtune.finetuning.cost import cost_estimate

@@ -1,9 +1,9 @@
 """Stage prepare: data/raw/* -> data/labeled.csv, reports/data.json, reports/data.md.  Run: dvc repro prepare"""
 
 from reviewtune.core.atomic_files import write_json, write_text
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
 from reviewtune.data.preparation import write_labeled
 from reviewtune.data.summary import describe, to_markdown
 

@@ -1,8 +1,8 @@
 """Stage split: data/labeled.csv -> data/splits/{train,valid,test}.csv, manifest.json.  Run: dvc repro split"""
 
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import run_stage
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.entry_point import run_stage
 from reviewtune.data.preparation import write_splits
 
 

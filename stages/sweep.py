@@ -13,8 +13,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reviewtune.core.entry_point import program
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.terminal.entry_point import program
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.job import Job
 from reviewtune.sweeps.run_job import run_job

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.loopback import bypass_proxies
 
 pytest_plugins = [

@@ -10,9 +10,9 @@ import yaml
 
 from reviewtune.analyzer import ReviewAnalyzer
 from reviewtune.commands import main
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.result_file import write_result
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from tests.support.recorded import recorded

@@ -8,7 +8,8 @@ import openai
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError

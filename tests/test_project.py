@@ -15,7 +15,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.loading import compose_text
 
 PROJECT = Path(__file__).parent.parent
 STAGES = sorted(path.stem for path in (PROJECT / "stages").glob("*.py") if path.stem != "sweep")
@@ -131,7 +131,7 @@ def test_setup_announces_each_download() -> None:
 PRINTING = (
     "commands",
     "errors.py",
-    "core/progress.py",
+    "core/terminal/progress.py",
     "local_server/__main__.py",
     "local_server/fine_tuning/trainer.py",
 )
@@ -191,7 +191,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("module", ["reviewtune", "reviewtune.commands.main", "reviewtune.core.config"])
+@pytest.mark.parametrize("module", ["reviewtune", "reviewtune.commands.main", "reviewtune.core.config.config"])
 def test_start_up_loads_no_heavy_library(module: str) -> None:
     """They are imported where they are used, so that `--help` and `import reviewtune` stay fast."""
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"

@@ -13,8 +13,8 @@ import typer
 import yaml
 
 from reviewtune.commands.main import app
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import compose_text
 from reviewtune.errors import ConfigError, one_line_errors
 
 PROJECT = Path(__file__).parent.parent

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from reviewtune.core.config_loading import load_params
-from reviewtune.core.entry_point import program
+from reviewtune.core.config.loading import load_params
+from reviewtune.core.terminal.entry_point import program
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import ReviewtuneError
 from reviewtune.sweeps.ranking_report import COMPARED

@@ -16,7 +16,7 @@ import openai
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY

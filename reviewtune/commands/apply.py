@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-from reviewtune.core.config import TrackingConfig
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.config.loading import compose_text
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.tracking.queries import artifact_of

@@ -15,7 +15,7 @@ def show_stats() -> None:
     from rich.box import HEAVY_HEAD
     from rich.console import Console
 
-    from reviewtune.core.tables import FittedTable
+    from reviewtune.core.terminal.tables import FittedTable
 
     with open_store() as store:
         title = f"{store.path} ({_size(store):.1f} MB)"

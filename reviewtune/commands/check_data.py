@@ -9,13 +9,14 @@ from pathlib import Path
 import typer
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, DataConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import DataConfig
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.folders import using
 from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
-from reviewtune.core.progress import Progress, TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import Progress, TerminalProgress
 from reviewtune.data.faults import fault_table
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
@@ -196,7 +197,7 @@ def _show(check: DataCheck, *, to_stderr: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from reviewtune.core.tables import FittedTable
+    from reviewtune.core.terminal.tables import FittedTable
 
     table = FittedTable("", "", "", title=str(check.file.path), header=False)
     for result in check.results:

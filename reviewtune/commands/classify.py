@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
-from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.reviews import TEXT_COLUMNS
 from reviewtune.data.spreadsheets import refuse_long_cells
 from reviewtune.data.tables import XLSX, Row, Table, read_table, to_bytes

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from reviewtune.commands import account_cleanup
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.folders import Usage, in_use
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, listed
 from reviewtune.core.outputs import refuse_bad_folder
-from reviewtune.core.progress import TerminalProgress
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import DataError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text

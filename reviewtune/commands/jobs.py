@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import openai
     from openai.types.fine_tuning import FineTuningJob
 
-    from reviewtune.core.config import Config, ProviderConfig
+    from reviewtune.core.config.config import Config
+    from reviewtune.core.config.provider import ProviderConfig
 
 HELP = """Create, follow and stop fine-tuning jobs at any provider.
 
@@ -57,9 +58,9 @@ def create(
     Example: reviewtune jobs create train.jsonl --validation valid.jsonl --follow
     """
     from reviewtune.commands import jobs_output
-    from reviewtune.core.config_loading import changed
-    from reviewtune.core.progress import TerminalProgress
+    from reviewtune.core.config.loading import changed
     from reviewtune.core.project import ProjectPaths, project_root
+    from reviewtune.core.terminal.progress import TerminalProgress
     from reviewtune.data.chat_files import as_utf8
     from reviewtune.finetuning.jobs import Order, place
 
@@ -212,7 +213,7 @@ def curve(
 
 
 def _config(provider: str | None, overrides: list[str] | None) -> "Config":
-    from reviewtune.core.config_loading import load_config
+    from reviewtune.core.config.loading import load_config
 
     return load_config([*([f"provider={provider}"] if provider else []), *(overrides or [])])
 
@@ -222,7 +223,7 @@ def _client(provider: "ProviderConfig") -> Iterator["openai.OpenAI"]:
     """A client whose 404 errors are about the job's id, and not about the base model as they are elsewhere."""
     import openai
 
-    from reviewtune.core.progress import TerminalProgress
+    from reviewtune.core.terminal.progress import TerminalProgress
     from reviewtune.providers.client import connect
     from reviewtune.providers.responses.provider_errors import lacks
 

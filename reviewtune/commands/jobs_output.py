@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.finetuning.checkpoints import kept_checkpoints
 from reviewtune.finetuning.follow import JobMonitor, follow, in_words, report_advice, updates
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
     from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
-    from reviewtune.core.tables import FittedTable
+    from reviewtune.core.terminal.tables import FittedTable
 
 PIPED_WIDTH = 200  # characters; a pipe has no width, and the ids of jobs must not be cut
 
@@ -118,7 +118,7 @@ def _time(seconds: int | None) -> str:
 def _table(*columns: str, header: bool = True) -> "FittedTable":
     from rich.box import SIMPLE_HEAD
 
-    from reviewtune.core.tables import FittedTable
+    from reviewtune.core.terminal.tables import FittedTable
 
     return FittedTable(*columns, header=header, box=SIMPLE_HEAD)
 

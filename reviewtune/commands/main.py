@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
-from reviewtune.core.entry_point import program
+from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
 
 WRONG_USAGE = 2  # exit status, as of most programs
@@ -217,7 +217,7 @@ def ui(port: Annotated[int, typer.Option(help="port of the UI")] = 5000) -> None
 
     Example: reviewtune ui --port 5001
     """
-    from reviewtune.core.config_loading import load_params
+    from reviewtune.core.config.loading import load_params
     from reviewtune.core.project import project_root
     from reviewtune.tracking import ui_pages
     from reviewtune.tracking.queries import ui_command

@@ -21,8 +21,9 @@ import psutil
 
 from reviewtune.commands.run_data import place_data
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, FINETUNED, TrackingConfig
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.arms import CHECKPOINT, FINETUNED
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder

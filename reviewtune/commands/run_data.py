@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_bytes
-from reviewtune.core.config import Config, DataConfig, TrackingConfig
+from reviewtune.core.config.config import Config, TrackingConfig
+from reviewtune.core.config.data import DataConfig
 from reviewtune.core.project import project_root
 from reviewtune.data.preparation import write_labeled
 from reviewtune.data.reviews import sha256

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import project_root
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import yaml
 
-from reviewtune.core.config_types import TODO
+from reviewtune.core.config.types import TODO
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.language_detection import main_languages
 from reviewtune.data.reviews import MIN_ROWS_PER_LABEL, single_labels

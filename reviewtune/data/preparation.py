@@ -7,7 +7,7 @@ data therefore give equal files, and equal files are one fine-tuning job.
 from pathlib import Path
 from typing import NamedTuple
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.data import chat_files, splits
 from reviewtune.data.chat_files import ChatFile

@@ -14,7 +14,8 @@ from typing import Any, Self, TypedDict
 import numpy as np
 import pandas as pd
 
-from reviewtune.core.config import Config, PromptConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.training import PromptConfig
 
 MAX_REASON_CHARACTERS = 100
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import ColumnsConfig, DataConfig
+from reviewtune.core.config.data import ColumnsConfig, DataConfig
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.faults import Fault, refuse_faults

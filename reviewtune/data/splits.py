@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import SplitConfig
+from reviewtune.core.config.data import SplitConfig
 from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import sha256, write_reviews
 from reviewtune.errors import DataError

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reviewtune.core.config import DataConfig
+from reviewtune.core.config.data import DataConfig
 from reviewtune.core.formatting import counted, markdown_table
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared

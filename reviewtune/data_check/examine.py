@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
 from reviewtune.data_check.checks import CheckResult

@@ -14,10 +14,10 @@ import numpy as np
 import openai
 import pandas as pd
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles, SplitFiles
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data import chat_files
 from reviewtune.data.preparation import write_chat, write_splits
 from reviewtune.data.prompts import Prompt

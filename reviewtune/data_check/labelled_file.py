@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from reviewtune.core.config import ColumnsConfig, DataConfig
-from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.config.data import ColumnsConfig, DataConfig
+from reviewtune.core.config.loading import compose_text, from_hydra
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.text_files import encoding_of

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import mask_and_merge
 from reviewtune.data.splits import Splits, split

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import CHECKPOINT, ArmConfig, Config, PromptArmConfig
+from reviewtune.core.config.arms import CHECKPOINT, ArmConfig, PromptArmConfig
+from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ChatFiles
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.evaluate import ask_all, evaluate_baseline, evaluate_model

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.evaluation.metrics_file import Consistency
 from reviewtune.evaluation.subject import ModelSubject

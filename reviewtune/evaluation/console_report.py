@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reviewtune.core.formatting import counted, percent
-from reviewtune.core.tables import Column, FittedTable
+from reviewtune.core.terminal.tables import Column, FittedTable
 from reviewtune.evaluation.earlier_metrics import Change
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmMetrics

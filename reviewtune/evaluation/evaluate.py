@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from reviewtune.core.config import DataConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.data import DataConfig
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.arm_costs import ArmCosts, costs_of

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reviewtune.core.config import ColumnsConfig, Config, DataConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import ColumnsConfig, DataConfig
 from reviewtune.core.normalisation import normalise
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.faults import refuse_faults
 from reviewtune.data.leakage import refuse_leak, seen_rows
 from reviewtune.data.prompts import Prompt

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from reviewtune.core.config import LabelScoring
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.core.result_file import ResultFile, ResultPart, read_result, write_result
 from reviewtune.evaluation.metrics.classification import Average, Scores
 from reviewtune.evaluation.metrics.significance import Interval, proportion

@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import pandas as pd
 
-from reviewtune.core.config import (
-    AskingConfig,
-    Config,
-    LinearArmConfig,
-    MajorityArmConfig,
-    Prices,
-    PromptArmConfig,
-    ProviderConfig,
-)
+from reviewtune.core.config.arms import AskingConfig, LinearArmConfig, MajorityArmConfig, PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import Prices, ProviderConfig
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.errors import ConfigError

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from reviewtune.core.config import Prices, ProviderConfig, TrainingConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.provider import Prices, ProviderConfig
+from reviewtune.core.config.training import TrainingConfig
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.chat_files import ChatFile, count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.providers.answer_cache import open_store

@@ -12,8 +12,8 @@ import openai
 import pandas as pd
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from reviewtune.core.progress import SILENT, Progress, Step
-from reviewtune.core.time_left import Mark, Pace
+from reviewtune.core.terminal.progress import SILENT, Progress, Step
+from reviewtune.core.terminal.time_left import Mark, Pace
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.loss_advice import Finding, advise
 from reviewtune.providers.responses.polling import Polling

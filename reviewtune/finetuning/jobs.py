@@ -19,9 +19,11 @@ from filelock import FileLock
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, ProviderConfig, TrainingConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
+from reviewtune.core.config.training import TrainingConfig
 from reviewtune.core.project import ChatFiles, ProjectPaths, project_root
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
 from reviewtune.finetuning import projects

@@ -8,7 +8,8 @@ import pandas as pd
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, PromptConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.training import PromptConfig
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.core.result_file import ResultFile, read_result, write_result
 from reviewtune.data.chat_files import numbered_lines

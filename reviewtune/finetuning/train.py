@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from reviewtune.core.config import Config
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.config import Config
 from reviewtune.core.project import ChatFiles, SplitFiles
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import read_reviews
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Finetuned, Order, finetune

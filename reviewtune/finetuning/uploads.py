@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 from openai.types import FileObject
 
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
 from reviewtune.providers.responses.polling import Polling

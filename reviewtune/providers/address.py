@@ -5,7 +5,7 @@ It must not change for a configuration that worked before: each changed key is p
 
 import os
 
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 
 VARIABLES = {"openai": "OPENAI_BASE_URL", "azure": "AZURE_OPENAI_ENDPOINT"}  # read by the openai client
 DEFAULTS = ("", "https://api.openai.com/v1")

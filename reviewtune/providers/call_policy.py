@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reviewtune.core.config import EvaluationConfig, ModelPrices, Prices, ProviderConfig
+from reviewtune.core.config.arms import EvaluationConfig
+from reviewtune.core.config.provider import ModelPrices, Prices, ProviderConfig
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ConfigError

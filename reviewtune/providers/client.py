@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 import openai
 
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.loopback import is_loopback
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV, local_address, no_certificates
 from reviewtune.providers.model_names import has_finetuned_name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore, open_store

@@ -11,7 +11,7 @@ from textwrap import shorten
 
 import openai
 
-from reviewtune.core.progress import SILENT, Progress, Step
+from reviewtune.core.terminal.progress import SILENT, Progress, Step
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.completion import Answer, Fetched, Question, Request, timed, unreadable

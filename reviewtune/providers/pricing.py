@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from reviewtune.core.config import ModelPrices, Prices, TokenPrices
+from reviewtune.core.config.provider import ModelPrices, Prices, TokenPrices
 
 Kind = Literal["base", "finetuned"]
 Mode = Literal["online", "batch"]

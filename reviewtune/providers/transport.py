@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.providers.client import asynchronous, http_options
 from reviewtune.providers.responses.http_client import CompletionsClient
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.config import EvaluationConfig, TrackingConfig
+from reviewtune.core.config.arms import EvaluationConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.errors import JobError, ReviewtuneError
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.sweeps import ranking_report

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
 from reviewtune.sweeps import ray_cluster
 from reviewtune.sweeps.job import Job, Sweep, refuse_varied, refuse_without_effect

@@ -15,10 +15,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from reviewtune.core.config import Config, TrackingConfig
-from reviewtune.core.config_loading import compose_text, from_hydra
+from reviewtune.core.config.config import Config, TrackingConfig
+from reviewtune.core.config.loading import compose_text, from_hydra
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles, project_root
-from reviewtune.core.time_left import Mark, Pace
+from reviewtune.core.terminal.time_left import Mark, Pace
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import ConfigError, DataError

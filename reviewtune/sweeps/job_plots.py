@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from reviewtune.core.config import TrackingConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.evaluation.results import CONFUSION

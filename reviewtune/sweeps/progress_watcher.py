@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from reviewtune.core.config import TrackingConfig
-from reviewtune.core.progress import Progress, Step
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.terminal.progress import Progress, Step
 from reviewtune.errors import TrackingError
 from reviewtune.sweeps.job import Sweep, ended
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reviewtune.core.formatting import markdown_table, points, with_interval
 from reviewtune.core.project import ProjectPaths
-from reviewtune.core.tables import Column, FittedTable
+from reviewtune.core.terminal.tables import Column, FittedTable
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.sweeps.job import label_of
 from reviewtune.sweeps.ranking import Row

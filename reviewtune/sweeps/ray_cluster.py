@@ -15,8 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from reviewtune.core.config import Config, Section
-from reviewtune.core.config_loading import section_of
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import section_of
+from reviewtune.core.config.section import Section
 from reviewtune.core.loopback import is_loopback
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, JobError

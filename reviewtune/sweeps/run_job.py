@@ -13,10 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from reviewtune.core import time_left
 from reviewtune.core.atomic_files import write_text
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal import time_left
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.preparation import write_chat, write_labeled, write_splits
 from reviewtune.data.reviews import read_reviews
 from reviewtune.errors import JobError, ReviewtuneError

@@ -4,9 +4,10 @@ Both scores are in the job's run. Those of the validation split are metrics with
 the folder `validation/`; those of the test split have the names that they have in any run, such as `accuracy`.
 """
 
-from reviewtune.core.config import FINETUNED, TrackingConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.arms import FINETUNED
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import read_reviews
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import results

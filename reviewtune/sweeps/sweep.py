@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import SILENT, Progress
 from reviewtune.core.project import project_root
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.errors import ConfigError, ReviewtuneError
 from reviewtune.providers.client import connect
 from reviewtune.sweeps import ranking_report

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.tracking import git
 from reviewtune.tracking.process import workspace

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from reviewtune.core.atomic_files import read_json
-from reviewtune.core.config import Config, TrackingConfig
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.project import ProjectPaths, SplitFiles, project_root
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.tracking.process import workspace
 from reviewtune.tracking.queries import add_to_pass

@@ -18,7 +18,7 @@ from reviewtune.tracking.runs import Run, RunRecord
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.core.config import TrackingConfig
+    from reviewtune.core.config.config import TrackingConfig
 
 
 def find_runs(settings: "TrackingConfig", filter_string: str = "") -> list[RunRecord]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.core.config import TrackingConfig
+    from reviewtune.core.config.config import TrackingConfig
 
 RunKind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
 

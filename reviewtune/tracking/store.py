@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from reviewtune.core.entry_point import rare_collections
 from reviewtune.core.loopback import bypass_proxies, is_loopback
 from reviewtune.core.project import project_root
+from reviewtune.core.terminal.entry_point import rare_collections
 from reviewtune.errors import TrackingError
 from reviewtune.tracking.addresses import artifacts_address, database_address, database_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
-    from reviewtune.core.config import TrackingConfig
+    from reviewtune.core.config.config import TrackingConfig
 
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120

@@ -18,7 +18,7 @@ from reviewtune.tracking.queries import find_runs, replace_experiment_tags, tag_
 from reviewtune.tracking.runs import RunRecord
 
 if TYPE_CHECKING:
-    from reviewtune.core.config import TrackingConfig
+    from reviewtune.core.config.config import TrackingConfig
 
 NAME = "attributes.`Run Name`"
 NAME_WIDTH = 320  # pixels: "#2 40.4 % (−4.7) prompt=short n_epochs=1"

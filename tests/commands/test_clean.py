@@ -13,7 +13,7 @@ import pytest
 
 from reviewtune.commands import clean
 from reviewtune.commands.account_cleanup import Leftovers
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.result_file import write_result
 from reviewtune.data.prompts import Prompt
 from reviewtune.finetuning.jobs import Order, create, finetune, note_of

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from reviewtune.commands import clean, runs
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.folders import Usage, using
 from reviewtune.errors import DataError, GitError
 from reviewtune.tracking import queries

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from reviewtune.commands.main import main
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.loading import compose_text
 from reviewtune.data.first_config import FirstConfig, guess, to_yaml
 from reviewtune.data.tables import read_table
 from reviewtune.errors import ConfigError

@@ -11,7 +11,7 @@ import pytest
 from reviewtune.commands import reproduce as commands_reproduce
 from reviewtune.commands.lineage import picture, to_text, trace
 from reviewtune.commands.reproduce import to_text as report
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.tracking import provenance, queries
 from reviewtune.tracking import runs as tracking_runs

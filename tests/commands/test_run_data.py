@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.commands.run_data import place_data
-from reviewtune.core.config import Config, TrackingConfig
+from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.data.preparation import write_labeled
 from reviewtune.data.reviews import sha256

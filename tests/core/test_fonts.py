@@ -13,7 +13,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 KOREAN = "배송지연환불"
 DRAWING = """
 import sys
-from reviewtune.core.entry_point import program
+from reviewtune.core.terminal.entry_point import program
 from reviewtune.core.plotting import new_figure, png_of
 with program():
     for name in sys.argv[1:]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.data.chat_files import as_utf8, check, count_tokens, lines_of, read_lines, write_lines
 from reviewtune.data.prompts import Message, Prompt
 from reviewtune.data_check.labelled_file import read

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, PromptArmConfig
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
 from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation.arms import evaluate_arm

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import ColumnsConfig, Config
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import ColumnsConfig
 from reviewtune.data.personal_data import KINDS, MASKS, count, find, mask
 from reviewtune.data.reviews import prepare
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config, PromptConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.training import PromptConfig
 from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels
 
 LABELS = {"late": "came late", "broken": 'came "broken"', "fine": "nothing wrong"}

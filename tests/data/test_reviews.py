@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, DataConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import DataConfig
 from reviewtune.data.reviews import Prepared, prepare
 from reviewtune.data.summary import Agreement, describe
 from reviewtune.data.tables import read_rows

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config, SplitConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import SplitConfig
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, alike, near_duplicates, split

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reviewtune.commands.main import main
-from reviewtune.core.config import DataConfig
-from reviewtune.core.config_loading import compose_text, load_params
+from reviewtune.core.config.data import DataConfig
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import split
 from reviewtune.data_check.checks import format_

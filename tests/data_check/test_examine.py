@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from reviewtune.commands.main import app
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import compose_text
 from reviewtune.core.outputs import Output
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reviewtune.commands.main import app
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.data_check.examine import examine
 from reviewtune.data_check.facts import SplitFacts
 from reviewtune.data_check.html_report import page

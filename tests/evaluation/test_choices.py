@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, LabelScoring, PromptArmConfig
-from reviewtune.core.progress import SILENT, Progress, TerminalProgress
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.progress import SILENT, Progress, TerminalProgress
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import write_reviews
 from reviewtune.data.splits import Splits, split

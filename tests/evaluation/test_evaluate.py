@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config, LabelScoring, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation.arms import evaluate_checkpoint, evaluate_finetuned

@@ -12,7 +12,7 @@ import yaml
 
 from reviewtune.commands.main import main
 from reviewtune.core.atomic_files import write_json
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.result_file import write_result
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics_file import InjectionMetrics

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Config, DataConfig, TrackingConfig
+from reviewtune.core.config.config import Config, TrackingConfig
+from reviewtune.core.config.data import DataConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation import results, run_file
 from reviewtune.evaluation.evaluate import evaluate_baseline

@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.finetuning.follow import JobMonitor, follow, in_words, metrics_of
 from reviewtune.finetuning.jobs import note_on_interrupt
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.project import ChatFiles
 from reviewtune.finetuning.jobs import Order, order_key_of
 

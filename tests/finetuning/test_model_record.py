@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.result_file import write_result
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from openai.types.fine_tuning import FineTuningJobEvent
 
 from reviewtune.commands.jobs_output import show_events
-from reviewtune.core.config import Config, ProviderConfig
-from reviewtune.core.progress import Silent
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
+from reviewtune.core.terminal.progress import Silent
 from reviewtune.errors import ProviderError, ReviewtuneError
 from reviewtune.finetuning.follow import JobMonitor, loss_table
 from reviewtune.finetuning.jobs import Finetuned, Order, finetune, is_finetuned

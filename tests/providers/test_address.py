@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.providers.address import address_of
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.call_policy import CallPolicy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.providers.completion import Request

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 from tests.support.odd_server import Reply, odd_server

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import certificates, connect
 from reviewtune.providers.transport import completions

@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune.core.config import Config
-from reviewtune.core.progress import Silent
+from reviewtune.core.config.config import Config
+from reviewtune.core.terminal.progress import Silent
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 from reviewtune.providers.responses import http_client

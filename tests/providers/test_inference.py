@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.commands.cache import prune_answers, show_stats
-from reviewtune.core.config import Config
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.config import Config
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError, CacheError, ConfigError, ProviderError
 from reviewtune.providers.answer_cache import open_store

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.errors import ProviderError
 from reviewtune.evaluation.evaluate import why_unusable
 from reviewtune.evaluation.label_scoring.label_logprobs import label_scores

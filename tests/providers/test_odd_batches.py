@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.inference import Answers, ask

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviewtune.core.config import Config, ProviderConfig
-from reviewtune.core.progress import SILENT, Progress, TerminalProgress
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
+from reviewtune.core.terminal.progress import SILENT, Progress, TerminalProgress
 from reviewtune.errors import BudgetError
 from reviewtune.evaluation.comparison.break_even import break_even_report
 from reviewtune.evaluation.metrics.classification import score

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from reviewtune.core.config import Config, ProviderConfig
-from reviewtune.core.config_loading import changed
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import changed
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.errors import ConfigError, ProviderError
 from reviewtune.providers.completion import Request
 from reviewtune.providers.inference import ask

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect
 from reviewtune.providers.responses.server_words import LONGEST, words_of

@@ -12,7 +12,8 @@ from typing import Any
 import openai
 import pytest
 
-from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.providers.client import asynchronous, connect
 from reviewtune.providers.transport import completions
 

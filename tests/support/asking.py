@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Message
 from reviewtune.providers.completion import Request
 from reviewtune.providers.inference import CallPolicy
@@ -32,7 +32,7 @@ def terms(config: Config, base_url: str, **changes: object) -> CallPolicy:
 SCRIPT = """
 import json, sys
 from tests.support.asking import REQUEST, chats, terms
-from reviewtune.core.config_loading import load_params
+from reviewtune.core.config.loading import load_params
 from reviewtune.providers.inference import Request, ask
 base_url, n, more, request = json.loads(sys.argv[1])
 how = terms(load_params(), base_url, **more)

@@ -1,6 +1,7 @@
 """A model to evaluate, from a configuration, with the settings that a test cares about."""
 
-from reviewtune.core.config import Config, ProviderConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.subject import ModelKind, ModelSubject
 from reviewtune.providers.call_policy import CallPolicy

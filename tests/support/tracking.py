@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.tracking import runs as tracking_runs
 from reviewtune.tracking import store as tracking_store
 from reviewtune.tracking.addresses import database_address

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.core.config import Config, PromptArmConfig
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
 
 LABELS = (
     "billing", "login", "export", "refund", "shipping", "warranty", "upgrade", "mobile", "printer", "calendar",

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config import TrackingConfig
-from reviewtune.core.progress import Progress, TerminalProgress
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.terminal.progress import Progress, TerminalProgress
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.metrics.significance import Interval

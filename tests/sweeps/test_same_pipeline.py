@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reviewtune.commands.main import app
-from reviewtune.core.config_loading import compose_text, load_params
-from reviewtune.core.progress import TerminalProgress
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles
+from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.finetuning.jobs import Order
 from reviewtune.sweeps.job import Job, composed, refuse_varied

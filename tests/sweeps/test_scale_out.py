@@ -15,8 +15,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config import Config
-from reviewtune.core.config_loading import changed
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import changed
 from reviewtune.errors import ConfigError
 from reviewtune.sweeps.ray_cluster import refuse_what_others_cannot_reach
 from tests.support.scale import Hosted, hosted, power_off, ray_cluster, workers_of

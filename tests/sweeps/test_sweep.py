@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.project import SplitFiles
 from reviewtune.data.preparation import write_splits
 from reviewtune.errors import ConfigError

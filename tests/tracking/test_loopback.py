@@ -2,7 +2,7 @@
 
 import pytest
 
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.tracking.store import open_store
 from tests.support.echo_server import echo_server
 

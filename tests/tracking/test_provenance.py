@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from reviewtune.core.config_loading import compose_text
+from reviewtune.core.config.loading import compose_text
 from reviewtune.sweeps.job import composed
 from reviewtune.sweeps.run_job import prepare_job
 from tests.support.serving import wait_for

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
 from reviewtune.tracking.addresses import database_address

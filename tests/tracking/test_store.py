@@ -11,7 +11,7 @@ import httpx2
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import TrackingConfig
+from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs

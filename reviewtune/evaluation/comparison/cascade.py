@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reviewtune.core.config import CascadeConfig
+from reviewtune.core.config.arms import CascadeConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.comparison_file import Cascade
 from reviewtune.evaluation.comparison.confidence_report import abstention_report

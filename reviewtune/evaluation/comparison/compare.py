@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reviewtune.core.config import CascadeConfig
+from reviewtune.core.config.arms import CascadeConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.break_even import break_even_report
 from reviewtune.evaluation.comparison.cascade import cascade_report

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from reviewtune.core.config import LabelScoring
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.core.result_file import ResultFile, ResultPart, read_result
 from reviewtune.evaluation.metrics.significance import Interval, Verdict
 from reviewtune.evaluation.metrics_file import (

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from reviewtune.core.formatting import counted
-from reviewtune.core.tables import Column, FittedTable
+from reviewtune.core.terminal.tables import Column, FittedTable
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import (
     confidence_lines,

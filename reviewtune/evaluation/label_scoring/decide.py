@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reviewtune.core.config import LabelScoring
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, correct_prior
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics_file import Decider

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from reviewtune.core.config import LabelScoring
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.core.formatting import with_interval
 from reviewtune.evaluation.metrics_file import Decider, ValidationMetrics
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.core.config import Config, PromptArmConfig, ProviderConfig
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.formatting import counted
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels

@@ -20,7 +20,7 @@ from filelock import FileLock
 from openai.types import Batch
 
 from reviewtune.core.formatting import counted
-from reviewtune.core.progress import Step
+from reviewtune.core.terminal.progress import Step
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import AnswerStore, BatchNote, BatchNotes
 from reviewtune.providers.batch.outcome import Line, Outcome, lines_of, read_outcome

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import openai
 
-from reviewtune.core.progress import SILENT, Progress
+from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.providers.responses.account_objects import route_of, sound_body
 from reviewtune.providers.responses.json_text import UnreadableError, read_json
 from reviewtune.providers.retry_policy import (

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import openai
 
-from reviewtune.core.config import ProviderConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV
 from reviewtune.providers.responses.json_text import UnreadableError

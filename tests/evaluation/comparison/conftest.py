@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import CascadeConfig
+from reviewtune.core.config.arms import CascadeConfig
 from reviewtune.core.result_file import write_result
 from reviewtune.evaluation.comparison.compare import Arm, compare
 from reviewtune.evaluation.comparison.comparison_file import COMPARISON_FILE, Comparison, read_comparison

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import Config, DataConfig
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import DataConfig
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reviewtune.core.config import LabelScoring
+from reviewtune.core.config.section import LabelScoring
 from reviewtune.evaluation.label_scoring.decide import Decision, ScoredAnswers, decide
 from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, normalise
 from reviewtune.evaluation.metrics.classification import INVALID

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, correct_prior, label_scores, normalise
 from tests.support.serving import ServerProcess

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config import Config, PromptArmConfig
+from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.config import Config
 from reviewtune.data.splits import Splits, split
 from reviewtune.evaluation.notices.capacity import capacity_notices, context_of
 from tests.support.unbalanced import LABELS, for_tickets, tickets

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reviewtune.core.config import Config
+from reviewtune.core.config.config import Config
 from reviewtune.core.user_dirs import account_folder, running_server
 from reviewtune.errors import ProviderError
 from reviewtune.providers.client import connect

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config_loading import compose_text, load_params
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 HEAD = "name: own\npath: data/raw/own.csv\nlanguage: en\ncolumns: {text: t, label: l}\n"
 LABELS = "labels:\n  a: came late\n  b: came broken\n"
 

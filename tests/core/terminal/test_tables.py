@@ -9,7 +9,7 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 
-from reviewtune.core.tables import Column, FittedTable
+from reviewtune.core.terminal.tables import Column, FittedTable
 
 WORDS = st.text(st.sampled_from("abcdefg=._-0123456789한글%"), min_size=1, max_size=24)
 TEXTS = st.lists(WORDS, min_size=0, max_size=6).map(" ".join)

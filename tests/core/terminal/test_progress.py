@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reviewtune.core import progress
-from reviewtune.core.progress import TerminalProgress
-from reviewtune.core.time_left import Mark, Pace, in_words
+from reviewtune.core.terminal import progress
+from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.core.terminal.time_left import Mark, Pace, in_words
 
 FACTOR = 2.5  # as the module promises, if the pace stays the same
 HOURS = 3600

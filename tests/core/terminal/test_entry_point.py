@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.entry_point import run_stage
+from reviewtune.core.terminal.entry_point import run_stage
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_unknown_arm_is_reported_with_the_existing_ones(project: Path) -> Non
 
 SHOWING = """
 import sys
-from reviewtune.core.entry_point import program
+from reviewtune.core.terminal.entry_point import program
 with program():
     print("\\u22123.5 points \\u2013 \\ud55c\\uad6d\\uc5b4 \\u2026")
     print("\\u2265 2 \\udced", file=sys.stderr)
@@ -109,7 +109,7 @@ def test_the_c_locale_is_enough() -> None:
 
 PRINTING = """
 import sys, time
-from reviewtune.core.entry_point import program
+from reviewtune.core.terminal.entry_point import program
 with program():
     for number in range(int(sys.argv[1])):
         print("line", number, flush=bool(number % 2))
@@ -145,9 +145,8 @@ def test_a_full_disk_is_one_line_with_what_helps() -> None:
 
 
 def test_a_broken_connection_is_not_taken_for_a_closed_pipe() -> None:
-    code = (
-        "from reviewtune.core.entry_point import program\nwith program():\n    raise BrokenPipeError(32, 'Broken pipe')"
-    )
+    start = "from reviewtune.core.terminal.entry_point import program\n"
+    code = start + "with program():\n    raise BrokenPipeError(32, 'Broken pipe')"
     done = started(code)
     assert done.returncode == 1
     assert done.stderr.decode().startswith("error: Broken pipe: ")

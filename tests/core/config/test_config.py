@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config_loading import compose_text, load_params
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 NEEDS = {
     "provider=compatible": ["provider.base_url=http://127.0.0.1:1/v1", "provider.base_model=some-model"],
     "data=banking77": ["data.path=banking77.csv"],

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from reviewtune.core import conf_files
-from reviewtune.core.config import Config, SectionT
+from reviewtune.core.config import conf_files
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.section import SectionT
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError
 

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from reviewtune.core import time_left
-from reviewtune.core.time_left import Pace
+from reviewtune.core.terminal import time_left
+from reviewtune.core.terminal.time_left import Pace
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn

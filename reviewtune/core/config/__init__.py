@@ -1,0 +1,1 @@
+"""The configuration: conf/ composed into params.yaml, and the typed sections that functions take."""

@@ -1,0 +1,1 @@
+"""What programs show in a terminal: how they start and end, progress, the time left, and tables."""
