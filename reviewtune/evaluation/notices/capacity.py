@@ -67,8 +67,8 @@ def shots_notice(name: str, arm: PromptArmConfig, labels: Sequence[str], train: 
     if not (scarce := scarce_labels(train, labels, arm.shots)):
         return None
     return (
-        f"{name}: arms.{name}.shots is {arm.shots}, and it shows all training reviews there are of "
-        f"{len(scarce)} of {counted(len(labels), 'label')} with fewer: {_listed(scarce)}"
+        f"{name}: arms.{name}.shots is {arm.shots}, but {_share(scarce, labels)} fewer training reviews; "
+        f"it shows all there are: {_listed(scarce)}"
     )
 
 
@@ -85,10 +85,7 @@ def _missing(splits: Splits, labels: Sequence[str]) -> str | None:
 def _hardly_tested(test: pd.DataFrame, labels: Sequence[str]) -> str | None:
     if not (few := scarce_labels(test, labels, FEW_TESTS)):
         return None
-    return (
-        f"fewer than {FEW_TESTS} test reviews: {len(few)} of {counted(len(labels), 'label')}, whose own scores say "
-        f"little: {_listed(few)}"
-    )
+    return f"{_share(few, labels)} fewer than {FEW_TESTS} test reviews, so their own scores say little: {_listed(few)}"
 
 
 def _too_long(name: str, provider: ProviderConfig, tokens: int, answer: int) -> str | None:
@@ -132,6 +129,11 @@ def _longest_example(config: Config, splits: Splits) -> int:
 
 def _longest(reviews: pd.DataFrame) -> str:
     return max(reviews["text"], key=len, default="")
+
+
+def _share(some: Mapping[str, int], labels: Sequence[str]) -> str:
+    """Such as `2 of 8 labels have`."""
+    return f"{len(some)} of {counted(len(labels), 'label')} {'has' if len(some) == 1 else 'have'}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
