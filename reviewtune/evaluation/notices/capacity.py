@@ -131,9 +131,9 @@ def _longest(reviews: pd.DataFrame) -> str:
     return max(reviews["text"], key=len, default="")
 
 
-def _share(some: Mapping[str, int], labels: Sequence[str]) -> str:
+def _share(few: Mapping[str, int], labels: Sequence[str]) -> str:
     """Such as `2 of 8 labels have`."""
-    return f"{len(some)} of {counted(len(labels), 'label')} {'has' if len(some) == 1 else 'have'}"
+    return f"{len(few)} of {counted(len(labels), 'label')} {'has' if len(few) == 1 else 'have'}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
