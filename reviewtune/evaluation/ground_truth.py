@@ -22,7 +22,7 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.jobs import is_finetuned
+from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.model_record import RECORD, ModelRecord, read_record, refuse_changed, texts_of
 
 LABEL_COLUMNS = ("label", "manual_label", "category")
