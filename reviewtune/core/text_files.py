@@ -16,6 +16,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+JSON_SPACE = " \t\r"  # what JSON allows around a value in a line; a line of other spaces is not blank
 
 
 class UndecodableError(ValueError):

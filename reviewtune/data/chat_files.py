@@ -33,6 +33,7 @@ ROLES = ("system", "user", "assistant", "developer", "tool")
 WRITE_AGAIN = "fix it, or run `dvc repro format` if the pipeline wrote the file"
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_EXAMPLE = 3
+LONGEST_PART = 500_000  # characters whose tokens are counted at once
 
 
 class ChatFile(NamedTuple):
@@ -74,7 +75,7 @@ def parsed_lines(text: str) -> tuple[list[tuple[int, Line]], list[Fault]]:
     """The lines of a chat file's text with their numbers, and what is wrong with those that cannot be parsed."""
     lines, faults = [], []
     for number, content in text_files.lines(text):
-        if not content.strip():
+        if not content.strip(text_files.JSON_SPACE):
             continue
         try:
             lines.append((number, parse_line(content)))
@@ -148,10 +149,15 @@ def example_fault(messages: Sequence[Any]) -> str | None:
 
 def count_tokens(messages: Sequence[Message]) -> int:
     """Tokens of one example or prompt, as gpt-4o-mini counts them."""
-    encode = _encoding().encode
     return TOKENS_PER_EXAMPLE + sum(
-        TOKENS_PER_MESSAGE + len(encode(message["role"])) + len(encode(message["content"])) for message in messages
+        TOKENS_PER_MESSAGE + _tokens_in(message["role"]) + _tokens_in(message["content"]) for message in messages
     )
+
+
+def _tokens_in(text: str) -> int:
+    """In parts, because the library refuses texts of a million characters."""
+    encode = _encoding().encode
+    return sum(len(encode(text[start : start + LONGEST_PART])) for start in range(0, len(text), LONGEST_PART))
 
 
 @lru_cache(maxsize=1)
