@@ -62,6 +62,11 @@ FILES: dict[str, tuple[bytes, object]] = {
     "many brackets": (with_third(b"[" * 100_000), 3),
     "several faults": (with_third(b"{", b"]"), 3),
     "a list": (with_third(b"[]"), 3),
+    "a tool's message": (with_third(example("x").replace(b'"user"', b'"tool"')), 3),
+    "a weight of 2": (with_third(example("x").replace(b'"a"', b'"a", "weight": 2')), 3),
+    "a weight as text": (with_third(example("x").replace(b'"a"', b'"a", "weight": "0"')), 3),
+    "a weight of 1": (with_third(example("x").replace(b'"a"', b'"a", "weight": 1')), None),
+    "an answer that nobody sees": (with_third(example("x").replace(b'"a"', b'"\\u200b\\u3164"')), 3),
     "nothing": (b"", REFUSED),
     "blank lines only": (b"\n \n\r\n", REFUSED),
 }
