@@ -20,7 +20,7 @@ JSON_SPACE = " \t\r"  # what JSON allows around a value in a line; a line of oth
 
 
 class UndecodableError(ValueError):
-    """The bytes are not text in an encoding that can be told for certain.
+    """The bytes are not text in an encoding that is certain.
 
     Args:
         line: where the first such byte is; 1 is the first line.
