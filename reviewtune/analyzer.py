@@ -31,7 +31,8 @@ class ReviewAnalyzer:
 
     Args:
         use_finetuned: False asks the base model with the label list in its prompt; expect much worse answers.
-        finetuned_model: a model's name, such as "ft:..."; None: the one in models/finetuned.json.
+        finetuned_model: the name of a fine-tuned model, such as "ft:..."; None: the one in models/finetuned.json.
+        base_model: asked instead of provider.base_model if `use_finetuned` is False.
         project: the project's folder; None: the one that contains the current folder.
         progress: receives messages and progress bars, such as
             `reviewtune.core.terminal.progress.TerminalProgress()`; None: nothing is reported.
@@ -47,6 +48,7 @@ class ReviewAnalyzer:
         use_finetuned: bool = True,
         finetuned_model: str | None = None,
         *,
+        base_model: str | None = None,
         project: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -57,7 +59,7 @@ class ReviewAnalyzer:
             model = finetuned_model or (record.model if record else "")
             self._subject = _label_only(ModelSubject.of_finetuned(model, self._config))
         else:
-            self._subject = _label_only(_base_subject(self._config))
+            self._subject = _label_only(_base_subject(base_model, self._config))
         self.model = self._subject.model
 
     @property
@@ -93,11 +95,11 @@ class ReviewAnalyzer:
         ]
 
 
-def _base_subject(config: Config) -> ModelSubject:
+def _base_subject(model: str | None, config: Config) -> ModelSubject:
     """The base model, asked as the fine-tuned one is, but with the zero-shot arm's prompt, which lists the labels."""
     _, arm = zero_shot_arm(config)
     return replace(
-        ModelSubject.of_finetuned(config.provider.base_model, config),
+        ModelSubject.of_finetuned(model or config.provider.base_model, config),
         kind="prompt",
         prompt=Prompt(arm.prompt, config.data.labels),
         policy=CallPolicy.of(config.provider, config.evaluation, config.prices, "base"),

@@ -33,8 +33,8 @@ def code_blocks(text: str) -> list[str]:
 
 def headings(text: str) -> list[tuple[int, str]]:
     """Level and title of each heading, in order."""
-    found = re.findall(r"^(#{1,6}) +(.+?) *$", prose(text), flags=re.MULTILINE)
-    return [(len(marks), title) for marks, title in found]
+    marked = re.findall(r"^(#{1,6}) +(.+?) *$", prose(text), flags=re.MULTILINE)
+    return [(len(marks), title) for marks, title in marked]
 
 
 def anchors(text: str) -> set[str]:

@@ -20,7 +20,8 @@ from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
-from reviewtune.finetuning.jobs import NOTES, note_of, order_key_of
+from reviewtune.finetuning.job_notes import NOTES, note_of
+from reviewtune.finetuning.jobs import order_key_of
 from reviewtune.finetuning.model_record import read_record
 from reviewtune.providers.client import connect
 from reviewtune.tracking.runs import RunRecord

@@ -10,11 +10,14 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
-from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.core.terminal.progress import Progress, TerminalProgress
 from reviewtune.data.reviews import TEXT_COLUMNS
 from reviewtune.data.spreadsheets import refuse_long_cells
 from reviewtune.data.tables import XLSX, Row, Table, read_table, to_bytes
 from reviewtune.errors import DataError
+from reviewtune.evaluation.ground_truth import how_asked
+from reviewtune.finetuning.job_notes import is_finetuned
+from reviewtune.finetuning.model_record import fitting_record
 
 ISSUE = "issue"
 NO_LABEL = "(no usable answer)"
@@ -31,7 +34,7 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
         file: a CSV or .xlsx; `-` is standard input.
         out: the CSV, or .xlsx if its name ends like that; `-` is standard output.
         model: a model's name; None: the one of the last `dvc repro`.
-        base: ask the base model instead.
+        base: ask the base model instead, or `model` as one.
         text_column: the column with the reviews; None: the one that conf/data names.
 
     Raises:
@@ -41,7 +44,7 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
     column = _text_column(table, text_column)
     _refuse_unfit(table, out)
     messages = sys.stderr if output.is_stdout else sys.stdout
-    analyzer = ReviewAnalyzer(not base, model, progress=TerminalProgress(messages))
+    analyzer = _analyzer(model, base=base, progress=TerminalProgress(messages))
     issues = analyzer.sort([row.cells[column] for row in table.rows])
     rows = [{**row.cells, ISSUE: issue.label or ""} for row, issue in zip(table.rows, issues, strict=True)]
     output.write_bytes(to_bytes([*table.columns, ISSUE], rows, out))
@@ -50,6 +53,19 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
     if table.skipped:
         print(table.skipped, file=sys.stderr)
     _print_without_label(table.rows, issues)
+
+
+def _analyzer(model: str | None, *, base: bool, progress: Progress) -> ReviewAnalyzer:
+    """Asks a model that no record and no job of the project knows as `evaluate` does, and reports how."""
+    if model is None or base:
+        return ReviewAnalyzer(not base, base_model=model, progress=progress)
+    root = project_root()
+    config = load_params(ProjectPaths(root).params)
+    is_recorded = fitting_record(ProjectPaths(root).model_record, model, config) is not None
+    finetuned = is_recorded or is_finetuned(model, root)
+    if not is_recorded:
+        progress.message(how_asked(model, config, finetuned=finetuned))
+    return ReviewAnalyzer(finetuned, model, base_model=model, progress=progress)
 
 
 def _text_column(table: Table, given: str | None) -> str:

@@ -74,7 +74,7 @@ def evaluate(options: EvaluateOptions) -> None:
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     if options.leave_out_seen:
         truth = leave_out_seen(truth, options.model, config, root)
-    notes = [*_notes_on_training(options.model, truth, root), *_notes_on_test_set(metrics, truth, options)]
+    notes = [*_notes_on_training(options.model, truth, config, root), *_notes_on_test_set(metrics, truth, options)]
     earlier = _with_predictions(metrics, truth) if metrics else None
     result = evaluate_file(options.model, truth, config, root, progress=TerminalProgress())
     if options.out:
@@ -139,8 +139,8 @@ def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, optio
     return [*skipped, note] if note else skipped
 
 
-def _notes_on_training(model: str | None, truth: GroundTruth, root: Path) -> list[str]:
-    if training_is_unknown(model, root):
+def _notes_on_training(model: str | None, truth: GroundTruth, config: Config, root: Path) -> list[str]:
+    if training_is_unknown(model, config, root):
         return [f"this project has no record of the training of {model}: it may have seen these reviews"]
     if not truth.left_out:
         return []

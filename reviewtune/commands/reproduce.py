@@ -26,7 +26,7 @@ from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
-from reviewtune.core.user_dirs import account_folder, cache_folder
+from reviewtune.core.user_dirs import account_folder, cache_folder, running_server
 from reviewtune.errors import DataError
 from reviewtune.providers.answer_cache import NAME
 from reviewtune.tracking import git
@@ -207,10 +207,14 @@ def _home(empty_account: bool) -> Iterator[Path]:
 
 
 def _end_server(home: Path) -> None:
-    with suppress(FileNotFoundError, psutil.Error, KeyError, ValueError):
-        server = psutil.Process(read_json(home / "data" / "server.json")["pid"])
-        server.terminate()
-        server.wait(30)
+    """End the server of the temporary account, and no process that got its id since."""
+    server = running_server(home / "data")
+    if server is None:
+        return
+    with suppress(psutil.Error):
+        process = psutil.Process(server.pid)
+        process.terminate()
+        process.wait(30)
 
 
 def _compare(

@@ -16,10 +16,11 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+JSON_SPACE = " \t\r"  # what JSON allows around a value in a line; a line of other spaces is not blank
 
 
 class UndecodableError(ValueError):
-    """The bytes are not text in an encoding that can be told for certain.
+    """The bytes are not text in an encoding that is certain.
 
     Args:
         line: where the first such byte is; 1 is the first line.

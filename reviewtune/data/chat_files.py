@@ -19,6 +19,7 @@ import pandas as pd
 from reviewtune.core import text_files
 from reviewtune.core.atomic_files import write_bytes, write_text
 from reviewtune.core.formatting import counted
+from reviewtune.core.normalisation import normalise
 from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.prompts import Line, Message, Prompt
@@ -29,10 +30,12 @@ from reviewtune.errors import DataError
 MIN_EXAMPLES = 10
 MAX_TOKENS = 65_536
 HALF_PAIR = re.compile(r"[\ud800-\udfff]")
-ROLES = ("system", "user", "assistant", "developer", "tool")
+ROLES = ("system", "user", "assistant", "developer")
+WEIGHTS = (None, 0, 1)
 WRITE_AGAIN = "fix it, or run `dvc repro format` if the pipeline wrote the file"
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_EXAMPLE = 3
+LONGEST_PART = 500_000  # characters whose tokens are counted at once
 
 
 class ChatFile(NamedTuple):
@@ -74,7 +77,7 @@ def parsed_lines(text: str) -> tuple[list[tuple[int, Line]], list[Fault]]:
     """The lines of a chat file's text with their numbers, and what is wrong with those that cannot be parsed."""
     lines, faults = [], []
     for number, content in text_files.lines(text):
-        if not content.strip():
+        if not content.strip(text_files.JSON_SPACE):
             continue
         try:
             lines.append((number, parse_line(content)))
@@ -112,7 +115,7 @@ def as_utf8(path: Path, folder: Path) -> Path:
         folder: where a copy is written, under the same name.
 
     Raises:
-        DataError: its encoding cannot be told.
+        DataError: its encoding is not certain.
     """
     content = read_bytes(path)
     plain = decoded(content, path).encode("utf-8")
@@ -148,10 +151,15 @@ def example_fault(messages: Sequence[Any]) -> str | None:
 
 def count_tokens(messages: Sequence[Message]) -> int:
     """Tokens of one example or prompt, as gpt-4o-mini counts them."""
-    encode = _encoding().encode
     return TOKENS_PER_EXAMPLE + sum(
-        TOKENS_PER_MESSAGE + len(encode(message["role"])) + len(encode(message["content"])) for message in messages
+        TOKENS_PER_MESSAGE + _tokens_in(message["role"]) + _tokens_in(message["content"]) for message in messages
     )
+
+
+def _tokens_in(text: str) -> int:
+    """In parts, because the library refuses texts of a million characters."""
+    encode = _encoding().encode
+    return sum(len(encode(text[start : start + LONGEST_PART])) for start in range(0, len(text), LONGEST_PART))
 
 
 @lru_cache(maxsize=1)
@@ -201,7 +209,9 @@ def _message_fault(message: Any) -> str | None:  # noqa: ANN401 - any JSON value
         return f"{article} {role} message has tool calls; tool calls cannot be trained here, only texts"
     if isinstance(content, list):
         return f"{article} {role} message has a part that is not text; only text can be trained here"
-    if not isinstance(content, str) or not content.strip():
+    if message.get("weight") not in WEIGHTS:
+        return f"{article} {role} message has the weight {message['weight']!r}; it may be 0 or 1"
+    if not isinstance(content, str) or not normalise(content):
         return f"{article} {role} message has no text"
     if HALF_PAIR.search(content):
         return "half of a surrogate pair (\\ud800 to \\udfff alone) is not a character"

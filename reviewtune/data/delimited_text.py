@@ -13,7 +13,7 @@ from reviewtune.errors import DataError
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 NO_SEPARATOR = "\ufdd0"  # no character: a header of one column has no separator, so commas are part of the cells
 DECLARED = re.compile(r'"?sep=(?P<separator>[^\r\n])"?[,;\t|]*\r?(?:\n|$)', re.IGNORECASE)
-"""The first line by which Excel is told the separator."""
+"""The first line that names the separator for Excel."""
 OTHER_FILES = {
     b"PK\x03\x04": "a spreadsheet or another archive",
     b"\xd0\xcf\x11\xe0": "a file of an old Office program",
@@ -33,7 +33,7 @@ def decoded(content: bytes, path: Path) -> str:
         path: its name, for messages.
 
     Raises:
-        DataError: the encoding cannot be told, the file is not text, or its lines end as on old Macs.
+        DataError: the encoding is not certain, the file is not text, or its lines end as on old Macs.
     """
     if kind := next((kind for mark, kind in OTHER_FILES.items() if content.startswith(mark)), None):
         raise DataError(f"{path}: this is {kind}; a text file is needed here")

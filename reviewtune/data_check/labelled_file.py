@@ -1,7 +1,7 @@
 """Read a file of labelled reviews for the data check: every fault is collected, not only the first one raised.
 
 The file is a table (CSV or .xlsx) or chat JSONL. Only what makes the whole file unreadable is an error: it does not
-exist, its encoding cannot be told, or it has no such column.
+exist, its encoding is not certain, or it has no such column.
 """
 
 import json

@@ -62,6 +62,7 @@ def evaluate_model(
         test_sha256: of the file that `test` was read from.
         valid: the validation split; asked in the same go if the subject needs it. Its label prior is estimated on it,
             and `label_scores: auto` chooses on it. None: the prior is that of the test reviews, and auto means raw.
+            The same table as `test`: the validation split is what is scored, as in a sweep.
         progress: receives messages and a progress bar.
 
     Raises:
@@ -174,7 +175,8 @@ def _decide(
     subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame
 ) -> Decision | _Undecided:
     """The labels of the answers, those to the validation reviews first."""
-    parts = [_scored(subject, answers[: len(valid)], valid), _scored(subject, answers[len(valid) :], test)]
+    parts = [_scored(subject, answers[: len(valid)], valid)]
+    parts.append(parts[0] if valid is test else _scored(subject, answers[len(valid) :], test))
     if subject.asking.label_scores == "none":
         return _Undecided(valid=parts[0].rows, test=parts[1].rows)
     return decide(parts[1], parts[0], subject.asking.label_scores)

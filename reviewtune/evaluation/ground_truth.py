@@ -22,8 +22,8 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.jobs import is_finetuned
-from reviewtune.finetuning.model_record import RECORD, ModelRecord, read_record, refuse_changed, texts_of
+from reviewtune.finetuning.job_notes import is_finetuned
+from reviewtune.finetuning.model_record import RECORD, ModelRecord, fitting_record, refuse_changed, texts_of
 
 LABEL_COLUMNS = ("label", "manual_label", "category")
 TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
@@ -93,7 +93,7 @@ def leave_out_seen(truth: GroundTruth, model: str | None, config: Config, projec
     Raises:
         DataError: the model has seen every review of the file.
     """
-    record = _record(model, project)
+    record = _record(model, config, project)
     seen = seen_rows(truth.reviews, _known(record, config, project), similarity=config.split.similarity)
     rows = sorted({row for positions in seen.values() for row in positions})
     if len(rows) == len(truth.reviews):
@@ -118,17 +118,18 @@ def evaluate_file(
         progress: receives messages and progress bars.
 
     Raises:
+        ConfigError: the model was trained with different data, labels or prompt than the configuration describes.
         DataError: there is no fine-tuned model yet.
         LeakError: the file holds reviews that the model was trained with, or near-duplicates of them.
         ProviderError: the model could not be asked.
     """
-    record = _record(model, project)
+    record = _record(model, config, project)
     known = _known(record, config, project)
     refuse_leak(truth.reviews, known, similarity=config.split.similarity, advice=ADVICE)
     name = model or (record.model if record else "")
     finetuned = record is not None or is_finetuned(name, project)
     if record is None:
-        progress.message(_how_asked(name, config, finetuned=finetuned))
+        progress.message(how_asked(name, config, finetuned=finetuned))
     subject = _subject(name, config, truth, finetuned=finetuned)
     valid = _validation(ProjectPaths(project).splits.valid, truth, config) if subject.kind == "prompt" else None
     result = evaluate_model(
@@ -137,9 +138,9 @@ def evaluate_file(
     return result.with_extras(left_out_seen=len(truth.left_out) or None)
 
 
-def training_is_unknown(model: str | None, project: Path) -> bool:
+def training_is_unknown(model: str | None, config: Config, project: Path) -> bool:
     """True for a fine-tuned model without a record in this project: a leak cannot be ruled out."""
-    return model is not None and _record(model, project) is None and is_finetuned(model, project)
+    return model is not None and _record(model, config, project) is None and is_finetuned(model, project)
 
 
 def _known(record: ModelRecord | None, config: Config, project: Path) -> dict[str, list[str]]:
@@ -151,17 +152,12 @@ def _known(record: ModelRecord | None, config: Config, project: Path) -> dict[st
     return {file.name: texts_of(file, prompt.settings) for file in chat.both}
 
 
-def _record(model: str | None, project: Path) -> ModelRecord | None:
+def _record(model: str | None, config: Config, project: Path) -> ModelRecord | None:
     """The record of this model if the pipeline trained it; None otherwise."""
-    path = ProjectPaths(project).model_record
-    if model is None:
-        return read_record(path)
-    record = read_record(path) if path.exists() else None
-    names = {record.model, *(point.model for point in record.checkpoints)} if record else set()
-    return record if model in names else None
+    return fitting_record(ProjectPaths(project).model_record, model, config)
 
 
-def _how_asked(model: str, config: Config, *, finetuned: bool) -> str:
+def how_asked(model: str, config: Config, *, finetuned: bool) -> str:
     """Which prompt a model gets that is not the one of the last `dvc repro`."""
     how = (
         f"as a fine-tuned model, with prompt {config.prompt.name}" if finetuned else "as a base model, with the labels"

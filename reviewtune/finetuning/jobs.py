@@ -18,11 +18,10 @@ import pandas as pd
 from filelock import FileLock
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.config.training import TrainingConfig
-from reviewtune.core.project import ChatFiles, ProjectPaths, project_root
+from reviewtune.core.project import ChatFiles, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
@@ -30,11 +29,10 @@ from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
+from reviewtune.finetuning.job_notes import note_of, noted_job, write_note
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
-from reviewtune.providers.model_names import has_finetuned_name
 
-NOTES = ProjectPaths().work / "finetune"  # one file per order with the id of its job
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
 
 
@@ -164,7 +162,7 @@ def finetune(
         raise JobError(f"{ended}; fix that, run the same command again")
     checkpoints = kept_checkpoints(client, job)
     models = [job.fine_tuned_model, *(checkpoint.model for checkpoint in checkpoints)]
-    write_json({"job_id": job.id, "models": models}, note_of(order.key))
+    write_note(job, order.key, models=models)
     report_advice(monitor.advice(checkpoints), progress)
     return Finetuned(
         job=job,
@@ -188,7 +186,7 @@ def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -
         earlier = list(_earlier_jobs(client, order))
         usable = next((job for job in earlier if _usable(client, job, order.provider)), None)
         job = usable or create(client, order, attempt=len(earlier), progress=progress)
-        write_json({"job_id": job.id}, note)
+        write_note(job, order.key)
     return job, usable is None
 
 
@@ -231,21 +229,6 @@ def order_key_of(job: FineTuningJob) -> str | None:
     return (job.metadata or {}).get(ORDER_KEY)
 
 
-def note_of(key: str) -> Path:
-    """The file with the id of this order's job."""
-    return project_root() / NOTES / f"{key}.json"
-
-
-def is_finetuned(model: str, project: Path) -> bool:
-    """Whether a model that is not in models/finetuned.json is a fine-tuned one.
-
-    The notes of the project's jobs decide, those of sweeps included. For a model that the project did not train, only
-    the form of its name is known: `ft:BASE:...` at OpenAI and at the local provider, others at other providers.
-    """
-    notes = [json.loads(note.read_text()) for note in (project / NOTES).glob("*.json")]
-    return any(model in note.get("models", ()) for note in notes) or has_finetuned_name(model)
-
-
 @contextmanager
 def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Iterator[None]:
     """On Ctrl-C, report that the job continues, and with it its cost."""
@@ -286,7 +269,7 @@ def _earlier_jobs(client: openai.OpenAI, order: Order) -> Iterator[FineTuningJob
 
 
 def _jobs_with(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
-    if noted := _noted_job(client, key):
+    if noted := noted_job(client, key):
         yield noted
     try:
         listed = client.fine_tuning.jobs.list(metadata={ORDER_KEY: key})
@@ -295,14 +278,3 @@ def _jobs_with(client: openai.OpenAI, key: str) -> Iterator[FineTuningJob]:
     for job in listed:
         if order_key_of(job) == key:  # compared here too, because a provider may ignore the filter
             yield job
-
-
-def _noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
-    """The job that the note on disk names, for a provider that keeps no metadata."""
-    note = note_of(key)
-    if not note.exists():
-        return None
-    try:
-        return client.fine_tuning.jobs.retrieve(json.loads(note.read_text())["job_id"])
-    except openai.NotFoundError:
-        return None  # the note is of a different account, or of one that was cleared

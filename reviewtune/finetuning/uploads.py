@@ -24,7 +24,7 @@ def upload(client: openai.OpenAI, paths: Sequence[Path], *, progress: Progress =
     Args:
         client: a client of the provider.
         paths: chat files.
-        progress: is told if a file is not processed at once.
+        progress: receives a message if a file is not processed at once.
 
     Raises:
         JobError: the provider could not read a file.

@@ -32,7 +32,7 @@ def connect(provider: ProviderConfig, *, progress: Progress = SILENT) -> Iterato
 
     Args:
         provider: the provider.
-        progress: is told when the provider cannot be reached, and for how long that is tried.
+        progress: receives a message when the provider cannot be reached, and for how long that is tried.
 
     Raises:
         ProviderError: no key, no server, a refused key, an unknown model, or limits that outlast the retries.

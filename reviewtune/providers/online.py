@@ -57,7 +57,7 @@ async def ask_online(
         keep: called with each answer when it arrives.
         step: called for each answer, and with a note for each retry.
         proven: whether the provider answered requests with these settings before.
-        progress: is told when the provider cannot be reached, and for how long it is tried.
+        progress: receives a message when the provider cannot be reached, and for how long it is tried.
 
     Returns:
         The number of requests, and the questions without a usable answer.

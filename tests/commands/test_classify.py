@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,9 @@ def workspace(project: Path, server: ServerProcess, base: str, tmp_path: Path, m
 def run(workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     def run(*words: str) -> tuple[int, str, str]:
         """Exit status, standard output, standard error with the final message."""
-        monkeypatch.setattr(sys, "argv", ["reviewtune", "classify", *words, "--base"])
+        monkeypatch.setattr(
+            sys, "argv", ["reviewtune", "classify", *words, *(() if "--model" in words else ("--base",))]
+        )
         status: Any = 0
         try:
             main()
@@ -111,3 +114,26 @@ def test_outputs_and_columns_are_checked_before_the_first_request(run: Run, work
         assert (status, out) == (1, "")
         assert message in err
     assert not (workspace / "x.csv").exists()
+
+
+def test_a_model_without_a_record_is_asked_as_a_base_model(run: Run, workspace: Path, base: str) -> None:
+    """As `evaluate` asks it. The notes of the project's jobs and names that begin with `ft:` say what is fine-tuned."""
+    (workspace / "new.csv").write_text("text\nStill no parcel.\nBroken.\n")
+    run("new.csv", "--out", "base.csv", "--base")
+    status, out, err = run("new.csv", "--out", "named.csv", "--model", base)
+    assert status == 0, err
+    assert f"{base} is not in models/finetuned.json: it is asked as a base model, with the labels" in out
+    assert "2 of 2 answers" in out  # those of --base, from the cache
+    assert (workspace / "named.csv").read_bytes() == (workspace / "base.csv").read_bytes()
+    (workspace / ".work" / "finetune").mkdir(parents=True)
+    (workspace / ".work" / "finetune" / "order.json").write_text(json.dumps({"job_id": "job-1", "models": [base]}))
+    _, out, _ = run("new.csv", "--out", "tuned.csv", "--model", base)
+    assert f"{base} is not in models/finetuned.json: it is asked as a fine-tuned model, with prompt " in out
+    assert "answers" not in out
+
+
+def test_any_model_can_be_asked_as_a_base_model(run: Run, workspace: Path) -> None:
+    (workspace / "new.csv").write_text("text\nStill no parcel.\n")
+    status, _, err = run("new.csv", "--out", "x.csv", "--model", "no-such-model", "--base")
+    assert status == 1
+    assert "no-such-model" in err

@@ -16,7 +16,8 @@ from reviewtune.commands.account_cleanup import Leftovers
 from reviewtune.core.config.config import Config
 from reviewtune.core.result_file import write_result
 from reviewtune.data.prompts import Prompt
-from reviewtune.finetuning.jobs import Order, create, finetune, note_of
+from reviewtune.finetuning.job_notes import note_of
+from reviewtune.finetuning.jobs import Order, create, finetune
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
 from reviewtune.tracking import queries

@@ -1,16 +1,20 @@
 """The lineage of a run, and whether running it again gives the same result."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from reviewtune.commands import reproduce as commands_reproduce
 from reviewtune.commands.lineage import picture, to_text, trace
 from reviewtune.commands.reproduce import to_text as report
+from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.tracking import provenance, queries
@@ -169,3 +173,15 @@ def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
 def test_an_unknown_run_is_one_line(stored: RunRecord) -> None:
     with pytest.raises(TrackingError, match="run 'zzz': no run"):
         queries.find_run(SETTINGS, "zzz")
+
+
+@pytest.mark.parametrize("since", [0.0, 3600.0])
+def test_only_the_server_of_the_temporary_account_is_ended(tmp_path: Path, since: float) -> None:
+    """Its process id may belong to a process that was started later."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        started = psutil.Process(process.pid).create_time()
+        announced = {"pid": process.pid, "create_time": started - since, "base_url": "http://127.0.0.1:9/v1"}
+        write_json(announced, tmp_path / "data" / "server.json")
+        commands_reproduce._end_server(tmp_path)
+        assert (process.poll() is None) == bool(since)
+        process.kill()

@@ -197,3 +197,10 @@ def test_a_spreadsheet_is_not_a_chat_file(tmp_path: Path, content: bytes) -> Non
     assert "a text file is needed here" in faults_of(path)
     with pytest.raises(DataError, match="a text file is needed here"):
         read(path, None)
+
+
+def test_tokens_of_a_text_of_any_length_are_counted() -> None:
+    """The library refuses texts of a million characters."""
+    short, long = (count_tokens([Message(role="user", content="late " * n)]) for n in (1_000, 500_000))
+    assert short < 1_100
+    assert 500_000 <= long < 500_100

@@ -14,9 +14,10 @@ from reviewtune.commands.jobs_output import show_events
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.terminal.progress import Silent
-from reviewtune.errors import ProviderError, ReviewtuneError
+from reviewtune.errors import JobError, ProviderError, ReviewtuneError
 from reviewtune.finetuning.follow import JobMonitor, loss_table
-from reviewtune.finetuning.jobs import Finetuned, Order, finetune, is_finetuned
+from reviewtune.finetuning.job_notes import is_finetuned
+from reviewtune.finetuning.jobs import Finetuned, Order, finetune, place
 from reviewtune.providers.client import connect
 from tests.support.odd_server import Asked, OddServer, Reply, bodies, json_values, odd_server
 
@@ -39,6 +40,7 @@ CHECKPOINT = {
     "metrics": {"step": 1, "full_valid_loss": 0.4},
 }
 JOBS = "/v1/fine_tuning/jobs"
+NO_SUCH_JOB = Reply(b'{"error": {"message": "Could not find fine tune: job-1"}}', status=404)
 
 
 class JobServer:
@@ -58,7 +60,7 @@ class JobServer:
             f"GET {JOBS}": lambda _: {"data": [job | self.changes for job in self.jobs]},
             f"GET {JOBS}/job-1/events": lambda _: {"data": [EVENT]},
             f"GET {JOBS}/job-1/checkpoints": lambda _: {"data": [CHECKPOINT]},
-            f"GET {JOBS}/job-1": lambda _: self.jobs[0] | self.changes if self.jobs else Reply(b"{}", status=404),
+            f"GET {JOBS}/job-1": lambda _: self.jobs[0] | self.changes if self.jobs else NO_SUCH_JOB,
         }
 
     def create(self, asked: Asked) -> object:
@@ -149,6 +151,44 @@ def test_an_unknown_base_model_is_not_a_server_without_fine_tuning(config: Confi
     server.server.routes[f"POST {JOBS}"] = lambda _: Reply(body, status=404)
     with pytest.raises(ProviderError, match=r"no such model; is provider\.base_model="):
         tuned(config, server)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"detail": "Not Found"}',
+        b"<html><title>404 page not found</title></html>",
+        b"Cannot GET /v1/fine_tuning/jobs/job-1",
+        b'{"error": {"code": "404", "message": "Resource not found"}}',
+    ],
+)
+def test_a_404_that_does_not_deny_the_job_gets_no_second_order(config: Config, server: JobServer, body: bytes) -> None:
+    """A server that keeps no metadata finds its jobs by the notes alone."""
+    server.changes = {"metadata": None}
+    tuned(config, server)
+    usual = server.server.routes[f"GET {JOBS}/job-1"]
+    server.server.routes[f"GET {JOBS}/job-1"] = lambda _: Reply(body, status=404)
+    with pytest.raises(JobError, match=r"HTTP 404 for fine-tuning job job-1, .*; correct the provider's address"):
+        tuned(config, server)
+    server.server.routes[f"GET {JOBS}/job-1"] = usual
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
+def test_a_job_that_the_server_denies_is_created_again(config: Config, server: JobServer) -> None:
+    tuned(config, server)
+    server.jobs = []
+    assert tuned(config, server).model == MODEL
+    assert server.created == 2
+
+
+def test_a_job_that_is_found_again_keeps_the_note_of_its_models(config: Config, server: JobServer) -> None:
+    tuned(config, server)
+    order = order_at(config, server)
+    with connect(order.provider) as client:
+        place(client, order)
+    assert is_finetuned(MODEL, Path.cwd())
 
 
 @pytest.mark.parametrize("missing", ["events", "checkpoints"])

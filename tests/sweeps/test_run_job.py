@@ -142,8 +142,8 @@ def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> No
     view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"])
     assert view["selectedColumns"][:2] == ["tags.`data`", "metrics.`validation_accuracy`"]
     assert view["orderByKey"] == "metrics.`validation_accuracy`"
-    found = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").search_runs(["1"], view["searchFilter"])
-    assert {run.info.run_id for run in found} == {best.info.run_id, other.info.run_id}
+    shown_runs = MlflowClient(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db").search_runs(["1"], view["searchFilter"])
+    assert {run.info.run_id for run in shown_runs} == {best.info.run_id, other.info.run_id}
     assert {title: link for title, link in links.items() if not title.startswith(("Jobs", "Results"))} == {
         "Sweeps, newest first": "#/experiments/1/runs?viewStateShareKey=sweeps&workflowType=machine_learning",
         "Newest sweep": f"#/experiments/1/runs/{parent.info.run_id}?workflowType=machine_learning",

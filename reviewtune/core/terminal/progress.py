@@ -74,7 +74,7 @@ def progress_bar(title: str, total: int | None) -> Iterator[Step]:
     """Yields `step(advance, total=, note=, left=)`; safe to call from several threads.
 
     `left` is the caller's estimate of the remaining seconds, if it knows more than the pace of its calls; math.inf: it
-    cannot be told, and that pace would mislead.
+    is not known, and that pace would mislead.
     """
     if sys.stderr.isatty():
         with _bar(title, total) as step:

@@ -45,7 +45,7 @@ class Pace:
         self._marks.append(Mark(time, done))
 
     def seconds_left(self, total: int, now: float) -> float | None:
-        """The seconds until all parts are done; None if that cannot be told yet.
+        """The seconds until all parts are done; None if that is not known yet.
 
         Args:
             total: the number of parts.

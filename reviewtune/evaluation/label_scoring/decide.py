@@ -55,10 +55,10 @@ def decide(test: ScoredAnswers, valid: ScoredAnswers, scoring: LabelScoring) -> 
     Args:
         test: the test reviews' answers; their true labels are not used.
         valid: the validation reviews' answers; may be empty. The label prior is estimated on them if there are any,
-            otherwise on the test reviews' answers.
+            otherwise on the test reviews' answers. The same object as `test` gives the same labels for both.
         scoring: the arm's setting; `auto` compares both ways on the validation reviews.
     """
-    others = valid.scores if len(valid.rows) else None
+    others = valid.scores if len(valid.rows) and valid is not test else None
     corrected = correct_prior(test.scores, others), correct_prior(valid.scores)
     both = [_both_ways(part, scores) for part, scores in zip((test, valid), corrected, strict=True)]
     by = _choice(both[1], valid.labels) if scoring == "auto" else "corrected" if scoring == "corrected" else "raw"

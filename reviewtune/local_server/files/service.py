@@ -13,7 +13,7 @@ from openai.types import FileObject
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from reviewtune.core.text_files import read_lines
+from reviewtune.core.text_files import JSON_SPACE, read_lines
 from reviewtune.local_server.files.requests import Purpose
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.schemas import strict_json
@@ -149,7 +149,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     A line longer than LONGEST_LINE is cut off there, so it is not valid JSON.
     """
     for number, line in read_lines(path, longest=LONGEST_LINE):
-        if stripped := line.strip():
+        if stripped := line.strip(JSON_SPACE.encode()):
             yield number, stripped
 
 

@@ -1,5 +1,6 @@
 """Checks of every request before its route runs."""
 
+import codecs
 import re
 
 from fastapi import Request
@@ -29,7 +30,7 @@ def _unknown(name: str) -> ApiError:
 
 def _check_json(body: bytes) -> None:
     try:
-        strict_json.loads(body)
+        strict_json.loads(body.removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
         raise ApiError(400, f"We could not parse the JSON body of your request: {error}.") from error
 

@@ -13,7 +13,7 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
         ValueError: the text is not UTF-8 or not valid JSON, is nested too deeply, or contains half of a surrogate pair.
     """
     try:
-        value = json.loads(text.decode("utf-8-sig"))  # of bytes, Python would also read UTF-16 and UTF-32
+        value = json.loads(text.decode())  # of bytes, Python would also read UTF-16 and UTF-32
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:

@@ -93,7 +93,7 @@ def _sound_page(body: object, route: Route, after: str | None) -> Json:
 
 
 def _sound_item(value: object, route: Route, identity: str | None = None) -> Json | None:
-    """The object with a sound value for each field; None if it cannot be told which object it is."""
+    """The object with a sound value for each field; None if it is not certain which object it is."""
     if not isinstance(value, dict):
         return None
     item = _sound_fields(route.kind, value)

@@ -62,7 +62,7 @@ class AccountClient(openai.DefaultHttpxClient):
     Args:
         who: names the provider in messages.
         retries: how often the openai client repeats a request that got no answer.
-        progress: is told when the provider cannot be reached and for how long it is tried.
+        progress: receives a message when the provider cannot be reached and for how long it is tried.
         **options: of httpx2.Client.
     """
 

@@ -80,6 +80,15 @@ def test_a_label_does_not_depend_on_the_other_test_reviews() -> None:
     assert first.to_dict() == only.to_dict()
 
 
+@pytest.mark.parametrize(("truth", "bias"), [(EQUAL[:12], BIASED), (RARE, HONEST)])
+def test_a_sweep_scores_the_validation_reviews_as_the_pipeline_does(truth: list[int], bias: tuple[float, ...]) -> None:
+    """Each review counts once in the batch whose prior is corrected."""
+    valid = answers(truth, 2, bias=bias)
+    sweep, pipeline = decide(valid, valid, "auto"), decide(answers(truth, 1, bias=bias), valid, "auto")
+    assert sweep.by == pipeline.by
+    assert sweep.test.equals(pipeline.valid)
+
+
 def test_an_unusable_answer_stays_unusable() -> None:
     whole = answers(EQUAL, 1, bias=BIASED)
     whole.rows.loc[0, "predicted"] = INVALID

@@ -28,7 +28,7 @@ class PendingRequest:
         answers: one per choice.
         cached: how many tokens of the prompt need not be read, because their keys and values are known.
         error: why there is no answer.
-        alone: whether to answer it in a batch of its own, because a batch with it failed.
+        alone: whether to answer it in a separate batch, because a batch with it failed.
     """
 
     def __init__(self, request: GenerationRequest, history: Tokens, rest: Tokens, new_answers: NewAnswers) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from reviewtune.core.text_files import read_lines
+from reviewtune.core.text_files import JSON_SPACE, read_lines
 from reviewtune.errors import DataError, ProviderError
 from reviewtune.local_server.engine.attention import PADDING, SHARED
 from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
@@ -62,7 +62,7 @@ def read_examples(path: Path, chat: ChatTemplate, longest: int) -> list[Example]
     Raises:
         DataError: a line is not a training example; the message has its number.
     """
-    numbered = ((number, line) for number, line in read_lines(path) if line.strip())
+    numbered = ((number, line) for number, line in read_lines(path) if line.strip(JSON_SPACE.encode()))
     examples = [_example(line, chat, longest, f"{path.name} line {number}") for number, line in numbered]
     if not examples:
         raise DataError(f"{path.name}: no examples; each line must be a JSON object with messages")

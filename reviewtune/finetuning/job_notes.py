@@ -1,0 +1,66 @@
+"""The notes on disk of a project's fine-tuning jobs: one file per order, with the id of its job and its models."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import openai
+from openai.types.fine_tuning import FineTuningJob
+
+from reviewtune.core.atomic_files import write_json
+from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.errors import JobError
+from reviewtune.providers.model_names import has_finetuned_name
+from reviewtune.providers.responses.server_words import words_of
+
+NOTES = ProjectPaths().work / "finetune"
+
+
+def note_of(key: str) -> Path:
+    """The file with the id of this order's job."""
+    return project_root() / NOTES / f"{key}.json"
+
+
+def write_note(job: FineTuningJob, key: str, *, models: Sequence[str] = ()) -> None:
+    """Note the job of this order. Without models, a note of this job stays as it is, because it may name them."""
+    note = note_of(key)
+    if models or not note.exists() or json.loads(note.read_text())["job_id"] != job.id:
+        write_json({"job_id": job.id, **({"models": models} if models else {})}, note)
+
+
+def noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
+    """The job that the note on disk names, for a provider that keeps no metadata.
+
+    Raises:
+        JobError: it is uncertain whether the provider still has this job, so that a new one could be paid for twice.
+    """
+    note = note_of(key)
+    if not note.exists():
+        return None
+    job_id = str(json.loads(note.read_text())["job_id"])
+    try:
+        return client.fine_tuning.jobs.retrieve(job_id)
+    except openai.NotFoundError as error:
+        if _denies_job(error, job_id):
+            return None  # the note is of a different account, or of one that was cleared
+        raise JobError(
+            f"{client.base_url} answers HTTP 404 for fine-tuning job {job_id}, which this order paid for: "
+            f"{words_of(error.body) or 'without a reason'}; correct the provider's address, "
+            f"or delete {note} to create the job again"
+        ) from error
+
+
+def is_finetuned(model: str, project: Path) -> bool:
+    """Whether a model that is not in models/finetuned.json is a fine-tuned one.
+
+    The notes of the project's jobs decide, those of sweeps included. For a model that the project did not train, only
+    the form of its name is known: `ft:BASE:...` at OpenAI and at the local provider, others at other providers.
+    """
+    notes = [json.loads(note.read_text()) for note in (project / NOTES).glob("*.json")]
+    return any(model in note.get("models", ()) for note in notes) or has_finetuned_name(model)
+
+
+def _denies_job(error: openai.NotFoundError, job_id: str) -> bool:
+    """Whether the provider itself says that there is no such job; a 404 for the path does not say so."""
+    words = words_of(error.body)
+    return error.code == "fine_tune_not_found" or (job_id in words and f"/{job_id}" not in words)
