@@ -84,7 +84,8 @@ def _show(first: FirstConfig, unread: int, name: str, place: str) -> None:
         print(f"{rows} several labels in one cell; choose the main one for each")
     if unread:
         print(f"{unread} rows have too few or too many cells; `reviewtune check-data` lists them")
-    print(f"next: write in conf/data/{name}.yaml what each label means, then")
+    where = "" if Path.cwd() == project_root().resolve() else f" in {project_root()}"
+    print(f"next: write in conf/data/{name}.yaml what each label means, then{where}")
     print(f"  reviewtune check-data {shlex.quote(place)}\n  dvc exp run -S data={name}")
 
 

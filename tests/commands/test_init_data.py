@@ -137,6 +137,17 @@ def test_what_is_not_a_file_with_content_is_refused(run: Run, tmp_path: Path) ->
     assert not Path("data").exists()
 
 
+def test_what_to_do_next_names_the_projects_folder_from_another_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = app_reviews()
+    (tmp_path / "a.csv").write_bytes(data.content)
+    (tmp_path / "b.csv").write_bytes(data.content)
+    assert "what each label means, then\n" in run(tmp_path / "a.csv")[1]
+    monkeypatch.chdir("conf")
+    assert f"what each label means, then in {tmp_path / 'project'}\n" in run(tmp_path / "b.csv")[1]
+
+
 def test_odd_names_are_quoted_as_yaml_needs_it() -> None:
     labels = [
         "yes",
