@@ -9,7 +9,7 @@ from reviewtune.core.atomic_files import write_bytes, write_text
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import project_root
 from reviewtune.data.first_config import FirstConfig, guess, to_yaml
-from reviewtune.data.tables import XLSX, read_bytes, read_table
+from reviewtune.data.tables import XLSX, read_bytes, read_table, refuse_stream
 from reviewtune.errors import ConfigError, DataError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # what Hydra reads as a name in `data=NAME`
@@ -34,9 +34,10 @@ def init_data(file: Path, *, name: str | None, text_column: str | None, label_co
         raise ConfigError(f"{root}: no conf/data here; run this command in the project's folder")
     chosen = _name(file, name)
     target = root / "conf" / "data" / f"{chosen}.yaml"
+    refuse_stream(file)
+    table = read_table(file)
     if target.exists():
         raise DataError(f"conf/data/{target.name} exists and is not overwritten; choose another name with --name")
-    table = read_table(file)
     first = guess(table, text=text_column, label=label_column)
     place = _bring_in(file, root, chosen)
     write_text(to_yaml(first, name=chosen, path=place), target)
@@ -77,13 +78,14 @@ def _show(first: FirstConfig, unread: int, name: str, place: str) -> None:
     Console().print(shown)
     count = sum(first.labels.values())
     size = f"{counted(len(first.labels), 'label')}, {counted(count, 'review')}"
-    print(f"\nconf/data/{name}.yaml: {size}, language {first.language or 'unknown'}")
+    print(f"\nconf/data/{name}.yaml: {size}, language {first.language or 'not detected'}")
     if first.several_labels:
         rows = "1 row has" if first.several_labels == 1 else f"{first.several_labels:,} rows have"
         print(f"{rows} several labels in one cell; choose the main one for each")
     if unread:
         print(f"{unread} rows have too few or too many cells; `reviewtune check-data` lists them")
-    print(f"next: write in conf/data/{name}.yaml what each label means, then")
+    where = "" if Path.cwd() == project_root().resolve() else f" in {project_root()}"
+    print(f"next: write in conf/data/{name}.yaml what each label means, then{where}")
     print(f"  reviewtune check-data {shlex.quote(place)}\n  dvc exp run -S data={name}")
 
 

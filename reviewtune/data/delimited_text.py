@@ -40,7 +40,7 @@ def decoded(content: bytes, path: Path) -> str:
     try:
         text = text_files.decode(content)
     except text_files.UndecodableError as error:
-        raise DataError(f"{path} {error}; {_advice(error.encoding)}") from error
+        raise DataError(f"{path} {error}; {_advice(content, error.encoding)}") from error
     if "\x00" in text:
         raise DataError(f"{path} line {text.count(chr(10), 0, text.index(chr(0))) + 1}: {_null_advice(content)}")
     if "\n" not in text and "\r" in QUOTED.sub("", text).strip("\r"):
@@ -66,9 +66,11 @@ def rows(text: str, path: Path) -> tuple[str, Numbered]:
     return separator, _parsed(text, separator, path)
 
 
-def _advice(encoding: str) -> str:
+def _advice(content: bytes, encoding: str) -> str:
     if encoding != "utf-8":
         return f"its mark says {encoding}, so the file is damaged; save it again as UTF-8"
+    if name := _utf_16_without_mark(content):
+        return f"this is {name} without a byte order mark; convert it: `iconv -f {name} -t UTF-8`"
     return (
         "save the file as UTF-8 (`iconv -f CP1252 -t UTF-8` for Western, `iconv -f CP949 -t UTF-8` for Korean Windows "
         "files)"
@@ -76,13 +78,18 @@ def _advice(encoding: str) -> str:
 
 
 def _null_advice(content: bytes) -> str:
-    """UTF-16 without a mark has a zero byte in every ASCII character."""
-    start = content[:1000]
-    even, odd = start[0::2].count(0), start[1::2].count(0)
-    if max(even, odd) * 4 > len(start):
-        name = "UTF-16LE" if odd > even else "UTF-16BE"
+    if name := _utf_16_without_mark(content):
         return f"a NUL byte: this is {name} without a byte order mark; convert it: `iconv -f {name} -t UTF-8`"
     return "a NUL byte, which no text has; export the file again, or remove the bytes: `tr -d '\\000' < OLD > NEW`"
+
+
+def _utf_16_without_mark(content: bytes) -> str:
+    """Its name, or empty: separators, spaces and digits are ASCII, whose zero bytes are all in odd or even places."""
+    start = content[:1000]
+    even, odd = start[0::2].count(0), start[1::2].count(0)
+    if max(even, odd) * 20 < len(start) or min(even, odd) * 10 > max(even, odd) or not max(even, odd):
+        return ""
+    return "UTF-16LE" if odd > even else "UTF-16BE"
 
 
 @contextmanager

@@ -114,8 +114,10 @@ def guess(table: Table, *, text: str | None = None, label: str | None = None) ->
         label: the column with the labels; None: one whose few values are repeated.
 
     Raises:
-        DataError: there is no such column.
+        DataError: the table is empty, or there is no such column.
     """
+    if not table.columns:
+        raise DataError(f"{table.path}: this file is empty; it needs a header and one review per row")
     table.require([name for name in (text, label) if name is not None], hint="choose one of them")
     columns = [_column(table, name) for name in table.columns]
     chosen_text = text or _text_column(table, [column for column in columns if column.name != label])

@@ -129,7 +129,7 @@ def to_markdown(summary: DataSummary) -> str:
     """The page reports/data.md."""
     agreement, characters = summary.agreement, summary.characters
     agreed = (
-        f"{agreement.share:.1%} of {counted(agreement.n, 'row')}, Cohen's kappa {agreement.kappa:.3f}"
+        f"they agree on {agreement.share:.1%} of {counted(agreement.n, 'row')}, Cohen's kappa {agreement.kappa:.3f}"
         if agreement
         else "no second label in the data"
     )
@@ -141,7 +141,7 @@ def to_markdown(summary: DataSummary) -> str:
         f"- lengths far from the rest: {', '.join(summary.length_outliers) or 'none'}",
         f"- language detected from the text: {_listed(summary.languages_detected)}",
         f"- personal data, reviews with: {_personal(summary.personal_data)}",
-        f"- annotators agree on {agreed}",
+        f"- annotators: {agreed}",
         f"- empty rows skipped: {summary.empty_rows_skipped}",
         f"- exact duplicates merged: {summary.exact_duplicates_merged}; conflicts resolved: {len(summary.conflicts)}",
         f"- near-duplicate pairs ({summary.near_duplicate_method}): {summary.near_duplicate_pairs}, kept on one side",

@@ -98,6 +98,18 @@ def read_bytes(path: Path) -> bytes:
             f"{path}: no such file; put the file there, or correct its name: on the command line or as `path` in "
             "conf/data/"
         ) from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: this is a folder; name the file in it") from error
+
+
+def refuse_stream(path: Path) -> None:
+    """Refuse standard input and pipes, for commands that read a file several times.
+
+    Raises:
+        DataError: it is not a regular file.
+    """
+    if path == STANDARD_STREAM or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise DataError(f"{path}: this command needs a file; save the reviews as a CSV or an .xlsx, and give its name")
 
 
 def read_table(path: Path) -> Table:

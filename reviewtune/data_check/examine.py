@@ -85,7 +85,7 @@ def examine(
     """
     with progress.bar("checking", total=3) as step:
         file_results = _check_file(file, similarity)
-        if config and file.kind == "csv":  # chat files are written after the split
+        if config and file.kind != "jsonl":  # chat files are written after the split
             file_results.append(splits(file, config))
         step(1, note="cross-validation")
         baseline = _cross_validate(file, similarity)
@@ -147,10 +147,10 @@ def _curve(reviews: FoldedReviews) -> Curve:
 def _label_error_result(errors: tuple[LabelError, ...], accuracy: float, reviews: int) -> CheckResult[Facts]:
     facts = LabelErrorFacts(round(accuracy, 4), len(errors), reviews, errors[:SHOWN_ERRORS])
     says = (
-        f"doubtful labels: {len(errors)} of {reviews}, by linear models that were not trained on them "
-        f"(these models are right on {accuracy:.0%}, so many of these labels are correct)"
+        f"doubtful labels: {len(errors)} of {reviews}, by linear models that were not trained on them and agree with "
+        f"{accuracy:.0%} of the labels"
     )
     if not errors:
         return CheckResult("label_errors", LABEL_ERRORS_TITLE, "fine", says, "", facts)
-    do = "read the list from the top, and stop when ten in a row are correct"
+    do = "many of them are correct: read the list from the top, and stop when ten in a row are correct"
     return CheckResult("label_errors", LABEL_ERRORS_TITLE, "notice", says, do, facts)

@@ -28,7 +28,7 @@ from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.language_detection import main_languages
 from reviewtune.data.prompts import Line
 from reviewtune.data.reviews import labels_of, review_id, row_faults, single_labels
-from reviewtune.data.tables import Table, read_bytes, read_table
+from reviewtune.data.tables import Table, read_bytes, read_table, refuse_stream
 from reviewtune.errors import DataError
 
 MAX_CHARACTERS = 8000
@@ -100,6 +100,7 @@ def read(
     Raises:
         DataError: the file does not exist, cannot be read with certainty, has no such column, or no usable row.
     """
+    refuse_stream(path)
     columns = _columns(data, text_column, label_column, second_label_column)
     file = _read_chat(path, data) if _is_chat(path) else _read_table(path, data, columns)
     if file.table.empty:

@@ -17,7 +17,7 @@ from reviewtune.data.leakage import refuse_leak, seen_rows
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, read_reviews, review_id, row_faults, sha256
 from reviewtune.data.splits import alike
-from reviewtune.data.tables import Row, read_table
+from reviewtune.data.tables import Row, read_table, refuse_stream
 from reviewtune.errors import DataError
 from reviewtune.evaluation.evaluate import evaluate_model
 from reviewtune.evaluation.results import Evaluation
@@ -73,6 +73,7 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
         DataError: as `read_table`; or a column is missing, a review is empty or too long, or a label is not in the
             list.
     """
+    refuse_stream(path)
     table = read_table(path)
     columns = _columns(path, table.columns, data, by)
     known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})

@@ -1,5 +1,6 @@
 """`reviewtune init-data`: a first description that is right about the columns, and that the user completes."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -121,6 +122,30 @@ def test_what_cannot_be_guessed_can_be_said(run: Run, tmp_path: Path, text: str,
     assert message in run(tmp_path / "x.csv")[2]
     assert run(tmp_path / "x.csv", "--text-column", "a", "--label-column", "b")[0] == 0
     assert "no column 'c'" in run(tmp_path / "x.csv", "--text-column", "c", "--name", "y")[2]
+
+
+def test_what_is_not_a_file_with_content_is_refused(run: Run, tmp_path: Path) -> None:
+    """A pipe can be read once only: its copy in data/raw would be empty."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "empty.csv").write_bytes(b"\xef\xbb\xbf\n\n")
+    assert "pipe.csv: this command needs a file" in run(tmp_path / "pipe.csv")[2]
+    assert "-: this command needs a file" in run("-")[2]
+    assert f"{tmp_path}: this is a folder" in run(tmp_path)[2]
+    assert "empty.csv: this file is empty; it needs a header" in run(tmp_path / "empty.csv")[2]
+    shutil.copy(tmp_path / "empty.csv", "conf/data/here.yaml")
+    assert "here.csv: no such file" in run("here.csv")[2]
+    assert not Path("data").exists()
+
+
+def test_what_to_do_next_names_the_projects_folder_from_another_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = app_reviews()
+    (tmp_path / "a.csv").write_bytes(data.content)
+    (tmp_path / "b.csv").write_bytes(data.content)
+    assert "what each label means, then\n" in run(tmp_path / "a.csv")[1]
+    monkeypatch.chdir("conf")
+    assert f"what each label means, then in {tmp_path / 'project'}\n" in run(tmp_path / "b.csv")[1]
 
 
 def test_odd_names_are_quoted_as_yaml_needs_it() -> None:

@@ -66,6 +66,7 @@ NOUNS = (
 )
 PLURAL = re.compile(rf" (?:[a-z-]+ ){{0,2}}(?:{'|'.join(NOUNS.split())})s\b")
 LIBRARY = Path(formatting.__file__).parent.parent
+SOURCES = sorted([*LIBRARY.rglob("*.py"), *(LIBRARY.parent / "stages").glob("*.py")])
 OTHER_WORDS = ("local_server", "metrics")  # the server may not import `counted`; faults of callers
 
 
@@ -81,7 +82,7 @@ def unchecked_plurals(source: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.relative_to(LIBRARY).as_posix())
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(LIBRARY.parent).as_posix())
 def test_numbers_of_things_agree_with_their_nouns(path: Path) -> None:
     if not set(OTHER_WORDS) & set(path.parts):
         assert unchecked_plurals(path.read_text(encoding="utf-8")) == []

@@ -76,7 +76,7 @@ def test_empty_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     table = read(tmp_path, "\n;\na;b\n1;2\n\n ; \u200b\n3;4\n;\n")
     assert [row.line for row in table.rows] == [4, 7]
     assert table.empty_rows == 5
-    assert table.skipped.endswith("own.csv: 5 empty row(s) skipped")
+    assert table.skipped.endswith("own.csv: 5 empty rows skipped")
 
 
 def test_empty_columns_of_excel_are_left_out(tmp_path: Path) -> None:
@@ -110,6 +110,10 @@ def test_rows_of_another_width_are_faults(tmp_path: Path) -> None:
         (b"a,b\n1,caf\xe9\n", " line 2: byte 0xe9 is not UTF-8; save the file as UTF-8 (`iconv -f CP1252"),
         ("a,b\n1,2\n".encode("utf-16-le"), " line 1: a NUL byte: this is UTF-16LE without a byte order mark; convert"),
         ("a,b\n1,2\n".encode("utf-16-be"), " line 1: a NUL byte: this is UTF-16BE"),
+        (
+            "리뷰,분류\n배송 지연,b\n".encode("utf-16-le"),
+            " line 1: byte 0xac is not UTF-8; this is UTF-16LE without a byte",
+        ),
         (b"a,b\n1,x\x00y\nlong enough to be sure, yes\n", " line 2: a NUL byte, which no text has"),
         (codecs.BOM_UTF16_LE + b"a\x00,", " line 1: byte 0x2c is not UTF-16-LE; its mark says utf-16-le, so the file"),
         (b"a,b\r1,2\r", ": its lines end as on old Macs"),
@@ -147,7 +151,7 @@ def archive(**files: str) -> bytes:
     [
         (archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"), "an OpenDocument file (.ods)"),
         (archive(**{"xl/workbook.bin": ""}), "a binary Excel file (.xlsb)"),
-        (archive(**{"own.csv": "a,b"}), "an archive of 1 file(s); unpack it first"),
+        (archive(**{"own.csv": "a,b"}), "an archive of 1 file; unpack it first"),
         (archive(**{"xl/workbook.xml": "no"}), "the workbook cannot be read"),
     ],
 )

@@ -1,5 +1,6 @@
 """check-data on scarce labels: what the pipeline and its arms will do with them is known beforehand."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from reviewtune.commands.main import app
 from reviewtune.core.config.config import Config
+from reviewtune.data.tables import to_bytes
 from reviewtune.data_check.examine import examine
 from reviewtune.data_check.facts import SplitFacts
 from reviewtune.data_check.html_report import page
@@ -44,6 +46,23 @@ def test_labels_of_four_reviews_are_cross_validated_and_split(tmp_path: Path, co
     assert levels["label_errors"] in ("fine", "notice")
     assert check.problems == []
     assert "Splits and arms" in page(check)
+
+
+def test_an_excel_file_is_checked_as_a_csv_is(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "tickets.xlsx"
+    rows = [{"text": str(text), "label": str(label)} for text, label in tickets()[["text", "label"]].to_numpy()]
+    path.write_bytes(to_bytes(["text", "label"], rows, path))
+    check = examine(read(path, None), reports=tmp_path / "none", config=for_tickets(config))
+    as_csv = splits(read(saved(tickets(), tmp_path), None), for_tickets(config))
+    assert [result.says for result in check.results if result.name == "splits"] == [as_csv.says]
+
+
+def test_standard_input_and_pipes_are_refused(tmp_path: Path) -> None:
+    """The file is read more than once."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("-")):
+        with pytest.raises(DataError, match="this command needs a file"):
+            read(path, None)
 
 
 def test_what_cannot_be_split_is_a_problem(tmp_path: Path, config: Config) -> None:

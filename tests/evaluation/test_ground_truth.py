@@ -181,7 +181,7 @@ def test_the_reader_is_that_of_the_pipeline(tmp_path: Path, config: Config) -> N
     path.write_bytes("sep=;\r\ntext;label\u200b\r\n;\r\nlate; no_issue\u200b\r\n".encode("utf-16"))
     truth = read_ground_truth(path, config.data)
     assert truth.reviews.to_dict("records") == [{"review_id": "line-4", "text": "late", "label": "no_issue"}]
-    assert truth.skipped.endswith("truth.csv: 1 empty row(s) skipped")
+    assert truth.skipped.endswith("truth.csv: 1 empty row skipped")
 
 
 def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate) -> None:

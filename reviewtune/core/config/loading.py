@@ -79,11 +79,17 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
         with _hydra_released(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
     except Exception as error:  # Hydra, OmegaConf and PyYAML share no base class
-        reasons = conf_files.faults(conf) or [f"{conf}/: {' '.join(str(error).split())}"]
+        reasons = conf_files.faults(conf) or [f"{conf}/: {_hydras_words(error)}"]
         raise ConfigError("; ".join(reasons)) from error
     from_hydra(tree, conf)
     OmegaConf.resolve(tree)
     return OmegaConf.to_yaml(tree)
+
+
+def _hydras_words(error: Exception) -> str:
+    """In one line, without the list of folders that Hydra searched."""
+    words = " ".join(str(error).partition("Config search path:")[0].split())
+    return words.replace("' Available options", "'; available options")
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:

@@ -134,8 +134,8 @@ def _log_lines(title: str, total: int | None) -> Step:
             reported = now
             elapsed, left_in_words = f"{now - started:.0f} s", time_left.in_words(counter.seconds_left())
             so_far = f"{counter.parts} in {elapsed}" if counter.parts else f"{elapsed} so far"
-            line = f"{title}: {', '.join(filter(None, [so_far, left_in_words]))} {note}"
-            print(line.rstrip(), file=sys.stderr, flush=True)
+            line = f"{title}: {', '.join(filter(None, [so_far, left_in_words, note]))}"
+            print(line, file=sys.stderr, flush=True)
 
     return step
 

@@ -148,3 +148,9 @@ def test_both_languages_have_the_same_labels() -> None:
 def _after(text: str) -> list[str]:
     lines = text.splitlines()
     return lines[lines.index("  labels:") + 1 :]
+
+
+def test_an_unknown_variant_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_text(["data=nosuch"], CONF)
+    assert str(caught.value).endswith("'data/nosuch'; available options in 'data': banking77 reviews_en reviews_ko")

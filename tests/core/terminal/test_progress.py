@@ -136,7 +136,7 @@ class TestLogLines:
         with TerminalProgress().bar("fine-tuning", None) as step:
             clock[0] += progress.LOG_EVERY_SECONDS
             step(0, note="queued")
-        assert self.lines(capsys) == ["fine-tuning: 15 s so far queued"]
+        assert self.lines(capsys) == ["fine-tuning: 15 s so far, queued"]
 
     def test_with_the_estimate_of_the_caller(self, clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
         with TerminalProgress().bar("sweep", 4) as step:
