@@ -81,7 +81,10 @@ def unchecked_plurals(source: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.relative_to(LIBRARY).as_posix())
+SOURCES = sorted([*LIBRARY.rglob("*.py"), *(LIBRARY.parent / "stages").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(LIBRARY.parent).as_posix())
 def test_numbers_of_things_agree_with_their_nouns(path: Path) -> None:
     if not set(OTHER_WORDS) & set(path.parts):
         assert unchecked_plurals(path.read_text(encoding="utf-8")) == []
