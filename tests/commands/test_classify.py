@@ -58,7 +58,7 @@ def test_the_column_of_the_configuration_is_used(run: Run, workspace: Path) -> N
     assert status == 0, err
     assert table.columns == ("Nr.", "Gästebewertung", "issue")
     assert [row.cells["Gästebewertung"] for row in table.rows] == [review.text for review in data.reviews[::40]]
-    assert "neu.csv: 1 empty row(s) skipped" in err
+    assert "neu.csv: 1 empty row skipped" in err
     assert out.split()[0].isdigit()
 
 

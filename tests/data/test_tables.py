@@ -76,7 +76,7 @@ def test_empty_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     table = read(tmp_path, "\n;\na;b\n1;2\n\n ; \u200b\n3;4\n;\n")
     assert [row.line for row in table.rows] == [4, 7]
     assert table.empty_rows == 5
-    assert table.skipped.endswith("own.csv: 5 empty row(s) skipped")
+    assert table.skipped.endswith("own.csv: 5 empty rows skipped")
 
 
 def test_empty_columns_of_excel_are_left_out(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def archive(**files: str) -> bytes:
     [
         (archive(mimetype="application/vnd.oasis.opendocument.spreadsheet"), "an OpenDocument file (.ods)"),
         (archive(**{"xl/workbook.bin": ""}), "a binary Excel file (.xlsb)"),
-        (archive(**{"own.csv": "a,b"}), "an archive of 1 file(s); unpack it first"),
+        (archive(**{"own.csv": "a,b"}), "an archive of 1 file; unpack it first"),
         (archive(**{"xl/workbook.xml": "no"}), "the workbook cannot be read"),
     ],
 )

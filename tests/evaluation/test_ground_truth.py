@@ -152,7 +152,9 @@ def test_the_difference_has_an_interval_and_a_paired_test(workspace: Path, evalu
 def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
     workspace: Path, evaluate: Evaluate, answers: Path
 ) -> None:
-    assert "--out fresh.csv: File exists" in evaluate("--ground-truth", "fresh.csv", "--out", "fresh.csv", ok=False)
+    assert "--out fresh.csv: fresh.csv is not a folder" in evaluate(
+        "--ground-truth", "fresh.csv", "--out", "fresh.csv", ok=False
+    )
     assert not answers.exists()
 
 
@@ -181,7 +183,7 @@ def test_the_reader_is_that_of_the_pipeline(tmp_path: Path, config: Config) -> N
     path.write_bytes("sep=;\r\ntext;label\u200b\r\n;\r\nlate; no_issue\u200b\r\n".encode("utf-16"))
     truth = read_ground_truth(path, config.data)
     assert truth.reviews.to_dict("records") == [{"review_id": "line-4", "text": "late", "label": "no_issue"}]
-    assert truth.skipped.endswith("truth.csv: 1 empty row(s) skipped")
+    assert truth.skipped.endswith("truth.csv: 1 empty row skipped")
 
 
 def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate) -> None:

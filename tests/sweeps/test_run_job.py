@@ -238,7 +238,7 @@ def test_jobs_of_an_earlier_version_are_left_out_and_done_again(
             run_job(jobs[0])
     (old,) = runs("job")
     shown = capsys.readouterr().out
-    assert "1 finished job(s) of an earlier version have no validation accuracy and are not ranked" in shown
+    assert "not ranked: 1 finished job of an earlier version, without a validation accuracy" in shown
     assert old.info.run_id[:12] in shown
     assert "best" not in runs("sweep")[0].data.tags
     with parent_run("sweep", ["prompt"], jobs, 2):
