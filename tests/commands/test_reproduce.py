@@ -163,6 +163,7 @@ def test_more_than_that_is_different_and_the_report_says_why(stored: RunRecord, 
 
 
 def test_a_revision_that_is_not_here_is_one_line(stored: RunRecord) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
     with (
         pytest.raises(DataError, match=r"revision 999999999999 of run .* is not in this repository"),
         commands_reproduce._worktree(stored),

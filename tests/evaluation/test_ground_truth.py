@@ -152,7 +152,9 @@ def test_the_difference_has_an_interval_and_a_paired_test(workspace: Path, evalu
 def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
     workspace: Path, evaluate: Evaluate, answers: Path
 ) -> None:
-    assert "--out fresh.csv: File exists" in evaluate("--ground-truth", "fresh.csv", "--out", "fresh.csv", ok=False)
+    assert "--out fresh.csv: fresh.csv is not a folder" in evaluate(
+        "--ground-truth", "fresh.csv", "--out", "fresh.csv", ok=False
+    )
     assert not answers.exists()
 
 
