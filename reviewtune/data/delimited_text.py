@@ -84,12 +84,17 @@ def _null_advice(content: bytes) -> str:
 
 
 def _utf_16_without_mark(content: bytes) -> str:
-    """Its name, or empty: separators, spaces and digits are ASCII, whose zero bytes are all in odd or even places."""
-    start = content[:1000]
-    even, odd = start[0::2].count(0), start[1::2].count(0)
-    if max(even, odd) * 20 < len(start) or min(even, odd) * 10 > max(even, odd) or not max(even, odd):
+    """Its name, or empty: separators, spaces and digits are ASCII, a zero byte and one below 128, in any language."""
+    first, second = content[:1000:2], content[1:1000:2]
+    little, big = _ascii(second, first), _ascii(first, second)
+    if max(little, big) * 12 < len(first) or min(little, big) * 10 > max(little, big) or not content:
         return ""
-    return "UTF-16LE" if odd > even else "UTF-16BE"
+    return "UTF-16LE" if little > big else "UTF-16BE"
+
+
+def _ascii(high: bytes, low: bytes) -> int:
+    """Number of ASCII characters among those with these bytes."""
+    return sum(not above and (below in b"\t\r\n" or 32 <= below < 127) for above, below in zip(high, low, strict=False))
 
 
 @contextmanager

@@ -114,6 +114,10 @@ def test_rows_of_another_width_are_faults(tmp_path: Path) -> None:
             "리뷰,분류\n배송 지연,b\n".encode("utf-16-le"),
             " line 1: byte 0xac is not UTF-8; this is UTF-16LE without a byte",
         ),
+        (
+            "\u1105\u1175,\u1107\u116e\n\u1100\u1161 \u1105\u1175\uac00,b\n".encode("utf-16-le"),
+            " line 2: byte 0xac is not UTF-8; this is UTF-16LE",
+        ),
         (b"a,b\n1,x\x00y\nlong enough to be sure, yes\n", " line 2: a NUL byte, which no text has"),
         (codecs.BOM_UTF16_LE + b"a\x00,", " line 1: byte 0x2c is not UTF-16-LE; its mark says utf-16-le, so the file"),
         (b"a,b\r1,2\r", ": its lines end as on old Macs"),
