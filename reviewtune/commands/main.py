@@ -167,6 +167,8 @@ def init_data(
     """Write a first conf/data/NAME.yaml for labelled reviews: columns, language and labels are guessed and shown.
 
     You write what each label means. A file outside of the project is copied to data/raw/. Nothing is overwritten.
+
+    Example: reviewtune init-data ~/Downloads/reviews.xlsx --name mine
     """
     from reviewtune.commands import init_data as command
 

@@ -174,10 +174,9 @@ def _refuse_small(of: pd.Series, share: float, name: str) -> None:
     """Refuse a share that cannot hold a group of each label; `of` is the label of each group."""
     smaller = math.ceil(share * len(of))
     if min(smaller, len(of) - smaller) < of.nunique():
-        labels = counted(int(of.nunique()), "label")
         raise DataError(
             f"split.{name}={share:g} of {counted(len(of), 'distinct review')} is {smaller}, but both parts must "
-            f"hold each of {labels}; label more reviews or change the share"
+            f"hold each of the {of.nunique()} labels; label more reviews or change the share"
         )
 
 

@@ -85,6 +85,10 @@ def test_a_job_is_created_once_and_every_command_shows_it(run: Run, workspace: P
     assert run("events", job_id, "--limit", "100")[1].count("Step ") == 9
     lines = [json.loads(line) for line in run("follow", job_id, "--json")[1].splitlines()]
     assert (lines[-1]["id"], {line["object"] for line in lines[:-1]}) == (job_id, {"fine_tuning.job.event"})
+    code, *shown = run("curve", job_id, "--out", "pictures/curve.png")
+    assert code == 1
+    assert "there is no folder" in str(shown)
+    (workspace / "pictures").mkdir()
     assert run("curve", job_id, "--out", "pictures/curve.png")[0] == 0
     assert (workspace / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
 

@@ -142,7 +142,7 @@ def test_a_validation_review_in_the_training_file_is_refused_before_a_job(
         train.to_csv(files.train, index=False)
 
     monkeypatch.setattr("reviewtune.sweeps.run_job.write_splits", leaking)
-    with pytest.raises(ConfigError, match=r"1 validation review\(s\), or near-duplicates .* training_data.jsonl"):
+    with pytest.raises(ConfigError, match=r"1 validation review, or near-duplicates .* training_data.jsonl"):
         check_all([["split.seed=77"]])
 
 

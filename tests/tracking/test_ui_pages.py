@@ -62,8 +62,8 @@ def test_no_view_sorts_the_runs_of_different_reviews_by_a_score() -> None:
 
 
 def test_views_follow_the_runs_and_replace_those_of_earlier_versions() -> None:
-    client = stored()
     run = scored("reviews_en", "a" * 64, 0.8)
+    client = stored()
     experiment = client.get_run(run).info.experiment_id
     client.set_experiment_tag(experiment, f"{VIEW_TAG}results", '{"name": "Results, best first", "state": "{}"}')
     client.set_experiment_tag(experiment, f"{VIEW_TAG}0123abcd", '{"name": "of a user", "state": "{}"}')
