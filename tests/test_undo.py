@@ -1,8 +1,11 @@
 """Every undo of docs/cleaning.md undoes: the commands are read from its table and run in a real clone."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,21 @@ class TestCommitted:
         committed.run("dvc", "exp", "run", "-S", "training.n_epochs=0", ok=False)
         undo(committed, "`dvc exp run`, `dvc exp apply`")
         assert "n_epochs: 2" in (committed.folder / "params.yaml").read_text()
+        assert changes(committed) == ""
+        assert committed.repro() == []
+
+    def test_a_killed_experiment(self, committed: Clone) -> None:
+        branch = committed.git("branch", "--show-current").strip()
+        process = committed.start("dvc", "exp", "run", "-S", "evaluation.resamples=600")
+        deadline = time.monotonic() + 120
+        while "resamples: 600" not in (committed.folder / "params.yaml").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        undo(committed, "`dvc exp run` was killed", BRANCH=branch)
+        undo(committed, "`dvc exp run`, `dvc exp apply`")
+        assert committed.git("branch", "--show-current").strip() == branch
+        assert "resamples: 600" not in (committed.folder / "params.yaml").read_text()
         assert changes(committed) == ""
         assert committed.repro() == []
 
