@@ -182,6 +182,6 @@ def test_everything_works_in_a_part_of_a_larger_repository(clone: Clone, tmp_pat
     assert "identical" in part.run("reviewtune", "reproduce", run[:8])
     assert "against zero_shot" in part.run("reviewtune", "compare")
     assert "<- this run" in part.run("reviewtune", "lineage", run[:8])
-    assert "0 runs of" in part.run("reviewtune", "clean")
+    assert re.search(r"\d+ runs? of \d+", part.run("reviewtune", "clean"))
     assert part.git("worktree", "list").count("\n") == 1
     assert {path.name for path in whole.iterdir()} == {".git", ".gitignore", "teams"}
