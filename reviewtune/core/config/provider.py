@@ -7,14 +7,17 @@ from pydantic import Field, field_validator, model_validator
 from reviewtune.core.config.section import LabelScoring, Section
 from reviewtune.core.config.types import Date, Text
 
-OTHER_SETTINGS = {
-    "response_format": "structured_output: false",
-    "logprobs": "label_scores: none",
-    "top_logprobs": "label_scores: none",
-    "max_completion_tokens": "answer_limit: max_tokens or none",
-    "max_tokens": "answer_limit: none",
+LEAVE_OUT = "leave_out"
+LEFT_OUT_BY = {
+    "response_format": ("structured_output", "false"),
+    "logprobs": ("label_scores", "none"),
+    "top_logprobs": ("label_scores", "none"),
+    "temperature": (LEAVE_OUT, "[temperature]"),
+    "seed": (LEAVE_OUT, "[seed]"),
+    "max_completion_tokens": ("answer_limit", "max_tokens or none"),
+    "max_tokens": ("answer_limit", "none"),
 }
-"""How a parameter of a request is left out that has a separate setting."""
+"""By parameter of a request: the setting of this section that leaves it out, and the value for that."""
 
 
 class ProviderConfig(Section):
@@ -57,8 +60,9 @@ class ProviderConfig(Section):
         if not isinstance(names, list):
             return names
         for name in names:
-            if isinstance(name, str) and name in OTHER_SETTINGS:
-                raise ValueError(f"{name} has a separate setting, {OTHER_SETTINGS[name]}")
+            setting, value = LEFT_OUT_BY.get(str(name), (LEAVE_OUT, ""))
+            if setting != LEAVE_OUT:
+                raise ValueError(f"{name} has a separate setting, {setting}: {value}")
         return tuple(names)
 
 

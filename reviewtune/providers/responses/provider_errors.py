@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import openai
 
-from reviewtune.core.config.provider import ProviderConfig
+from reviewtune.core.config.provider import LEFT_OUT_BY, ProviderConfig
 from reviewtune.errors import ProviderError
 from reviewtune.providers.local.account_server import OWN_KEY_ENV
 from reviewtune.providers.responses.json_text import UnreadableError
@@ -15,14 +15,6 @@ from reviewtune.providers.responses.server_words import words_of
 from reviewtune.providers.retry_policy import asked_pause
 
 ABSENT = (404, 405, 501)  # how servers say that they do not have a part of the protocol
-SETTINGS = {
-    "response_format": "provider.structured_output=false",
-    "logprobs": "provider.label_scores=none",
-    "temperature": "provider.leave_out=[temperature]",
-    "seed": "provider.leave_out=[seed]",
-    "max_completion_tokens": "provider.answer_limit=max_tokens or none",
-}
-"""By parameter of a request, the setting that leaves it out."""
 WORDINGS = {
     "response_format": r"response_?\s?format|json_?\s?schema|structured|guided|grammar",
     "logprobs": r"log_?\s?prob",
@@ -126,7 +118,7 @@ def advice(error: openai.APIStatusError, provider: ProviderConfig) -> str:
 def about_parameters(words: str) -> str:
     """Which setting leaves out the parameter that a server refuses; all of them if its words name none."""
     named = [name for name, wording in WORDINGS.items() if re.search(wording, words, re.IGNORECASE)]
-    settings = "; ".join(f"{SETTINGS[name]} for {name}" for name in named or SETTINGS)
+    settings = "; ".join(f"provider.{'='.join(LEFT_OUT_BY[name])} for {name}" for name in named or WORDINGS)
     if named:
         return f"if the server does not accept {' or '.join(named)}, leave it out with {settings}"
     return f"if it is about a parameter that the server does not know, leave that out: {settings}"
