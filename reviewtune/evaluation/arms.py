@@ -105,10 +105,7 @@ def evaluate_finetuned(
     refuse_unfit(record, Prompt.of(config), chat, test, similarity=config.split.similarity)
     subject = ModelSubject.of_finetuned(record.model, config, record.trained_tokens)
     result = _ask(subject, config, test, valid, _test_sha256(manifest), progress)
-    result = _with_repeats(result, subject, test, progress)
-    if config.evaluation.injections:
-        result = result.with_extras(injections=_injections(subject, config, hostile, progress))
-    return result
+    return _with_more_questions(result, subject, config, test, hostile, progress)
 
 
 def evaluate_on_validation(
@@ -150,10 +147,7 @@ def evaluate_on_validation(
     result = evaluate_model(subject, valid, config.data, test_sha256=digest, valid=choosing, progress=progress)
     accuracy = result.metrics.accuracy
     progress.message(f"validation split: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})")
-    result = _with_repeats(result, subject, valid, progress)
-    if config.evaluation.injections:
-        result = result.with_extras(injections=_injections(subject, config, hostile, progress))
-    return result
+    return _with_more_questions(result, subject, config, valid, hostile, progress)
 
 
 def evaluate_checkpoint(
@@ -209,6 +203,21 @@ def _announce(result: Evaluation, progress: Progress) -> None:
     if len(bad):
         progress.message(f"{counted(len(bad), 'unusable answer')}, counted as errors and listed in predictions.csv:")
         progress.message("\n".join(samples(bad, shown=SHOWN)))
+
+
+def _with_more_questions(
+    result: Evaluation,
+    subject: ModelSubject,
+    config: Config,
+    reviews: pd.DataFrame,
+    hostile: Path,
+    progress: Progress,
+) -> Evaluation:
+    """The evaluation of the fine-tuned model, with repeats and hostile reviews if the configuration asks for them."""
+    result = _with_repeats(result, subject, reviews, progress)
+    if not config.evaluation.injections:
+        return result
+    return result.with_extras(injections=_injections(subject, config, hostile, progress))
 
 
 def _with_repeats(result: Evaluation, subject: ModelSubject, test: pd.DataFrame, progress: Progress) -> Evaluation:

@@ -162,34 +162,28 @@ def _read(answer: "Answer", prompt: Prompt) -> _ReadAnswer:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Undecided:
-    """Rows of answers without log-probabilities, under the names of `Decision`."""
-
-    by: None = None
-    test: pd.DataFrame
-    valid: pd.DataFrame
-
-
-def _decide(
-    subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame
-) -> Decision | _Undecided:
+def _decide(subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame) -> Decision:
     """The labels of the answers, those to the validation reviews first."""
-    parts = [_scored(subject, answers[: len(valid)], valid)]
-    parts.append(parts[0] if valid is test else _scored(subject, answers[len(valid) :], test))
-    if subject.asking.label_scores == "none":
-        return _Undecided(valid=parts[0].rows, test=parts[1].rows)
-    return decide(parts[1], parts[0], subject.asking.label_scores)
+    prompt, scoring = subject.prompt, subject.asking.label_scores
+    on_valid, on_test = answers[: len(valid)], answers[len(valid) :]
+    if scoring == "none":
+        return Decision(by=None, test=_rows(on_test, prompt), valid=_rows(on_valid, prompt))
+    known = _scored(on_valid, valid, prompt)
+    return decide(known if valid is test else _scored(on_test, test, prompt), known, scoring)
 
 
-def _scored(subject: ModelSubject, answers: "Sequence[Answer]", reviews: pd.DataFrame) -> ScoredAnswers:
-    prompt, columns = subject.prompt, [field.name for field in fields(_ReadAnswer)]
+def _scored(answers: "Sequence[Answer]", reviews: pd.DataFrame, prompt: Prompt) -> ScoredAnswers:
     readings = [prompt.readings(answer.text) for answer in answers]
     return ScoredAnswers(
         labels=reviews["label"].tolist(),
-        rows=pd.DataFrame([_read(answer, prompt) for answer in answers], columns=columns),
+        rows=_rows(answers, prompt),
         scores=label_scores(list(prompt.labels), [answer.logprobs for answer in answers], readings),
     )
+
+
+def _rows(answers: "Sequence[Answer]", prompt: Prompt) -> pd.DataFrame:
+    columns = [field.name for field in fields(_ReadAnswer)]
+    return pd.DataFrame([_read(answer, prompt) for answer in answers], columns=columns)
 
 
 def _validation(valid: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:

@@ -38,13 +38,13 @@ class Decision:
     """The rows with the labels that count.
 
     Args:
-        by: which way of reading the log-probabilities decided.
-        test: the rows of the test reviews, with `as_answered` and `prior_corrected`, the labels of both ways, and
-            `confidence`, the probability of the label that counts. An unusable answer stays unusable.
+        by: which way of reading the log-probabilities decided; None: there are none, and the answers count.
+        test: the rows of the test reviews; with log-probabilities also `as_answered` and `prior_corrected`, the labels
+            of both ways, and `confidence`, the probability of the label that counts. An unusable answer stays unusable.
         valid: the same of the validation reviews.
     """
 
-    by: Decider
+    by: Decider | None
     test: pd.DataFrame
     valid: pd.DataFrame
 
