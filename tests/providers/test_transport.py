@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import openai
@@ -16,6 +15,7 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.providers.client import asynchronous, connect
 from reviewtune.providers.transport import completions
+from tests.support.http_servers import serving
 
 Seen = tuple[str, str, dict[str, str], Any]  # method, path, headers, body
 
@@ -56,10 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    with Recorder() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+    server = Recorder()
+    with serving(server):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(params=["compatible", "azure"])

@@ -1,11 +1,12 @@
 """A small HTTP server on loopback: it answers every request with the same JSON, and keeps the requests' headers."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.http_servers import serving
 
 ANSWER = {
     "id": "x",
@@ -51,10 +52,5 @@ class EchoServer:
 @contextmanager
 def echo_server(answer: object = ANSWER, host: str = "127.0.0.1", port: int = 0) -> Iterator[EchoServer]:
     echo = EchoServer(answer, host, port)
-    thread = threading.Thread(target=echo.server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(echo.server):
         yield echo
-    finally:
-        echo.server.shutdown()
-        echo.server.server_close()

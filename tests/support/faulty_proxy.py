@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.support.http_servers import serving
+
 Fault = Literal["fine", "429", "500", "cut before", "cut after", "timeout", "mute after", "garbage"]
 """`cut before`: the request never arrives. `cut after`: it is done, but the answer is lost on its way. `timeout`: no
 answer until the client hangs up; `mute after`: the same, but it is done. `garbage`: status 200, half an answer."""
@@ -106,10 +108,5 @@ class FaultyProxy:
 @contextmanager
 def faulty(upstream: str) -> Iterator[FaultyProxy]:
     proxy = FaultyProxy(upstream)
-    thread = threading.Thread(target=proxy.server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(proxy.server):
         yield proxy
-    finally:
-        proxy.server.shutdown()
-        proxy.server.server_close()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 from hypothesis import strategies as st
+
+from tests.support.http_servers import serving
 
 CHAT = "POST /v1/chat/completions"
 
@@ -112,11 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def odd_server(routes: dict[str, Route] | None = None) -> Iterator[OddServer]:
-    with OddServer() as server:
-        server.routes.update(routes or {})
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    server = OddServer()
+    server.routes.update(routes or {})
+    with serving(server):
         yield server
-        server.shutdown()
 
 
 def completion(text: object = '{"label": "fine"}', **changes: object) -> dict[str, Any]:

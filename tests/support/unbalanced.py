@@ -2,7 +2,6 @@
 
 import json
 import math
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pandas as pd
 
 from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
+from tests.support.http_servers import serving
 
 LABELS = (
     "billing", "login", "export", "refund", "shipping", "warranty", "upgrade", "mobile", "printer", "calendar",
@@ -77,12 +77,8 @@ def labelling_server(scores: Scores) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _review(body: Mapping[str, Any]) -> str:
