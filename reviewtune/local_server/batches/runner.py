@@ -146,8 +146,7 @@ class BatchRunner(threading.Thread):
 
     def _answered(self, row: Batch, lines: Sequence[PreparedLine]) -> tuple[list[PreparedLine], list[AnswerOrError]]:
         """The lines that are done, and the engine's answers to those of them that have a request."""
-        wanted = [line for line in lines if line.request is not None]
-        answers = iter(self._answers(row, [line.request for line in wanted if line.request is not None]))
+        answers = iter(self._answers(row, [line.request for line in lines if line.request is not None]))
         results = [(line, None if line.request is None else next(answers)) for line in lines]
         done = [(line, answer) for line, answer in results if not isinstance(answer, CancelledError)]
         return [line for line, _ in done], [answer for _, answer in done if answer is not None]
@@ -199,9 +198,7 @@ def _answer(future: Future[list[AnswerOrError]]) -> AnswerOrError:
         (answer,) = future.result()
     except ReviewtuneError as error:
         return translation.model_unavailable(error)
-    except CancelledError as error:
-        return error
-    except Exception as error:  # the model is broken
+    except Exception as error:  # cancelled, or the model is broken
         return error
     return answer
 

@@ -158,7 +158,9 @@ def repeats_itself(tokens: Sequence[int]) -> bool:
     """Whether the end is the same few tokens again and again: REPEATED tokens, and at least three times."""
     for period in range(1, LONGEST_PERIOD + 1):
         length = max(REPEATED, 3 * period)
-        if len(tokens) >= length and tokens[period - length :] == tokens[-length:-period]:
+        if len(tokens) < length or tokens[-1] != tokens[-1 - period]:  # most often, so that nothing is copied
+            continue
+        if tokens[period - length :] == tokens[-length:-period]:
             return True
     return False
 

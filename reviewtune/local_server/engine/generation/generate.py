@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
-from llguidance import LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
 from reviewtune.local_server.engine.attention import ATTENTION
@@ -53,6 +53,7 @@ class Generator:
         self._prefixes = PrefixCache()
         self._ends = frozenset({model.chat.end_of_turn, model.chat.tokenizer.eos_token_id})
         self._tree = lru_cache(16)(self._build_tree)
+        self._grammar = lru_cache(16)(self._compile)  # milliseconds, in which running answers wait
         self._bytes_of = lru_cache(1 << 16)(self._token_bytes())
 
     def get_ready(self) -> None:
@@ -126,9 +127,13 @@ class Generator:
     def _constraint(self, request: GenerationRequest) -> Constraint:
         if request.schema is None:
             return Free()
-        if (tree := self._tree(json.dumps(request.schema))) is not None:
+        schema = json.dumps(request.schema)
+        if (tree := self._tree(schema)) is not None:
             return Choice(tree)
-        return Grammar(grammar_of(request.schema, self._vocabulary), self._size, self._closers)
+        return Grammar(self._grammar(schema).deep_copy(), self._size, self._closers)
+
+    def _compile(self, schema: str) -> LLMatcher:
+        return grammar_of(json.loads(schema), self._vocabulary)
 
     def _build_tree(self, schema: str) -> Tree | None:
         answers = answers_of(json.loads(schema))
