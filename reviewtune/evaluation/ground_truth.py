@@ -9,6 +9,7 @@ import pandas as pd
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.data import ColumnsConfig, DataConfig
+from reviewtune.core.config.types import PIPELINE_COLUMNS
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
@@ -26,7 +27,6 @@ from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.model_record import RECORD, ModelRecord, fitting_record, refuse_changed, texts_of
 
 LABEL_COLUMNS = ("label", "manual_label", "category")
-TAKEN = ("review_id", "label", "predicted", "correct", "answer", "error", "confidence")  # columns of predictions.csv
 ADVICE = "use --leave-out-seen to score the other reviews only"
 
 
@@ -179,7 +179,7 @@ def _validation(path: Path, truth: GroundTruth, config: Config) -> pd.DataFrame 
         return None
     valid = read_reviews(path)
     pairs = alike(valid["text"].tolist(), truth.reviews["text"].tolist(), config.split.similarity)
-    kept = valid.drop(index=list({pair.left for pair in pairs})).reset_index(drop=True)
+    kept = valid.drop(index=list({pair.left for pair in pairs}))
     return kept[kept["label"].isin(truth.data.labels)].reset_index(drop=True)
 
 
@@ -187,7 +187,7 @@ def _columns(path: Path, names: Sequence[str], data: DataConfig, by: Sequence[st
     text = _first(path, names, (data.columns.text, *TEXT_COLUMNS))
     label = _first(path, names, (data.columns.label, *LABEL_COLUMNS))
     identity = next((name for name in (data.columns.id, "review_id", "id") if name in names), None)
-    possible = [name for name in names if name not in (text, label, *TAKEN)]
+    possible = [name for name in names if name not in (text, label, *PIPELINE_COLUMNS)]
     for name in by:
         if name not in possible:
             raise DataError(

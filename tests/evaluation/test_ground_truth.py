@@ -198,6 +198,14 @@ def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate
         assert f"cannot be sliced by '{name}'; possible columns: shop" in refused
 
 
+@pytest.mark.parametrize("name", ["label_second", "as_answered", "prompt_tokens"])
+def test_a_column_that_the_pipeline_writes_is_not_a_slice(tmp_path: Path, config: Config, name: str) -> None:
+    path = tmp_path / "truth.csv"
+    path.write_text(f"text,label,{name}\nlate,no_issue,no_issue\n")
+    with pytest.raises(DataError, match=f"cannot be sliced by '{name}'; possible columns: none"):
+        read_ground_truth(path, config.data, [name])
+
+
 def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config) -> None:
     path = tmp_path / "truth.csv"
     path.write_text("review_id,text,label\n7,late again,no_issue\n")
