@@ -20,7 +20,7 @@ from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.follow import ENDED, ENDED_BADLY
-from reviewtune.finetuning.job_notes import NOTES, note_of
+from reviewtune.finetuning.job_notes import note_of, notes_in
 from reviewtune.finetuning.jobs import order_key_of
 from reviewtune.finetuning.model_record import read_record
 from reviewtune.providers.client import connect
@@ -109,7 +109,7 @@ def _tags(runs: Iterable[RunRecord], *names: str) -> set[str]:
 
 def _jobs_in_notes() -> set[str]:
     """Jobs in this project's notes, including those without a run: failed jobs, and those of check-data."""
-    return {str(read_json(note)["job_id"]) for note in (project_root() / NOTES).glob("*.json")}
+    return {str(read_json(note)["job_id"]) for note in notes_in(project_root())}
 
 
 def _in_record() -> set[str]:

@@ -159,10 +159,7 @@ def _share_cache(tree: Path) -> Path:
     root, settings = project_root(), tree / ".dvc" / "config.local"
     if (root / ".dvc" / "config.local").exists():
         shutil.copy(root / ".dvc" / "config.local", settings)
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, text=True, capture_output=True, env=_environment(root)
-    )
-    cache = Path(done.stdout.strip() or root / ".dvc" / "cache")
+    cache = Path(_dvc(root, "cache", "dir").strip() or root / ".dvc" / "cache")
     _dvc(tree, "cache", "dir", "--local", str(cache))
     return cache
 
@@ -176,8 +173,10 @@ def _repro(tree: Path, target: str, home: Path) -> None:
         raise DataError(f"`dvc repro {target}` failed at the run's revision; its message is above")
 
 
-def _dvc(tree: Path, *words: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *words], cwd=tree, env=_environment(tree), capture_output=True)
+def _dvc(folder: Path, *words: str) -> str:
+    """Run DVC in the folder; returns what it printed."""
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=folder, env=_environment(folder), text=True, capture_output=True).stdout
 
 
 def _environment(tree: Path) -> dict[str, str]:

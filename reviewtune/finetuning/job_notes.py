@@ -1,13 +1,12 @@
 """The notes on disk of a project's fine-tuning jobs: one file per order, with the id of its job and its models."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.core.atomic_files import write_json
+from reviewtune.core.atomic_files import read_json, write_json
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import JobError
 from reviewtune.providers.model_names import has_finetuned_name
@@ -21,10 +20,15 @@ def note_of(key: str) -> Path:
     return project_root() / NOTES / f"{key}.json"
 
 
+def notes_in(project: Path) -> list[Path]:
+    """All notes of a project, those of sweeps and of check-data included."""
+    return list((project / NOTES).glob("*.json"))
+
+
 def write_note(job: FineTuningJob, key: str, *, models: Sequence[str] = ()) -> None:
     """Note the job of this order. Without models, a note of this job stays as it is, because it may name them."""
     note = note_of(key)
-    if models or not note.exists() or json.loads(note.read_text())["job_id"] != job.id:
+    if models or not note.exists() or read_json(note)["job_id"] != job.id:
         write_json({"job_id": job.id, **({"models": models} if models else {})}, note)
 
 
@@ -37,7 +41,7 @@ def noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
     note = note_of(key)
     if not note.exists():
         return None
-    job_id = str(json.loads(note.read_text())["job_id"])
+    job_id = str(read_json(note)["job_id"])
     try:
         return client.fine_tuning.jobs.retrieve(job_id)
     except openai.NotFoundError as error:
@@ -56,7 +60,7 @@ def is_finetuned(model: str, project: Path) -> bool:
     The notes of the project's jobs decide, those of sweeps included. For a model that the project did not train, only
     the form of its name is known: `ft:BASE:...` at OpenAI and at the local provider, others at other providers.
     """
-    notes = [json.loads(note.read_text()) for note in (project / NOTES).glob("*.json")]
+    notes = [read_json(note) for note in notes_in(project)]
     return any(model in note.get("models", ()) for note in notes) or has_finetuned_name(model)
 
 

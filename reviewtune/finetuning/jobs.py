@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -97,9 +97,14 @@ class Order:
         """Keys that earlier releases gave to this order: they left out an address in the environment."""
         return tuple({self._key(self.provider.base_url)} - {self.key})
 
+    @cached_property
+    def _hashes(self) -> list[str]:
+        """Of the files as they are when the order is first looked up, not hours later when its job has ended."""
+        return [sha256(file) for file in self.files]
+
     def _key(self, address: str | None) -> str:
         identity = {
-            "files": [sha256(file) for file in self.files],
+            "files": self._hashes,
             "provider": [self.provider.kind, address, self.provider.base_model],
             "training": self.training.model_dump(mode="json"),
         }

@@ -4,7 +4,6 @@ All projects of a user share the account, and equal orders are one job: two clon
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.user_dirs import account_folder
+from reviewtune.finetuning.job_notes import notes_in
 
 FOLDER = "projects"  # in the account, one file for each project with the path of its folder
 
@@ -32,7 +32,7 @@ def needed_by_others(root: Path) -> set[str]:
 
 
 def _named_in(paths: ProjectPaths) -> Iterator[str]:
-    for file in (paths.model_record, *(paths.work / "finetune").glob("*.json")):
-        with suppress(OSError, json.JSONDecodeError, AttributeError):
+    for file in (paths.model_record, *notes_in(paths.root)):
+        with suppress(OSError, ValueError, TypeError):
             content = read_json(file)
             yield from (str(content[name]) for name in ("job_id", "model") if name in content)

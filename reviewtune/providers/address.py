@@ -1,6 +1,6 @@
-"""The real address of a provider, which is a part of the keys of answers and of fine-tuning jobs.
+"""The real address of a provider, which is a part of the keys of answers and of fine-tuning jobs, and its API key.
 
-It must not change for a configuration that worked before: each changed key is paid for again.
+The address must not change for a configuration that worked before: each changed key is paid for again.
 """
 
 import os
@@ -8,6 +8,7 @@ import os
 from reviewtune.core.config.provider import ProviderConfig
 
 VARIABLES = {"openai": "OPENAI_BASE_URL", "azure": "AZURE_OPENAI_ENDPOINT"}  # read by the openai client
+OWN_KEY_ENV = "REVIEWTUNE_API_KEY"  # the key of a local server that a user started with one
 DEFAULTS = ("", "https://api.openai.com/v1")
 
 
@@ -26,3 +27,8 @@ def address_in_environment(provider: ProviderConfig) -> str | None:
         return None
     address = os.environ.get(variable, "").strip().rstrip("/")
     return None if address in DEFAULTS else address
+
+
+def key_variable(provider: ProviderConfig) -> str | None:
+    """The environment variable with the provider's API key; None if it needs no key."""
+    return OWN_KEY_ENV if provider.kind == "local" else provider.api_key_env

@@ -18,7 +18,8 @@ from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.loopback import is_loopback
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.errors import ProviderError
-from reviewtune.providers.local.account_server import OWN_KEY_ENV, local_address, no_certificates
+from reviewtune.providers.address import key_variable
+from reviewtune.providers.local.account_server import local_address, no_certificates
 from reviewtune.providers.model_names import has_finetuned_name
 from reviewtune.providers.responses.http_client import AccountClient
 from reviewtune.providers.responses.provider_errors import one_line
@@ -152,7 +153,7 @@ def _azure_address(provider: ProviderConfig) -> tuple[str, str]:
 
 def _key(provider: ProviderConfig) -> str:
     """The key from the environment; it is never logged, stored or put into an error message."""
-    name = OWN_KEY_ENV if provider.kind == "local" else provider.api_key_env
+    name = key_variable(provider)
     key = os.environ.get(name, "").strip() if name else ""  # `$(cat FILE)` is clean, a .env file or a secret may not be
     if not key and (name is None or provider.kind == "local"):
         return LOCAL_KEY

@@ -22,7 +22,7 @@ from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableE
 from reviewtune.providers.responses.provider_errors import status_and_words
 from reviewtune.providers.responses.rejections import refused, refused_by
 from reviewtune.providers.retry_policy import asked_pause, is_passing, most_retries, pause
-from reviewtune.providers.transport import Completions, completions
+from reviewtune.providers.transport import Completions, causes, completions
 
 Keep = Callable[[Question, Answer], None]
 PROBES = 10  # questions that may fail one after the other until the settings are known to be wrong
@@ -211,14 +211,8 @@ class _Run:
         if isinstance(error, openai.APIConnectionError):
             who = f"provider {self.policy.provider.kind}"
             most = most_retries(error, allowed=self.policy.provider.max_retries, reached=False)
-            cause = error if isinstance(error, openai.APITimeoutError) else _root_of(error)
+            cause = error if isinstance(error, openai.APITimeoutError) else [*causes(error)][-1]
             self.progress.message(unreachable(who, error.request, cause, retries=most))
-
-
-def _root_of(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _reason(error: Exception) -> str:

@@ -40,7 +40,7 @@ class Completions:
         try:
             response = await self._client.chat.completions.with_raw_response.create(**body)
         except openai.APITimeoutError as error:
-            if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
+            if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise
             raise openai.APIConnectionError(request=error.request) from error  # the transport calls both a time-out
         content: bytes = response.content
@@ -55,7 +55,7 @@ async def completions(client: openai.OpenAI, provider: ProviderConfig) -> AsyncI
         yield Completions(asking)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__

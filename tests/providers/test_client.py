@@ -70,3 +70,14 @@ def test_a_server_that_cannot_start_reports_the_reason(
     assert "the local provider did not start" in message
     assert "reviewtune.local_server" in message
     assert os.environ["REVIEWTUNE_HOME"] in message
+
+
+def test_a_key_that_was_not_sent_is_not_blamed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """REVIEWTUNE_API_KEY is for the local provider only."""
+    monkeypatch.setenv("REVIEWTUNE_API_KEY", "sk-other")
+    with odd_server({"GET /v1/models": lambda _: Reply(b'{"error": "who?"}', status=401)}) as server:
+        changes = {"kind": "compatible", "base_url": server.base_url, "api_key_env": None}
+        provider = config.provider.model_copy(update=changes)
+        words = pytest.raises(ProviderError, match=r"the server needs a key: set provider\.api_key_env")
+        with words, connect(provider) as client:
+            client.models.list()

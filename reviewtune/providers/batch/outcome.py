@@ -11,9 +11,9 @@ from reviewtune.providers.responses.http_client import MOST_BYTES
 from reviewtune.providers.responses.json_text import UnreadableError, read_json
 from reviewtune.providers.responses.rejections import fault_of, refused_line
 from reviewtune.providers.responses.server_words import words_of
+from reviewtune.providers.retry_policy import may_pass
 
 Line = dict[str, Any]
-PASSING = (0, 408, 409, 429)  # statuses of a line that another attempt may answer, and every 5xx
 
 
 class Outcome(NamedTuple):
@@ -64,7 +64,7 @@ def _answer(line: Line) -> Answer | None:
         return _completion(line)
     if refused := refused_line(line):
         return refused
-    if status in PASSING or status >= 500:
+    if status == 0 or may_pass(status):  # 0: the line has no status
         return None
     return unreadable(f"line {_number(line)}: HTTP {status}: {words_of(fault) or 'no reason was given'}")
 

@@ -17,10 +17,10 @@ from filelock import FileLock
 
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, running_server
 from reviewtune.errors import ProviderError
+from reviewtune.providers.address import OWN_KEY_ENV
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
-OWN_KEY_ENV = "REVIEWTUNE_API_KEY"  # the key of a server that a user started with one
 
 
 class Served(NamedTuple):

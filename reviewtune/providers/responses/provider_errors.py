@@ -9,7 +9,7 @@ import openai
 
 from reviewtune.core.config.provider import LEFT_OUT_BY, ProviderConfig
 from reviewtune.errors import ProviderError
-from reviewtune.providers.local.account_server import OWN_KEY_ENV
+from reviewtune.providers.address import key_variable
 from reviewtune.providers.responses.json_text import UnreadableError
 from reviewtune.providers.responses.server_words import words_of
 from reviewtune.providers.retry_policy import asked_pause
@@ -50,8 +50,8 @@ def one_line(provider: ProviderConfig) -> Iterator[None]:
 
 
 def _refused_key(provider: ProviderConfig) -> str:
-    name = provider.api_key_env or OWN_KEY_ENV
-    if os.environ.get(name, "").strip():
+    name = key_variable(provider)
+    if name and os.environ.get(name, "").strip():
         return f"the key in {name} was refused; check the variable"
     if provider.kind == "local":
         return f"its server was started with a key: set {name} to that key, or stop the server"
@@ -60,7 +60,7 @@ def _refused_key(provider: ProviderConfig) -> str:
 
 def _without_key(message: str, provider: ProviderConfig) -> str:
     """The message without the API key, which some servers repeat."""
-    key = os.environ.get(provider.api_key_env or OWN_KEY_ENV, "").strip()
+    key = os.environ.get(key_variable(provider) or "", "").strip()
     return message.replace(key, "[API KEY]") if key else message
 
 
