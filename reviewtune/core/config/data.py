@@ -47,7 +47,9 @@ class DataConfig(Section):
 
 class SplitConfig(Section):
     test: Share = Field(description="share of all reviews that is only used for testing; its hash is recorded")
-    validation: Share = Field(description="share of the remaining reviews that the validation loss is measured on")
+    validation: Share = Field(
+        description="share of the remaining reviews for the validation split, on which choices are made"
+    )
     seed: Seed = Field(description="seed of the random split")
     similarity: Annotated[float, Field(gt=0, le=1)] = Field(
         description="texts at least this similar (cosine of character 3-5-grams) are in the same split"
