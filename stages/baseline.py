@@ -4,7 +4,7 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.entry_point import run_stage
 from reviewtune.core.terminal.progress import TerminalProgress
-from reviewtune.data.reviews import read_reviews
+from reviewtune.data.preparation import read_splits
 from reviewtune.evaluation import results
 from reviewtune.evaluation.arms import evaluate_arm
 from reviewtune.tracking.provenance import evaluation_run
@@ -14,7 +14,7 @@ def main(arm: str) -> None:
     config, paths = load_params(), ProjectPaths()
     config.refuse_unknown_arm(arm)
     splits, folder = paths.splits, paths.arm(arm)
-    train, valid, test = (read_reviews(path) for path in (splits.train, splits.valid, splits.test))
+    train, valid, test = read_splits(splits)
     sections = ("data", "split", f"arms.{arm}")
     inputs = {"train": "training", "valid": "validation", "test": "evaluation"}
     with evaluation_run(config, arm, sections=sections, inputs=inputs) as run:

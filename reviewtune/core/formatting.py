@@ -1,6 +1,6 @@
 """Numbers and tables for people: percentages with their interval, points, p-values, money, rates, Markdown tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 NONE = "–"
@@ -55,6 +55,11 @@ def counted(n: int, noun: str) -> str:
         noun: the singular; its last word gets the ending.
     """
     return f"{n:,} {noun if n == 1 else _plural(noun)}"
+
+
+def with_counts(counts: Mapping[str, int]) -> str:
+    """`a 3, b 1`: names with their numbers."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def listed(items: Sequence[str], *, shown: int) -> str:

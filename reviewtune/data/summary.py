@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reviewtune.core.config.data import DataConfig
-from reviewtune.core.formatting import counted, markdown_table
+from reviewtune.core.formatting import counted, markdown_table, with_counts
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, Prepared
 from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
@@ -136,10 +136,10 @@ def to_markdown(summary: DataSummary) -> str:
     lines = [
         f"# Data: {summary.name}",
         "",
-        f"- {counted(summary.reviews, 'review')}; languages: {_listed(summary.languages)}",
+        f"- {counted(summary.reviews, 'review')}; languages: {with_counts(summary.languages)}",
         f"- characters: {characters.min:.0f} to {characters.max:.0f}, median {characters.median:.0f}",
         f"- lengths far from the rest: {', '.join(summary.length_outliers) or 'none'}",
-        f"- language detected from the text: {_listed(summary.languages_detected)}",
+        f"- language detected from the text: {with_counts(summary.languages_detected)}",
         f"- personal data, reviews with: {_personal(summary.personal_data)}",
         f"- annotators: {agreed}",
         f"- empty rows skipped: {summary.empty_rows_skipped}",
@@ -192,10 +192,6 @@ def _named(pair: SimilarPair, ids: Sequence[str]) -> tuple[str, str, float]:
     return ids[pair.left], ids[pair.right], round(pair.similarity, 4)
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
 def _personal(personal: PersonalDataCounts) -> str:
     kinds = ", ".join(f"{kind.replace('_', ' ')} {getattr(personal, kind)}" for kind in personal_data.KINDS)
     return f"{kinds} ({'masked' if personal.masked else 'not masked'})"
@@ -208,7 +204,7 @@ def _size_warnings(labels: Mapping[str, int]) -> list[str]:
     if total < ADVISED_EXAMPLES:
         warnings.append(f"{counted(total, 'review')}; start with at least {ADVISED_EXAMPLES}, better 500")
     if scarce:
-        warnings.append(f"under {ADVISED_PER_LABEL} reviews of: {_listed(scarce)}")
+        warnings.append(f"under {ADVISED_PER_LABEL} reviews of: {with_counts(scarce)}")
     if most >= IMBALANCE * fewest:
         warnings.append(f"imbalance: {counted(most, 'review')} of one label, {fewest} of another")
     return warnings
@@ -225,7 +221,7 @@ def _language_warnings(declared: Mapping[str, int], detected: Mapping[str, int])
     foreign = {code: count for code, count in detected.items() if code not in known}
     if sum(foreign.values()) <= FOREIGN_SHARE * sum(detected.values()):
         return []
-    return [f"reviews in other languages than {', '.join(declared)}: {_listed(foreign)}"]
+    return [f"reviews in other languages than {', '.join(declared)}: {with_counts(foreign)}"]
 
 
 def _conflict_warnings(conflicts: Sequence[str]) -> list[str]:

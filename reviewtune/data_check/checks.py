@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
-from reviewtune.core.formatting import counted
+from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
 from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
@@ -208,7 +208,7 @@ def language_mix(file: LabelledFile) -> CheckResult[LanguageFacts]:
     level: Level = "fine" if len(foreign) <= FOREIGN_SHARE * len(detected) else "notice"
     others = counted(len(foreign), "review")
     do = f"not in {main}: {others}; keep them only if the model has to classify these languages too"
-    return CheckResult("languages", "Language mix", level, _listed(counts), do if level == "notice" else "", facts)
+    return CheckResult("languages", "Language mix", level, with_counts(counts), do if level == "notice" else "", facts)
 
 
 def personal(file: LabelledFile) -> CheckResult[PersonalDataFacts]:
@@ -243,7 +243,7 @@ def _label_findings(counts: Mapping[str, int], alike: Sequence[tuple[str, str]],
     if alike:
         return "notice", f"{says}; {names}", "use one spelling"
     if scarce:
-        return "notice", f"{says}; under {ADVISED_PER_LABEL}: {_listed(scarce)}", "label more of these first"
+        return "notice", f"{says}; under {ADVISED_PER_LABEL}: {with_counts(scarce)}", "label more of these first"
     if most >= IMBALANCE * max(fewest, 1):
         do = "label more of the rare ones, and compare macro F1 instead of accuracy"
         return "notice", f"{says}: the most frequent is {most / fewest:.0f} times as frequent as the rarest", do
@@ -255,11 +255,7 @@ def _label_findings(counts: Mapping[str, int], alike: Sequence[tuple[str, str]],
 def _too_few(rare: Mapping[str, int]) -> str:
     if not rare:
         return "only one is used"
-    return f"{len(rare)} of them below the {MIN_ROWS_PER_LABEL} needed to train and test: {_listed(rare)}"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items())
+    return f"{len(rare)} of them below the {MIN_ROWS_PER_LABEL} needed to train and test: {with_counts(rare)}"
 
 
 def _same_name(left: str, right: str) -> bool:

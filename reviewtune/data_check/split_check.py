@@ -32,7 +32,7 @@ def splits(file: LabelledFile, config: Config) -> CheckResult[Facts]:
     notices = capacity_notices(config, parts)
     train, valid, test = (_counts(part, config) for part in parts)
     facts = SplitFacts(train=train, valid=valid, test=test, notices=tuple(notices))
-    says = "; ".join([f"{_sizes(parts)}", *notices])
+    says = "; ".join([_sizes(parts), *notices])
     do = "no action is needed, except for a prompt that is too long: each arm works with what there is"
     return CheckResult(NAME, TITLE, "notice" if notices else "fine", says, do if notices else "", facts)
 

@@ -143,14 +143,7 @@ def _numbers(metrics: ArmMetrics) -> dict[str, float]:
 
 
 def _validation_numbers(metrics: ArmMetrics) -> dict[str, float]:
-    if metrics.validation is None:
-        return {}
-    accuracy = metrics.validation.accuracy
-    return {
-        "validation_accuracy": accuracy.value,
-        "validation_accuracy_low": accuracy.low,
-        "validation_accuracy_high": accuracy.high,
-    }
+    return {} if metrics.validation is None else metrics.validation.accuracy.named("validation_accuracy")
 
 
 def unusable(evaluation: Evaluation) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from reviewtune.sweeps.plots import pictures
 from reviewtune.sweeps.ranking import Result, Row, rank
 from reviewtune.sweeps.ranking_report import OnTest
 from reviewtune.sweeps.run_job import prepare_job
-from reviewtune.sweeps.scoring import ACCURACY, TEST_ACCURACY, VALIDATION, is_done, score_of, score_on_test
+from reviewtune.sweeps.scoring import ACCURACY, TEST_ACCURACY, VALIDATION, interval_of, is_done, score_of, score_on_test
 from reviewtune.tracking import ui_pages
 from reviewtune.tracking.queries import artifact_of, stored_run
 from reviewtune.tracking.runs import Run, RunRecord
@@ -102,7 +102,7 @@ def _result(tracking: TrackingConfig, child: RunRecord, names: Sequence[str]) ->
     return Result(
         run_id=child.id,
         variant={name: child.tags[f"variant.{name}"] for name in names if f"variant.{name}" in child.tags},
-        accuracy=Interval(*(metrics[name] for name in (ACCURACY, f"{ACCURACY}_low", f"{ACCURACY}_high"))),
+        accuracy=interval_of(child, ACCURACY),
         macro_f1=metrics[f"{VALIDATION}_macro_f1"],
         correct=dict(zip(predictions["review_id"], correct, strict=True)),
         valid_sha256=child.tags["valid_sha256"],
@@ -196,7 +196,7 @@ def _annotate(rows: Sequence[Row], failed: Sequence[Failed], on_test: OnTest, en
 
 
 def _numbers(name: str, score: Interval | None) -> dict[str, float]:
-    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high} if score else {}
+    return score.named(name) if score else {}
 
 
 def _annotate_job(run: Run, row: Row, variant: Mapping[str, str], variants: int) -> None:

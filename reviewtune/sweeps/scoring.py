@@ -30,8 +30,11 @@ def is_done(run: RunRecord) -> bool:
 
 def score_of(run: RunRecord, metric: str) -> Interval | None:
     """An accuracy of the job with its interval; None if its model was not asked about that split."""
-    if metric not in run.metrics:
-        return None
+    return interval_of(run, metric) if metric in run.metrics else None
+
+
+def interval_of(run: RunRecord, metric: str) -> Interval:
+    """A metric of a run with its interval, as `Interval.named` logs it."""
     return Interval(*(run.metrics[name] for name in (metric, f"{metric}_low", f"{metric}_high")))
 
 
@@ -108,9 +111,7 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     """The metrics of a split. Accuracy comes first: MLflow's compare page plots the metric that was logged first."""
     metrics = result.metrics
     numbers = {
-        "accuracy": metrics.accuracy.value,
-        "accuracy_low": metrics.accuracy.low,
-        "accuracy_high": metrics.accuracy.high,
+        **metrics.accuracy.named("accuracy"),
         "macro_f1": metrics.macro.f1,
         "f1": metrics.f1,
         "invalid": metrics.invalid,

@@ -66,12 +66,9 @@ class FittedTable:
         if self._title:
             yield _wrapped(Text(self._title, style="table.title"), options.max_width)
         shown = list(range(len(self._columns)))
-        for spare in sorted(shown, key=lambda at: -self._columns[at].spare):
-            widths = self._widths(shown, options.max_width)
-            if widths or not self._columns[spare].spare:
-                break
-            shown.remove(spare)
-        widths = self._widths(shown, options.max_width)
+        spare = sorted((at for at in shown if self._columns[at].spare), key=lambda at: (self._columns[at].spare, -at))
+        while not (widths := self._widths(shown, options.max_width)) and spare:
+            shown.remove(spare.pop())
         yield self._table(shown, widths) if widths else _wrapped(self._blocks(), options.max_width)
 
     def _widths(self, shown: Sequence[int], available: int) -> list[int]:

@@ -52,6 +52,10 @@ class Interval:
         """The rounded values by name."""
         return {name: round(bound, DIGITS) for name, bound in vars(self).items()}
 
+    def named(self, name: str) -> dict[str, float]:
+        """The value under this name, and the bounds under NAME_low and NAME_high, as they are logged."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
     def excludes_zero(self) -> bool:
         """True when both bounds lie strictly on the same side of 0."""
         return self.low > 0 or self.high < 0

@@ -3,16 +3,16 @@
 Nothing here stops the pipeline: an arm works with what there is, and these sentences say what that is.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from reviewtune.core.atomic_files import read_json
 from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
-from reviewtune.core.formatting import counted
+from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels
 from reviewtune.data.splits import Splits
@@ -68,7 +68,7 @@ def shots_notice(name: str, arm: PromptArmConfig, labels: Sequence[str], train: 
         return None
     return (
         f"{name}: arms.{name}.shots is {arm.shots}, but {_share(scarce, labels)} fewer training reviews; "
-        f"it shows all there are: {_listed(scarce)}"
+        f"it shows all there are: {with_counts(scarce)}"
     )
 
 
@@ -85,7 +85,9 @@ def _missing(splits: Splits, labels: Sequence[str]) -> str | None:
 def _hardly_tested(test: pd.DataFrame, labels: Sequence[str]) -> str | None:
     if not (few := scarce_labels(test, labels, FEW_TESTS)):
         return None
-    return f"{_share(few, labels)} fewer than {FEW_TESTS} test reviews, so their own scores say little: {_listed(few)}"
+    return (
+        f"{_share(few, labels)} fewer than {FEW_TESTS} test reviews, so their own scores say little: {with_counts(few)}"
+    )
 
 
 def _too_long(name: str, provider: ProviderConfig, tokens: int, answer: int) -> str | None:
@@ -102,7 +104,7 @@ def _too_long(name: str, provider: ProviderConfig, tokens: int, answer: int) -> 
 def context_of(provider: ProviderConfig) -> int | None:
     """Tokens that the context of the provider's base model holds; None: not known."""
     try:
-        settings = json.loads((Path(provider.base_model) / "config.json").read_text(encoding="utf-8"))
+        settings = read_json(Path(provider.base_model) / "config.json")
         return int(settings["max_position_embeddings"])
     except (OSError, ValueError, KeyError, TypeError):  # not a folder with a model
         known = [name for name in CONTEXT_TOKENS if provider.base_model.startswith(name)]
@@ -134,7 +136,3 @@ def _longest(reviews: pd.DataFrame) -> str:
 def _share(few: Mapping[str, int], labels: Sequence[str]) -> str:
     """Such as `2 of 8 labels have`."""
     return f"{len(few)} of {counted(len(labels), 'label')} {'has' if len(few) == 1 else 'have'}"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{label} {n}" for label, n in counts.items())
