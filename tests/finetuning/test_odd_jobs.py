@@ -1,6 +1,8 @@
 """Fine-tuning at servers that leave out fields, statuses or parts of the protocol, or send them damaged."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,15 @@ def test_a_job_that_never_reports_a_status_ends_with_the_reason(config: Config, 
     assert server.created == 1
 
 
+def test_a_job_keeps_its_id_whatever_later_answers_say(config: Config, server: JobServer) -> None:
+    """Else the note would name a job that does not exist, and the next command could not find the one it paid for."""
+    server.server.routes[f"GET {JOBS}/job-1"] = lambda _: server.jobs[0] | {"id": 0}
+    assert tuned(config, server).job.id == "job-1"
+    server.jobs[0] |= {"metadata": None}
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
 def test_a_refused_connection_is_reported_at_once(config: Config, server: JobServer) -> None:
     messages = Messages()
     provider = provider_at(config, server, base_url="http://127.0.0.1:9/v1", max_retries=12)
@@ -284,14 +295,17 @@ ROUTES: dict[str, Any] = {
 def test_no_object_of_an_account_ends_in_a_traceback(
     config: Config, server: JobServer, route: str, data: st.DataObject
 ) -> None:
-    """The command ends with a model or with one line, and the next one gets the model."""
+    """The command ends with a model or with one line, and the next one, which does what it says, gets the model."""
+    shutil.rmtree(".work", ignore_errors=True)  # each example begins with a new project
     usual = server.server.routes[route]
     reply = data.draw(bodies(ROUTES[route]))
     server.jobs = []
     server.server.routes[route] = lambda _: reply
     try:
         result = tuned(config, server)
-    except ReviewtuneError:
+    except ReviewtuneError as error:
+        if advice := re.search("delete (.*) to create the job again", str(error)):
+            Path(advice[1]).unlink()
         server.server.routes[route] = usual
         server.jobs = server.jobs or [JOB]
         result = tuned(config, server)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import unquote
 
 from openai.types import Batch, FileObject, Model
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
@@ -97,15 +98,17 @@ def _sound_item(value: object, route: Route, identity: str | None = None) -> Jso
     if not isinstance(value, dict):
         return None
     item = _sound_fields(route.kind, value)
+    if identity and route.name != "models":  # a server may answer a model's alias with its full name
+        item["id"] = identity
     if route.required == "id" and not item["id"]:
         item["id"] = identity or (_content_id(value) if route.name == "events" else "")
     return item if item[route.required] else None
 
 
 def _identity_in(path: str, route: Route) -> str | None:
-    """The id in the path of a request for one object."""
+    """The id in the path of a request for one object. The object keeps it, whatever the answer says."""
     match = re.search(rf"/{route.name}/([^/]+)", path)
-    return match[1] if match else None
+    return unquote(match[1]) if match else None
 
 
 def _content_id(value: Mapping[str, object]) -> str:
