@@ -23,6 +23,7 @@ KEEP_MEMORY = {
     -2: 1 << 28,
     -8: 1,
 }  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
+CPU_BF16 = ("amx_bf16", "avx512_bf16")  # CPU features with bf16 products: 4 and 2.3 times as fast as fp32
 NETWORK = "config.json", "generation_config.json", STAMP  # files that do not affect the tokenizer
 
 
@@ -54,9 +55,10 @@ def device() -> torch.device:
 
 
 def fast_precision(device: torch.device) -> torch.dtype:
-    """bf16 where the hardware multiplies it faster than fp32; a CPU without AMX takes nearly twice as long for it."""
-    on_cpu_with_amx = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if device.type == "cuda" or on_cpu_with_amx else torch.float32
+    """bf16 where the hardware multiplies it faster than fp32; other CPUs take nearly twice as long for it."""
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    on_fast_cpu = any(capabilities.get(name) for name in CPU_BF16)
+    return torch.bfloat16 if device.type == "cuda" or on_fast_cpu else torch.float32
 
 
 def _tune_cpu() -> None:
