@@ -201,11 +201,15 @@ class ServedModel:
         from reviewtune.local_server.engine import base_models
         from reviewtune.local_server.engine.generation import generate
 
-        folder = self.source.folder or base_models.ensure(self.source.name, cache)
+        source, base = self.source, None
+        if source.is_adapter or source.folder is None:
+            base = base_models.ensure(source.base, cache)
+        folder = source.folder or base
+        assert folder is not None
         if self._generator is None:
-            self._generator = generate.load(folder)
+            self._generator = generate.load(folder, base)
         else:
-            self._generator.resume(folder)
+            self._generator.resume(folder, base)
         self.loaded = True
 
     def unload(self) -> None:

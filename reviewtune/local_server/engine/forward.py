@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
+from reviewtune.local_server.engine.adapters import use
 from reviewtune.local_server.engine.attention import PADDING, SHARED, Layout, Places, Prefix
 from reviewtune.local_server.engine.model_loading import LoadedModel
 
@@ -148,6 +149,7 @@ def run(
     Returns:
         Hidden states, [rows, tokens, width].
     """
+    use(model.network, model.adapter)
     output = model.network.get_decoder()(
         input_ids=tokens,
         position_ids=positions,

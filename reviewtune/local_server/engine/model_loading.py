@@ -3,16 +3,18 @@
 import ctypes
 import hashlib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
+from reviewtune.local_server.engine.adapters import Adapter, base_of, is_adapter, load_adapter
 from reviewtune.local_server.engine.base_models import STAMP
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.fused_ops import fuse_operations
@@ -31,9 +33,10 @@ NETWORK = "config.json", "generation_config.json", STAMP  # files that do not af
 class LoadedModel:
     """A model in memory."""
 
-    network: Any  # transformers' causal language model; None while its weights are freed
+    network: Any  # transformers' causal language model, shared with other adapters; None while its weights are freed
     chat: ChatTemplate
     device: torch.device
+    adapter: Adapter | None = None
 
     @property
     def context(self) -> int:
@@ -77,13 +80,41 @@ def _tune_cpu() -> None:
             mallopt(option, value)
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
-    """Load a model folder.
+def load_model(folder: Path, dtype: torch.dtype, attention: str, base: Path | None = None) -> LoadedModel:
+    """Load a model folder. A base model and all its adapters share one copy of the weights in memory.
 
     Args:
-        folder: a folder that transformers can open, with safetensors.
+        folder: a folder that transformers can open, with safetensors, or an adapter.
         dtype: the precision to compute in.
         attention: the name of an attention implementation of transformers.
+        base: the folder of the adapter's base model, if it is not where the adapter's configuration says.
+
+    Raises:
+        ProviderError: the folder does not contain a causal language model with a chat template, or an adapter of one.
+    """
+    if not is_adapter(folder):
+        return _load_shared(folder, dtype, attention)
+    base = base or base_of(folder)
+    if not (base / "config.json").is_file():
+        raise ProviderError(f"{folder} was fine-tuned from {base}, which is not there; restore it, or fine-tune again")
+    model = _load_shared(base, dtype, attention)
+    return replace(model, adapter=load_adapter(folder, model.network))
+
+
+_networks: WeakValueDictionary[tuple[Path, torch.dtype, str], Any] = WeakValueDictionary()
+
+
+def _load_shared(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
+    key = (folder.resolve(), dtype, attention)
+    if (network := _networks.get(key)) is not None:
+        return LoadedModel(network, _chat(_TokenizerKey(folder, _digest(folder))), network.device)
+    model = load_weights(folder, dtype, attention)
+    _networks[key] = model.network
+    return model
+
+
+def load_weights(folder: Path, dtype: torch.dtype, attention: str) -> LoadedModel:
+    """Load a folder with all weights of a model, not shared with any other.
 
     Raises:
         ProviderError: the folder does not contain a causal language model with a chat template.

@@ -4,7 +4,7 @@ The server uses these types and four functions:
     base_models.ensure(name, cache)            -> folder of a converted base model (fetches it once)
     training.finetune.resolve(spec)            -> Hyperparameters, `auto` replaced by numbers
     training.finetune.train(spec, report)      -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
-    generation.generate.load(folder)           -> Generator, whose `complete(requests)` answers a batch
+    generation.generate.load(folder, base)     -> Generator, whose `complete(requests)` answers a batch
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+ADAPTER_CONFIG = "adapter_config.json"  # in the folder of a model that is an adapter
 RESUME = "resume.safetensors"  # in a training's output folder: the state to resume from; useless when it is done
 
 FinishReason = Literal["stop", "length"]
@@ -97,7 +98,7 @@ class GenerationResult:
 class TrainingSpec:
     """One supervised fine-tune. None means `auto`."""
 
-    base: Path  # folder of the model to start from: a base model or an earlier fine-tune
+    base: Path  # folder of the weights to start from
     training_file: Path  # chat JSONL
     validation_file: Path | None
     output: Path  # folder for the finished model and checkpoints/step-N
@@ -105,6 +106,8 @@ class TrainingSpec:
     n_epochs: int | None = None
     batch_size: int | None = None
     learning_rate_multiplier: float | None = None
+    adapter: Path | None = None  # folder of an adapter of these weights to continue from
+    whole: bool = False  # save all weights instead of an adapter, for a base that may be deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ def _prepare_folder(account: Account, job: Job, training: File, validation: File
     spec = {
         "base": source.name,
         "folder": source.folder and str(source.folder),
+        "first_base": source.base,
         "cache": str(account.settings.cache_dir),
         "output": str(account.settings.models / job.id),
         "seed": job.seed,

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import Timeout
 
 from reviewtune.errors import DataError, ReviewtuneError
-from reviewtune.local_server.engine.types import CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, StepMetrics, TrainingSpec
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import share_the_cores
 
@@ -63,8 +63,12 @@ def _train(job: JobFolder) -> dict[str, Any]:
     order = job.read("spec.json")
     assert order is not None, "the server writes spec.json before it starts a trainer"
     job.report("started")
+    start = Path(order["folder"]) if order["folder"] else None
+    is_adapter = start is not None and (start / ADAPTER_CONFIG).is_file()
     spec = TrainingSpec(
-        base=_base(job, order),
+        base=start if start and not is_adapter else _base(job, order),
+        adapter=start if is_adapter else None,
+        whole=start is not None and not is_adapter,  # the earlier fine-tune may be deleted
         training_file=job.training,
         validation_file=job.validation if job.validation.exists() else None,
         output=Path(order["output"]),
@@ -86,13 +90,12 @@ def _train(job: JobFolder) -> dict[str, Any]:
 
 
 def _base(job: JobFolder, order: dict[str, Any]) -> Path:
-    """The folder to start from; a base model's weights are fetched at the first use."""
-    if order["folder"] is not None:
-        return Path(order["folder"])
+    """The folder of the base model; its weights are fetched at the first use."""
     from reviewtune.local_server.engine import base_models
 
-    job.report("message", key="weights", text=f"Fetching weights of {order['base']}")
-    return base_models.ensure(order["base"], Path(order["cache"]))
+    name = order.get("first_base", order["base"])  # a job of an earlier release has no first_base
+    job.report("message", key="weights", text=f"Fetching weights of {name}")
+    return base_models.ensure(name, Path(order["cache"]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from openai.types import Model as ModelObject
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
@@ -23,11 +24,18 @@ class ModelSource(NamedTuple):
         name: the model's name in the API.
         base: the base model that it was first trained from; a base model's own name.
         folder: the folder in the account, or None for a base model, which may still have to be fetched.
+        is_adapter: whether the folder holds an adapter of the base model, not whole weights.
     """
 
     name: str
     base: str
     folder: Path | None
+    is_adapter: bool = False
+
+    @property
+    def weights(self) -> str:
+        """The model whose weights must be in memory; adapters of one base model share them."""
+        return self.base if self.is_adapter else self.name
 
 
 def find_model(account: Account, session: Session, name: str) -> ModelSource | None:
@@ -37,7 +45,8 @@ def find_model(account: Account, session: Session, name: str) -> ModelSource | N
     row = session.scalar(select(Model).where(Model.id == name))
     if row is None or not (account.settings.models / row.folder).is_dir():
         return None
-    return ModelSource(name, row.base, account.settings.models / row.folder)
+    folder = account.settings.models / row.folder
+    return ModelSource(name, row.base, folder, (folder / ADAPTER_CONFIG).is_file())
 
 
 def get_model(account: Account, name: str) -> ModelSource:

@@ -5,7 +5,7 @@ import torch
 
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.forward import CachedForward
-from reviewtune.local_server.engine.model_loading import load_model
+from reviewtune.local_server.engine.model_loading import load_model, load_weights
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers
 from reviewtune.local_server.engine.training.packing import Example
 from tests.support.engine_models import real, tiny
@@ -28,7 +28,7 @@ def random_tokens(count: int, seed: int) -> list[int]:
 
 @torch.inference_mode()
 def test_rows_behind_a_prefix_give_the_states_of_single_rows() -> None:
-    model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
+    model = load_weights(tiny(WINDOW), torch.float32, ATTENTION)
     begin, rows = random_tokens(20, 0), [random_tokens(count, count) for count in (5, 17, 11)]
     first = CachedForward(model, None, 1)
     first.read([begin])
@@ -49,7 +49,7 @@ def test_packed_examples_give_the_states_of_single_examples(frozen: int, cached:
     examples = [
         Example((*begin, *random_tokens(count, count)), (*[False] * (4 + count), True, True)) for count in (9, 3, 14)
     ]
-    model = load_model(tiny(WINDOW), torch.float32, ATTENTION)
+    model = load_weights(tiny(WINDOW), torch.float32, ATTENTION)
     layers, example_set = UpperLayers(model, frozen), ExampleSet(examples, len(begin))
     if cached:
         layers.cache(example_set)

@@ -106,11 +106,12 @@ class Generator:
 
     def pause(self) -> None:
         """Free the weights; answers in progress can continue after `resume`."""
-        self._model.network = None
+        self._model.network = self._model.adapter = None
 
-    def resume(self, folder: Path) -> None:
-        """Load the weights again."""
-        self._model.network = load_model(folder, fast_precision(device()), ATTENTION).network
+    def resume(self, folder: Path, base: Path | None = None) -> None:
+        """Load the weights again; the arguments are those of `load`."""
+        model = load_model(folder, fast_precision(device()), ATTENTION, base)
+        self._model.network, self._model.adapter = model.network, model.adapter
 
     def _new_answer(self, request: GenerationRequest, rest: Tokens, limit: int, choice: int) -> AnswerInProgress:
         random = torch.Generator()
@@ -161,13 +162,17 @@ class Generator:
             return lambda token: bytes(self._vocabulary.decode_bytes([token]))
 
 
-def load(folder: Path) -> Generator:
+def load(folder: Path, base: Path | None = None) -> Generator:
     """Open a model folder for answering.
+
+    Args:
+        folder: a model, or an adapter of one.
+        base: the folder of the adapter's base model, if it is not where the adapter's configuration says.
 
     Raises:
         ProviderError: the folder does not contain a model with a chat template.
     """
-    return Generator(load_model(folder, fast_precision(device()), ATTENTION))
+    return Generator(load_model(folder, fast_precision(device()), ATTENTION, base))
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reviewtune.local_server.engine.base_models import STAMP, make_readable
+from reviewtune.local_server.engine.adapters import merged, save_adapter
+from reviewtune.local_server.engine.base_models import LEGAL_FILES, STAMP, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
@@ -32,7 +33,8 @@ class Checkpoints:
         masters: Fp32Masters,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        self._spec, self._network, self._masters, self._optimizer = spec, model.network, masters, optimizer
+        self._spec, self._model, self._masters, self._optimizer = spec, model, masters, optimizer
+        self._network = model.network
         _stop_at(self._network.generation_config, model.chat.end_of_turn)
         self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
         self._state = spec.output / RESUME
@@ -94,14 +96,26 @@ class Checkpoints:
         work = folder.with_name(f".{folder.name}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        for file in self._spec.base.iterdir():  # tokenizer, template, license
-            if file.is_file() and file.name != STAMP and ".safetensors" not in file.name:
-                shutil.copy2(file, work)
-        weights = {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
-        self._network.save_pretrained(work, state_dict=weights)
+        if self._model.adapter and not self._spec.whole:
+            self._copy_from_base(work, lambda file: file.name in LEGAL_FILES)
+            save_adapter(self._model.adapter, self._network, self._spec.base, work)
+        else:
+            self._copy_from_base(work, lambda file: file.name != STAMP and ".safetensors" not in file.name)
+            self._network.save_pretrained(work, state_dict=self._weights())
         make_readable(work)
         shutil.rmtree(folder, ignore_errors=True)
         work.replace(folder)
+
+    def _copy_from_base(self, work: Path, wanted: Callable[[Path], bool]) -> None:
+        """Copy tokenizer, template, license: what does not change."""
+        for file in self._spec.base.iterdir():
+            if file.is_file() and wanted(file):
+                shutil.copy2(file, work)
+
+    def _weights(self) -> dict[str, Tensor]:
+        if self._model.adapter:
+            return dict(merged(self._network, self._model.adapter))
+        return {name: weight.detach().to(torch.bfloat16) for name, weight in self._network.named_parameters()}
 
     def _save_state(self, epoch: int) -> None:
         tensors: dict[str, Tensor] = {}
@@ -136,6 +150,6 @@ def _is_whole(state: Path) -> bool:
 
 def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
     """A hash that is equal for trainings that end with equal weights."""
-    digest = hashlib.sha256(repr((str(spec.base), spec.seed, astuple(hyper))).encode())
+    digest = hashlib.sha256(repr((str(spec.base), str(spec.adapter), spec.whole, spec.seed, astuple(hyper))).encode())
     digest.update(spec.training_file.read_bytes())
     return digest.hexdigest()

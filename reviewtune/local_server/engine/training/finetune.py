@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.model_loading import LoadedModel, device, fast_precision, load_model
+from reviewtune.local_server.engine.model_loading import LoadedModel, device, fast_precision, load_weights
 from reviewtune.local_server.engine.training.checkpoints import Checkpoints
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.packing import read_examples
-from reviewtune.local_server.engine.training.recipes import recipe_for
+from reviewtune.local_server.engine.training.recipes import Recipe, recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     Hyperparameters,
@@ -38,7 +39,10 @@ Report = Callable[[StepMetrics | CheckpointSaved], None]
 
 def resolve(spec: TrainingSpec) -> Hyperparameters:
     """The hyperparameters that a training uses: the requested ones, and the model family's recipe for `auto`."""
-    recipe = recipe_for(spec.base)
+    return _resolved(spec, recipe_for(spec.base))
+
+
+def _resolved(spec: TrainingSpec, recipe: Recipe) -> Hyperparameters:
     return Hyperparameters(
         n_epochs=spec.n_epochs or recipe.n_epochs,
         batch_size=spec.batch_size or recipe.batch_size,
@@ -80,15 +84,20 @@ class Score:
 
 
 class TrainingRun:
-    """One fine-tune, from its first step to the saved model."""
+    """One fine-tune, from its first step to the saved model.
 
-    def __init__(self, spec: TrainingSpec) -> None:
-        self.spec, self.hyper = spec, resolve(spec)
-        recipe = recipe_for(spec.base)
+    Args:
+        spec: what to train.
+        recipe: how, if not by the recipe of the model's family.
+    """
+
+    def __init__(self, spec: TrainingSpec, recipe: Recipe | None = None) -> None:
+        recipe = recipe or recipe_for(spec.base)
+        self.spec, self.hyper = spec, _resolved(spec, recipe)
         torch.manual_seed(spec.seed)
-        self.model: LoadedModel = load_model(spec.base, fast_precision(device()), ATTENTION)
+        self.model: LoadedModel = load_weights(spec.base, fast_precision(device()), ATTENTION)
         self.training, self.validation = self._example_sets()
-        frozen = int(recipe.frozen_layers * len(self.model.network.get_decoder().layers))
+        frozen = self._begin_adapter(recipe)
         self.layers = UpperLayers(self.model, frozen, recipe.dropout)
         self.masters = Fp32Masters(self.layers.trained)
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
@@ -106,6 +115,17 @@ class TrainingRun:
             last = yield from self._epoch(epoch)
             yield CheckpointSaved(last, self.checkpoints.save(epoch, last.step))
         self.checkpoints.finish(self.total_steps)
+
+    def _begin_adapter(self, recipe: Recipe) -> int:
+        """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""
+        layers = self.model.network.get_decoder().layers
+        frozen = int(recipe.frozen_layers * len(layers))
+        if self.spec.adapter is not None:
+            self.model.adapter = trainable(load_adapter(self.spec.adapter, self.model.network))
+            return min(self.model.adapter.layers)
+        if recipe.rank is not None:
+            self.model.adapter = new_adapter(self.model.network, layers[frozen:], recipe.rank, recipe.alpha)
+        return frozen
 
     def _epoch(self, epoch: int) -> Generator[StepMetrics, None, StepMetrics]:
         """Run all steps of an epoch; returns the metrics of the last one."""

@@ -52,7 +52,7 @@ class UpperLayers:
     compares the results with the unchanged network.
 
     Args:
-        model: the network.
+        model: the network. Without an adapter, the weights of its upper layers are trained.
         frozen: number of layers that stay unchanged.
         dropout: share of the other sublayers' outputs that is left out at random during training (Srivastava et al.,
             JMLR 2014), drawn from torch's generator.
@@ -65,7 +65,7 @@ class UpperLayers:
         self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
         self._own_forwards = {layer: layer.forward for layer in decoder.layers}
         model.network.requires_grad_(False)
-        for part in (self._upper, decoder.norm):
+        for part in () if model.adapter else (self._upper, decoder.norm):
             part.requires_grad_(True)
         sublayers = (getattr(layer, name, None) for layer in self._upper for name in SUBLAYERS)
         for sublayer in filter(None, sublayers if dropout else ()):
@@ -91,6 +91,8 @@ class UpperLayers:
     @property
     def trained(self) -> dict[str, nn.Parameter]:
         """The weights that are trained, by name."""
+        if self._model.adapter:
+            return self._model.adapter.parameters
         return {name: weight for name, weight in self._model.network.named_parameters() if weight.requires_grad}
 
     def cache(self, examples: ExampleSet) -> None:

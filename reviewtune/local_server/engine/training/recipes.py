@@ -16,11 +16,14 @@ class Recipe:
     n_epochs: int = 3
     batch_size: int = 16
     dropout: float = 0.0  # of the outputs of the trained sublayers
+    rank: int | None = None  # of low-rank adapters of the upper layers; None: these layers' own weights are trained
+    alpha: float = 32.0  # an adapter's product is multiplied by alpha / rank
 
 
 DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
 RECIPES = {  # by config.json's model_type
     "gemma3_text": Recipe(learning_rate=1e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1),
+    "qwen2": Recipe(learning_rate=2e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1, rank=16),
     "llama": Recipe(learning_rate=5e-4, frozen_layers=0.5, n_epochs=4, batch_size=8, dropout=0.1),
 }
 
