@@ -139,7 +139,8 @@ def load_of(sets: Sequence[ExampleSet], batch_size: int) -> Load:
 def need(sizes: Sizes, load: Load, plan: Plan) -> int:
     """The bytes that a training needs, estimated from above."""
     size = row_size(load.prefix, plan.pack)
-    row = min(size.row + load.longest, load.batch)  # rows are filled in turn, so the last example may stick out
+    # A row is not full when it gets its last example, which is the shortest of its examples.
+    row = min(max(load.longest, min(2 * size.row, size.row + load.longest)), load.batch)
     pack = min(max(plan.pack, row), load.batch)
     layer = sizes.layer_bytes(pack, row)
     inputs = (sizes.layers - 1) * pack * sizes.width * sizes.number
