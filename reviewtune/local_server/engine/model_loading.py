@@ -136,6 +136,7 @@ def load_weights(folder: Path, dtype: torch.dtype, attention: str) -> LoadedMode
             use_safetensors=True,
             device_map={"": target} if target.type == "cuda" else None,  # not through the machine's own memory
         )
+    _check_family(network, folder)
     if target.type == "cpu":
         fuse_operations(network)
     return LoadedModel(network.to(target).eval(), chat, target)
@@ -158,7 +159,19 @@ def without_weights(folder: Path) -> Any:  # noqa: ANN401 - transformers' models
         ProviderError: the folder does not contain a causal language model.
     """
     with _opening(folder), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    _check_family(network, folder)
+    return network
+
+
+def _check_family(network: Any, folder: Path) -> None:  # noqa: ANN401
+    """Refuse architectures that compute their attention by themselves or name their layers oddly; they are old ones."""
+    if not (network._supports_attention_backend and hasattr(network.get_decoder(), "layers")):
+        raise ProviderError(
+            f"{folder} is a model of the family {network.config.model_type}, "
+            "which the local provider does not support; "
+            "use one of a newer family, such as Gemma, Llama, Mistral, Phi-3 or Qwen"
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.model_loading import (
@@ -66,12 +67,16 @@ def train(spec: TrainingSpec, report: Report) -> TrainingResult:
 
     Raises:
         DataError: a line of a file is not a training example.
-        ProviderError: the base model cannot be opened.
+        ProviderError: the base model cannot be opened, or the memory does not suffice.
     """
     start = time.monotonic()
     training = TrainingRun(spec)
-    for news in training.run():
-        report(news)
+    try:
+        for news in training.run():
+            report(news)
+    except torch.OutOfMemoryError as error:  # of a GPU
+        available = memory.available_memory(training.model.device)
+        raise ProviderError(memory.ran_out(available)) from error
     return TrainingResult(
         folder=spec.output,
         trained_tokens=training.hyper.n_epochs * training.training.tokens,

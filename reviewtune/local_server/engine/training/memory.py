@@ -166,7 +166,8 @@ def choose(sizes: Sizes, load: Load, available: int | None) -> Plan:
     if available is None:
         return plans[0]
     for plan in plans:
-        if need(sizes, load, plan) <= available:
+        if (needed := need(sizes, load, plan)) <= available:
+            log.info("memory: %s needed, %s available; %s", _gigabytes(needed), _gigabytes(available), plan)
             return plan
     text = _too_little(sizes, load, plans[-1], available)
     if need(sizes, load, plans[-1]) > UNCERTAIN * available:
@@ -185,6 +186,12 @@ def _too_little(sizes: Sizes, load: Load, plan: Plan, available: int) -> str:
         f"{_gigabytes(trained)} for what is trained, {_gigabytes(total - weights - trained)} for examples and loss), "
         f"and {_gigabytes(available)} are available; {helps}"
     )
+
+
+def ran_out(available: int | None) -> str:
+    """What to say when the memory of a GPU did not suffice after all."""
+    left = "" if available is None else f" ({_gigabytes(available)} are left)"
+    return f"the GPU's memory ran out during the training{left}; end other programs on it, or use a smaller base model"
 
 
 def available_memory(device: torch.device) -> int | None:

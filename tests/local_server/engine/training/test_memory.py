@@ -183,6 +183,14 @@ def test_a_job_without_memory_fails_before_the_weights_are_read(
     assert not spec.output.exists()
 
 
+def test_a_gpu_whose_memory_runs_out_gives_one_line(spec: TrainingSpec) -> None:
+    def full(_: StepMetrics | CheckpointSaved) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
+
+    with pytest.raises(ProviderError, match=r"^the GPU's memory ran out during the training .*; end other programs"):
+        finetune.train(spec, full)
+
+
 @pytest.mark.parametrize(
     ("limit", "expected"), [("4000", [4000 - 3000 + 500]), ("max", [])], ids=["limited", "unlimited"]
 )
