@@ -17,7 +17,7 @@ while (($#)); do
         --size) size=$2; shift 2 ;;
         --quick) quick=yes; shift ;;
         --out) out=$2; shift 2 ;;
-        *) echo "gpu.sh: unknown option $1; allowed: --size tiny|0.5b|1.5b|3b|7b, --quick, --out FOLDER" >&2; exit 2 ;;
+        *) echo "gpu.sh: unknown option $1; allowed: --size tiny|0.5b|1.5b|3b|7b|8b, --quick, --out FOLDER" >&2; exit 2 ;;
     esac
 done
 

@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py                                  # smollm2-135m-instruct: its recipe and adapters
     python benchmarks/memory.py --base gemma-3-270m --tokens 700
+    python benchmarks/memory.py --table                          # only estimates, for 0.5 to 8 billion weights
 
 Trains a few steps on full packs, joined from the project's reviews, each time in a fresh process. The measured memory
 is the peak of the process (on CUDA: of the GPU) above what it had taken before the weights were loaded.
@@ -29,6 +30,9 @@ TOKENS_A_REVIEW = 45  # about
 
 def main() -> None:
     options = _options()
+    if options.table:
+        _print_table()
+        return
     base = base_models.ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -46,8 +50,30 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--tokens", type=int, default=250, help="of an example, about")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print estimates and train nothing")
     return parser.parse_args()
+
+
+def _print_table() -> None:
+    """Estimates in GB for adapters: short reviews and long examples; plain, recomputing, and with small packs."""
+    import torch
+    from random_model import SIZES, config_of
+    from transformers import AutoModelForCausalLM
+
+    from reviewtune.local_server.engine.training import memory
+
+    ways = [memory.Plan(False, memory.PACK), memory.Plan(True, memory.PACK), memory.Plan(True, memory.PACKS[-1])]
+    reviews, long = memory.Load(600, 150, 11, 40_000), memory.Load(8_000, 1_000, 11, 600_000)
+    for size in list(SIZES)[1:]:
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(config_of(size))
+        frozen = int(DEFAULT.frozen_layers * network.config.num_hidden_layers)
+        for dtype in (torch.bfloat16, torch.float32):
+            sizes = memory.sizes_of(network, frozen, DEFAULT.rank, dtype)
+            needs = [memory.need(sizes, load, way) / 1e9 for load in (reviews, long) for way in ways]
+            columns = " | ".join(f"{need:.1f}" for need in needs)
+            print(f"| {sizes.weights / 1e9:.1f} billion, {str(dtype).removeprefix('torch.')} | {columns} |")
 
 
 def _recipes(base: Path) -> Iterator[tuple[str, Recipe]]:

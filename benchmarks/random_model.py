@@ -34,12 +34,13 @@ from reviewtune.local_server.engine.training import finetune, memory  # noqa: E4
 from reviewtune.local_server.engine.types import GenerationRequest, TrainingSpec  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
-SIZES = {  # width, inner width, layers, heads, key heads, vocabulary: of Qwen2 and Qwen2.5
+SIZES = {  # width, inner width, layers, heads, key heads, vocabulary: of Qwen2.5, and at last of Llama 3.1
     "tiny": (64, 128, 4, 4, 2, 50_000),
     "0.5b": (896, 4864, 24, 14, 2, 151_936),
     "1.5b": (1536, 8960, 28, 12, 2, 151_936),
     "3b": (2048, 11008, 36, 16, 2, 151_936),
     "7b": (3584, 18944, 28, 28, 4, 152_064),
+    "8b": (4096, 14336, 32, 32, 8, 128_256),
 }
 FREE_TEXT = 64  # tokens
 
@@ -67,11 +68,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _make(size: str, tokenizer: Path, folder: Path) -> Path:
-    """A folder with a model of random weights, in bf16."""
+def config_of(size: str) -> Qwen2Config:
     width, inner, layers, heads, key_heads, vocabulary = SIZES[size]
-    chat = AutoTokenizer.from_pretrained(tokenizer)
-    config = Qwen2Config(
+    return Qwen2Config(
         hidden_size=width,
         intermediate_size=inner,
         num_hidden_layers=layers,
@@ -79,10 +78,15 @@ def _make(size: str, tokenizer: Path, folder: Path) -> Path:
         num_key_value_heads=key_heads,
         vocab_size=vocabulary,
         max_position_embeddings=8192,
-        tie_word_embeddings=size != "7b",
-        eos_token_id=chat.eos_token_id,
-        bos_token_id=chat.bos_token_id,
+        tie_word_embeddings=size not in {"7b", "8b"},
     )
+
+
+def _make(size: str, tokenizer: Path, folder: Path) -> Path:
+    """A folder with a model of random weights, in bf16."""
+    chat = AutoTokenizer.from_pretrained(tokenizer)
+    config = config_of(size)
+    config.bos_token_id, config.eos_token_id = chat.bos_token_id, chat.eos_token_id
     torch.manual_seed(0)
     with torch.device(device()):
         network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

@@ -4,8 +4,8 @@ The need is estimated before the weights are loaded, from the network's modules 
 bytes for a number in the precision to compute in, T tokens in a pack, and rows of K tokens:
 
     weights     b a weight; those of the output matrix count once if they are also the embeddings'
-    trained     12 a trained number (fp32 gradient and AdamW's two moments), 6 more in bf16 (fp32 master, bf16
-                gradient); an adapter's own weights are extra
+    trained     12 a trained number (fp32 gradient and AdamW's two moments), 4 more in bf16 (fp32 master); an adapter's
+                own weights are extra
     a layer     T (2 b (outputs of its linear maps) + 24 width + heads K (4 + b)): what backpropagation keeps
     activations as many layers as are trained, and one more for gradients; or, with recomputing, two layers, and
                 b T width for each other one
@@ -61,7 +61,7 @@ class Sizes:
 
     @property
     def trained_bytes(self) -> int:
-        master = 4 + self.number if self.number < 4 else 0
+        master = 4 if self.number < 4 else 0
         return self.trained * (12 + master + (self.number if self.is_adapter else 0))
 
     @property

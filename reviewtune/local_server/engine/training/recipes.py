@@ -30,7 +30,7 @@ RECIPES = {  # by config.json's model_type
     "qwen2": DEFAULT,
     "llama": Recipe(learning_rate=5e-4, frozen_layers=0.5, n_epochs=4, batch_size=8, dropout=0.1),
 }
-SMALL = 700_000_000  # weights; a larger network trains adapters, because each trained weight takes up to 18 bytes
+SMALL = 700_000_000  # weights; a larger network trains adapters, because each trained weight takes 16 bytes
 
 
 def recipe_for(base: Path) -> Recipe:
