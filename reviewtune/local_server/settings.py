@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reviewtune.local_server.engine.base_models import CATALOGUE
+from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE
 from reviewtune.local_server.logs import LogFormat
 
 

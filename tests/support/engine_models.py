@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reviewtune.core.user_dirs import cache_folder
-from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.engine.types import ChatMessage
 
 SYSTEM = "Name the main issue."
@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 
 def real(name: str) -> Path:
-    return base_models.ensure(name, cache_folder())
+    return ensure(name, cache_folder())
 
 
 @cache

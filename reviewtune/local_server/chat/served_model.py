@@ -198,12 +198,12 @@ class ServedModel:
     def load(self, cache: Path) -> None:
         """Load the weights; answers in progress continue."""
         # torch takes seconds to import, so only here
-        from reviewtune.local_server.engine import base_models
+        from reviewtune.local_server.engine.base_models.ensure import ensure
         from reviewtune.local_server.engine.generation import generate
 
         source, base = self.source, None
         if source.is_adapter or source.folder is None:
-            base = base_models.ensure(source.base, cache)
+            base = ensure(source.base, cache)
         folder = source.folder or base
         assert folder is not None
         if self._generator is None:

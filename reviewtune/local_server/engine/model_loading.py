@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import Adapter, base_of, is_adapter, load_adapter
-from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.base_models.model_folder import STAMP
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.fused_ops import fuse_operations
 

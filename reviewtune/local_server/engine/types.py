@@ -1,7 +1,7 @@
 """The interface between server and engine: plain data, without torch.
 
 The server uses these types and four functions:
-    base_models.ensure(name, cache)            -> folder of a converted base model (fetches it once)
+    base_models.ensure.ensure(name, cache)     -> folder of a converted base model (fetches it once)
     training.finetune.resolve(spec)            -> Hyperparameters, `auto` replaced by numbers
     training.finetune.train(spec, report)      -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
     generation.generate.load(folder, base)     -> Generator, whose `complete(requests)` answers a batch

@@ -4,9 +4,12 @@ python -m reviewtune.local_server.fine_tuning.trainer JOB_DIR
 """
 
 import gc
+import itertools
 import logging
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,11 +94,21 @@ def _train(job: JobFolder) -> dict[str, Any]:
 
 def _base(job: JobFolder, order: dict[str, Any]) -> Path:
     """The folder of the base model; its weights are fetched at the first use."""
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
 
     name = order.get("first_base", order["base"])  # a job of an earlier release has no first_base
     job.report("message", key="weights", text=f"Fetching weights of {name}")
-    return base_models.ensure(name, Path(order["cache"]))
+    return ensure(name, Path(order["cache"]), _message_of(job))
+
+
+def _message_of(job: JobFolder) -> Callable[[str], None]:
+    """A function that reports a text as a message of the job; the server keeps one message per key."""
+    start, count = time.time(), itertools.count(1)
+
+    def report(text: str) -> None:
+        job.report("message", key=f"weights:{start:.3f}:{next(count)}", text=text)
+
+    return report
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reviewtune.local_server.engine.adapters import merged, save_adapter
-from reviewtune.local_server.engine.base_models import LEGAL_FILES, STAMP, make_readable
+from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, STAMP, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec

