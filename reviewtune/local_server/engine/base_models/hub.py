@@ -67,7 +67,9 @@ def _reasons(name: str, folder: Path) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise NotOnTheHub(f"the Hugging Face hub has no model {name} that this machine may read") from error
     except LocalEntryNotFoundError as error:
-        raise NotOnTheHub(f"the Hugging Face hub cannot be reached, and {folder} has no copy of {name}") from error
+        raise NotOnTheHub(
+            f"the Hugging Face hub cannot be reached, and {folder} has no complete copy of {name}"
+        ) from error
     except Exception as error:  # any error of the hub's HTTP client
         if is_full(error):
             raise OSError(str(error)) from error
