@@ -58,7 +58,7 @@ CATALOGUE = {
         chat_template=GEMMA_TEMPLATE,
         notice="gemma-3-270m comes under the Gemma Terms of Use, https://ai.google.dev/gemma/terms "
         "(a copy is next to the weights); smollm2-135m-instruct is the alternative under Apache-2.0",
-        wheel_bytes=238_203_403,
+        wheel_bytes=238_203_400,
         gguf_bytes=253_113_024,
         folder_bytes=552_000_000,
     ),

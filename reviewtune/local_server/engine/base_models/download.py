@@ -25,6 +25,7 @@ TRIES = 3  # per wheel, if a transfer breaks off
 POLL = 0.1  # seconds between looking at the processes
 REPORT_EVERY = 5.0  # seconds
 UNFINISHED = ".unfinished"
+NO_PIP = "No module named pip"
 PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet")
 
 
@@ -130,7 +131,8 @@ class _Pip:
     @property
     def may_be_repeated(self) -> bool:
         """pip itself repeats attempts to connect, but not a transfer that broke off."""
-        return "No matching distribution" not in self._reason and not says_full(self._reason)
+        final = "No matching distribution" in self._reason or NO_PIP in self._reason
+        return not final and not says_full(self._reason)
 
     def raise_reason(self) -> None:
         if says_full(self._reason):
@@ -208,5 +210,7 @@ def _last_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     full = [line for line in lines if says_full(line)]
     errors = [line for line in lines if line.startswith("ERROR")]
+    if NO_PIP in output:
+        return f"{NO_PIP}; run `{sys.executable} -m ensurepip`"
     reason = (full or errors[-1:] or lines[-1:] or ["no reason given"])[0]
     return reason[-300:]
