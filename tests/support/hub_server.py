@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ class HubServer:
         self.folder = folder
         self.downloads: Counter[str] = Counter()
         self.refused: set[str] = set()
+        self.delay = 0.0  # seconds before a file is sent
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -55,6 +57,8 @@ class HubServer:
                     self.send_json(403, {"error": "no"})
                     return
                 content = file.read_bytes()
+                if self.command == "GET":
+                    time.sleep(hub.delay)
                 self.send_response(200)
                 self.send_header("content-length", str(len(content)))
                 self.send_header("etag", f'"{hashlib.sha1(content).hexdigest()}"')

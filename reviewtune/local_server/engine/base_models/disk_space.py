@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reviewtune.errors import ProviderError
@@ -33,22 +33,23 @@ def require(what: str, needed: int, folder: Path) -> None:
 
 
 @contextmanager
-def full_disk_named(what: str, folder: Path) -> Iterator[None]:
-    """Turn any error about a full disk into one that says which disk, and what to do.
+def disk_errors_named(what: str, folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into one line that says where and, if it is full, what to do.
 
     Raises:
-        ProviderError: the disk was full.
+        ProviderError: the disk was full, or a file could not be read or written.
     """
     try:
         yield
     except Exception as error:  # the tokenizers package raises a plain Exception
-        if not is_full(error):
-            raise
-        free = in_mb(shutil.disk_usage(folder).free)
-        raise ProviderError(
-            f"{what} ended because the disk is full or a file may not become that large ({folder}, {free} MB free); "
-            f"{ADVICE}"
-        ) from error
+        if is_full(error):
+            place = next(place for place in (folder, *folder.parents) if place.exists())
+            free = in_mb(shutil.disk_usage(place).free)
+            reason = f"ended because the disk is full or a file may not become that large ({folder}, {free} MB free)"
+            raise ProviderError(f"{what} {reason}; {ADVICE}") from error
+        if isinstance(error, OSError):
+            raise ProviderError(f"{what} failed in {folder} ({error}); REVIEWTUNE_HOME moves that folder") from error
+        raise
 
 
 def is_full(error: Exception) -> bool:
@@ -62,8 +63,12 @@ def says_full(text: str) -> bool:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder, 0 if there is none."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of all files in a folder, 0 if there is none; files may be removed in the meantime."""
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            size += file.lstat().st_size if file.is_file() and not file.is_symlink() else 0
+    return size
 
 
 def in_mb(size: int) -> str:

@@ -13,7 +13,7 @@ from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models import gguf_file, hub
 from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE, Bundle
 from reviewtune.local_server.engine.base_models.conversion import convert
-from reviewtune.local_server.engine.base_models.disk_space import full_disk_named, in_mb, require, size_of
+from reviewtune.local_server.engine.base_models.disk_space import disk_errors_named, in_mb, require, size_of
 from reviewtune.local_server.engine.base_models.download import NotOnTheIndex
 from reviewtune.local_server.engine.base_models.model_folder import is_stamped, make_readable, write_stamp
 
@@ -39,11 +39,11 @@ def ensure(name: str, cache: Path, progress: Callable[[str], None] | None = None
         if progress:
             progress(text)
 
-    cache.mkdir(parents=True, exist_ok=True)
-    with full_disk_named(f"preparing base model '{name}'", cache):
+    with disk_errors_named(f"preparing base model '{name}'", cache):
+        cache.mkdir(parents=True, exist_ok=True)
         if name in CATALOGUE:
             return _ensure_bundle(name, CATALOGUE[name], cache, say)
-        return _folder(name) or _from_hub(name, cache / "hub")
+        return _folder(name) or _from_hub(name, cache / "hub", say)
 
 
 def _folder(name: str) -> Path | None:
@@ -58,9 +58,9 @@ def _folder(name: str) -> Path | None:
     return None
 
 
-def _from_hub(name: str, cache: Path) -> Path:
+def _from_hub(name: str, cache: Path, say: Callable[[str], None]) -> Path:
     try:
-        return hub.snapshot(name, cache)
+        return hub.snapshot(name, cache, say)
     except hub.NotOnTheHub as error:
         names = ", ".join(CATALOGUE)
         raise ProviderError(
@@ -133,7 +133,7 @@ def _make_from_hub(name: str, bundle: Bundle, work: Path, reason: NotOnTheIndex,
     say(f"{reason}; taking {name} from the Hugging Face hub instead ({bundle.hub}, not quantized)")
     try:
         with _timed(f"fetching {bundle.hub}, {in_mb(bundle.folder_bytes)} MB", say):
-            hub.copy_into(bundle.hub, work / "hub")
+            hub.copy_into(bundle.hub, work / "hub", say)
     except hub.NotOnTheHub as error:
         raise ProviderError(
             f"base model '{name}' cannot be fetched: {reason}, and {error}; {advice}, such as a copy of {bundle.hub}"

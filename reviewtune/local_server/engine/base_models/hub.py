@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.base_models.disk_space import is_full
+from reviewtune.local_server.engine.base_models.disk_space import in_mb, is_full, size_of
 
+REPORT_EVERY = 5.0  # seconds
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "LICENSE*", "NOTICE*"]
 
 
@@ -16,8 +18,13 @@ class NotOnTheHub(ProviderError):  # noqa: N818 - says what happened
     """A model cannot be fetched from the hub; the message is only the reason."""
 
 
-def snapshot(name: str, cache: Path) -> Path:
+def snapshot(name: str, cache: Path, say: Callable[[str], None]) -> Path:
     """The folder of a hub model in the hub's own cache; fetched at the first use.
+
+    Args:
+        name: the model's ID.
+        cache: the folder of the cache.
+        say: receives progress every few seconds.
 
     Raises:
         NotOnTheHub: it cannot be fetched; what was downloaded is kept.
@@ -25,17 +32,23 @@ def snapshot(name: str, cache: Path) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _reasons(name, cache):
+    place = cache / f"models--{name.replace('/', '--')}"
+    with _reasons(name, cache), _watched(name, place, say):
         try:
             folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=FILES))
         finally:
-            _remove_if_empty(cache / f"models--{name.replace('/', '--')}")
+            _remove_if_empty(place)
     _check(folder)
     return folder
 
 
-def copy_into(name: str, folder: Path) -> None:
+def copy_into(name: str, folder: Path, say: Callable[[str], None]) -> None:
     """Fetch a hub model's files into a folder; an interrupted download continues.
+
+    Args:
+        name: the model's ID.
+        folder: where its files go.
+        say: receives progress every few seconds.
 
     Raises:
         NotOnTheHub: it cannot be fetched; what was downloaded is kept.
@@ -43,10 +56,28 @@ def copy_into(name: str, folder: Path) -> None:
     """
     from huggingface_hub import snapshot_download
 
-    with _reasons(name, folder):
+    with _reasons(name, folder), _watched(name, folder, say):
         snapshot_download(name, local_dir=folder, allow_patterns=FILES)
     _check(folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes about the download
+
+
+@contextmanager
+def _watched(name: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Say every few seconds how much of a model is there."""
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(REPORT_EVERY):
+            say(f"{name}: {in_mb(size_of(folder))} MB so far")
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

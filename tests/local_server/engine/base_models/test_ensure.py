@@ -221,6 +221,15 @@ def test_a_full_disk_is_named_and_the_download_kept(
     assert sha256((ensure("toy", tmp_path / "cache") / "config.json").read_bytes()).hexdigest() == toy.sha256
 
 
+@pytest.mark.usefixtures("toy")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ProviderError, match=r"^preparing base model 'toy' failed in .*file/cache \(.*\); REVIEWTUNE_HOME"
+    ):
+        ensure("toy", tmp_path / "file" / "cache")
+
+
 def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert ensure(str(tmp_path), tmp_path / "cache") == tmp_path

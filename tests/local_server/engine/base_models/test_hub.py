@@ -23,6 +23,7 @@ from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models import ensure
 from reviewtune.local_server.engine.base_models.catalogue import Bundle
 
+ensure.hub.REPORT_EVERY = 0.2
 ensure.CATALOGUE["toy"] = Bundle(("no-such-wheel==1",), "", hub="owner/toy", license_note="{NOTICE}")
 try:
     print(ensure.ensure(sys.argv[1], Path(sys.argv[2]), print))
@@ -66,6 +67,12 @@ def test_a_model_is_downloaded_once(ask: Ask, hub: HubServer) -> None:
     stop(hub)
     assert ask("owner/toy") == [folder]  # also without a network
     assert set(hub.downloads.values()) == {1}
+
+
+def test_a_long_download_says_how_much_is_there(ask: Ask, hub: HubServer) -> None:
+    hub.delay = 0.5
+    line, *_ = ask("owner/toy")
+    assert line == "owner/toy: 0 MB so far"
 
 
 @pytest.mark.parametrize(
