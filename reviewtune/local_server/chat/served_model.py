@@ -153,13 +153,13 @@ class ServedModel:
         clients: requests of clients, which wait for the answer.
         bulk: requests of batch files.
         last_step: the number of the thread's step in which it was last used.
-        loaded_at: the number of the step before which it was loaded.
+        loaded: whether it is in memory.
     """
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self.clients, self.bulk = Lane(STEP_SECONDS), Lane(BULK_SECONDS)
-        self.last_step = self.loaded_at = 0
+        self.last_step = 0
         self.loaded = False
         self._generator: Generator | None = None
 
