@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
 from reviewtune.local_server.models.service import ModelSource
+from reviewtune.local_server.settings import importing
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.generation.batching import Batcher
@@ -197,9 +198,10 @@ class ServedModel:
 
     def load(self, cache: Path) -> None:
         """Load the weights; answers in progress continue."""
-        # torch takes seconds to import, so only here
         from reviewtune.local_server.engine import base_models
-        from reviewtune.local_server.engine.generation import generate
+
+        with importing("transformers"):  # it takes seconds, so only here
+            from reviewtune.local_server.engine.generation import generate
 
         source, base = self.source, None
         if source.is_adapter or source.folder is None:

@@ -16,7 +16,7 @@ from filelock import Timeout
 from reviewtune.errors import DataError, ReviewtuneError
 from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, StepMetrics, TrainingSpec
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import importing, share_the_cores
 
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
@@ -75,7 +75,8 @@ def _train(job: JobFolder) -> dict[str, Any]:
         seed=order["seed"],
         **{name: None if value == "auto" else value for name, value in order["hyperparameters"].items()},
     )
-    from reviewtune.local_server.engine.training import finetune  # torch takes seconds to import, so only here
+    with importing("transformers"):  # it takes seconds, so only here
+        from reviewtune.local_server.engine.training import finetune
 
     job.report("hyperparameters", **asdict(finetune.resolve(spec)))
 
