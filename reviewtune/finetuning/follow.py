@@ -18,6 +18,7 @@ from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.loss_advice import Finding, advise
 from reviewtune.providers.responses.polling import Polling
 from reviewtune.providers.responses.provider_errors import part_of_protocol
+from reviewtune.providers.responses.server_words import words_of
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
@@ -150,13 +151,15 @@ def follow(
         job: the job.
         title: shown next to the progress bar.
         jobs: the time left is that of `jobs` times this job's work, for a caller that plans more of them.
-        progress: receives the steps and a line for each epoch.
+        progress: receives the steps, a line for each epoch, and the provider's warnings.
     """
     progress.message(f"fine-tuning job {job.id} on {job.model}: {job.status}")
     monitor, shown, warned = JobMonitor(job), 0, False
+    lasting = not monitor.ended  # the warnings of an ended job come too late
     with progress.bar(title, total=None) as advance:
         for news in updates(client, monitor):
             _report_epochs(news, progress)
+            _report_warnings(news if lasting else (), progress)
             _advance(advance, monitor, shown, jobs)
             shown = monitor.step
             warning = _overfitting(monitor) if news and not warned else None
@@ -275,6 +278,12 @@ def _report_epochs(news: Iterable[FineTuningJobEvent], progress: Progress) -> No
     for metrics in map(metrics_of, news):
         if "full_valid_loss" in metrics and "step" in metrics:
             progress.message(f"step {metrics['step']:.0f}: {in_words(metrics)}")
+
+
+def _report_warnings(news: Iterable[FineTuningJobEvent], progress: Progress) -> None:
+    for event in news:
+        if event.level == "warn" and (words := words_of(event.message)):
+            progress.message(words)
 
 
 def _advance(advance: Step, monitor: JobMonitor, shown: int, jobs: float) -> None:

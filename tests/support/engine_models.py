@@ -73,6 +73,22 @@ def tiny(window: int = 4096) -> Path:
     return folder
 
 
+@cache
+def tiny_adapter(label: str) -> Path:
+    """An adapter of `tiny()` that learned to answer with this label."""
+    from reviewtune.local_server.engine.training.finetune import TrainingRun
+    from reviewtune.local_server.engine.training.recipes import Recipe
+    from reviewtune.local_server.engine.types import TrainingSpec
+
+    folder = Path(tempfile.mkdtemp(prefix="adapter-"))
+    answer = ChatMessage("assistant", label)
+    lines = [line((*asked(text), answer)) for texts in REVIEWS.values() for text in texts]
+    spec = TrainingSpec(tiny(), write(folder / "train.jsonl", lines), None, folder / "model", seed=1, n_epochs=10)
+    for _ in TrainingRun(spec, Recipe(learning_rate=3e-2, frozen_layers=0.5, batch_size=3, rank=4)).run():
+        pass
+    return folder / "model"
+
+
 def asked(review: str, *examples: tuple[str, str]) -> tuple[ChatMessage, ...]:
     turns = [ChatMessage("system", SYSTEM)]
     for text, label in examples:

@@ -64,6 +64,11 @@ def fast_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" or on_fast_cpu else torch.float32
 
 
+def on_cpu_without_amx() -> bool:
+    """Whether this machine computes on a CPU that lacks AMX, with which a training takes a fraction of the time."""
+    return device().type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
+
+
 def _tune_cpu() -> None:
     """Avoid two things that cost a CPU more than the arithmetic does.
 

@@ -18,8 +18,9 @@ from filelock import Timeout
 
 from reviewtune.errors import DataError, ReviewtuneError
 from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_base
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import importing, share_the_cores
 
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
@@ -78,18 +79,32 @@ def _train(job: JobFolder) -> dict[str, Any]:
         seed=order["seed"],
         **{name: None if value == "auto" else value for name, value in order["hyperparameters"].items()},
     )
-    from reviewtune.local_server.engine.training import finetune  # torch takes seconds to import, so only here
+    with importing("transformers"):  # it takes seconds, so only here
+        from reviewtune.local_server.engine.model_loading import on_cpu_without_amx
+        from reviewtune.local_server.engine.training import finetune
 
     job.report("hyperparameters", **asdict(finetune.resolve(spec)))
+
+    suggestion = "" if start else faster_base(spec.base)
+    notice = DurationNotice(suggestion, _held_out(spec), slow_processor=on_cpu_without_amx())
 
     def report(news: StepMetrics | CheckpointSaved) -> None:
         if isinstance(news, CheckpointSaved):
             job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
-        else:
-            job.report("step", metrics=asdict(news))
+            return
+        job.report("step", metrics=asdict(news))
+        if (text := notice.after(news.total_steps - news.step, time.time())) is not None:
+            job.report("message", key="duration", text=text, level="warn")
 
     result = asdict(finetune.train(spec, report))
     return result | {"folder": str(result["folder"])}
+
+
+def _held_out(spec: TrainingSpec) -> float:
+    """Validation examples per training example."""
+    files = (spec.validation_file, spec.training_file)
+    validation, training = (file.read_bytes().count(b"\n") if file else 0 for file in files)
+    return validation / max(1, training)
 
 
 def _base(job: JobFolder, order: dict[str, Any]) -> Path:
