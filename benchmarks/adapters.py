@@ -27,9 +27,9 @@ share_the_cores()
 
 import torch  # noqa: E402 - after the threads' wait policy is set
 
-from reviewtune.local_server.engine import base_models  # noqa: E402
 from reviewtune.local_server.engine.adapters import merged  # noqa: E402
 from reviewtune.local_server.engine.attention import ATTENTION  # noqa: E402
+from reviewtune.local_server.engine.base_models.ensure import ensure  # noqa: E402
 from reviewtune.local_server.engine.generation.generate import Generator  # noqa: E402
 from reviewtune.local_server.engine.model_loading import (  # noqa: E402
     LoadedModel,
@@ -52,7 +52,7 @@ def main() -> None:
     options = _options()
     config = load_params(PROJECT / "params.yaml")
     train, prompt = split_reviews(config).train, Prompt.of(config)
-    base = base_models.ensure(options.base, cache_folder())
+    base = ensure(options.base, cache_folder())
     requests = [request_for(prompt, text) for text in train["text"][ROWS : ROWS + options.reviews]]
     with tempfile.TemporaryDirectory() as work:
         write_chat_files(Path(work), prompt, train=train[:ROWS])

@@ -25,7 +25,7 @@ from reviews import split_reviews, write_chat_files
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import account_folder, cache_folder, running_server
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.base_models.ensure import ensure
 
 PROJECT = Path(__file__).parent.parent
 ROWS = 10  # the fewest that are accepted
@@ -37,7 +37,7 @@ def main() -> None:
     options = _options()
     config = load_params(PROJECT / "params.yaml")
     rows, prompt = split_reviews(config).train[:ROWS], Prompt.of(config)
-    base = base_models.ensure(options.base, cache_folder())
+    base = ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as home:
         os.environ["REVIEWTUNE_HOME"] = home  # its own account
         write_chat_files(Path(home), prompt, train=rows)

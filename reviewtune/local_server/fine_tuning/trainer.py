@@ -17,11 +17,12 @@ from typing import Any
 from filelock import Timeout
 
 from reviewtune.errors import DataError, ReviewtuneError
-from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, DiskFull, News, TrainingSpec
 from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_base
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import importing, share_the_cores
 
+NO_SPACE = "no space left on the disk of {folder} for a checkpoint; free some, the training waits and then continues"
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
 
@@ -88,7 +89,10 @@ def _train(job: JobFolder) -> dict[str, Any]:
     suggestion = "" if start else faster_base(spec.base)
     notice = DurationNotice(suggestion, _held_out(spec), slow_processor=on_cpu_without_amx())
 
-    def report(news: StepMetrics | CheckpointSaved) -> None:
+    def report(news: News) -> None:
+        if isinstance(news, DiskFull):
+            job.report("message", key="disk", text=NO_SPACE.format(folder=news.folder), level="warn")
+            return
         if isinstance(news, CheckpointSaved):
             job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
             return
