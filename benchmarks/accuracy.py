@@ -88,13 +88,13 @@ def _of_files(options: argparse.Namespace) -> Parts:
 
 def _train(work: Path, prompt: Prompt, parts: Parts, base: str) -> tuple[float, Path]:
     share_the_cores()
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec
 
     write_chat_files(work, prompt, train=parts.train, **({} if parts.valid is None else {"valid": parts.valid}))
     valid = None if parts.valid is None else work / "valid.jsonl"
-    spec = TrainingSpec(base_models.ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=13)
+    spec = TrainingSpec(ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=13)
     start = time.perf_counter()
     for news in (course := finetune.TrainingRun(spec)).run():
         if isinstance(news, StepMetrics) and news.step % STEPS == 0:

@@ -26,7 +26,7 @@ from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine.base_models import ensure
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.providers.client import connect
 
 PROJECT = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt, draw_examples
 from reviewtune.data.splits import Splits
-from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.engine.generation import generate
 from reviewtune.local_server.engine.training import finetune
 from reviewtune.local_server.engine.types import (
@@ -43,7 +43,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
-    base = base_models.ensure(options.base, cache_folder())
+    base = ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as temporary:
         tuned = options.tuned
         if tuned is None and "fine_tuned" in options.only:

@@ -37,12 +37,12 @@ ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 def main() -> None:
     options = _options()
     share_the_cores()
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.generation import generate
 
     config = load_params(PROJECT / "params.yaml")
     parts = split_reviews(config)
-    folder = base_models.ensure(options.base, cache_folder())
+    folder = ensure(options.base, cache_folder())
     generator = generate.load(folder)
     for name in options.prompts:
         prompt = _prompt(name, config, parts.train)

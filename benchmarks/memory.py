@@ -20,7 +20,7 @@ from reviews import split_reviews, write_chat_files
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.engine.training.recipes import DEFAULT, Recipe, recipe_for
 from reviewtune.local_server.settings import share_the_cores
 
@@ -33,7 +33,7 @@ def main() -> None:
     if options.table:
         _print_table()
         return
-    base = base_models.ensure(options.base, cache_folder())
+    base = ensure(options.base, cache_folder())
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         _write_examples(work, options.tokens, options.steps)

@@ -27,7 +27,7 @@ share_the_cores()
 import torch  # noqa: E402 - after the threads' wait policy is set
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config  # noqa: E402
 
-from reviewtune.local_server.engine import base_models  # noqa: E402
+from reviewtune.local_server.engine.base_models.ensure import ensure  # noqa: E402
 from reviewtune.local_server.engine.generation import generate  # noqa: E402
 from reviewtune.local_server.engine.model_loading import device, fast_precision  # noqa: E402
 from reviewtune.local_server.engine.training import finetune, memory  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         work = Path(temporary)
         start = time.perf_counter()
-        base = _make(options.size, base_models.ensure(options.tokenizer, cache_folder()), work / "base")
+        base = _make(options.size, ensure(options.tokenizer, cache_folder()), work / "base")
         _say(f"written in {time.perf_counter() - start:.0f} s")
         _train(base, work, prompt, parts, options.steps)
         _ask(work / "tuned", prompt, parts, options.rows)

@@ -26,7 +26,7 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine.base_models import ensure
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.settings import share_the_cores
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import CallPolicy, Request, ask

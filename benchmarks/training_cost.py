@@ -33,7 +33,7 @@ share_the_cores()
 import torch  # noqa: E402 - after the threads' wait policy is set
 
 from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
-from reviewtune.local_server.engine import base_models  # noqa: E402
+from reviewtune.local_server.engine.base_models.ensure import ensure  # noqa: E402
 from reviewtune.local_server.engine.training import finetune  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
@@ -54,7 +54,7 @@ def main() -> None:
     config = load_params(PROJECT / "params.yaml")
     train = split_reviews(config).train
     prompt = Prompt.of(config)
-    base = base_models.ensure(options.base, cache_folder())
+    base = ensure(options.base, cache_folder())
     _train(base, prompt, train[:ROWS], epochs=1)  # warm up: one-time work
     seconds_by_size = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
     for name, seconds in seconds_by_size.items():

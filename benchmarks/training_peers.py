@@ -74,11 +74,11 @@ def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
     from reviewtune.local_server.settings import share_the_cores
 
     share_the_cores()
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import TrainingSpec
 
-    folder = base_models.ensure(base, cache_folder())
+    folder = ensure(base, cache_folder())
     spec = TrainingSpec(folder, work / "train.jsonl", None, work / "ours", seed=13, n_epochs=epochs, batch_size=16)
     course = finetune.TrainingRun(spec)
     start = time.perf_counter()
@@ -95,9 +95,9 @@ def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
 
-    folder = base_models.ensure(base, cache_folder())
+    folder = ensure(base, cache_folder())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     lines = [json.loads(line)["messages"] for line in (work / "train.jsonl").read_text().splitlines()]

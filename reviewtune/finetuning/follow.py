@@ -18,6 +18,7 @@ from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.loss_advice import Finding, advise
 from reviewtune.providers.responses.polling import Polling
 from reviewtune.providers.responses.provider_errors import part_of_protocol
+from reviewtune.providers.responses.server_words import words_of
 
 ENDED_BADLY = ("failed", "cancelled")
 ENDED = ("succeeded", *ENDED_BADLY)
@@ -25,6 +26,7 @@ LONGEST_PAUSE = 3.0  # seconds between two requests for the job's status
 PAUSE_SHARE = 1 / 20  # of the time that the job has taken so far
 EVENTS_SECONDS = 1.0  # least time between two requests for events, unless the status changed
 EVENTS_PER_PAGE = 100
+NOTE_CHARACTERS = 100  # of a provider's message that are shown
 MOST_STEPS = 10**9  # a larger number is not a step
 CURVE_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 METRIC_NAMES = {
@@ -43,6 +45,7 @@ class JobMonitor:
     def __init__(self, job: FineTuningJob) -> None:
         self.job = job
         self.metrics: dict[int, StepMetrics] = {}  # by step
+        self.message = ""  # the newest one; before the first step it says what the provider prepares
         self._reported_at: dict[int, int] = {}  # by step, in Unix seconds
         self._newest_event: str | None = None  # its id
         self._events_asked_at = -math.inf  # monotonic seconds
@@ -110,6 +113,8 @@ class JobMonitor:
         news = list(self._new_events(client))[::-1]
         for event in news:
             self._newest_event = event.id
+            if event.type == "message":
+                self.message = _short(event.message)
             metrics = metrics_of(event)
             if "step" in metrics:
                 step = int(metrics["step"])
@@ -146,13 +151,15 @@ def follow(
         job: the job.
         title: shown next to the progress bar.
         jobs: the time left is that of `jobs` times this job's work, for a caller that plans more of them.
-        progress: receives the steps and a line for each epoch.
+        progress: receives the steps, a line for each epoch, and the provider's warnings.
     """
     progress.message(f"fine-tuning job {job.id} on {job.model}: {job.status}")
     monitor, shown, warned = JobMonitor(job), 0, False
+    lasting = not monitor.ended  # the warnings of an ended job come too late
     with progress.bar(title, total=None) as advance:
         for news in updates(client, monitor):
             _report_epochs(news, progress)
+            _report_warnings(news if lasting else (), progress)
             _advance(advance, monitor, shown, jobs)
             shown = monitor.step
             warning = _overfitting(monitor) if news and not warned else None
@@ -170,6 +177,12 @@ def updates(client: openai.OpenAI, monitor: JobMonitor) -> Iterator[list[FineTun
         if monitor.ended:
             return
         polling.wait(monitor.job.status)
+
+
+def _short(message: object) -> str:
+    """A provider's message in one line of limited length."""
+    text = " ".join(str(message or "").split())
+    return text if len(text) <= NOTE_CHARACTERS else f"{text[: NOTE_CHARACTERS - 3]}..."
 
 
 def metrics_of(event: FineTuningJobEvent) -> StepMetrics:
@@ -267,10 +280,17 @@ def _report_epochs(news: Iterable[FineTuningJobEvent], progress: Progress) -> No
             progress.message(f"step {metrics['step']:.0f}: {in_words(metrics)}")
 
 
+def _report_warnings(news: Iterable[FineTuningJobEvent], progress: Progress) -> None:
+    for event in news:
+        if event.level == "warn" and (words := words_of(event.message)):
+            progress.message(words)
+
+
 def _advance(advance: Step, monitor: JobMonitor, shown: int, jobs: float) -> None:
     """Move the bar from the step that it shows to the newest one."""
     status: str = monitor.job.status  # an unknown status is shown, not refused
-    notes = ["" if status == "running" else status, in_words(monitor.latest, brief=True)]
+    words = in_words(monitor.latest, brief=True) if monitor.metrics else monitor.message
+    notes = [words] if status == "running" else [status, in_words(monitor.latest, brief=True)]
     note = " ".join(filter(None, notes))
     left = monitor.seconds_left_of(jobs)
     advance(monitor.step - shown, total=monitor.total_steps, note=note, left=math.inf if left is None else left)

@@ -9,7 +9,7 @@ import typer
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import one_line_errors
 from reviewtune.local_server.logs import LogFormat
-from reviewtune.local_server.settings import Settings, share_the_cores
+from reviewtune.local_server.settings import Settings, importing, share_the_cores
 
 
 def start(
@@ -81,7 +81,8 @@ def start(
     share_the_cores()
     gc.set_threshold(100_000)  # torch leaves a million long-lived objects; collecting garbage among them takes 0.5 s
     with one_line_errors():
-        from reviewtune.local_server.server import serve  # slow to import, and not needed for --help
+        with importing("fastapi"):
+            from reviewtune.local_server.server import serve  # slow to import, and not needed for --help
 
         serve(settings)
 

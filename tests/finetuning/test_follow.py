@@ -8,6 +8,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.finetuning import follow as follow_module
 from reviewtune.finetuning.follow import JobMonitor, follow, in_words, metrics_of
 from reviewtune.finetuning.jobs import note_on_interrupt
 
@@ -58,6 +59,28 @@ def test_following_a_job_prints_nothing_unless_asked(
     shown = capsys.readouterr().out
     assert f"fine-tuning job {tuned.id} on {tuned.model}: succeeded" in shown
     assert f"step {quiet.step}: training loss" in shown
+
+
+def test_before_the_first_step_the_providers_message_is_shown(tuned: FineTuningJob) -> None:
+    """Fetching a base model takes minutes, in which there are no steps."""
+    monitor = JobMonitor(tuned.model_copy(update={"status": "running", "finished_at": None}))
+    notes: list[str] = []
+
+    def step(advance: int = 0, *, total: int | None = None, note: str = "", left: float | None = None) -> None:
+        notes.append(note)
+
+    monitor.message = "gemma-3-270m: 3 of 5 parts, 120 of 238 MB, about 10 s left"
+    follow_module._advance(step, monitor, 0, 1)
+    monitor.metrics[1] = {"train_loss": 0.5}
+    follow_module._advance(step, monitor, 0, 1)
+    assert notes == ["gemma-3-270m: 3 of 5 parts, 120 of 238 MB, about 10 s left", "loss 0.500"]
+
+
+def test_the_newest_message_is_kept_in_one_line(tuned: FineTuningJob, client: openai.OpenAI) -> None:
+    monitor = JobMonitor(tuned)
+    monitor.update(client)
+    assert monitor.message == "The job has successfully completed"
+    assert follow_module._short("a\n" * 200) == f"{'a ' * 48}a..."
 
 
 def test_metrics_are_the_numbers_of_an_event_in_whatever_form() -> None:

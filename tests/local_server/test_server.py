@@ -37,7 +37,7 @@ def test_announces_itself(server: ServerProcess, base: str) -> None:
     assert set(announced) == {"pid", "create_time", "base_url", "started", "base_models"}
     assert psutil.Process(announced["pid"]).create_time() == announced["create_time"]
     assert abs(announced["started"] - time.time()) < 3600
-    assert announced["base_models"] == ["gemma-3-270m", "smollm2-135m-instruct", base]
+    assert announced["base_models"] == ["gemma-3-270m", "smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct", base]
     health = httpx2.get(server.base_url.removesuffix("/v1") + "/healthz").json()
     ours = {"data_dir": str(server.data_dir), "pid": server.process.pid}
     assert health == {"status": "ok", "version": health["version"], **ours}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reviewtune.core.user_dirs import cache_folder
-from reviewtune.local_server.engine import base_models
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.engine.types import ChatMessage
 
 SYSTEM = "Name the main issue."
@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 
 def real(name: str) -> Path:
-    return base_models.ensure(name, cache_folder())
+    return ensure(name, cache_folder())
 
 
 @cache
@@ -71,6 +71,22 @@ def tiny(window: int = 4096) -> Path:
     Gemma3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@cache
+def tiny_adapter(label: str) -> Path:
+    """An adapter of `tiny()` that learned to answer with this label."""
+    from reviewtune.local_server.engine.training.finetune import TrainingRun
+    from reviewtune.local_server.engine.training.recipes import Recipe
+    from reviewtune.local_server.engine.types import TrainingSpec
+
+    folder = Path(tempfile.mkdtemp(prefix="adapter-"))
+    answer = ChatMessage("assistant", label)
+    lines = [line((*asked(text), answer)) for texts in REVIEWS.values() for text in texts]
+    spec = TrainingSpec(tiny(), write(folder / "train.jsonl", lines), None, folder / "model", seed=1, n_epochs=10)
+    for _ in TrainingRun(spec, Recipe(learning_rate=3e-2, frozen_layers=0.5, batch_size=3, rank=4)).run():
+        pass
+    return folder / "model"
 
 
 def asked(review: str, *examples: tuple[str, str]) -> tuple[ChatMessage, ...]:

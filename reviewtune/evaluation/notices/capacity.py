@@ -21,6 +21,7 @@ FEW_TESTS = 5  # with fewer test reviews a label's scores say hardly anything
 CONTEXT_TOKENS = {
     "gemma-3-270m": 32_768,
     "smollm2-135m-instruct": 8_192,
+    "qwen2.5-coder-1.5b-instruct": 32_768,
     "gpt-4o": 128_000,
     "gpt-4.1": 1_047_576,
 }

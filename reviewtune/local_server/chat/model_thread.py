@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from reviewtune.local_server.chat.model_memory import ModelMemory
 from reviewtune.local_server.chat.served_model import AnswerOrError, Lane, ServedModel, Work
 from reviewtune.local_server.engine.types import GenerationRequest
 from reviewtune.local_server.models.service import ModelSource
 
-KEPT_MODELS = 2  # loaded at a time
-TURN = 20  # steps before a model is unloaded for another one that waits: loading takes about as long
 GROUP = 128  # clients that are waited for
 GATHER = 0.02  # seconds without a new request after which no more are expected
 LULL = 4.0  # seconds without work after which an expected model is loaded
@@ -29,7 +28,7 @@ class ModelThread(threading.Thread):
 
     def __init__(self, cache: Path) -> None:
         super().__init__(name="models", daemon=True)
-        self._cache = cache
+        self._memory = ModelMemory(cache)
         self._arrived: deque[Work] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -121,23 +120,14 @@ class ModelThread(threading.Thread):
             lanes = {model: model.bulk if is_bulk else model.clients for model in self._models.values()}
             waiting = [model for model, lane in lanes.items() if len(lane)]
             for model in sorted(waiting, key=lambda model: model.last_step):
-                if model.loaded or self._may_load(waiting):
+                if self._memory.may_load(model, waiting, self._steps):
                     return model, lanes[model]
         return None
-
-    def _may_load(self, waiting: Sequence[ServedModel]) -> bool:
-        """Whether there is a place for another model, or one of those that have work had it long enough."""
-        busy = [model for model in self._loaded if model in waiting]
-        return len(busy) < KEPT_MODELS or self._steps - max(model.loaded_at for model in busy) >= TURN
-
-    @property
-    def _loaded(self) -> list[ServedModel]:
-        return [model for model in self._models.values() if model.loaded]
 
     def _step(self, model: ServedModel, lane: Lane) -> None:
         clients = sum(len(model.clients) for model in self._models.values()) + len(self._arrived)
         try:
-            self._load(model)
+            self._memory.load(model, self._steps)
             ended = model.step(lane)
         except Exception as error:  # the model cannot be loaded
             log.exception("model %s failed", model.source.name)
@@ -151,19 +141,7 @@ class ModelThread(threading.Thread):
     def _get_ready(self, model: ServedModel) -> None:
         """Prepare what the first request would wait for."""
         try:
-            self._load(model)
+            self._memory.load(model, self._steps)
             model.get_ready()
         except Exception:
             log.exception("model %s failed", model.source.name)
-
-    def _load(self, model: ServedModel) -> None:
-        if model.loaded:
-            return
-        while len(self._loaded) >= KEPT_MODELS:
-            least = min(
-                self._loaded, key=lambda other: (other.busy, other.loaded_at if other.busy else other.last_step)
-            )
-            least.unload()
-        log.info("loading model %s", model.source.name)
-        model.load(self._cache)
-        model.loaded_at = self._steps

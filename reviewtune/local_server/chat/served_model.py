@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
 from reviewtune.local_server.models.service import ModelSource
+from reviewtune.local_server.settings import importing
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.generation.batching import Batcher
@@ -153,13 +154,13 @@ class ServedModel:
         clients: requests of clients, which wait for the answer.
         bulk: requests of batch files.
         last_step: the number of the thread's step in which it was last used.
-        loaded_at: the number of the step before which it was loaded.
+        loaded: whether it is in memory.
     """
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source
         self.clients, self.bulk = Lane(STEP_SECONDS), Lane(BULK_SECONDS)
-        self.last_step = self.loaded_at = 0
+        self.last_step = 0
         self.loaded = False
         self._generator: Generator | None = None
 
@@ -197,13 +198,14 @@ class ServedModel:
 
     def load(self, cache: Path) -> None:
         """Load the weights; answers in progress continue."""
-        # torch takes seconds to import, so only here
-        from reviewtune.local_server.engine import base_models
-        from reviewtune.local_server.engine.generation import generate
+        from reviewtune.local_server.engine.base_models.ensure import ensure
+
+        with importing("transformers"):  # it takes seconds, so only here
+            from reviewtune.local_server.engine.generation import generate
 
         source, base = self.source, None
         if source.is_adapter or source.folder is None:
-            base = base_models.ensure(source.base, cache)
+            base = ensure(source.base, cache)
         folder = source.folder or base
         assert folder is not None
         if self._generator is None:

@@ -16,6 +16,7 @@ from reviewtune.local_server.engine.types import ChatMessage
 
 Tokens = tuple[int, ...]
 HISTORIES = 64  # conversations whose tokens are cached
+MARK = "\ue000"  # a character of the private use area, which no template contains
 PROBE = (ChatMessage("user", "probe"), ChatMessage("assistant", "probe"))
 
 
@@ -81,15 +82,19 @@ class ChatTemplate:
 
     def _turn(self, messages: tuple[ChatMessage, ...]) -> Turn:
         """The tokens of the last message in this conversation."""
-        message = messages[-1]
-        text = self._text(messages).removeprefix(self._text(messages[:-1]))
-        if message.role == "assistant":  # it must begin with the tokens that a prompt for it ends with
-            begin = self._generation_prompt(messages[:-1])
+        message, earlier = messages[-1], messages[:-1]
+        text_before = self._text(earlier)
+        text = self._text(messages).removeprefix(text_before)
+        if message.role == "assistant" and earlier:  # it must begin with the tokens that a prompt for it ends with
+            begin = self._generation_prompt(earlier)
             before, rest = begin, text.removeprefix(begin)
             content, after = message.content, rest.removeprefix(message.content)
             return Turn(self._encode(before), self.plain(content), self._encode(after) or self._end_of_text())
         content = message.content if message.content in text else message.content.strip()
-        before, _, after = text.partition(content) if content else (text, "", "")
+        marked = self._text((*earlier, ChatMessage(message.role, MARK))).removeprefix(text_before)
+        before, _, after = marked.partition(MARK)  # not of the content: `a` is also in the template's `<|im_start|>`
+        if before + content + after != text:  # a template that looks at the content
+            before, _, after = text.partition(content) if content else (text, "", "")
         return Turn(self._encode(before), self.plain(content), self._encode(after))
 
     def _text(self, messages: tuple[ChatMessage, ...], begin_answer: bool = False) -> str:

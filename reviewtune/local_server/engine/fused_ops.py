@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-OFFSETS = {"Gemma3RMSNorm": 1.0, "LlamaRMSNorm": 0.0}  # added to the weight before scaling
+OFFSETS = {"Gemma3RMSNorm": 1.0, "LlamaRMSNorm": 0.0, "Qwen2RMSNorm": 0.0}  # added to the weight before scaling
 TANH_GELU = "GELUTanh"
 
 

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import Adapter, base_of, is_adapter, load_adapter
-from reviewtune.local_server.engine.base_models import STAMP
+from reviewtune.local_server.engine.base_models.model_folder import STAMP
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.fused_ops import fuse_operations
 
@@ -66,6 +66,11 @@ def fast_precision(device: torch.device) -> torch.dtype:
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     on_fast_cpu = any(capabilities.get(name) for name in CPU_BF16)
     return torch.bfloat16 if on_fast_cpu else torch.float32
+
+
+def on_cpu_without_amx() -> bool:
+    """Whether this machine computes on a CPU that lacks AMX, with which a training takes a fraction of the time."""
+    return device().type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16")
 
 
 def _tune_cpu() -> None:

@@ -1,9 +1,9 @@
 """The interface between server and engine: plain data, without torch.
 
 The server uses these types and four functions:
-    base_models.ensure(name, cache)            -> folder of a converted base model (fetches it once)
+    base_models.ensure.ensure(name, cache)     -> folder of a converted base model (fetches it once)
     training.finetune.resolve(spec)            -> Hyperparameters, `auto` replaced by numbers
-    training.finetune.train(spec, report)      -> TrainingResult, calling report(StepMetrics | CheckpointSaved)
+    training.finetune.train(spec, report)      -> TrainingResult, calling report(News)
     generation.generate.load(folder, base)     -> Generator, whose `complete(requests)` answers a batch
 """
 
@@ -143,6 +143,16 @@ class CheckpointSaved:
 
     metrics: StepMetrics
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFull:
+    """A checkpoint could not be written for lack of space; the training waits for it."""
+
+    folder: Path  # of the checkpoint
+
+
+News = StepMetrics | CheckpointSaved | DiskFull
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ trainer.lock    held by the trainer while it runs, even after its parent has end
 trainer.json    the trainer's process id and start time
 """
 
+import errno
 import json
 import os
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+DISK_SECONDS = 5.0  # between two attempts to write on a full disk
 GRACE = 5.0  # seconds between asking a trainer to end and killing it
 
 
@@ -73,8 +75,20 @@ class JobFolder:
         write_json(self.path / name, content)
 
     def report(self, kind: str, **content: object) -> None:
-        """Append one line of progress; the newline before it ends a line that a killed trainer left incomplete."""
+        """Append one line of progress; on a full disk, wait for space, because the training would be lost."""
         line = json.dumps({"kind": kind, "time": time.time(), **content})
+        while True:
+            try:
+                self._append(line)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                time.sleep(DISK_SECONDS)
+            else:
+                return
+
+    def _append(self, line: str) -> None:
+        """The newline before the line ends one that was cut off, by a kill or a full disk."""
         with (self.path / "progress.jsonl").open("a") as stream:
             stream.write(f"\n{line}\n")
             stream.flush()

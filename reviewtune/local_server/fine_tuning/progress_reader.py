@@ -59,7 +59,7 @@ class ProgressReader:
                 self._first = None
                 self._add_unreported_checkpoints(session, job)
             case "message":
-                add_event(session, job.id, line["key"], line["text"])
+                add_event(session, job.id, line["key"], line["text"], level=line.get("level", "info"))
             case "hyperparameters":
                 job.hyperparameters = {name: line[name] for name in job.hyperparameters}
             case "step":

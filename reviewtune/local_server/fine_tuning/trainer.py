@@ -4,9 +4,12 @@ python -m reviewtune.local_server.fine_tuning.trainer JOB_DIR
 """
 
 import gc
+import itertools
 import logging
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,12 @@ from typing import Any
 from filelock import Timeout
 
 from reviewtune.errors import DataError, ReviewtuneError
-from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, DiskFull, News, TrainingSpec
+from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_base
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import importing, share_the_cores
 
+NO_SPACE = "no space left on the disk of {folder} for a checkpoint; free some, the training waits and then continues"
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
 
@@ -75,27 +80,54 @@ def _train(job: JobFolder) -> dict[str, Any]:
         seed=order["seed"],
         **{name: None if value == "auto" else value for name, value in order["hyperparameters"].items()},
     )
-    from reviewtune.local_server.engine.training import finetune  # torch takes seconds to import, so only here
+    with importing("transformers"):  # it takes seconds, so only here
+        from reviewtune.local_server.engine.model_loading import on_cpu_without_amx
+        from reviewtune.local_server.engine.training import finetune
 
     job.report("hyperparameters", **asdict(finetune.resolve(spec)))
 
-    def report(news: StepMetrics | CheckpointSaved) -> None:
+    suggestion = "" if start else faster_base(spec.base)
+    notice = DurationNotice(suggestion, _held_out(spec), slow_processor=on_cpu_without_amx())
+
+    def report(news: News) -> None:
+        if isinstance(news, DiskFull):
+            job.report("message", key="disk", text=NO_SPACE.format(folder=news.folder), level="warn")
+            return
         if isinstance(news, CheckpointSaved):
             job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
-        else:
-            job.report("step", metrics=asdict(news))
+            return
+        job.report("step", metrics=asdict(news))
+        if (text := notice.after(news.total_steps - news.step, time.time())) is not None:
+            job.report("message", key="duration", text=text, level="warn")
 
     result = asdict(finetune.train(spec, report))
     return result | {"folder": str(result["folder"])}
 
 
+def _held_out(spec: TrainingSpec) -> float:
+    """Validation examples per training example."""
+    files = (spec.validation_file, spec.training_file)
+    validation, training = (file.read_bytes().count(b"\n") if file else 0 for file in files)
+    return validation / max(1, training)
+
+
 def _base(job: JobFolder, order: dict[str, Any]) -> Path:
     """The folder of the base model; its weights are fetched at the first use."""
-    from reviewtune.local_server.engine import base_models
+    from reviewtune.local_server.engine.base_models.ensure import ensure
 
     name = order.get("first_base", order["base"])  # a job of an earlier release has no first_base
     job.report("message", key="weights", text=f"Fetching weights of {name}")
-    return base_models.ensure(name, Path(order["cache"]))
+    return ensure(name, Path(order["cache"]), _message_of(job))
+
+
+def _message_of(job: JobFolder) -> Callable[[str], None]:
+    """A function that reports a text as a message of the job; the server keeps one message per key."""
+    start, count = time.time(), itertools.count(1)
+
+    def report(text: str) -> None:
+        job.report("message", key=f"weights:{start:.3f}:{next(count)}", text=text)
+
+    return report
 
 
 if __name__ == "__main__":

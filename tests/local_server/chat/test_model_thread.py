@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.local_server.chat import model_thread
+from reviewtune.local_server.chat import model_memory, model_thread
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.served_model import AnswerOrError, Lane, ServedModel
 from reviewtune.local_server.engine.generation.running_rows import RunningRows
@@ -25,7 +25,7 @@ HELLO = GenerationRequest((ChatMessage("user", "Hello"),), temperature=0, max_to
 
 @pytest.fixture
 def loaded(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, logger=model_thread.__name__)
+    caplog.set_level(logging.INFO, logger=model_memory.__name__)
     return lambda: [record.getMessage() for record in caplog.records if "loading" in record.getMessage()]
 
 

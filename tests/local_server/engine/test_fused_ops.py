@@ -6,6 +6,7 @@ from transformers.activations import GELUTanh
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from reviewtune.local_server.engine.fused_ops import fuse_operations
 
@@ -21,7 +22,7 @@ def states(dtype: torch.dtype) -> torch.Tensor:
     return (torch.randn(3, 7, 640) * torch.logspace(-2, 2, 7)[None, :, None]).to(dtype).requires_grad_()
 
 
-@pytest.mark.parametrize("norm", [Gemma3RMSNorm, LlamaRMSNorm])
+@pytest.mark.parametrize("norm", [Gemma3RMSNorm, LlamaRMSNorm, Qwen2RMSNorm])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_norms_equal_transformers_own(norm: type[torch.nn.Module], dtype: torch.dtype, near: float) -> None:
     network = Network(norm(640), dtype)

@@ -2,6 +2,8 @@
 
 CRASH_PLAN names a JSON file, a list of [part of a path, n]: each trainer takes the first entry and dies just before it
 changes such a path for the n-th time. So every crash is at the same place in the program, however slow the machine is.
+
+LONG_TRAINING sets the seconds after which a trainer calls its training long.
 """
 
 import json
@@ -34,5 +36,10 @@ def _arm(plan: Path) -> None:
     sys.addaudithook(hook)
 
 
-if "CRASH_PLAN" in os.environ and "reviewtune.local_server.fine_tuning.trainer" in sys.orig_argv:
-    _arm(Path(os.environ["CRASH_PLAN"]))
+if "reviewtune.local_server.fine_tuning.trainer" in sys.orig_argv:
+    if "CRASH_PLAN" in os.environ:
+        _arm(Path(os.environ["CRASH_PLAN"]))
+    if "LONG_TRAINING" in os.environ:
+        from reviewtune.local_server.fine_tuning import duration
+
+        duration.LONG = float(os.environ["LONG_TRAINING"])

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reviewtune.local_server.engine.adapters import merged, save_adapter
-from reviewtune.local_server.engine.base_models import LEGAL_FILES, STAMP, make_readable
+from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, STAMP, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import PACK
@@ -98,6 +98,15 @@ class Checkpoints:
         work = folder.with_name(f".{folder.name}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
+        try:
+            self._write_model(work)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)  # on a full disk, what is half written takes space too
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+
+    def _write_model(self, work: Path) -> None:
         if self._model.adapter and not self._spec.whole:
             self._copy_from_base(work, lambda file: file.name in LEGAL_FILES)
             save_adapter(self._model.adapter, self._network, self._spec.base, work)
@@ -105,8 +114,6 @@ class Checkpoints:
             self._copy_from_base(work, lambda file: file.name != STAMP and ".safetensors" not in file.name)
             self._network.save_pretrained(work, state_dict=self._weights())
         make_readable(work)
-        shutil.rmtree(folder, ignore_errors=True)
-        work.replace(folder)
 
     def _copy_from_base(self, work: Path, wanted: Callable[[Path], bool]) -> None:
         """Copy tokenizer, template, license: what does not change."""
@@ -126,8 +133,11 @@ class Checkpoints:
             tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
             tensors["step"] = state["step"]
         work = self._state.with_suffix(".partial")
-        save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
-        work.replace(self._state)
+        try:
+            save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
+            work.replace(self._state)
+        finally:
+            work.unlink(missing_ok=True)
 
 
 def _stop_at(generation: Any, token: int) -> None:  # noqa: ANN401 - transformers' GenerationConfig

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
+from reviewtune.local_server.engine.base_models.disk_space import is_full
 from reviewtune.local_server.engine.model_loading import (
     LoadedModel,
     device,
@@ -33,7 +35,9 @@ from reviewtune.local_server.engine.training.packing import read_examples
 from reviewtune.local_server.engine.training.recipes import DEFAULT, Recipe, recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
+    DiskFull,
     Hyperparameters,
+    News,
     StepMetrics,
     TrainingResult,
     TrainingSpec,
@@ -42,7 +46,9 @@ from reviewtune.local_server.engine.types import (
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 VALIDATE_EVERY = 10  # steps
 
-Report = Callable[[StepMetrics | CheckpointSaved], None]
+DISK_SECONDS = 5.0  # between two attempts to save on a full disk
+
+Report = Callable[[News], None]
 
 
 def resolve(spec: TrainingSpec) -> Hyperparameters:
@@ -63,7 +69,7 @@ def train(spec: TrainingSpec, report: Report) -> TrainingResult:
 
     Args:
         spec: what to train.
-        report: called after every step and every checkpoint.
+        report: called after every step and every checkpoint, and while the disk is full.
 
     Raises:
         DataError: a line of a file is not a training example.
@@ -120,14 +126,14 @@ class TrainingRun:
         self.total_steps = self.steps_per_epoch * self.hyper.n_epochs
         self.checkpoints = Checkpoints(spec, self.hyper, self.model, self.masters, self.optimizer, self.plan.pack)
 
-    def run(self) -> Iterator[StepMetrics | CheckpointSaved]:
+    def run(self) -> Iterator[News]:
         """Train; yields the metrics of every step, and every checkpoint."""
         for examples in (self.training, self.validation):
             self.layers.cache(examples)
         finished_epochs = self.checkpoints.resume()
         for epoch in range(finished_epochs + 1, self.hyper.n_epochs + 1):
             last = yield from self._epoch(epoch)
-            yield CheckpointSaved(last, self.checkpoints.save(epoch, last.step))
+            yield from self._saved(epoch, last)
         self.checkpoints.finish(self.total_steps)
 
     def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
@@ -140,6 +146,20 @@ class TrainingRun:
         for examples in (self.training, self.validation):
             examples.pack = plan.pack
         return plan
+
+    def _saved(self, epoch: int, last: StepMetrics) -> Iterator[News]:
+        """Save a checkpoint; on a full disk, wait for space, so that nothing trained is lost."""
+        while True:
+            try:
+                folder = self.checkpoints.save(epoch, last.step)
+            except (OSError, SafetensorError) as error:
+                if not is_full(error):
+                    raise
+                yield DiskFull(self.spec.output)
+                time.sleep(DISK_SECONDS)
+            else:
+                yield CheckpointSaved(last, folder)
+                return
 
     def _begin_adapter(self, recipe: Recipe) -> int:
         """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""

@@ -1,5 +1,8 @@
 """Fine-tuning: what is learned, and that equal inputs give equal weights, even if a training is cut off."""
 
+import contextlib
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from reviewtune.errors import DataError
+from reviewtune.local_server.engine.adapters import is_adapter
 from reviewtune.local_server.engine.generation import generate
 from reviewtune.local_server.engine.training import finetune, recipes
 from reviewtune.local_server.engine.training.losses import token_loss
@@ -17,8 +21,10 @@ from reviewtune.local_server.engine.types import (
     RESUME,
     ChatMessage,
     CheckpointSaved,
+    DiskFull,
     GenerationRequest,
     Hyperparameters,
+    News,
     StepMetrics,
     TrainingSpec,
 )
@@ -29,15 +35,35 @@ __all__ = ["one_thread"]
 ANSWER = ChatMessage("assistant", '{"label": "no_issue"}')
 
 
-@pytest.fixture
-def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSpec:
-    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", Recipe(learning_rate=1e-2, frozen_layers=0.5, dropout=0.1))
+@pytest.fixture(params=[None, 16], ids=["whole", "adapter"])
+def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSpec:
+    """A training of the upper layers' own weights, and one of a low-rank adapter of them."""
+    recipe = Recipe(learning_rate=1e-2 if request.param is None else 2e-2, frozen_layers=0.5, dropout=0.1)
+    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", replace(recipe, rank=request.param))
     files = chat_file(tmp_path / "train.jsonl", repeats=2), chat_file(tmp_path / "valid.jsonl")
     return TrainingSpec(tiny(), *files, tmp_path / "out", seed=1, n_epochs=3, batch_size=4)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def fill(file: Path) -> None:
+    """Fill the disk with this file, to the last byte."""
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as stream:
+        while stream.write(bytes(1 << 16)):
+            pass
+
+
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+    return load_file(folder / ("adapter_model.safetensors" if is_adapter(folder) else "model.safetensors"))
 
 
 def same(first: Path, second: Path) -> bool:
@@ -46,7 +72,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
-    news: list[StepMetrics | CheckpointSaved] = []
+    news: list[News] = []
     result = finetune.train(spec, news.append)
     steps = [item for item in news if isinstance(item, StepMetrics)]
     saved = [item for item in news if isinstance(item, CheckpointSaved)]
@@ -65,7 +91,9 @@ def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
 
 
 def test_lower_layers_and_embeddings_do_not_change(spec: TrainingSpec) -> None:
-    before, after = weights_of(spec.base), weights_of(finetune.train(spec, lambda _: None).folder)
+    """All weights are saved where the base model may be deleted, and to compare them here."""
+    before = weights_of(spec.base)
+    after = weights_of(finetune.train(replace(spec, whole=True), lambda _: None).folder)
     changed = {name for name in after if not torch.equal(after[name], before[name].to(torch.bfloat16))}
     assert changed
     assert all(name.startswith(("model.layers.1.", "model.norm.")) for name in changed)
@@ -81,7 +109,7 @@ def test_a_resumed_training_ends_with_the_same_weights(spec: TrainingSpec, tmp_p
     class Cut(Exception):  # noqa: N818 - not an error
         pass
 
-    def cut(news: StepMetrics | CheckpointSaved) -> None:
+    def cut(news: News) -> None:
         if isinstance(news, StepMetrics) and news.step == 12:
             raise Cut
 
@@ -94,9 +122,29 @@ def test_a_resumed_training_ends_with_the_same_weights(spec: TrainingSpec, tmp_p
 
 
 def test_a_fine_tune_can_be_fine_tuned(spec: TrainingSpec, tmp_path: Path) -> None:
-    once = finetune.train(replace(spec, n_epochs=1), lambda _: None)
-    twice = finetune.train(replace(spec, base=once.folder, output=tmp_path / "more", n_epochs=1), lambda _: None)
-    assert not same(once.folder, twice.folder)
+    once = finetune.train(replace(spec, n_epochs=1), lambda _: None).folder
+    start = replace(spec, adapter=once) if is_adapter(once) else replace(spec, base=once)
+    twice = finetune.train(replace(start, output=tmp_path / "more", n_epochs=1), lambda _: None).folder
+    assert is_adapter(twice) == is_adapter(once)
+    assert not same(once, twice)
+
+
+def test_a_full_disk_makes_a_training_wait(
+    spec: TrainingSpec, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "DISK_SECONDS", 0.01)
+    ballast, waited = small_disk / "ballast", []
+
+    def report(news: News) -> None:
+        if isinstance(news, StepMetrics) and news.step == 6:
+            fill(ballast)
+        if isinstance(news, DiskFull):
+            waited.append(sorted(path.name for path in (small_disk / "out" / "checkpoints").iterdir()))
+            ballast.unlink(missing_ok=True)
+
+    folder = finetune.train(replace(spec, output=small_disk / "out"), report).folder
+    assert waited == [["step-5"]]  # nothing half written takes space
+    assert same(folder, finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder)
 
 
 def test_auto_is_the_recipe(spec: TrainingSpec) -> None:

@@ -17,7 +17,7 @@ from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.memory import Load, Plan, Sizes
 from reviewtune.local_server.engine.training.packing import Example
 from reviewtune.local_server.engine.training.recipes import Recipe
-from reviewtune.local_server.engine.types import CheckpointSaved, StepMetrics, TrainingSpec
+from reviewtune.local_server.engine.types import CheckpointSaved, News, StepMetrics, TrainingSpec
 from tests.support.engine_models import chat_file, one_thread, tiny, write
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
@@ -94,7 +94,7 @@ def test_recomputing_ends_with_the_same_weights_also_when_resumed(
     class Cut(Exception):  # noqa: N818 - not an error
         pass
 
-    def cut(news: StepMetrics | CheckpointSaved) -> None:
+    def cut(news: News) -> None:
         if isinstance(news, CheckpointSaved):
             raise Cut
 
@@ -116,7 +116,7 @@ def test_smaller_packs_begin_again_and_learn_the_same(
     losses: dict[int, list[float]] = {}
     for pack in (PACK, 64):
         monkeypatch.setattr(memory, "choose", lambda *_, pack=pack: Plan(recompute=False, pack=pack))
-        news: list[StepMetrics | CheckpointSaved] = []
+        news: list[News] = []
         finetune.train(spec, news.append)  # into the same folder: the state to resume from is of other packs
         losses[pack] = [item.train_loss for item in news if isinstance(item, StepMetrics)]
     assert losses[64] == pytest.approx(losses[PACK], rel=1e-3)
@@ -184,7 +184,7 @@ def test_a_job_without_memory_fails_before_the_weights_are_read(
 
 
 def test_a_gpu_whose_memory_runs_out_gives_one_line(spec: TrainingSpec) -> None:
-    def full(_: StepMetrics | CheckpointSaved) -> None:
+    def full(_: News) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
 
     with pytest.raises(ProviderError, match=r"^the GPU's memory ran out during the training .*; end other programs"):

@@ -1,0 +1,31 @@
+"""The folder of a converted base model: the stamp that it is complete, its license files, its permissions."""
+
+import json
+import stat
+from pathlib import Path
+
+STAMP = "reviewtune.json"
+LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")
+
+
+def is_stamped(folder: Path, *stamps: dict[str, object]) -> bool:
+    """Whether the folder was made from one of these sources, by the present converter."""
+    try:
+        return json.loads((folder / STAMP).read_text(encoding="utf-8")) in stamps
+    except (OSError, ValueError):
+        return False
+
+
+def write_stamp(folder: Path, stamp: dict[str, object]) -> None:
+    """Note what the folder was made from."""
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def make_readable(folder: Path) -> None:
+    """Give every file of a model folder the permissions of a new file; those of safetensors are for their owner."""
+    probe = folder / ".new.json"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for file in folder.iterdir():
+        file.chmod(stat.S_IMODE(mode))
