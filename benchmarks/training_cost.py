@@ -116,13 +116,15 @@ def _bound(cost: Cost) -> None:
 
 def _speed(rows: int, width: int, columns: int) -> float:
     """FLOP/s of a layer's forward product and its two backward ones, with matrices that do not fit into the cache."""
-    dtype = finetune.fast_precision(finetune.device())
-    layers = [torch.randn(columns, width).to(dtype) for _ in range(64)]
-    state, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, columns).to(dtype)
+    place = {"device": finetune.device(), "dtype": finetune.fast_precision(finetune.device())}
+    layers = [torch.randn(columns, width, **place) for _ in range(64)]
+    state, gradient = torch.randn(rows, width, **place), torch.randn(rows, columns, **place)
     start, done = time.perf_counter(), 0
     while (taken := time.perf_counter() - start) < SPEED_SECONDS or done == 0:
         for layer in layers:
             _ = state @ layer.T, gradient @ layer, gradient.T @ state
+        if place["device"].type == "cuda":
+            torch.cuda.synchronize()
         done += len(layers)
     return done * 6 * rows * width * columns / taken
 

@@ -3,6 +3,8 @@
 import ctypes
 import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
@@ -59,9 +61,11 @@ def device() -> torch.device:
 
 def fast_precision(device: torch.device) -> torch.dtype:
     """bf16 where the hardware multiplies it faster than fp32; other CPUs take nearly twice as long for it."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     on_fast_cpu = any(capabilities.get(name) for name in CPU_BF16)
-    return torch.bfloat16 if device.type == "cuda" or on_fast_cpu else torch.float32
+    return torch.bfloat16 if on_fast_cpu else torch.float32
 
 
 def on_cpu_without_amx() -> bool:
@@ -127,18 +131,62 @@ def load_weights(folder: Path, dtype: torch.dtype, attention: str) -> LoadedMode
     transformers_logging.disable_progress_bar()
     _tune_cpu()
     target = device()
-    try:
-        chat = _chat(_TokenizerKey(folder, _digest(folder)))
+    chat = load_chat(folder)
+    with _opening(folder):
         # Only safetensors: a pickle could run any code.
         network = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            device_map={"": target} if target.type == "cuda" else None,  # not through the machine's own memory
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ProviderError(f"{folder} has no causal language model that transformers can open ({reason})") from error
+    _check_family(network, folder)
     if target.type == "cpu":
         fuse_operations(network)
     return LoadedModel(network.to(target).eval(), chat, target)
+
+
+def load_chat(folder: Path) -> ChatTemplate:
+    """The tokenizer of a model folder with its chat template.
+
+    Raises:
+        ProviderError: the folder has no tokenizer, or one without a chat template.
+    """
+    with _opening(folder):
+        return _chat(_TokenizerKey(folder, _digest(folder)))
+
+
+def without_weights(folder: Path) -> Any:  # noqa: ANN401 - transformers' models have no common type
+    """The network of a model folder on torch's meta device: sizes only, which takes hardly any time or memory.
+
+    Raises:
+        ProviderError: the folder does not contain a causal language model.
+    """
+    with _opening(folder), torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    _check_family(network, folder)
+    return network
+
+
+def _check_family(network: Any, folder: Path) -> None:  # noqa: ANN401
+    """Refuse architectures that compute their attention by themselves or name their layers oddly; they are old ones."""
+    if not (network._supports_attention_backend and hasattr(network.get_decoder(), "layers")):
+        raise ProviderError(
+            f"{folder} is a model of the family {network.config.model_type}, "
+            "which the local provider does not support; "
+            "use one of a newer family, such as Gemma, Llama, Mistral, Phi-3 or Qwen"
+        )
+
+
+@contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    """Name the folder in the errors of transformers."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ProviderError(f"{folder} has no causal language model that transformers can open ({reason})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ WINDOW = 8  # far below the lengths used here
 
 def expected(tokens: list[int]) -> torch.Tensor:
     plain = load_model(tiny(WINDOW), torch.float32, "eager")
-    hidden: torch.Tensor = plain.network.get_decoder()(torch.tensor([tokens])).last_hidden_state[0]
+    batch = torch.tensor([tokens], device=plain.device)
+    hidden: torch.Tensor = plain.network.get_decoder()(batch).last_hidden_state[0]
     return hidden
 
 
@@ -63,5 +64,6 @@ def test_packed_examples_give_the_states_of_single_examples(frozen: int, cached:
 def test_a_real_model_gives_the_states_of_transformers() -> None:
     folder, tokens = real("smollm2-135m-instruct"), random_tokens(30, 1)
     hidden = CachedForward(load_model(folder, torch.float32, ATTENTION), None, 1).read([tokens])[0]
-    plain = load_model(folder, torch.float32, "eager").network.get_decoder()(torch.tensor([tokens]))
-    torch.testing.assert_close(hidden, plain.last_hidden_state[0], atol=1e-3, rtol=1e-3)
+    plain = load_model(folder, torch.float32, "eager")
+    states = plain.network.get_decoder()(torch.tensor([tokens], device=plain.device)).last_hidden_state
+    torch.testing.assert_close(hidden, states[0], atol=1e-3, rtol=1e-3)

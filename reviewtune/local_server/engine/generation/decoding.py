@@ -177,8 +177,9 @@ class AnswerInProgress:
         for row, token in zip(scores, tokens, strict=False):
             logprobs = row.log_softmax(-1)
             listed = _listed(logprobs, self.request.top_logprobs, allowed)
-            top = tuple(self._logprob(other, float(logprobs[other])) for other in listed)
-            self.logprobs.append(self._logprob(token, float(logprobs[token]), top))
+            value, *values = logprobs[[token, *listed]].tolist()  # at once: a GPU would stop for each number
+            top = tuple(map(self._logprob, listed, values))
+            self.logprobs.append(self._logprob(token, value, top))
 
     def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         content = self.to_bytes([token])
@@ -204,7 +205,8 @@ def _listed(logprobs: Tensor, count: int, allowed: Tensor | None) -> list[int]:
     if allowed is not None and len(allowed) <= count:
         required: list[int] = allowed.tolist()
         tokens = [*required, *(token for token in tokens if token not in required)][:count]
-    return sorted(tokens, key=lambda token: -float(logprobs[token]))
+    values = dict(zip(tokens, logprobs[tokens].tolist(), strict=True))
+    return sorted(tokens, key=lambda token: -values[token])
 
 
 def _best(values: Tensor, count: int) -> Tensor:

@@ -16,6 +16,7 @@ from reviewtune.local_server.engine.adapters import merged, save_adapter
 from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, STAMP, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
+from reviewtune.local_server.engine.training.frozen_layers import PACK
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
 KEPT = 3  # checkpoints that are kept
@@ -32,11 +33,12 @@ class Checkpoints:
         model: LoadedModel,
         masters: Fp32Masters,
         optimizer: torch.optim.Optimizer,
+        pack: int = PACK,
     ) -> None:
         self._spec, self._model, self._masters, self._optimizer = spec, model, masters, optimizer
         self._network = model.network
         _stop_at(self._network.generation_config, model.chat.end_of_turn)
-        self._identity, self._epochs = _identity(spec, hyper), hyper.n_epochs
+        self._identity, self._epochs = _identity(spec, hyper, pack), hyper.n_epochs
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ class Checkpoints:
                 with torch.no_grad():
                     weight.copy_(state.get_tensor(name))
                 self._optimizer.state[weight] = {
-                    "step": state.get_tensor("step").clone(),
+                    "step": state.get_tensor("step").to(weight.device, copy=True),  # where the fused AdamW wants it
                     **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
                 }
         self._masters.give_weights()
@@ -158,8 +160,10 @@ def _is_whole(state: Path) -> bool:
         return False
 
 
-def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
+def _identity(spec: TrainingSpec, hyper: Hyperparameters, pack: int) -> str:
     """A hash that is equal for trainings that end with equal weights."""
     digest = hashlib.sha256(repr((str(spec.base), str(spec.adapter), spec.whole, spec.seed, astuple(hyper))).encode())
     digest.update(spec.training_file.read_bytes())
+    if pack != PACK:  # sums in another order
+        digest.update(str(pack).encode())
     return digest.hexdigest()

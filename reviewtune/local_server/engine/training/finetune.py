@@ -6,25 +6,33 @@ resumes at the end of the last epoch and ends with exactly the weights of an uni
 """
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.base_models.disk_space import is_full
-from reviewtune.local_server.engine.model_loading import LoadedModel, device, fast_precision, load_weights
+from reviewtune.local_server.engine.model_loading import (
+    LoadedModel,
+    device,
+    fast_precision,
+    load_chat,
+    load_weights,
+    without_weights,
+)
+from reviewtune.local_server.engine.training import memory
 from reviewtune.local_server.engine.training.checkpoints import Checkpoints
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.packing import read_examples
-from reviewtune.local_server.engine.training.recipes import Recipe, recipe_for
+from reviewtune.local_server.engine.training.recipes import DEFAULT, Recipe, recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     DiskFull,
@@ -65,18 +73,22 @@ def train(spec: TrainingSpec, report: Report) -> TrainingResult:
 
     Raises:
         DataError: a line of a file is not a training example.
-        ProviderError: the base model cannot be opened.
+        ProviderError: the base model cannot be opened, or the memory does not suffice.
     """
     start = time.monotonic()
     training = TrainingRun(spec)
-    for news in training.run():
-        report(news)
+    try:
+        for news in training.run():
+            report(news)
+    except torch.OutOfMemoryError as error:  # of a GPU
+        available = memory.available_memory(training.model.device)
+        raise ProviderError(memory.ran_out(available)) from error
     return TrainingResult(
         folder=spec.output,
         trained_tokens=training.hyper.n_epochs * training.training.tokens,
         hyperparameters=training.hyper,
         steps=training.total_steps,
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=memory.peak_memory(training.model.device),
         wall_seconds=time.monotonic() - start,
     )
 
@@ -100,17 +112,19 @@ class TrainingRun:
     def __init__(self, spec: TrainingSpec, recipe: Recipe | None = None) -> None:
         recipe = recipe or recipe_for(spec.base)
         self.spec, self.hyper = spec, _resolved(spec, recipe)
+        outline = without_weights(spec.base)
+        self.training, self.validation = self._example_sets(outline.config.max_position_embeddings)
+        self.plan = self._plan(outline, recipe)
         torch.manual_seed(spec.seed)
         self.model: LoadedModel = load_weights(spec.base, fast_precision(device()), ATTENTION)
-        self.training, self.validation = self._example_sets()
         frozen = self._begin_adapter(recipe)
-        self.layers = UpperLayers(self.model, frozen, recipe.dropout)
+        self.layers = UpperLayers(self.model, frozen, recipe.dropout, self.plan.recompute)
         self.masters = Fp32Masters(self.layers.trained)
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_per_epoch = math.ceil(len(self.training.examples) / self.hyper.batch_size)
         self.total_steps = self.steps_per_epoch * self.hyper.n_epochs
-        self.checkpoints = Checkpoints(spec, self.hyper, self.model, self.masters, self.optimizer)
+        self.checkpoints = Checkpoints(spec, self.hyper, self.model, self.masters, self.optimizer, self.plan.pack)
 
     def run(self) -> Iterator[News]:
         """Train; yields the metrics of every step, and every checkpoint."""
@@ -136,6 +150,17 @@ class TrainingRun:
                 yield CheckpointSaved(last, folder)
                 return
 
+    def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
+        """Decide how the training fits into the memory, before the weights take any."""
+        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
+        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
+        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
+        load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
+        plan = memory.choose(sizes, load, memory.available_memory(device()))
+        for examples in (self.training, self.validation):
+            examples.pack = plan.pack
+        return plan
+
     def _begin_adapter(self, recipe: Recipe) -> int:
         """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""
         layers = self.model.network.get_decoder().layers
@@ -144,7 +169,8 @@ class TrainingRun:
             self.model.adapter = trainable(load_adapter(self.spec.adapter, self.model.network))
             return min(self.model.adapter.layers)
         if recipe.rank is not None:
-            self.model.adapter = new_adapter(self.model.network, layers[frozen:], recipe.rank, recipe.alpha)
+            adapter = new_adapter(self.model.network, layers[frozen:], recipe.rank, recipe.alpha)
+            self.model.adapter = adapter if adapter.matrices else None  # a network without linear maps trains itself
         return frozen
 
     def _epoch(self, epoch: int) -> Generator[StepMetrics, None, StepMetrics]:
@@ -199,19 +225,13 @@ class TrainingRun:
             metrics = replace(metrics, full_valid_loss=full.loss, full_valid_mean_token_accuracy=full.accuracy)
         return metrics
 
-    def _example_sets(self) -> list[ExampleSet]:
+    def _example_sets(self, context: int) -> list[ExampleSet]:
+        chat = load_chat(self.spec.base)
         files = (self.spec.training_file, self.spec.validation_file)
-        return example_sets(
-            *(read_examples(file, self.model.chat, self.model.context) if file else [] for file in files)
-        )
+        return example_sets(*(read_examples(file, chat, context) if file else [] for file in files))
 
 
 def _ramp(step: int, total: int) -> float:
     """Share of the learning rate at a step: a linear increase for the first tenth, then a linear decrease."""
     warm_up = max(1, round(WARM_UP * total))
     return min(step / warm_up, (total - step + 1) / (total - warm_up + 1))
-
-
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

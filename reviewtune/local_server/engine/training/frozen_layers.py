@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from reviewtune.local_server.engine.attention import Layout, Places
 from reviewtune.local_server.engine.forward import run
@@ -21,12 +22,17 @@ PACK = 2048  # tokens that are computed at a time; bounds the memory of a large 
 
 
 class ExampleSet:
-    """Examples with a common prefix, and the cached states of the lower layers for them."""
+    """Examples with a common prefix, and the cached states of the lower layers for them.
+
+    Attributes:
+        pack: tokens that are computed at a time.
+    """
 
     def __init__(self, examples: list[Example], prefix: int) -> None:
         self.examples, self.prefix = examples, prefix
         self.states: dict[int, Tensor] = {}  # example -> hidden states of its own tokens below the trained layers
         self.prefix_state: Tensor | None = None
+        self.pack = PACK
 
     @property
     def tokens(self) -> int:
@@ -35,8 +41,12 @@ class ExampleSet:
 
     def packs(self, order: Sequence[int], device: torch.device) -> list[Pack]:
         """These examples, packed into rows."""
-        size = RowSize(max(SHORTEST_ROW, PREFIXES_A_ROW * self.prefix), PACK)
-        return list(packs(self.examples, order, self.prefix, size, device))
+        return list(packs(self.examples, order, self.prefix, row_size(self.prefix, self.pack), device))
+
+
+def row_size(prefix: int, pack: int) -> RowSize:
+    """The sizes for packs of about so many tokens, of examples that share a prefix."""
+    return RowSize(min(max(SHORTEST_ROW, PREFIXES_A_ROW * prefix), max(pack, 2 * prefix)), pack)
 
 
 def example_sets(*sets: list[Example]) -> list[ExampleSet]:
@@ -56,14 +66,19 @@ class UpperLayers:
         frozen: number of layers that stay unchanged.
         dropout: share of the other sublayers' outputs that is left out at random during training (Srivastava et al.,
             JMLR 2014), drawn from torch's generator.
+        recompute: whether trained layers keep only their input and compute the rest again during backpropagation
+            (Chen et al., arXiv 1604.06174), which takes less memory and gives the same gradients.
     """
 
-    def __init__(self, model: LoadedModel, frozen: int, dropout: float = 0.0) -> None:
+    def __init__(self, model: LoadedModel, frozen: int, dropout: float = 0.0, recompute: bool = False) -> None:
         self._model, self._dropout = model, dropout
         self._used = torch.empty(0, dtype=torch.long)  # positions whose final hidden states are used
         decoder = model.network.get_decoder()
         self._frozen, self._upper = decoder.layers[:frozen], decoder.layers[frozen:]
         self._own_forwards = {layer: layer.forward for layer in decoder.layers}
+        if recompute:
+            self._own_forwards |= {layer: partial(_recomputed, layer.forward) for layer in self._upper}
+            self._reroute(self._upper, None)
         model.network.requires_grad_(False)
         for part in () if model.adapter else (self._upper, decoder.norm):
             part.requires_grad_(True)
@@ -142,6 +157,14 @@ class UpperLayers:
         """Replace the forward function of these layers; None restores their own."""
         for layer in layers:
             layer.forward = forward or self._own_forwards[layer]
+
+
+def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - those of a layer
+    """Call a layer's forward function; with gradients, again during backpropagation, with the same dropout."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    state: Tensor = checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return state
 
 
 def _pass_on(state: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401 - the other arguments of a layer

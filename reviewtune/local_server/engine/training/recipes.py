@@ -1,8 +1,12 @@
-"""The values of `auto`, per model family. They were tuned on this project's labelled reviews; DEFAULT is a guess."""
+"""The values of `auto`, per model family. They were tuned on this project's labelled reviews.
+
+DEFAULT is for all other models, and for large ones of these families. It was tuned with a qwen2 of 1.5 billion weights.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reviewtune.errors import ProviderError
 
@@ -20,12 +24,13 @@ class Recipe:
     alpha: float = 32.0  # an adapter's product is multiplied by alpha / rank
 
 
-DEFAULT = Recipe(learning_rate=1e-4, frozen_layers=0.5)
+DEFAULT = Recipe(learning_rate=2e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1, rank=16)
 RECIPES = {  # by config.json's model_type
     "gemma3_text": Recipe(learning_rate=1e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1),
-    "qwen2": Recipe(learning_rate=2e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1, rank=16),
+    "qwen2": DEFAULT,
     "llama": Recipe(learning_rate=5e-4, frozen_layers=0.5, n_epochs=4, batch_size=8, dropout=0.1),
 }
+SMALL = 700_000_000  # weights; a larger network trains adapters, because each trained weight takes 16 bytes
 
 
 def recipe_for(base: Path) -> Recipe:
@@ -38,4 +43,12 @@ def recipe_for(base: Path) -> Recipe:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProviderError(f"{base} is not a model folder: its config.json cannot be read ({error})") from error
-    return RECIPES.get(config.get("model_type"), DEFAULT)
+    recipe = RECIPES.get(config.get("model_type"), DEFAULT)
+    return recipe if recipe.rank or _weights(config) <= SMALL else DEFAULT
+
+
+def _weights(config: dict[str, Any]) -> int:
+    """About how many weights a network has: embeddings, and per layer the maps of attention and of a gated MLP."""
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+    width, inner, layers, vocabulary = (int(config.get(name) or 0) for name in names)
+    return vocabulary * width + layers * width * (4 * width + 3 * inner)
