@@ -4,8 +4,9 @@
     python benchmarks/adapters.py --base gemma-3-270m --rank 8
 
 Trains an adapter of the upper half of the layers with a few reviews. Then the model with the adapter apart and the one
-with merged weights label the same reviews with the short prompt, in turn 40 at a time, so that a busy machine affects
-both alike. Prints the median ratio of these turns, in wall time and in CPU time, which other programs affect less.
+with merged weights label the same reviews with the short prompt, in turn 40 at a time (--together), so that a busy
+machine affects both alike. Prints the median ratio of these turns, in wall time and in CPU time, which other programs
+affect less.
 """
 
 import argparse
@@ -45,7 +46,6 @@ from reviewtune.local_server.engine.types import GenerationRequest, TrainingSpec
 
 PROJECT = Path(__file__).parent.parent
 ROWS = 32  # of the training
-TOGETHER = 40  # reviews before the other model has its turn
 LIMIT = 1.1  # times the time of merged weights
 
 
@@ -60,12 +60,11 @@ def main() -> None:
         folder = _adapter(base, Path(work), options.rank)
         apart = load_model(folder, fast_precision(device()), ATTENTION, base)
         models = Generator(apart), Generator(_merged(base, apart))
-        turns = [turn for _ in range(options.rounds) for turn in _turns(models, requests)]
+        turns = [turn for _ in range(options.rounds) for turn in _turns(models, requests, options.together)]
     same = sum(one == other for turn in turns[: len(turns) // options.rounds] for one, other in turn.answers)
     wall, cpu = (median(turn.ratios[number] for turn in turns) for number in range(2))
-    print(
-        f"load {os.getloadavg()[0]:.1f}; {options.base}, rank {options.rank}: {same} of {len(requests)} answers equal"
-    )
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(f"{load}; {options.base}, rank {options.rank}: {same} of {len(requests)} answers equal")
     print(f"apart took {wall:.3f} times as long as merged, {cpu:.3f} times the CPU time (at most {LIMIT})")
     print("each turn: " + ", ".join(f"{turn.ratios[0]:.2f}" for turn in turns))
 
@@ -75,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--reviews", type=int, default=200)
+    parser.add_argument("--together", type=int, default=40, help="reviews before the other model has its turn")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
@@ -104,14 +104,14 @@ class Turn(NamedTuple):
     answers: list[tuple[str, str]]
 
 
-def _turns(models: Sequence[Generator], requests: Sequence[GenerationRequest]) -> Iterator[Turn]:
+def _turns(models: Sequence[Generator], requests: Sequence[GenerationRequest], together: int) -> Iterator[Turn]:
     for model in models:
-        model.complete(requests[:TOGETHER])  # one-time work
-    for begin in range(0, len(requests), TOGETHER):
+        model.complete(requests[:together])  # one-time work
+    for begin in range(0, len(requests), together):
         seconds, answers = [], []
         for model in models:
             started = time.perf_counter(), time.process_time()
-            results = model.complete(requests[begin : begin + TOGETHER])
+            results = model.complete(requests[begin : begin + together])
             seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
             answers.append([result.choices[0].text for result in results])
         ratios = tuple(apart / merged for apart, merged in zip(*seconds, strict=True))
