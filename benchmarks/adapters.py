@@ -4,17 +4,19 @@
     python benchmarks/adapters.py --base gemma-3-270m --rank 8
 
 Trains an adapter of the upper half of the layers with a few reviews. Then the model with the adapter apart and the one
-with merged weights label the same reviews with the short prompt, in turn 40 at a time, so that a busy machine affects
-both alike. Prints the ratio of the median times.
+with merged weights label the same reviews with the short prompt, in turn 40 at a time (--together), so that a busy
+machine affects both alike. Prints the median ratio of these turns, in wall time and in CPU time, which other programs
+affect less.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from reviews import request_for, split_reviews, write_chat_files
 
@@ -44,7 +46,6 @@ from reviewtune.local_server.engine.types import GenerationRequest, TrainingSpec
 
 PROJECT = Path(__file__).parent.parent
 ROWS = 32  # of the training
-TOGETHER = 40  # reviews before the other model has its turn
 LIMIT = 1.1  # times the time of merged weights
 
 
@@ -58,18 +59,14 @@ def main() -> None:
         write_chat_files(Path(work), prompt, train=train[:ROWS])
         folder = _adapter(base, Path(work), options.rank)
         apart = load_model(folder, fast_precision(device()), ATTENTION, base)
-        models = {"apart": Generator(apart), "merged": Generator(_merged(base, apart))}
-        rounds = [_round(models, requests) for _ in range(options.rounds + 1)][1:]  # the first does one-time work
-    seconds = {name: [taken[name] for taken, _ in rounds] for name in models}
-    answers = rounds[0][1]
-    for name, each in seconds.items():
-        print(f"{name:6} {median(each):6.2f} s ({', '.join(f'{taken:.2f}' for taken in each)})")
-    same = sum(one == other for one, other in zip(*answers.values(), strict=True))
-    print(
-        f"load {os.getloadavg()[0]:.1f}; {options.base}, rank {options.rank}: {same} of {len(requests)} answers equal"
-    )
-    ratio = median(seconds["apart"]) / median(seconds["merged"])
-    print(f"apart took {ratio:.3f} times as long as merged (at most {LIMIT})")
+        models = Generator(apart), Generator(_merged(base, apart))
+        turns = [turn for _ in range(options.rounds) for turn in _turns(models, requests, options.together)]
+    same = sum(one == other for turn in turns[: len(turns) // options.rounds] for one, other in turn.answers)
+    wall, cpu = (median(turn.ratios[number] for turn in turns) for number in range(2))
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(f"{load}; {options.base}, rank {options.rank}: {same} of {len(requests)} answers equal")
+    print(f"apart took {wall:.3f} times as long as merged, {cpu:.3f} times the CPU time (at most {LIMIT})")
+    print("each turn: " + ", ".join(f"{turn.ratios[0]:.2f}" for turn in turns))
 
 
 def _options() -> argparse.Namespace:
@@ -77,7 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", default="smollm2-135m-instruct")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--reviews", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--together", type=int, default=40, help="reviews before the other model has its turn")
+    parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 
 
@@ -99,18 +97,25 @@ def _merged(base: Path, apart: LoadedModel) -> LoadedModel:
     return model
 
 
-def _round(
-    models: Mapping[str, Generator], requests: Sequence[GenerationRequest]
-) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """The seconds and the answers of each model."""
-    seconds, texts = dict.fromkeys(models, 0.0), {name: list[str]() for name in models}
-    for begin in range(0, len(requests), TOGETHER):
-        for name, generator in models.items():
-            started = time.perf_counter()
-            results = generator.complete(requests[begin : begin + TOGETHER])
-            seconds[name] += time.perf_counter() - started
-            texts[name] += [result.choices[0].text for result in results]
-    return seconds, texts
+class Turn(NamedTuple):
+    """The same reviews, labelled by both models."""
+
+    ratios: tuple[float, ...]  # of the wall time and of the CPU time
+    answers: list[tuple[str, str]]
+
+
+def _turns(models: Sequence[Generator], requests: Sequence[GenerationRequest], together: int) -> Iterator[Turn]:
+    for model in models:
+        model.complete(requests[:together])  # one-time work
+    for begin in range(0, len(requests), together):
+        seconds, answers = [], []
+        for model in models:
+            started = time.perf_counter(), time.process_time()
+            results = model.complete(requests[begin : begin + together])
+            seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
+            answers.append([result.choices[0].text for result in results])
+        ratios = tuple(apart / merged for apart, merged in zip(*seconds, strict=True))
+        yield Turn(ratios, list(zip(*answers, strict=True)))
 
 
 if __name__ == "__main__":
