@@ -136,6 +136,17 @@ class TrainingRun:
             yield from self._saved(epoch, last)
         self.checkpoints.finish(self.total_steps)
 
+    def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
+        """Decide how the training fits into the memory, before the weights take any."""
+        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
+        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
+        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
+        load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
+        plan = memory.choose(sizes, load, memory.available_memory(device()))
+        for examples in (self.training, self.validation):
+            examples.pack = plan.pack
+        return plan
+
     def _saved(self, epoch: int, last: StepMetrics) -> Iterator[News]:
         """Save a checkpoint; on a full disk, wait for space, so that nothing trained is lost."""
         while True:
@@ -149,17 +160,6 @@ class TrainingRun:
             else:
                 yield CheckpointSaved(last, folder)
                 return
-
-    def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
-        """Decide how the training fits into the memory, before the weights take any."""
-        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
-        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
-        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
-        load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
-        plan = memory.choose(sizes, load, memory.available_memory(device()))
-        for examples in (self.training, self.validation):
-            examples.pack = plan.pack
-        return plan
 
     def _begin_adapter(self, recipe: Recipe) -> int:
         """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""

@@ -34,7 +34,7 @@ from reviewtune.local_server.engine.training.losses import CHUNK
 
 PACKS = (PACK, PACK // 2, PACK // 4, PACK // 8)  # tokens
 OTHER = 200_000_000  # bytes
-UNCERTAIN = 1.5  # the estimate is at most so many times the real need
+UNCERTAIN = 1.5  # the estimate is at most about so many times the real need
 CGROUP = Path("/sys/fs/cgroup")  # the limits of a container, on Linux
 
 log = logging.getLogger(__name__)
