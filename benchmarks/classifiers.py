@@ -57,6 +57,7 @@ class Score(NamedTuple):
 
 def main() -> None:
     options = _options()
+    os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error")  # of each process
     parts = data_sets.load(options.data, options.shared, test=True)
     parts = parts if options.limit is None else _limited(parts, options.limit)
     sizes = f"{len(parts.train)} training, {len(parts.held_out)} held-out, {len(parts.test)} test texts"
@@ -96,7 +97,6 @@ def _line(score: Score) -> str:
 
 def measure(name: str, parts: data_sets.Parts, options: Options) -> Score:
     """Train a classifier and label the held-out rows and the test split."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as work:
         seconds, answer = CLASSIFIERS[name](parts, options, Path(work))
         held_out = _right(answer, parts.held_out)

@@ -61,6 +61,22 @@ class Averaging:
         run.masters.give_weights()
 
 
+class StepClock:
+    """Prints the time left once a minute, by the steps alone: before the first one, the lower layers are computed."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._begin, self._printed = steps, 0.0, 0.0
+
+    def after_step(self, step: int) -> None:
+        now = time.perf_counter()
+        if step == 1:
+            self._begin = self._printed = now
+        elif now - self._printed > REPORT_SECONDS:
+            self._printed = now
+            left = (now - self._begin) * (self._steps - step) / (step - 1)
+            print(f"  step {step} of {self._steps}, {left:.0f} s left in this training", flush=True)
+
+
 def in_a_process(work: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what the function returns
     """Call a function in a new process, for its peak memory; its threads wait as the engine's do."""
     share_the_cores()  # here, because a new process imports torch before it calls anything
@@ -103,16 +119,12 @@ def fine_tune(
     )
     run = finetune.TrainingRun(spec, recipe)
     averaging, start = Averaging(average), time.perf_counter()
-    reported = start
+    clock = StepClock(run.total_steps)
     for news in run.run():
-        if not isinstance(news, StepMetrics):
-            continue
-        _stop_if_orphaned()
-        averaging.after_step(run, news.step)
-        if (now := time.perf_counter()) - reported > REPORT_SECONDS:
-            reported = now
-            left = (now - start) * (run.total_steps / news.step - 1)
-            print(f"  step {news.step} of {run.total_steps}, {left:.0f} s left in this training", flush=True)
+        if isinstance(news, StepMetrics):
+            _stop_if_orphaned()
+            averaging.after_step(run, news.step)
+            clock.after_step(news.step)
     seconds, count = time.perf_counter() - start, len(run.validation.examples)
     loss = run._score(run.validation, list(range(count))).loss if count else None  # averaged weights, if averaged
     return Trained(spec.output, seconds, peak_gb(), run.hyper.n_epochs * run.training.tokens, loss)

@@ -16,6 +16,7 @@ splits are never read. benchmarks/data_sets.py describes the data sets.
 import argparse
 import itertools
 import json
+import math
 import sys
 import tempfile
 import time
@@ -59,7 +60,8 @@ def main() -> None:
     except (ValueError, ReviewtuneError) as error:
         sys.exit(f"recipes.py: {error}")
     todo = [] if options.table else results.unfinished(plan.jobs, stored)
-    _preview(todo, len(plan.jobs), stored, plan)
+    if not options.table:
+        _preview(todo, len(plan.jobs), stored, plan)
     if options.list:
         for job in todo:
             print(_describe(job, plan))
@@ -123,7 +125,7 @@ def _preview(todo: Sequence[Job], count: int, stored: Sequence[dict[str, Any]], 
 
 def _left(left: Forecast) -> str:
     rough = "" if left.measured else ", a guess until a training of each base model is finished"
-    return f"about {left.seconds / 60:.0f} minutes left{rough}"
+    return f"about {math.ceil(left.seconds / 60)} min left{rough}"
 
 
 def _describe(job: Job, plan: Plan) -> str:
