@@ -120,6 +120,7 @@ class TrainingRun:
         frozen = self._begin_adapter(recipe)
         self.layers = UpperLayers(self.model, frozen, recipe.dropout, self.plan.recompute)
         self.masters = Fp32Masters(self.layers.trained)
+        self.smoothing = recipe.label_smoothing
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_per_epoch = math.ceil(len(self.training.examples) / self.hyper.batch_size)
@@ -205,7 +206,8 @@ class TrainingRun:
         loss = correct = 0.0
         for pack in examples.packs(indices, self.model.device):
             with torch.set_grad_enabled(learn):
-                sums = token_loss(self.layers.hidden(pack, examples), self.model.head, pack.targets)
+                hidden = self.layers.hidden(pack, examples)
+                sums = token_loss(hidden, self.model.head, pack.targets, self.smoothing)
             if learn:
                 torch.autograd.backward(sums.loss / count)
             loss += sums.loss.item()
