@@ -114,9 +114,7 @@ def fine_tune(
 
     valid = None if held_out is None else work / "valid.jsonl"
     write_chat_files(work, prompt, train=train, **({} if held_out is None else {"valid": held_out}))
-    spec = TrainingSpec(
-        ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=seed
-    )
+    spec = TrainingSpec(ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=seed)
     run = finetune.TrainingRun(spec, recipe)
     averaging, start = Averaging(average), time.perf_counter()
     clock = StepClock(run.total_steps)
