@@ -11,20 +11,17 @@ file of conf/data it also prints the accuracy on the held-out reviews: choosing 
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from reviews import accuracy, split_reviews, write_chat_files
+from data_sets import meaning
+from engine_runs import fine_tune
+from reviews import accuracy, split_reviews
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_config
-from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.settings import share_the_cores
-
-STEPS = 100  # between two progress lines
 
 
 class Parts(NamedTuple):
@@ -38,16 +35,15 @@ def main() -> None:
     options = _options()
     parts = _of_files(options) if options.train else _of_project(options)
     prompt = Prompt(load_config().prompt, parts.labels)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        seconds, folder = _train(work, prompt, parts, options.base)
-        share = accuracy(folder, prompt, parts.test)
+    with tempfile.TemporaryDirectory() as work:
+        trained = fine_tune(options.base, Path(work), prompt, parts.train, parts.valid)
+        share = accuracy(trained.folder, prompt, parts.test)
         if parts.valid is not None:
-            held_out = accuracy(folder, prompt, parts.valid)
+            held_out = accuracy(trained.folder, prompt, parts.valid)
             print(f"{len(parts.valid)} held-out texts, by which a recipe may be chosen: accuracy {held_out.value:.3f}")
     print(
         f"{options.base}, {len(parts.labels)} labels, {len(parts.train)} training and {len(parts.test)} test texts: "
-        f"accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in {seconds:.0f} s"
+        f"accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in {trained.seconds:.0f} s"
     )
 
 
@@ -83,24 +79,7 @@ def _of_files(options: argparse.Namespace) -> Parts:
     train, test = (table[table["label"].isin(labels)] for table in (train, test))
     if options.per_label:
         train = train.groupby("label").head(options.per_label)
-    return Parts(train, None, test, {label: label.replace("_", " ") for label in labels})
-
-
-def _train(work: Path, prompt: Prompt, parts: Parts, base: str) -> tuple[float, Path]:
-    share_the_cores()
-    from reviewtune.local_server.engine.base_models.ensure import ensure
-    from reviewtune.local_server.engine.training import finetune
-    from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec
-
-    write_chat_files(work, prompt, train=parts.train, **({} if parts.valid is None else {"valid": parts.valid}))
-    valid = None if parts.valid is None else work / "valid.jsonl"
-    spec = TrainingSpec(ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=13)
-    start = time.perf_counter()
-    for news in (course := finetune.TrainingRun(spec)).run():
-        if isinstance(news, StepMetrics) and news.step % STEPS == 0:
-            left = (time.perf_counter() - start) * (course.total_steps / news.step - 1)
-            print(f"step {news.step} of {course.total_steps}, {left:.0f} s left", flush=True)
-    return time.perf_counter() - start, work / "model"
+    return Parts(train, None, test, {label: meaning(label) for label in labels})
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ class TrainingRun:
         frozen = self._begin_adapter(recipe)
         self.layers = UpperLayers(self.model, frozen, recipe.dropout, self.plan.recompute)
         self.masters = Fp32Masters(self.layers.trained)
+        self.smoothing = recipe.label_smoothing
         self.peak_rate = recipe.learning_rate * self.hyper.learning_rate_multiplier
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_per_epoch = math.ceil(len(self.training.examples) / self.hyper.batch_size)
@@ -136,6 +137,17 @@ class TrainingRun:
             yield from self._saved(epoch, last)
         self.checkpoints.finish(self.total_steps)
 
+    def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
+        """Decide how the training fits into the memory, before the weights take any."""
+        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
+        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
+        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
+        load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
+        plan = memory.choose(sizes, load, memory.available_memory(device()))
+        for examples in (self.training, self.validation):
+            examples.pack = plan.pack
+        return plan
+
     def _saved(self, epoch: int, last: StepMetrics) -> Iterator[News]:
         """Save a checkpoint; on a full disk, wait for space, so that nothing trained is lost."""
         while True:
@@ -149,17 +161,6 @@ class TrainingRun:
             else:
                 yield CheckpointSaved(last, folder)
                 return
-
-    def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
-        """Decide how the training fits into the memory, before the weights take any."""
-        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
-        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
-        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
-        load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
-        plan = memory.choose(sizes, load, memory.available_memory(device()))
-        for examples in (self.training, self.validation):
-            examples.pack = plan.pack
-        return plan
 
     def _begin_adapter(self, recipe: Recipe) -> int:
         """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""
@@ -205,7 +206,8 @@ class TrainingRun:
         loss = correct = 0.0
         for pack in examples.packs(indices, self.model.device):
             with torch.set_grad_enabled(learn):
-                sums = token_loss(self.layers.hidden(pack, examples), self.model.head, pack.targets)
+                hidden = self.layers.hidden(pack, examples)
+                sums = token_loss(hidden, self.model.head, pack.targets, self.smoothing)
             if learn:
                 torch.autograd.backward(sums.loss / count)
             loss += sums.loss.item()

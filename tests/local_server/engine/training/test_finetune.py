@@ -177,16 +177,28 @@ def test_errors_name_their_line(spec: TrainingSpec, tmp_path: Path, bad: object,
         finetune.train(replace(spec, training_file=file), lambda _: None)
 
 
-def test_token_loss_is_cross_entropy() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_token_loss_is_cross_entropy(smoothing: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(100, 16, requires_grad=True), torch.randn(1000, 16)
     targets = torch.randint(1000, (100,))
-    (expected,) = torch.autograd.grad(functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"), hidden)
-    sums = token_loss(hidden, weight, targets)
+    learned = functional.cross_entropy(hidden @ weight.T, targets, reduction="sum", label_smoothing=smoothing)
+    (expected,) = torch.autograd.grad(learned, hidden)
+    sums = token_loss(hidden, weight, targets, smoothing)
     (gradient,) = torch.autograd.grad(sums.loss, hidden)
     torch.testing.assert_close(gradient, expected, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(sums.loss, functional.cross_entropy(hidden @ weight.T, targets, reduction="sum"))
     assert int(sums.correct) == int(((hidden @ weight.T).argmax(-1) == targets).sum())
+
+
+def test_label_smoothing_trains_less_certain_answers(spec: TrainingSpec, tmp_path: Path) -> None:
+    recipe = Recipe(learning_rate=5e-2, frozen_layers=0.5, n_epochs=12)
+    losses: list[float] = []
+    for smoothing in (0.0, 0.3):
+        smoothed = replace(spec, output=tmp_path / str(smoothing), n_epochs=None)
+        run = finetune.TrainingRun(smoothed, replace(recipe, label_smoothing=smoothing))
+        losses.append([news.train_loss for news in run.run() if isinstance(news, StepMetrics)][-1])
+    assert losses[1] > losses[0]  # reported without the smoothing, so certain answers have the lower loss
 
 
 def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:
