@@ -13,7 +13,7 @@ from reviewtune.data.chat_files import numbered_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.deployment.export_folder import MARKER, ExportRecord, new_folder, refuse_bad_out
 from reviewtune.deployment.export_readme import modelfile, readme
-from reviewtune.deployment.model_writer import Written, in_words, write_model
+from reviewtune.deployment.model_writer import Found, Written, in_words, write_model
 from reviewtune.errors import ConfigError, DataError, ProviderError
 from reviewtune.evaluation.subject import zero_shot_arm
 from reviewtune.finetuning.model_record import ModelRecord, fitting_record, texts_of
@@ -61,8 +61,16 @@ def export(options: ExportOptions, config: Config, root: Path, *, progress: Prog
     account = (options.data_dir or account_folder()).expanduser()
     with new_folder(options.out) as folder:
         base_models = _base_models(name, config)
-        written = write_model(name, folder, account, base_models, adapter=options.adapter, progress=progress)
-        prompt = _prompt(name, written, record, config)
+        written = write_model(
+            name,
+            folder,
+            account,
+            base_models,
+            adapter=options.adapter,
+            check=lambda found: _refuse_other_prompt(name, found, record, config),
+            progress=progress,
+        )
+        prompt = _prompt(written, config)
         result = _record(name, written, record, prompt, config, run_id=_run_id(paths) if record else "")
         result = result.model_copy(update={"kind": "adapter" if options.adapter else "merged"})
         write_text(readme(result, prompt, written), folder / "README.md")
@@ -92,22 +100,24 @@ def _base_models(name: str, config: Config) -> list[str]:
     return [*own, *([name] if is_base else [])]
 
 
-def _prompt(name: str, written: Written, record: ModelRecord | None, config: Config) -> Prompt:
-    """The prompt that the model was trained with; for a base model the one that lists the labels.
+def _prompt(found: Found, config: Config) -> Prompt:
+    """The prompt that the model was trained with; for a base model the one that lists the labels."""
+    return Prompt.of(config) if found.job_id else Prompt(zero_shot_arm(config)[1].prompt, config.data.labels)
+
+
+def _refuse_other_prompt(name: str, found: Found, record: ModelRecord | None, config: Config) -> None:
+    """Refuse a model of another prompt than the README would describe; `fitting_record` has checked the project's own.
 
     Raises:
-        ConfigError: the model was trained with another one than the configuration describes.
+        ConfigError: the model was trained with another prompt than the configuration describes.
     """
-    if not written.job_id:
-        arm = zero_shot_arm(config)[1]
-        return Prompt(arm.prompt, config.data.labels)
-    prompt = Prompt.of(config)
-    if record is None and written.training_file and not _is_prompt_of(Path(written.training_file), prompt):
+    prompt = _prompt(found, config)
+    if record is None and found.training_file and not _is_prompt_of(Path(found.training_file), prompt):
         raise ConfigError(
-            f"{name} was trained with another prompt than params.yaml describes ({prompt.settings.name}), which the "
-            "README would be wrong about; `reviewtune apply RUN_ID` restores the settings of its run"
+            f"{name} was trained with another prompt or other labels than params.yaml describes "
+            f"({prompt.settings.name}), so that the README would be wrong; "
+            "`reviewtune apply RUN_ID` restores the settings of its run"
         )
-    return prompt
 
 
 def _is_prompt_of(training: Path, prompt: Prompt) -> bool:

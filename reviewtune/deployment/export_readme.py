@@ -77,10 +77,9 @@ def _origin(record: ExportRecord) -> Iterator[str]:
         "training file, sha256": record.training_sha256,
         "prompt fingerprint": record.prompt_fingerprint,
     }
+    rows = [f"| {name} | `{value}` |" for name, value in facts.items() if value]
     yield "## Where it comes from"
-    yield "\n".join(
-        ["| what | value |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in facts.items() if value)]
-    )
+    yield "\n".join(["| what | value |", "|---|---|", *rows])
 
 
 def _serving(record: ExportRecord, prompt: Prompt, written: Written) -> Iterator[str]:
@@ -126,7 +125,9 @@ def _python(record: ExportRecord, prompt: Prompt, written: Written) -> str:
             *load,
             *settings,
             f"messages = {_json(prompt.messages(EXAMPLE))}",
-            'question = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")',
+            "question = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+            ")",
             f"answer = model.generate(**question, max_new_tokens={MAX_TOKENS}{given})",
             'print(tokenizer.decode(answer[0, question["input_ids"].shape[1] :], skip_special_tokens=True))',
         ]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +16,18 @@ from reviewtune.errors import ProviderError
 END_SECONDS = 5.0  # that a stopped writer has to end by itself
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written, as reviewtune/local_server/export.py describes it.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the account knows about the model, as reviewtune/local_server/export.py describes it.
 
     Attributes:
         base: the base model's name.
         base_folder: the folder of the base model's files on this machine.
         is_adapter: whether the account holds an adapter of the base model.
-        size: bytes, to about 1 %.
+        size: bytes that will be written, to about 1 %.
         job_id: empty for a base model, as the next two.
         training_sha256: hash of the training file.
         training_file: its path, if it is still there.
-        text: what the chat template makes of a question; the two marks are in the place of the messages.
-        begin: the token that begins a text.
-        end: the token that ends an answer.
     """
 
     base: str
@@ -40,13 +37,32 @@ class Written:
     job_id: str
     training_sha256: str
     training_file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Found):
+    """What was written.
+
+    Attributes:
+        text: what the chat template makes of a question; the two marks are in the place of the messages.
+        begin: the token that begins a text.
+        end: the token that ends an answer.
+    """
+
     text: str
     begin: str
     end: str
 
 
 def write_model(
-    model: str, target: Path, account: Path, base_models: list[str], *, adapter: bool, progress: Progress
+    model: str,
+    target: Path,
+    account: Path,
+    base_models: list[str],
+    *,
+    adapter: bool,
+    check: Callable[[Found], None],
+    progress: Progress,
 ) -> Written:
     """Write a model's files into an existing, empty folder.
 
@@ -56,6 +72,7 @@ def write_model(
         account: the folder of the account.
         base_models: base models that the account offers besides the built-in ones.
         adapter: the adapter alone.
+        check: called before the weights are written; it may raise.
         progress: receives messages.
 
     Raises:
@@ -73,8 +90,9 @@ def write_model(
         known: dict[str, object] = {}
         for line in process.stdout:
             known |= json.loads(line)
-            if "text" not in known and isinstance(size := known["size"], int):
-                progress.message(f"writing {in_words(size)} ...")
+            if "text" not in known:
+                check(found := Found(**known))  # type: ignore[arg-type]
+                progress.message(f"writing {in_words(found.size)} ...")
         errors = process.stderr.read()
     if process.returncode:
         raise ProviderError(_reason(errors))

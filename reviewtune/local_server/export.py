@@ -6,7 +6,6 @@ known about the model (`Facts`), at the end its `turns`. Errors are one line on 
 
 import json
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -106,8 +105,8 @@ def _look_up(settings: Settings, name: str) -> tuple[ModelSource, Facts]:
         file = session.scalar(select(File).where(File.id == job.training_file)) if job else None
     training = settings.jobs / row.job_id / "training.jsonl"
     known = {"job_id": row.job_id, "training_sha256": file.sha256 if file else ""}
-    place = str(training) if training.is_file() else ""
-    return found, Facts(found.base, "", found.is_adapter, 0, training_file=place, **known)
+    path_of_training = str(training) if training.is_file() else ""
+    return found, Facts(found.base, "", found.is_adapter, 0, training_file=path_of_training, **known)
 
 
 def _unknown(name: str, names: list[str], settings: Settings) -> ProviderError:
@@ -123,9 +122,8 @@ def _refuse_full_disk(target: Path, size: int) -> None:
     free = shutil.disk_usage(target).free
     if free < size * MARGIN:
         need, left = size * MARGIN / 1e9, free / 1e9
-        raise ProviderError(
-            f"the export needs {need:.2f} GB, but {target.parent} has {left:.2f} GB free; free some space"
-        )
+        where = f"{target.parent} has {left:.2f} GB free"
+        raise ProviderError(f"the export needs {need:.2f} GB, but {where}; free some space or name another folder")
 
 
 def _print(line: dict[str, object]) -> None:
@@ -137,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

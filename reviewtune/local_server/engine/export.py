@@ -1,4 +1,4 @@
-"""Writes a model as a folder that other programs open: weights in bf16 or the adapter, tokenizer, chat template, config.
+"""Writes a model as a folder that other programs open: its weights or adapter, tokenizer, chat template, config.
 
 Everything is written into a folder that the caller made and moves into place, so nothing here is atomic.
 """
@@ -46,7 +46,7 @@ class Turns:
 
     Attributes:
         text: with SYSTEM_MARK and USER_MARK in the place of the messages, up to where the answer begins.
-        begin: the token that begins a text, which some programs add themselves; empty if there is none.
+        begin: the token that the tokenizer puts before a text, as other programs do; empty if there is none.
         end: the token that ends an answer.
     """
 
@@ -131,7 +131,7 @@ def _turns(model: LoadedModel) -> Turns:
     question = (ChatMessage("system", SYSTEM_MARK), ChatMessage("user", USER_MARK))
     return Turns(
         text=model.chat.text(question),
-        begin=tokenizer.bos_token or "",
+        begin=tokenizer.bos_token if tokenizer("x").input_ids[0] == tokenizer.bos_token_id else "",
         end=tokenizer.convert_ids_to_tokens(model.chat.end_of_turn),
     )
 
@@ -139,9 +139,9 @@ def _turns(model: LoadedModel) -> Turns:
 def _copied(source: Source) -> Iterator[Path]:
     """Tokenizer, template, config, license: what is not weights."""
     for file in sorted(source.files.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and file.name not in NOT_COPIED:
-            if not file.name.endswith(WEIGHTS) and file.suffix != ".py":
-                yield file
+        is_other = file.name.startswith(".") or file.name in NOT_COPIED or file.name.endswith((*WEIGHTS, ".py"))
+        if file.is_file() and not is_other:
+            yield file
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -169,4 +169,4 @@ def _elements(file: Path) -> int:
         raise ProviderError(f"{file} is damaged; restore it, or fine-tune again") from error
     if not is_whole:
         raise ProviderError(f"{file} is damaged: it is not complete; restore it, or fine-tune again")
-    return count
+    return int(count)
