@@ -96,7 +96,8 @@ def _serving(record: ExportRecord, prompt: Prompt, written: Written) -> Iterator
     yield "transformers (`pip install 'transformers[serving]'`), in this folder:"
     yield _block("transformers serve . --port 8000", "sh")
     yield (
-        "It does not know `response_format`. In reviewtune: `provider=compatible`, "
+        "It calls the model by the path that it was given, so the request's `model` is `.`, and it ignores "
+        "`response_format`. In reviewtune: `provider=compatible`, `provider.base_model=.`, "
         "`provider.base_url=http://127.0.0.1:8000/v1`, `provider.structured_output=false`. vLLM (not tested here):"
     )
     yield _block("vllm serve . --served-model-name issues --port 8000", "sh")
