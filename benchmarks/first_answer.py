@@ -24,7 +24,7 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.user_dirs import account_folder, cache_folder, running_server
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.engine.base_models import ensure
+from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.providers.client import connect
 
 PROJECT = Path(__file__).parent.parent

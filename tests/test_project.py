@@ -133,6 +133,7 @@ PRINTING = (
     "errors.py",
     "core/terminal/progress.py",
     "local_server/__main__.py",
+    "local_server/export.py",
     "local_server/fine_tuning/trainer.py",
 )
 SILENT_MODULES = sorted(

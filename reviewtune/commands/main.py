@@ -139,6 +139,36 @@ def evaluate(
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="folder to write; it must not exist or be empty")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="a fine-tune, checkpoint or base model; default: that of the last `dvc repro`"),
+    ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="only the low-rank adapter, which needs its base model to run")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier export in that folder")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="the account's folder, as of `provider serve`; default: your own")
+    ] = None,
+) -> None:
+    """Write a model of the local provider as a folder that transformers and other programs open.
+
+    The folder holds the weights in bf16 (the adapter merged into its base model), tokenizer, chat template, license and
+    a README.md: the exact prompt, a full request, the labels, where the model comes from, and how to serve it. The
+    prompt and the labels are those of params.yaml, which must be what the model was trained with. The account is only
+    read, whether its server runs or not. The folder appears complete or not at all. Hosted models cannot be exported.
+
+    Examples: reviewtune export --out ../issues; reviewtune export ft:gemma-3-270m:local:... --adapter --out ../adapter
+    """
+    from reviewtune.commands import export as command
+    from reviewtune.deployment.export import ExportOptions
+
+    command.export(ExportOptions(model=model, out=out, adapter=adapter, force=force, data_dir=data_dir))
+
+
+@app.command()
 def compare(
     reports: Annotated[
         Path | None, typer.Option(help="the folder that `dvc repro` filled; default: the project's reports/")

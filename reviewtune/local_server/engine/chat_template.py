@@ -71,6 +71,10 @@ class ChatTemplate:
             learned += flags[: len(before + content + after)]
         return tuple(tokens), tuple(learned)
 
+    def text(self, messages: Sequence[ChatMessage]) -> str:
+        """The text of a conversation, up to where the answer begins."""
+        return self._text(tuple(messages), begin_answer=True)
+
     def plain(self, text: str) -> Tokens:
         """The tokens of a text, without special tokens."""
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)

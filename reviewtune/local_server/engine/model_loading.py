@@ -110,6 +110,17 @@ def load_model(folder: Path, dtype: torch.dtype, attention: str, base: Path | No
     return replace(model, adapter=load_adapter(folder, model.network))
 
 
+def stop_at(generation: Any, token: int) -> None:  # noqa: ANN401 - transformers' GenerationConfig
+    """Let other programs that open the model end an answer where the chat template ends a turn.
+
+    The base model's own end may be another token, which a fine-tune never writes.
+    """
+    ends = generation.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if token not in ends:
+        generation.eos_token_id = [*ends, token]
+
+
 _networks: WeakValueDictionary[tuple[Path, torch.dtype, str], Any] = WeakValueDictionary()
 
 

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import JSON, URL, Connection, UniqueConstraint, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 from reviewtune.errors import ProviderError
 
@@ -143,6 +144,25 @@ class Database:
         except DatabaseError as error:
             remedy = "restore it from a copy, or use another folder (--data-dir, REVIEWTUNE_HOME)"
             raise ProviderError(f"{path} cannot be used as the account's database ({error.orig}); {remedy}") from error
+
+    @classmethod
+    def read_only(cls, path: Path) -> Self:
+        """Open an existing database without creating or changing anything; a server may use it at the same time.
+
+        Raises:
+            ProviderError: the file is missing, or is not a database of this version.
+        """
+        database = cls.__new__(cls)
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        database._readers = create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000), poolclass=NullPool
+        )
+        try:
+            with database.reading() as session:
+                _refuse_other_version(session.connection(), path)
+        except DatabaseError as error:
+            raise ProviderError(f"{path} cannot be read as the account's database ({error.orig})") from error
+        return database
 
     def reading(self) -> Session:
         """A transaction that only reads."""

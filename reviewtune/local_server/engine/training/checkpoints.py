@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from reviewtune.local_server.engine.adapters import merged, save_adapter
 from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, STAMP, make_readable
-from reviewtune.local_server.engine.model_loading import LoadedModel
+from reviewtune.local_server.engine.model_loading import LoadedModel, stop_at
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import PACK
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
@@ -37,7 +36,7 @@ class Checkpoints:
     ) -> None:
         self._spec, self._model, self._masters, self._optimizer = spec, model, masters, optimizer
         self._network = model.network
-        _stop_at(self._network.generation_config, model.chat.end_of_turn)
+        stop_at(self._network.generation_config, model.chat.end_of_turn)
         self._identity, self._epochs = _identity(spec, hyper, pack), hyper.n_epochs
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
@@ -138,17 +137,6 @@ class Checkpoints:
             work.replace(self._state)
         finally:
             work.unlink(missing_ok=True)
-
-
-def _stop_at(generation: Any, token: int) -> None:  # noqa: ANN401 - transformers' GenerationConfig
-    """Let other programs that open the model end an answer where the chat template ends a turn.
-
-    The base model's own end may be another token, which a fine-tune never writes.
-    """
-    ends = generation.eos_token_id
-    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    if token not in ends:
-        generation.eos_token_id = [*ends, token]
 
 
 def _is_whole(state: Path) -> bool:
