@@ -33,6 +33,7 @@ from recipe_search.results import Job
 from reviews import accuracy
 
 from reviewtune.core.config.loading import load_config
+from reviewtune.core.formatting import counted
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ReviewtuneError
@@ -194,8 +195,8 @@ def _print_table(base: str, plan: Plan, stored: Sequence[dict[str, Any]], markdo
     runs = table.common_runs(scores)
     used = {json.dumps(scores[row.name][run]["processor"]) for row in rows for run in runs}
     print(
-        f"\nOver {len(runs)} pairs of data set and seed; SE: standard error of the mean difference to the best recipe "
-        f"over these pairs. chosen: the fastest to train of those within one SE of the best."
+        f"\nOver {counted(len(runs), 'pair')} of data set and seed; SE: standard error of the mean difference to the "
+        f"best recipe over these pairs. chosen: the fastest to train of those within one SE of the best."
     )
     if len(used) > 1:
         print("The seconds come from different processors, so do not compare them.")
