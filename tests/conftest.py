@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
@@ -51,8 +52,14 @@ def _tiny_numbers() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """The tests' own servers are on this machine, which a proxy of the environment cannot reach."""
+    """Prepare the process of the tests.
+
+    Their own servers are on this machine, which a proxy of the environment cannot reach. And how long an example takes
+    depends on what else the machine does, so hypothesis sets no limit.
+    """
     bypass_proxies()
+    settings.register_profile("no deadline", deadline=None)
+    settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

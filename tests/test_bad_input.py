@@ -28,7 +28,6 @@ from reviewtune.errors import ReviewtuneError
 
 QUICK = settings(
     max_examples=400,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -47,7 +47,7 @@ def test_our_own_reviews_contain_no_personal_data(language: str, project: Path) 
 
 
 @given(st.text(max_size=200), st.sampled_from(["en", "ko", "xx", ""]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_masking_twice_is_the_same_as_masking_once(text: str, language: str) -> None:
     once = mask(text, language)
     assert mask(once, language) == once

@@ -40,7 +40,7 @@ def ids(splits: Splits) -> list[set[str]]:
     return [set(part["review_id"]) for part in splits]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31 - 1), test=st.floats(0.1, 0.5), validation=st.floats(0.1, 0.5))
 def test_each_review_is_in_exactly_one_split(seed: int, test: float, validation: float) -> None:
     reviews = invented(seed % 1000)
@@ -88,7 +88,7 @@ def test_a_share_too_small_for_the_labels_is_refused() -> None:
         split(invented(0), SplitConfig(test=0.01, validation=0.2, seed=1, similarity=0.9), train_size="all")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=6), st.text(min_size=4, max_size=30))
 def test_the_similarity_of_two_texts_does_not_depend_on_others(others: list[str], text: str) -> None:
     alone = {(p.left, p.right): p.similarity for p in alike([text], [text + "x"], 0.01)}
@@ -108,7 +108,7 @@ def test_a_leak_is_refused_with_the_rows_named() -> None:
         refuse_leak(test, {"the pool": ["box came crushed and wet!"]}, similarity=0.9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**31 - 1),
     test=st.floats(0.2, 0.5),

@@ -20,7 +20,7 @@ SENTENCE = re.compile(
 ROUNDING = 0.1001  # points, of a sum of two numbers that are shown with one decimal
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(correct=st.lists(st.integers(0, REVIEWS), min_size=4, max_size=4))
 @example(correct=[48, 55, 57, 60])  # everything is right with all reviews, but the fitted law is below that
 @example(correct=[60, 55, 50, 45])  # the more reviews, the worse

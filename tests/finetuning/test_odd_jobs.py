@@ -268,7 +268,7 @@ def test_a_fine_tuned_model_is_known_by_its_job_and_not_by_its_name(config: Conf
     assert not is_finetuned("some-model", Path.cwd())
 
 
-PROPERTIES = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTIES = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JOB: dict[str, Any] = {
     "id": "job-1",
     "model": "m",

@@ -165,7 +165,7 @@ WHOLE = completion(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(bodies(WHOLE))
 @example(Reply(json.dumps(WHOLE).encode()))
 def test_any_body_is_an_answer_or_unreadable(reply: Reply) -> None:
@@ -182,7 +182,7 @@ def test_any_body_is_an_answer_or_unreadable(reply: Reply) -> None:
     assert scores.logprobs.shape == (1, 2)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reply=bodies(completion()), seed=st.integers(1, 10**9))
 def test_no_answer_of_a_server_stops_the_others(config: Config, server: OddServer, reply: Reply, seed: int) -> None:
     server.routes[CHAT] = lambda asked: reply if asked.review.startswith(ODD) else completion("fine")

@@ -132,7 +132,7 @@ def test_a_server_that_ignores_the_cursor_ends_the_list(config: Config, server: 
 
 
 LINE = answered({"custom_id": "0-x"})
-PROPERTIES = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTIES = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @PROPERTIES

@@ -35,7 +35,7 @@ def test_the_words_of_an_error(body: object, words: str) -> None:
     assert words_of(body) == words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(json_values())
 def test_the_words_of_any_body_are_one_short_line(body: object) -> None:
     words = words_of(body)

@@ -41,7 +41,7 @@ def shown(ends: list[float], every: float) -> list[tuple[float, float]]:
     return looks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     parts=st.integers(1, 250),
     pause=st.sampled_from([0.05, 0.2, 1.0, 3.0, 20.0, 600.0]),

@@ -25,7 +25,7 @@ def words_of(text: str) -> list[str]:
     return "".join(" " if character in "┃│┏┓┡┩└┘━┳╇┴─" else character for character in text).split()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.lists(TEXTS, min_size=3, max_size=3), min_size=1, max_size=4),
     width=st.integers(30, 120),

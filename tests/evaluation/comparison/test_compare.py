@@ -43,7 +43,7 @@ def test_an_arm_is_tested_against_the_reference(comparison: Comparison) -> None:
     assert test.f1_difference.value == pytest.approx(finetuned.f1 - zero_shot.f1, abs=1e-6)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(order=st.permutations(range(N)))
 def test_the_order_of_rows_does_not_matter(arms: list[Arm], order: list[int]) -> None:
     zero_shot, finetuned = arms[1:]

@@ -12,7 +12,7 @@ from reviewtune.evaluation.metrics.bootstrap import score_differences, score_int
 from reviewtune.evaluation.metrics.classification import INVALID, score
 
 LABELS = ["late", "broken", "fine"]
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=12)
 triples = st.lists(
     st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, INVALID]), st.sampled_from([*LABELS, INVALID])),
     min_size=1,

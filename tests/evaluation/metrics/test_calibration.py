@@ -18,7 +18,7 @@ from reviewtune.evaluation.metrics.calibration import (
     threshold_for,
 )
 
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 answers = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60)
 
 

@@ -14,7 +14,7 @@ from reviewtune.evaluation.metrics_file import ArmMetrics
 
 LABELS = ["delivery", "quality", "refund", "other"]
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 Pairs = list[tuple[str, str]]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, INVALID])), min_size=1, max_size=60)

@@ -23,7 +23,7 @@ from reviewtune.evaluation.metrics.significance import (
     verdict,
 )
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 hits = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
 

@@ -18,7 +18,6 @@ from tests.support.serving import ServerProcess
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 generated = settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],
