@@ -35,8 +35,10 @@ def main() -> None:
     options = _options()
     parts = _of_files(options) if options.train else _of_project(options)
     prompt = Prompt(load_config().prompt, parts.labels)
-    with tempfile.TemporaryDirectory() as work:
-        trained = fine_tune(options.base, Path(work), prompt, parts.train, parts.valid)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.keep or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        trained = fine_tune(options.base, work, prompt, parts.train, parts.valid)
         share = accuracy(trained.folder, prompt, parts.test)
         if parts.valid is not None:
             held_out = accuracy(trained.folder, prompt, parts.valid)
@@ -56,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--labels", type=int)
     parser.add_argument("--per-label", type=int)
     parser.add_argument("--base", default="gemma-3-270m")
+    parser.add_argument("--keep", type=Path, help="a folder for the model, to use it with benchmarks/exported.py")
     options = parser.parse_args()
     if options.train and not options.test:
         parser.error("--train wants --test")
