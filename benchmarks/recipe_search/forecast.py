@@ -29,7 +29,7 @@ def work(recipe: Mapping[str, Any], size: Size) -> float:
     Frozen layers are computed once. In every epoch the others are trained, and read the held-out texts for the loss.
     At the end the held-out texts are answered.
     """
-    frozen, epochs = recipe["frozen_layers"], recipe["n_epochs"]
+    frozen, epochs = float(recipe["frozen_layers"]), int(recipe["n_epochs"])
     upper = (1 - frozen) * epochs * (3 * size.train + size.held_out)
     return frozen * (size.train + size.held_out) + upper + size.held_out
 

@@ -63,7 +63,8 @@ def _row(name: str, runs: Sequence[Run], accuracy: Mapping[str, list[float]], be
 def _marked(table: Sequence[Row]) -> list[Row]:
     close = [row for row in table[1:] if row.error is not None and -row.difference <= row.error]
     chosen = min([table[0], *close], key=lambda row: row.seconds)
-    marks = {row.name: (CLOSE,) for row in close} | {table[0].name: (BEST,)}
+    marks: dict[str, tuple[str, ...]] = {row.name: (CLOSE,) for row in close}
+    marks[table[0].name] = (BEST,)
     marks[chosen.name] += (CHOSEN,)
     return [Row(**{**row.__dict__, "marks": marks.get(row.name, ())}) for row in table]
 
