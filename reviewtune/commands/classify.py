@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from reviewtune.analyzer import Classification, ReviewAnalyzer
 from reviewtune.core.config.loading import load_params
@@ -14,7 +15,7 @@ from reviewtune.core.terminal.progress import Progress, TerminalProgress
 from reviewtune.data.reviews import TEXT_COLUMNS
 from reviewtune.data.spreadsheets import refuse_long_cells
 from reviewtune.data.tables import XLSX, Row, Table, read_table, to_bytes
-from reviewtune.errors import DataError
+from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation.ground_truth import how_asked
 from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.model_record import fitting_record
@@ -24,7 +25,21 @@ NO_LABEL = "(no usable answer)"
 SHOWN = 5
 
 
-def classify(file: Path, out: Path, *, model: str | None, base: bool, text_column: str | None) -> None:
+class Asked(NamedTuple):
+    """Which model is asked, and how.
+
+    Attributes:
+        model: a model's name; None: the one of the last `dvc repro`.
+        base: ask the base model instead, or `model` as one.
+        finetuned: ask `model` as a fine-tuned one, although nothing here knows it as one.
+    """
+
+    model: str | None
+    base: bool = False
+    finetuned: bool = False
+
+
+def classify(file: Path, out: Path, how: Asked, *, text_column: str | None) -> None:
     """Write the rows of `file` with their issue to `out`; print the counts, and the reviews without a label.
 
     Everything that can be refused is refused before the first request. If the table goes to standard output, all
@@ -33,18 +48,20 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
     Args:
         file: a CSV or .xlsx; `-` is standard input.
         out: the CSV, or .xlsx if its name ends like that; `-` is standard output.
-        model: a model's name; None: the one of the last `dvc repro`.
-        base: ask the base model instead, or `model` as one.
+        how: which model is asked, and how.
         text_column: the column with the reviews; None: the one that conf/data names.
 
     Raises:
+        ConfigError: the model cannot be asked both ways.
         DataError: the table cannot be read, has no such column or an `issue` column; `out` cannot be written.
     """
+    if how.finetuned and (how.base or how.model is None):
+        raise ConfigError("--finetuned needs --model NAME and does not go with --base")
     output, table = Output.checked(out), read_table(file)
     column = _text_column(table, text_column)
     _refuse_unfit(table, out)
     messages = sys.stderr if output.is_stdout else sys.stdout
-    analyzer = _analyzer(model, base=base, progress=TerminalProgress(messages))
+    analyzer = _analyzer(how, progress=TerminalProgress(messages))
     issues = analyzer.sort([row.cells[column] for row in table.rows])
     rows = [{**row.cells, ISSUE: issue.label or ""} for row, issue in zip(table.rows, issues, strict=True)]
     output.write_bytes(to_bytes([*table.columns, ISSUE], rows, out))
@@ -55,14 +72,15 @@ def classify(file: Path, out: Path, *, model: str | None, base: bool, text_colum
     _print_without_label(table.rows, issues)
 
 
-def _analyzer(model: str | None, *, base: bool, progress: Progress) -> ReviewAnalyzer:
+def _analyzer(how: Asked, *, progress: Progress) -> ReviewAnalyzer:
     """Asks a model that no record and no job of the project knows as `evaluate` does, and reports how."""
-    if model is None or base:
-        return ReviewAnalyzer(not base, base_model=model, progress=progress)
+    model = how.model
+    if model is None or how.base:
+        return ReviewAnalyzer(not how.base, base_model=model, progress=progress)
     root = project_root()
     config = load_params(ProjectPaths(root).params)
     is_recorded = fitting_record(ProjectPaths(root).model_record, model, config) is not None
-    finetuned = is_recorded or is_finetuned(model, root)
+    finetuned = how.finetuned or is_recorded or is_finetuned(model, root)
     if not is_recorded:
         progress.message(how_asked(model, config, finetuned=finetuned))
     return ReviewAnalyzer(finetuned, model, base_model=model, progress=progress)

@@ -13,7 +13,7 @@ from reviewtune.core.formatting import counted, listed
 from reviewtune.core.outputs import refuse_bad_folder
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
-from reviewtune.errors import DataError
+from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
 from reviewtune.evaluation.console_report import report
@@ -43,6 +43,7 @@ class EvaluateOptions:
         out: folder for the results; None: they are only printed.
         other_test_set: compare even if the test sets differ.
         leave_out_seen: score only the reviews that the model was not trained with.
+        finetuned: ask the model with the prompt of a fine-tune, although nothing here knows it as one.
         by: further columns whose values are scored separately.
     """
 
@@ -52,6 +53,7 @@ class EvaluateOptions:
     out: Path | None
     other_test_set: bool
     leave_out_seen: bool
+    finetuned: bool
     by: Sequence[str]
 
 
@@ -66,6 +68,8 @@ class _Earlier(NamedTuple):
 def evaluate(options: EvaluateOptions) -> None:
     """Everything that can be refused is refused before the model is asked, which may cost money."""
     root = project_root()
+    if options.finetuned and options.model is None:
+        raise ConfigError("--finetuned needs --model NAME")
     if options.out:
         _refuse_bad_out(options.out, options, root)
     config = load_params(ProjectPaths(root).params)
@@ -74,9 +78,9 @@ def evaluate(options: EvaluateOptions) -> None:
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     if options.leave_out_seen:
         truth = leave_out_seen(truth, options.model, config, root)
-    notes = [*_notes_on_training(options.model, truth, config, root), *_notes_on_test_set(metrics, truth, options)]
+    notes = [*_notes_on_training(options, truth, config, root), *_notes_on_test_set(metrics, truth, options)]
     earlier = _with_predictions(metrics, truth) if metrics else None
-    result = evaluate_file(options.model, truth, config, root, progress=TerminalProgress())
+    result = evaluate_file(options.model, truth, config, root, finetuned=options.finetuned, progress=TerminalProgress())
     if options.out:
         results.write(result, options.out)
     rows = changes(earlier.metrics, result.metrics) if earlier else []
@@ -139,9 +143,9 @@ def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, optio
     return [*skipped, note] if note else skipped
 
 
-def _notes_on_training(model: str | None, truth: GroundTruth, config: Config, root: Path) -> list[str]:
-    if training_is_unknown(model, config, root):
-        return [f"this project has no record of the training of {model}: it may have seen these reviews"]
+def _notes_on_training(options: EvaluateOptions, truth: GroundTruth, config: Config, root: Path) -> list[str]:
+    if training_is_unknown(options.model, config, root, finetuned=options.finetuned):
+        return [f"this project has no record of the training of {options.model}: it may have seen these reviews"]
     if not truth.left_out:
         return []
     file = counted(len(truth.reviews) + len(truth.left_out), "review")

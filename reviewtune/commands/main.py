@@ -86,6 +86,9 @@ def classify(
     out: Annotated[Path, typer.Option(help="CSV or .xlsx to write: the same rows with a column `issue`; - prints it")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
+    finetuned: Annotated[
+        bool, typer.Option("--finetuned", help="ask --model with the prompt of a fine-tune, whatever its name")
+    ] = False,
     text_column: Annotated[
         str | None, typer.Option(help="the column that holds the review; default: as conf/data")
     ] = None,
@@ -99,7 +102,8 @@ def classify(
     """
     from reviewtune.commands import classify as command
 
-    command.classify(file, out, model=model, base=base, text_column=text_column)
+    how = command.Asked(model=model, base=base, finetuned=finetuned)
+    command.classify(file, out, how, text_column=text_column)
 
 
 @app.command()
@@ -113,6 +117,9 @@ def evaluate(
     ] = False,
     leave_out_seen: Annotated[
         bool, typer.Option("--leave-out-seen", help="score only reviews that the model was not trained with")
+    ] = False,
+    finetuned: Annotated[
+        bool, typer.Option("--finetuned", help="ask --model with the prompt of a fine-tune, whatever its name")
     ] = False,
     by: Annotated[
         list[str] | None, typer.Option("--slice", help="score each value of this column separately too")
@@ -133,6 +140,7 @@ def evaluate(
         out=out,
         other_test_set=other_test_set,
         leave_out_seen=leave_out_seen,
+        finetuned=finetuned,
         by=by or (),
     )
     command.evaluate(options)

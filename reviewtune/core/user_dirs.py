@@ -17,7 +17,7 @@ from reviewtune.errors import ProviderError
 SERVER_LOG = "server.log"  # in the account folder, of a server that a command started
 SERVER_FILE = "server.json"  # in the account folder: address, process id and start time of its server
 CLOCK_STEP = 5.0  # seconds by which a corrected clock may move the start time of a process
-ENGINE_PACKAGES = ("torch", "transformers", "safetensors", "gguf", "llguidance")  # the extra `local`
+ENGINE_PACKAGES = ("torch", "transformers", "peft", "safetensors", "gguf", "llguidance")  # the extra `local`
 
 
 def account_folder() -> Path:

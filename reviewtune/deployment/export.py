@@ -115,7 +115,7 @@ def _refuse_other_prompt(name: str, found: Found, record: ModelRecord | None, co
     if record is None and found.training_file and not _is_prompt_of(Path(found.training_file), prompt):
         raise ConfigError(
             f"{name} was trained with another prompt or other labels than params.yaml describes "
-            f"({prompt.settings.name}), so that the README would be wrong; "
+            f"({prompt.settings.name}), so its README would be wrong; "
             "`reviewtune apply RUN_ID` restores the settings of its run"
         )
 

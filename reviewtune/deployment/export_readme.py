@@ -24,7 +24,7 @@ def modelfile(prompt: Prompt, written: Written) -> str:
     template = text.replace(SYSTEM_MARK, "{{ .System }}").replace(USER_MARK, "{{ .Prompt }}")
     return "\n".join(
         [
-            "# Not tested here. In this folder: ollama create my-model -f Modelfile",
+            "# Not tested here. In this folder: ollama create issues -f Modelfile",
             "FROM .",
             f'TEMPLATE """{template}{{{{ .Response }}}}{written.end}"""',
             f'SYSTEM """{prompt.system}"""',
@@ -94,13 +94,14 @@ def _serving(record: ExportRecord, prompt: Prompt, written: Written) -> Iterator
         yield _block(f"vllm serve {written.base_folder} --enable-lora --lora-modules issues=.", "sh")
         return
     yield "transformers (`pip install 'transformers[serving]'`), in this folder:"
-    yield _block("transformers serve . --port 8000", "sh")
+    yield _block("transformers serve . --port 8001", "sh")
     yield (
         "It calls the model by the path that it was given, so the request's `model` is `.`, and it ignores "
         "`response_format`. In reviewtune: `provider=compatible`, `provider.base_model=.`, "
-        "`provider.base_url=http://127.0.0.1:8000/v1`, `provider.structured_output=false`. vLLM (not tested here):"
+        "`provider.base_url=http://127.0.0.1:8001/v1`, `provider.structured_output=false`, "
+        "`provider.api_key_env=null`, then `reviewtune evaluate --model . --finetuned`. vLLM (not tested here):"
     )
-    yield _block("vllm serve . --served-model-name issues --port 8000", "sh")
+    yield _block("vllm serve . --served-model-name issues --port 8001", "sh")
     yield "Ollama (not tested here), with the `Modelfile` of this folder:"
     yield _block("ollama create issues -f Modelfile\nollama run issues 'Review: ...'", "sh")
 

@@ -104,7 +104,13 @@ def leave_out_seen(truth: GroundTruth, model: str | None, config: Config, projec
 
 
 def evaluate_file(
-    model: str | None, truth: GroundTruth, config: Config, project: Path, *, progress: Progress = SILENT
+    model: str | None,
+    truth: GroundTruth,
+    config: Config,
+    project: Path,
+    *,
+    finetuned: bool = False,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Evaluate a model on a labelled file.
 
@@ -116,6 +122,7 @@ def evaluate_file(
         truth: the test set.
         config: the configuration.
         project: the project's folder.
+        finetuned: ask it as a fine-tuned one, although neither this project nor its name says that it is.
         progress: receives messages and progress bars.
 
     Raises:
@@ -128,7 +135,7 @@ def evaluate_file(
     known = _known(record, config, project)
     refuse_leak(truth.reviews, known, similarity=config.split.similarity, advice=ADVICE)
     name = model or (record.model if record else "")
-    finetuned = record is not None or is_finetuned(name, project)
+    finetuned = finetuned or record is not None or is_finetuned(name, project)
     if record is None:
         progress.message(how_asked(name, config, finetuned=finetuned))
     subject = _subject(name, config, truth, finetuned=finetuned)
@@ -139,9 +146,18 @@ def evaluate_file(
     return result.with_extras(left_out_seen=len(truth.left_out) or None)
 
 
-def training_is_unknown(model: str | None, config: Config, project: Path) -> bool:
-    """True for a fine-tuned model without a record in this project: a leak cannot be ruled out."""
-    return model is not None and _record(model, config, project) is None and is_finetuned(model, project)
+def training_is_unknown(model: str | None, config: Config, project: Path, *, finetuned: bool = False) -> bool:
+    """True for a fine-tuned model without a record in this project: a leak cannot be ruled out.
+
+    Args:
+        model: the model's name; None: the model of the last `dvc repro`.
+        config: the configuration.
+        project: the project's folder.
+        finetuned: the user says that it is a fine-tuned one.
+    """
+    if model is None or _record(model, config, project) is not None:
+        return False
+    return finetuned or is_finetuned(model, project)
 
 
 def _known(record: ModelRecord | None, config: Config, project: Path) -> dict[str, list[str]]:

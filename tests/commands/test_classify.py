@@ -132,6 +132,18 @@ def test_a_model_without_a_record_is_asked_as_a_base_model(run: Run, workspace: 
     assert "answers" not in out
 
 
+def test_the_user_can_say_that_a_model_is_fine_tuned(run: Run, workspace: Path, base: str) -> None:
+    """An exported fine-tune has any name, and no job of this project made it under that name."""
+    (workspace / "new.csv").write_text("text\nStill no parcel.\nBroken.\n")
+    status, out, err = run("new.csv", "--out", "tuned.csv", "--model", base, "--finetuned")
+    assert status == 0, err
+    assert f"{base} is not in models/finetuned.json: it is asked as a fine-tuned model, with prompt " in out
+    for wrong in (("--finetuned",), ("--model", base, "--finetuned", "--base")):
+        status, _, err = run("new.csv", "--out", "x.csv", *wrong)
+        assert status == 1
+        assert "--finetuned needs --model NAME and does not go with --base" in err
+
+
 def test_any_model_can_be_asked_as_a_base_model(run: Run, workspace: Path) -> None:
     (workspace / "new.csv").write_text("text\nStill no parcel.\n")
     status, _, err = run("new.csv", "--out", "x.csv", "--model", "no-such-model", "--base")

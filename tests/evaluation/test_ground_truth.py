@@ -101,6 +101,11 @@ def test_the_record_and_not_the_name_says_whether_a_model_is_fine_tuned(
     assert " is not in models/finetuned.json: it is asked as a base model" in " ".join(shown.split())
     assert json.loads((workspace / "base" / "metrics.json").read_text())["kind"] == "prompt"
 
+    shown = evaluate("--model", base, "--finetuned", "--ground-truth", "fresh.csv", "--out", "told")
+    assert f"no record of the training of {base}: it may have seen these reviews" in " ".join(shown.split())
+    told = json.loads((workspace / "told" / "metrics.json").read_text())
+    assert (told["kind"], told["prompt_fingerprint"]) == ("finetuned", Prompt.of(config).fingerprint)
+
 
 def test_a_file_with_the_training_rows_is_refused_by_name(workspace: Path, evaluate: Evaluate) -> None:
     shown = evaluate("--ground-truth", "trained.csv", ok=False)

@@ -22,7 +22,7 @@ from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import importing, share_the_cores
 
-NO_SPACE = "no space left on the disk of {folder} for a checkpoint; free some, the training waits and then continues"
+NO_SPACE = "no space left on the disk of {folder} for a checkpoint; the training waits until you free some"
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
 
 

@@ -184,7 +184,7 @@ def _too_little(sizes: Sizes, load: Load, plan: Plan, available: int) -> str:
     return (
         f"this training needs about {_gigabytes(total)} of memory ({_gigabytes(weights)} for the weights, "
         f"{_gigabytes(trained)} for what is trained, {_gigabytes(total - weights - trained)} for examples and loss), "
-        f"and {_gigabytes(available)} are available; {helps}"
+        f"but only {_gigabytes(available)} is available; {helps}"
     )
 
 

@@ -165,13 +165,13 @@ def test_too_little_memory_is_refused_in_one_line() -> None:
         memory.choose(qwen(), REVIEWS, 8 * GB)
     text = str(refused.value)
     assert "15.2 GB for the weights" in text
-    assert "8.0 GB are available; use a smaller base model, or end other programs" in text
+    assert "but only 8.0 GB is available; use a smaller base model, or end other programs" in text
     assert "\n" not in text
 
 
 def test_nearly_enough_memory_is_tried_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert memory.choose(qwen(), REVIEWS, 15 * GB) == Plan(True, memory.PACKS[-1])
-    assert "15.0 GB are available" in caplog.text
+    assert "but only 15.0 GB is available" in caplog.text
 
 
 def test_a_job_without_memory_fails_before_the_weights_are_read(
