@@ -1,5 +1,6 @@
 """The folder of an export: it appears complete or not at all, and replaces only an earlier export."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def _put_in_place(work: Path, place: Path) -> None:
 
 
 def _remove_left_over(place: Path) -> None:
-    for folder in place.parent.glob(f".{place.name}.*.partial"):
+    for folder in place.parent.glob(f".{glob.escape(place.name)}.*.partial"):
         pid = folder.name.removeprefix(f".{place.name}.").partition(".")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)

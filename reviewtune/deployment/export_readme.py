@@ -1,6 +1,7 @@
 """The README.md of an exported model: how it must be asked, what it answers, where it comes from, how to serve it."""
 
 import json
+import shlex
 from collections.abc import Iterator
 
 from reviewtune.data.prompts import Prompt
@@ -91,7 +92,7 @@ def _serving(record: ExportRecord, prompt: Prompt, written: Written) -> Iterator
             "`transformers serve` and Ollama take all weights: export the model without `--adapter` for them. "
             "vLLM (not tested here):"
         )
-        yield _block(f"vllm serve {written.base_folder} --enable-lora --lora-modules issues=.", "sh")
+        yield _block(f"vllm serve {shlex.quote(written.base_folder)} --enable-lora --lora-modules issues=.", "sh")
         return
     yield "transformers (`pip install 'transformers[serving]'`), in this folder:"
     yield _block("transformers serve . --port 8001", "sh")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from reviewtune.core.terminal.progress import Progress
 from reviewtune.core.user_dirs import cache_folder, require_engine
@@ -84,16 +86,17 @@ def write_model(
     command += [part for name, folder in folders.items() for part in (name, str(folder))]
     command += [part for name in base_models for part in ("--base-model", name)]
     command += ["--adapter"] if adapter else []
-    with _running(command) as process:
+    with TemporaryFile() as messages, _running(command, messages) as process:
         assert process.stdout
-        assert process.stderr
         known: dict[str, object] = {}
         for line in process.stdout:
             known |= json.loads(line)
             if "text" not in known:
                 check(found := Found(**known))  # type: ignore[arg-type]
                 progress.message(f"writing {in_words(found.size)} ...")
-        errors = process.stderr.read()
+        process.wait()
+        messages.seek(0)
+        errors = messages.read().decode(errors="replace")
     if process.returncode:
         raise ProviderError(_reason(errors))
     return Written(**known)  # type: ignore[arg-type]
@@ -105,14 +108,17 @@ def in_words(size: int) -> str:
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """The process; it has ended when the block ends, also after Ctrl-C, so that it writes no more."""
+def _running(command: list[str], messages: IO[bytes]) -> Iterator["subprocess.Popen[str]"]:
+    """The process; it has ended when the block ends, also after Ctrl-C, so that it writes no more.
+
+    Its messages go into a file, because a pipe that nobody reads would block it when it is full.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=messages,
         encoding="utf-8",
         errors="replace",
         env=environment | {"PYTHONUTF8": "1"},

@@ -67,15 +67,11 @@ def _export(settings: Settings, name: str, target: Path, *, adapter: bool) -> No
     if adapter and not found.is_adapter:
         raise ProviderError(f"{name} is stored as whole weights, so there is no adapter; export it without --adapter")
     from reviewtune.local_server.engine import export  # torch takes seconds to import, so only here
-    from reviewtune.local_server.engine.base_models.ensure import ensure
+    from reviewtune.local_server.engine.base_models.ensure import base_of_adapter, ensure
 
-    if found.is_adapter and Path(found.base).is_absolute() and not (Path(found.base) / "config.json").is_file():
-        raise ProviderError(f"{name} is an adapter of the base model {found.base}, which is not there; restore it")
-    needs_base = found.folder is None or found.is_adapter
-    base = ensure(found.base, settings.cache_dir) if needs_base else None
-    folder = found.folder or base
-    assert folder is not None
-    source = export.Source(folder, base if found.is_adapter else None)
+    folder = found.folder or ensure(found.base, settings.cache_dir)
+    base = base_of_adapter(folder, found.base, settings.cache_dir) if found.is_adapter else None
+    source = export.Source(folder, base)
     size = export.size_of(source, adapter=adapter)
     _refuse_full_disk(target, size)
     _print(asdict(facts) | {"base_folder": str(source.files.resolve()), "size": size})

@@ -48,6 +48,8 @@ class ModelMemory:
         weights = model.source.weights
         if weights in self._loaded:
             self._drop_idle(self._loaded[weights])
+            for other in self._loaded[weights]:
+                other.forget_prefixes()  # of long prompts they take far more memory than the adapters
         else:
             self._drop_weights()
         log.info("loading model %s", model.source.name)

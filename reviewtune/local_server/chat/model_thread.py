@@ -84,9 +84,10 @@ class ModelThread(threading.Thread):
 
     def _take_over(self) -> bool:
         """Assign new work to its model; without any work, wait for it. Returns False when the thread is to end."""
+        while (expected := self._wait()) is not None:
+            self._get_ready(self._model(expected))  # without the lock: it may take minutes
         with self._changed:
-            if not any(model.busy for model in self._models.values()):
-                self._wait()
+            if not self._busy:
                 self._gather()
             if self._closing:
                 return False
@@ -95,11 +96,18 @@ class ModelThread(threading.Thread):
             self._model(work.source).add(work)
         return True
 
-    def _wait(self) -> None:
-        while not (self._closing or self._arrived):
-            if not self._changed.wait(LULL if self._expected else None) and self._expected:
-                expected, self._expected = self._expected, None
-                self._get_ready(self._model(expected))
+    @property
+    def _busy(self) -> bool:
+        return any(model.busy for model in self._models.values())
+
+    def _wait(self) -> ModelSource | None:
+        """Wait for work; returns the expected model if none comes for a while."""
+        with self._changed:
+            while not (self._closing or self._arrived or self._busy):
+                if not self._changed.wait(LULL if self._expected else None) and self._expected:
+                    expected, self._expected = self._expected, None
+                    return expected
+        return None
 
     def _gather(self) -> None:
         """Wait briefly for clients that are about to ask again: a step takes hardly longer than for the first of them.

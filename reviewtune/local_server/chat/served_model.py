@@ -191,6 +191,11 @@ class ServedModel:
         assert self._generator is not None
         self._generator.get_ready()
 
+    def forget_prefixes(self) -> None:
+        """Free what was kept of earlier prompts, if no answer is in progress."""
+        if self._generator is not None and not self.busy:
+            self._generator.forget_prefixes()
+
     def step(self, lane: Lane) -> int:
         """Compute one step for clients or for batches; returns the number of requests that ended."""
         assert self._generator is not None
@@ -198,16 +203,15 @@ class ServedModel:
 
     def load(self, cache: Path) -> None:
         """Load the weights; answers in progress continue."""
-        from reviewtune.local_server.engine.base_models.ensure import ensure
+        from reviewtune.local_server.engine.base_models.ensure import base_of_adapter, ensure
 
         with importing("transformers"):  # it takes seconds, so only here
             from reviewtune.local_server.engine.generation import generate
 
         source, base = self.source, None
-        if source.is_adapter or source.folder is None:
-            base = ensure(source.base, cache)
-        folder = source.folder or base
-        assert folder is not None
+        folder = source.folder or ensure(source.base, cache)
+        if source.is_adapter:
+            base = base_of_adapter(folder, source.base, cache)
         if self._generator is None:
             self._generator = generate.load(folder, base)
         else:

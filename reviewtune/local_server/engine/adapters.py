@@ -31,6 +31,7 @@ WEIGHTS = "adapter_model.safetensors"
 STAMP = "reviewtune.json"  # the fingerprint of the network that the adapter belongs to
 PREFIX = "base_model.model."  # of the names in WEIGHTS; then the module's name, and one of these:
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save")  # settings of peft
 SAMPLED = 16  # tensors of a network that its fingerprint looks at
 
 
@@ -77,7 +78,10 @@ _in_use: WeakKeyDictionary[nn.Module, Adapter] = WeakKeyDictionary()
 
 
 def use(network: nn.Module, adapter: Adapter | None) -> None:
-    """Have a network compute with this adapter, or without one. It costs nothing if the network already does."""
+    """Have a network compute with this adapter, or without one. It costs nothing if the network already does.
+
+    Only one thread may run a network: another one would compute with the wrong adapter.
+    """
     current = _in_use.get(network)
     if current is adapter:
         return
@@ -124,7 +128,8 @@ def merged(network: nn.Module, adapter: Adapter) -> Iterator[tuple[str, Tensor]]
     for name, weight in network.named_parameters():
         part = weight.detach()
         if (pair := pairs.get(name)) is not None:
-            part = part.float().addmm_(pair.up.detach().float(), pair.down.detach().float(), alpha=adapter.scale)
+            # Out of place: in fp32, `part` is the network's own memory.
+            part = part.float().addmm(pair.up.detach().float(), pair.down.detach().float(), alpha=adapter.scale)
         yield name, part.to(torch.bfloat16)
 
 
@@ -176,6 +181,8 @@ def load_adapter(folder: Path, network: Any) -> Adapter:  # noqa: ANN401 - trans
         ProviderError: the files cannot be read, or belong to another network.
     """
     config = _config(folder)
+    if unknown := [name for name in UNSUPPORTED if config.get(name) not in (None, False, "none", {}, [])]:
+        raise ProviderError(f"{folder / ADAPTER_CONFIG} uses {', '.join(unknown)}, which is not supported here")
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
@@ -190,7 +197,10 @@ def load_adapter(folder: Path, network: Any) -> Adapter:  # noqa: ANN401 - trans
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ProviderError(f"{folder / WEIGHTS} is not a low-rank adapter that can be read ({error})") from error
     if made_for != fingerprint(network) or not _fits(pairs, network):
-        raise ProviderError(f"the adapter in {folder} was not trained for the base model {network.name_or_path}")
+        raise ProviderError(
+            f"the adapter in {folder} was not trained for the base model {network.name_or_path}; if those weights were "
+            "converted again or taken from another source, restore the earlier ones, or fine-tune again"
+        )
     place = {"device": network.device, "dtype": network.dtype}
     return Adapter({name: LowRank(*(part.to(**place) for part in pair)) for name, pair in pairs.items()}, alpha)
 
@@ -202,7 +212,7 @@ def trainable(adapter: Adapter) -> Adapter:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """A hash of a few numbers of the network, in the precision of its file; equal however the file is laid out."""
+    """A hash of a few numbers of the network, rounded to bf16; equal however the file is laid out."""
     weights = [(name, weight) for name, weight in sorted(network.named_parameters()) if ".layers." in name]
     digest = hashlib.sha256()
     for name, weight in weights[:: max(1, len(weights) // SAMPLED)]:
@@ -222,7 +232,9 @@ def _config(folder: Path) -> dict[str, Any]:
 def _fits(pairs: Mapping[str, LowRank], network: nn.Module) -> bool:
     modules = dict(network.named_modules())
     shapes = {name: getattr(getattr(modules.get(name), "weight", None), "shape", None) for name in pairs}
-    return bool(pairs) and all(
+    if not pairs or any(part.dim() != 2 or 0 in part.shape for pair in pairs.values() for part in pair):
+        return False
+    return all(
         shapes[name] == (len(pair.up), pair.down.shape[1]) and pair.up.shape[1] == len(pair.down)
         for name, pair in pairs.items()
     )

@@ -149,7 +149,8 @@ class CheckpointSaved:
 class DiskFull:
     """A checkpoint could not be written for lack of space; the training waits for it."""
 
-    folder: Path  # of the checkpoint
+    folder: Path  # of the training's output
+    epoch: int  # that cannot be saved, from 1
 
 
 News = StepMetrics | CheckpointSaved | DiskFull

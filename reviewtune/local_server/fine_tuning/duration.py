@@ -68,4 +68,4 @@ def faster_base(folder: Path) -> str:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if size < LARGE:
         return ""
-    return f"{SMALLER} takes about a fifth: dvc exp run -S provider.base_model={SMALLER}"
+    return f"{SMALLER} takes far less time: dvc exp run -S provider.base_model={SMALLER}"

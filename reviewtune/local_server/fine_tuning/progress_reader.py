@@ -106,15 +106,22 @@ class ProgressReader:
 
     def _add_model(self, session: Session, job: Job, name: str, folder: Path) -> None:
         models = self._account.settings.models
-        source = find_model(self._account, session, job.model)
         model = {
             "id": name,
             "created_at": now(),
-            "base": source.base if source else job.model,
+            "base": self._first_base(session, job),
             "folder": folder.relative_to(models).as_posix(),
             "job_id": job.id,
         }
         session.execute(sqlite.insert(Model).values(model).on_conflict_do_nothing())
+
+    def _first_base(self, session: Session, job: Job) -> str:
+        """The base model at the beginning of a chain of fine-tunes, also if the fine-tune before was deleted."""
+        order = self._folder.read("spec.json") or {}
+        if "first_base" in order:
+            return str(order["first_base"])
+        source = find_model(self._account, session, job.model)  # a job of an earlier release
+        return source.base if source else job.model
 
     def _remove_outdated(self) -> None:
         """Remove the folders of checkpoints that the account no longer lists."""

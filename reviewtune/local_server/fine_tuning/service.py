@@ -177,6 +177,7 @@ def _prepare_folder(account: Account, job: Job, training: File, validation: File
         "base": source.name,
         "folder": source.folder and str(source.folder),
         "first_base": source.base,
+        "is_adapter": source.is_adapter,
         "cache": str(account.settings.cache_dir),
         "output": str(account.settings.models / job.id),
         "seed": job.seed,

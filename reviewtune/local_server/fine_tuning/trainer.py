@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import Timeout
 
-from reviewtune.errors import DataError, ReviewtuneError
-from reviewtune.local_server.engine.types import ADAPTER_CONFIG, CheckpointSaved, DiskFull, News, TrainingSpec
+from reviewtune.errors import DataError, ProviderError, ReviewtuneError
+from reviewtune.local_server.engine.types import CheckpointSaved, DiskFull, News, TrainingSpec
 from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_base
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.settings import importing, share_the_cores
@@ -69,7 +69,9 @@ def _train(job: JobFolder) -> dict[str, Any]:
     assert order is not None, "the server writes spec.json before it starts a trainer"
     job.report("started")
     start = Path(order["folder"]) if order["folder"] else None
-    is_adapter = start is not None and (start / ADAPTER_CONFIG).is_file()
+    if start is not None and not start.is_dir():
+        raise ProviderError(f"the fine-tune {order['base']}, from which this job starts, was deleted")
+    is_adapter = bool(order.get("is_adapter"))
     spec = TrainingSpec(
         base=start if start and not is_adapter else _base(job, order),
         adapter=start if is_adapter else None,
@@ -91,7 +93,7 @@ def _train(job: JobFolder) -> dict[str, Any]:
 
     def report(news: News) -> None:
         if isinstance(news, DiskFull):
-            job.report("message", key="disk", text=NO_SPACE.format(folder=news.folder), level="warn")
+            job.report("message", key=f"disk:{news.epoch}", text=NO_SPACE.format(folder=news.folder), level="warn")
             return
         if isinstance(news, CheckpointSaved):
             job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
@@ -113,10 +115,12 @@ def _held_out(spec: TrainingSpec) -> float:
 
 def _base(job: JobFolder, order: dict[str, Any]) -> Path:
     """The folder of the base model; its weights are fetched at the first use."""
-    from reviewtune.local_server.engine.base_models.ensure import ensure
+    from reviewtune.local_server.engine.base_models.ensure import base_of_adapter, ensure
 
     name = order.get("first_base", order["base"])  # a job of an earlier release has no first_base
     job.report("message", key="weights", text=f"Fetching weights of {name}")
+    if order.get("is_adapter"):
+        return base_of_adapter(Path(order["folder"]), name, Path(order["cache"]), _message_of(job))
     return ensure(name, Path(order["cache"]), _message_of(job))
 
 

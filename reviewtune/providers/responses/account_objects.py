@@ -107,7 +107,7 @@ def _sound_item(value: object, route: Route, identity: str | None = None) -> Jso
 
 def _identity_in(path: str, route: Route) -> str | None:
     """The id in the path of a request for one object. The object keeps it, whatever the answer says."""
-    match = re.search(rf"/{route.name}/([^/]+)", path)
+    match = re.search(rf"/{route.name}/([^/]+)(/(cancel|pause|resume))?/?$", path)
     return unquote(match[1]) if match else None
 
 

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.adapters import new_adapter
+from reviewtune.local_server.engine.adapters import merged, new_adapter
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.forward import CachedForward
 from reviewtune.local_server.engine.model_loading import LoadedModel, load_model
@@ -94,6 +94,30 @@ def test_all_weights_with_the_adapter_merged_give_the_same(trained: Callable[...
         pass
     del run
     torch.testing.assert_close(states(opened(tmp_path / "whole")), states(opened(trained(1))), atol=0.05, rtol=0.05)
+
+
+def test_merging_leaves_the_network_as_it_is() -> None:
+    """In fp32 the merged weights must not share memory with the network's."""
+    network = plain(tiny())
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    adapter = new_adapter(network, network.get_decoder().layers, rank=2, alpha=4.0)
+    for pair in adapter.matrices.values():
+        torch.nn.init.normal_(pair.up)
+    first, second = dict(merged(network, adapter)), dict(merged(network, adapter))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+    changed = {name for name in first if not torch.equal(first[name], before[name].to(torch.bfloat16))}
+    assert changed == {f"{name}.weight" for name in adapter.matrices}
+
+
+@pytest.mark.parametrize("setting", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 1}}, {"bias": "all"}])
+def test_an_adapter_with_unknown_arithmetic_is_refused(tmp_path: Path, setting: dict[str, object]) -> None:
+    network = get_peft_model(plain(tiny()), LoraConfig(r=2, target_modules=["q_proj"]))
+    network.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | setting))
+    with pytest.raises(ProviderError, match=f"uses {next(iter(setting))}, which is not supported here"):
+        opened(tmp_path, tiny())
 
 
 def test_a_checkpoint_of_the_largest_base_model_has_at_most_60_mb() -> None:

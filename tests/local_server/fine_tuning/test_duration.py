@@ -72,7 +72,7 @@ def test_only_for_a_large_base_model_a_smaller_one_is_suggested(tmp_path: Path) 
     (text,) = notices(20.0, 115, suggestion, slow_processor=True).values()
     assert text == (
         "this training will take about 45 minutes on this machine, whose processor has no AMX; "
-        "gemma-3-270m takes about a fifth: dvc exp run -S provider.base_model=gemma-3-270m"
+        "gemma-3-270m takes far less time: dvc exp run -S provider.base_model=gemma-3-270m"
     )
 
 

@@ -57,6 +57,11 @@ def is_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in FULL or says_full(str(error))
 
 
+def lacks_space(error: Exception) -> bool:
+    """Whether this error, or a message of another program in it, would not come if some space were freed."""
+    return is_full(error) and getattr(error, "errno", None) != errno.EFBIG and "File too large" not in str(error)
+
+
 def says_full(text: str) -> bool:
     """Whether another program's message is about a full disk."""
     return any(words in text for words in FULL_TEXTS)

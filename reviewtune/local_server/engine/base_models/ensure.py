@@ -1,5 +1,6 @@
 """Base models, ready to use: fetched and converted at the first use, or taken from a folder or the Hugging Face hub."""
 
+import json
 import logging
 import shutil
 import time
@@ -16,8 +17,11 @@ from reviewtune.local_server.engine.base_models.conversion import convert
 from reviewtune.local_server.engine.base_models.disk_space import disk_errors_named, in_mb, require, size_of
 from reviewtune.local_server.engine.base_models.download import NotOnTheIndex
 from reviewtune.local_server.engine.base_models.model_folder import is_stamped, make_readable, write_stamp
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG
 
-CONVERTER = 2  # increase it when the conversion's result changes, so that older conversions are repeated
+# Increase it when the conversion's result changes, so that older conversions are repeated. If the weights change, too,
+# all adapters that were trained with the older ones are refused.
+CONVERTER = 2
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +50,35 @@ def ensure(name: str, cache: Path, progress: Callable[[str], None] | None = None
         return _folder(name) or _from_hub(name, cache / "hub", say)
 
 
+def base_of_adapter(folder: Path, name: str, cache: Path, progress: Callable[[str], None] | None = None) -> Path:
+    """The folder of an adapter's base model: the one that it was trained with, or else the one of this name.
+
+    Args:
+        folder: the adapter's folder.
+        name: the base model's name.
+        cache: as in `ensure`.
+        progress: as in `ensure`.
+
+    Raises:
+        ProviderError: as in `ensure`.
+    """
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        trained_with = Path(config["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ensure(name, cache, progress)
+    is_there = trained_with.is_absolute() and (trained_with / "config.json").is_file()
+    return trained_with if is_there else ensure(name, cache, progress)
+
+
 def _folder(name: str) -> Path | None:
     """The folder of that name; None if it can only be a hub ID."""
-    folder = Path(name).expanduser()
+    folder = Path(name).expanduser().absolute()  # an adapter refers to it from any working directory
     if (folder / "config.json").is_file():
         return folder
     if folder.is_dir():
         raise ProviderError(f"base model folder {folder} has no config.json; it must hold a causal language model")
-    if folder.is_absolute() or name.startswith((".", "~")):
+    if Path(name).expanduser().is_absolute() or name.startswith((".", "~")):
         raise ProviderError(f"base model folder {folder} does not exist")
     return None
 

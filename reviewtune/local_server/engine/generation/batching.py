@@ -37,6 +37,9 @@ class PrefixCache:
         while len(self._prefixes) > PREFIXES:
             self._prefixes.popitem(last=False)
 
+    def clear(self) -> None:
+        self._prefixes.clear()
+
     def get(self, history: Tokens) -> Prefix | None:
         if not history:
             return None

@@ -60,6 +60,10 @@ class Generator:
         """Prepare what the first answer with a grammar would wait for."""
         _ = self._vocabulary
 
+    def forget_prefixes(self) -> None:
+        """Free the keys and values of earlier prompts."""
+        self._prefixes.clear()
+
     def batcher(self, tokens: int = PROMPT_TOKENS) -> Batcher:
         """Answers requests that come and go.
 

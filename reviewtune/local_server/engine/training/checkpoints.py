@@ -37,7 +37,7 @@ class Checkpoints:
         self._spec, self._model, self._masters, self._optimizer = spec, model, masters, optimizer
         self._network = model.network
         stop_at(self._network.generation_config, model.chat.end_of_turn)
-        self._identity, self._epochs = _identity(spec, hyper, pack), hyper.n_epochs
+        self._identity, self._epochs, self._pack = _identity(spec, hyper), hyper.n_epochs, pack
         self._state = spec.output / RESUME
         self._folder = spec.output / "checkpoints"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,7 @@ class Checkpoints:
         with safe_open(self._state, "pt") as state:
             metadata = state.metadata()
             if metadata["identity"] != self._identity:
+                self._remove_all()
                 return 0
             for name, weight in self._weights_to_resume(int(metadata["epoch"])).items():
                 with torch.no_grad():
@@ -89,6 +90,11 @@ class Checkpoints:
                 }
         self._masters.give_weights()
         return int(metadata["epoch"])
+
+    def _remove_all(self) -> None:
+        """Remove the checkpoints of a training with other settings, so that they do not mix with those to come."""
+        for folder in self._folder.glob("step-*"):
+            shutil.rmtree(folder)
 
     def _weights_to_resume(self, epoch: int) -> Mapping[str, nn.Parameter]:
         return self._masters.named if epoch < self._epochs else {}
@@ -132,8 +138,9 @@ class Checkpoints:
             tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
             tensors["step"] = state["step"]
         work = self._state.with_suffix(".partial")
+        metadata = {"identity": self._identity, "epoch": str(epoch), "pack": str(self._pack)}
         try:
-            save_file(tensors, work, metadata={"identity": self._identity, "epoch": str(epoch)})
+            save_file(tensors, work, metadata=metadata)
             work.replace(self._state)
         finally:
             work.unlink(missing_ok=True)
@@ -148,10 +155,21 @@ def _is_whole(state: Path) -> bool:
         return False
 
 
-def _identity(spec: TrainingSpec, hyper: Hyperparameters, pack: int) -> str:
+def pack_to_resume(spec: TrainingSpec, hyper: Hyperparameters) -> int | None:
+    """The tokens that were computed at a time before a training was cut off; None if there is nothing to resume.
+
+    Another number would give sums in another order, and so other weights.
+    """
+    state = spec.output / RESUME
+    if not _is_whole(state):
+        return None
+    with safe_open(state, "pt") as file:
+        metadata = file.metadata()
+    return int(metadata.get("pack", PACK)) if metadata["identity"] == _identity(spec, hyper) else None
+
+
+def _identity(spec: TrainingSpec, hyper: Hyperparameters) -> str:
     """A hash that is equal for trainings that end with equal weights."""
     digest = hashlib.sha256(repr((str(spec.base), str(spec.adapter), spec.whole, spec.seed, astuple(hyper))).encode())
     digest.update(spec.training_file.read_bytes())
-    if pack != PACK:  # sums in another order
-        digest.update(str(pack).encode())
     return digest.hexdigest()

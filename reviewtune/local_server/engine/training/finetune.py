@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.base_models.disk_space import is_full
+from reviewtune.local_server.engine.base_models.disk_space import lacks_space
 from reviewtune.local_server.engine.model_loading import (
     LoadedModel,
     device,
@@ -27,7 +27,7 @@ from reviewtune.local_server.engine.model_loading import (
     without_weights,
 )
 from reviewtune.local_server.engine.training import memory
-from reviewtune.local_server.engine.training.checkpoints import Checkpoints
+from reviewtune.local_server.engine.training.checkpoints import Checkpoints, pack_to_resume
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
@@ -76,12 +76,12 @@ def train(spec: TrainingSpec, report: Report) -> TrainingResult:
         ProviderError: the base model cannot be opened, or the memory does not suffice.
     """
     start = time.monotonic()
-    training = TrainingRun(spec)
     try:
+        training = TrainingRun(spec)
         for news in training.run():
             report(news)
     except torch.OutOfMemoryError as error:  # of a GPU
-        available = memory.available_memory(training.model.device)
+        available = memory.available_memory(device())
         raise ProviderError(memory.ran_out(available)) from error
     return TrainingResult(
         folder=spec.output,
@@ -144,6 +144,7 @@ class TrainingRun:
         sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
         load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
         plan = memory.choose(sizes, load, memory.available_memory(device()))
+        plan = plan._replace(pack=pack_to_resume(self.spec, self.hyper) or plan.pack)
         for examples in (self.training, self.validation):
             examples.pack = plan.pack
         return plan
@@ -154,9 +155,9 @@ class TrainingRun:
             try:
                 folder = self.checkpoints.save(epoch, last.step)
             except (OSError, SafetensorError) as error:
-                if not is_full(error):
-                    raise
-                yield DiskFull(self.spec.output)
+                if not lacks_space(error):
+                    raise ProviderError(f"{self.spec.output}: a checkpoint cannot be saved ({error})") from error
+                yield DiskFull(self.spec.output, epoch)
                 time.sleep(DISK_SECONDS)
             else:
                 yield CheckpointSaved(last, folder)

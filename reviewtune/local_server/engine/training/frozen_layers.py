@@ -44,6 +44,11 @@ class ExampleSet:
         return list(packs(self.examples, order, self.prefix, row_size(self.prefix, self.pack), device))
 
 
+def keeps_states(tokens: int, width: int) -> bool:
+    """Whether the lower layers' states of a set of so many tokens are kept, or computed each time."""
+    return tokens * width * 4 <= CACHE_BYTES
+
+
 def row_size(prefix: int, pack: int) -> RowSize:
     """The sizes for packs of about so many tokens, of examples that share a prefix."""
     return RowSize(min(max(SHORTEST_ROW, PREFIXES_A_ROW * prefix), max(pack, 2 * prefix)), pack)
@@ -112,7 +117,7 @@ class UpperLayers:
 
     def cache(self, examples: ExampleSet) -> None:
         """Compute the lower layers of all examples now, if the result is not too large."""
-        if not self._frozen or examples.tokens * self._model.head.shape[1] * 4 > CACHE_BYTES:
+        if not self._frozen or not keeps_states(examples.tokens, self._model.head.shape[1]):
             return
         for pack in examples.packs(range(len(examples.examples)), self._model.device):
             state = self._lower(pack)

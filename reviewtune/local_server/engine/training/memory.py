@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.training.frozen_layers import CACHE_BYTES, PACK, ExampleSet, row_size
+from reviewtune.local_server.engine.training.frozen_layers import PACK, ExampleSet, keeps_states, row_size
 from reviewtune.local_server.engine.training.losses import CHUNK
 
 PACKS = (PACK, PACK // 2, PACK // 4, PACK // 8)  # tokens
@@ -80,12 +80,12 @@ class Sizes:
 
 
 class Load(NamedTuple):
-    """What is trained on, in tokens: the largest batch, the longest example, and all examples whose states are kept."""
+    """What is trained on, in tokens: the largest batch, the longest example, and each set of examples."""
 
     batch: int
     longest: int
     prefix: int
-    cached: int
+    sets: tuple[int, ...]
 
 
 class Plan(NamedTuple):
@@ -132,7 +132,7 @@ def load_of(sets: Sequence[ExampleSet], batch_size: int) -> Load:
         batch=sum(lengths[-batch_size:]),
         longest=lengths[-1],
         prefix=sets[0].prefix,
-        cached=sum(part.tokens for part in sets),
+        sets=tuple(part.tokens for part in sets),
     )
 
 
@@ -145,8 +145,7 @@ def need(sizes: Sizes, load: Load, plan: Plan) -> int:
     layer = sizes.layer_bytes(pack, row)
     inputs = (sizes.layers - 1) * pack * sizes.width * sizes.number
     activations = inputs + 2 * layer if plan.recompute else (sizes.layers + 1) * layer
-    states = load.cached * sizes.width
-    cache = states * sizes.number if states * 4 <= CACHE_BYTES else 0
+    cache = sum(tokens for tokens in load.sets if keeps_states(tokens, sizes.width)) * sizes.width * sizes.number
     step = activations + sizes.loss_bytes
     return sizes.weight_bytes + sizes.trained_bytes + cache + OTHER + max(step, sizes.saving_bytes)
 

@@ -11,7 +11,7 @@ from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import WEIGHTS
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.model_loading import device, load_weights, without_weights
-from reviewtune.local_server.engine.training import finetune, memory, recipes
+from reviewtune.local_server.engine.training import finetune, frozen_layers, memory, recipes
 from reviewtune.local_server.engine.training.frozen_layers import PACK, ExampleSet, UpperLayers
 from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.memory import Load, Plan, Sizes
@@ -23,8 +23,8 @@ from tests.support.engine_models import chat_file, one_thread, tiny, write
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 __all__ = ["one_thread"]
 GB = 10**9
-REVIEWS = Load(batch=600, longest=120, prefix=20, cached=40_000)
-LONG = Load(batch=8 * 1900, longest=1900, prefix=20, cached=800_000)
+REVIEWS = Load(batch=600, longest=120, prefix=20, sets=(40_000,))
+LONG = Load(batch=8 * 1900, longest=1900, prefix=20, sets=(800_000,))
 EXAMPLES = [Example(tuple(range(40, 40 + length)), (False,) * (length - 3) + (True,) * 3) for length in (30, 50, 20)]
 
 
@@ -108,19 +108,56 @@ def test_recomputing_ends_with_the_same_weights_also_when_resumed(
     assert (resumed / WEIGHTS).read_bytes() == (straight / WEIGHTS).read_bytes()
 
 
-def test_smaller_packs_begin_again_and_learn_the_same(
-    spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_smaller_packs_learn_the_same(spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_dropout = replace(recipes.RECIPES["gemma3_text"], dropout=0.0)
     monkeypatch.setitem(recipes.RECIPES, "gemma3_text", without_dropout)
     losses: dict[int, list[float]] = {}
     for pack in (PACK, 64):
         monkeypatch.setattr(memory, "choose", lambda *_, pack=pack: Plan(recompute=False, pack=pack))
         news: list[News] = []
-        finetune.train(spec, news.append)  # into the same folder: the state to resume from is of other packs
+        finetune.train(replace(spec, output=tmp_path / f"packs of {pack}"), news.append)
         losses[pack] = [item.train_loss for item in news if isinstance(item, StepMetrics)]
     assert losses[64] == pytest.approx(losses[PACK], rel=1e-3)
     assert len(losses[64]) == 6
+
+
+def test_a_training_resumes_with_the_packs_that_it_began_with(
+    spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much memory is free may have changed in the meantime."""
+
+    class Cut(Exception):  # noqa: N818 - not an error
+        pass
+
+    def cut(news: News) -> None:
+        if isinstance(news, CheckpointSaved):
+            raise Cut
+
+    monkeypatch.setattr(memory, "choose", lambda *_: Plan(recompute=False, pack=64))
+    straight = finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder
+    with pytest.raises(Cut):
+        finetune.train(spec, cut)
+    monkeypatch.setattr(memory, "choose", lambda *_: Plan(recompute=False, pack=PACK))
+    steps: list[int] = []
+    resumed = finetune.train(spec, lambda news: steps.append(news.step) if isinstance(news, StepMetrics) else None)
+    assert steps == [4, 5, 6]
+    assert (resumed.folder / WEIGHTS).read_bytes() == (straight / WEIGHTS).read_bytes()
+
+
+def test_a_training_with_other_settings_leaves_no_old_checkpoints(spec: TrainingSpec) -> None:
+    finetune.train(spec, lambda _: None)
+    finetune.train(replace(spec, n_epochs=1, batch_size=9), lambda _: None)
+    assert [folder.name for folder in (spec.output / "checkpoints").iterdir()] == ["step-1"]
+
+
+def test_the_estimate_counts_each_set_whose_states_are_kept() -> None:
+    """Together they may be too large to be kept, although each is kept."""
+    sizes = qwen()
+    most = frozen_layers.CACHE_BYTES // 4 // sizes.width
+    one, two, too_large = (REVIEWS._replace(sets=sets) for sets in ((most,), (most, most), (most + 1, most)))
+    needs = [memory.need(sizes, load, Plan(False, PACK)) for load in (one, two, too_large)]
+    assert needs[1] - needs[0] == most * sizes.width * sizes.number
+    assert needs[2] == needs[0]
 
 
 def enough_for(spec: TrainingSpec, plan: Plan) -> int:
@@ -154,7 +191,7 @@ def test_the_fastest_way_that_fits_is_chosen(load: Load, available: int | None, 
 
 def test_each_plan_needs_less_than_the_one_before() -> None:
     plans = [Plan(False, PACK), *(Plan(True, pack) for pack in memory.PACKS)]
-    many_short = Load(batch=64 * 100, longest=100, prefix=20, cached=400_000)
+    many_short = Load(batch=64 * 100, longest=100, prefix=20, sets=(400_000,))
     needs = [memory.need(qwen(), many_short, plan) for plan in plans]
     assert needs == sorted(needs, reverse=True)
     assert [memory.choose(qwen(), many_short, least) for least in needs] == plans
