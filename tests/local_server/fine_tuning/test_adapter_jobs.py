@@ -1,0 +1,115 @@
+"""Fine-tunes that are adapters, through the real server: chains, deleted beginnings, kills, a base that moved."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.support.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
+
+pytestmark = pytest.mark.model
+WEIGHTS = "adapter_model.safetensors"
+LINES = [example(index) for index in range(12)]
+QUESTION = LINES[0]["messages"][:2]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2 of two layers, whose family is trained with adapters."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("bases") / "tiny-qwen"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
+    Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=True)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running(tmp_path_factory.mktemp("adapters") / "data", "--base-model", str(base)) as process:
+        yield process
+
+
+def started(server: ServerProcess, model: str, *, epochs: int, suffix: str) -> str:
+    file = upload(server.client, LINES)
+    parameters = {"n_epochs": epochs, "batch_size": 2}
+    method = {"type": "supervised", "supervised": {"hyperparameters": parameters}}
+    job = server.client.fine_tuning.jobs.create(
+        model=model,
+        training_file=file.id,
+        suffix=suffix,
+        seed=3,
+        method=method,  # type: ignore[arg-type]
+    )
+    return job.id
+
+
+def trained(server: ServerProcess, model: str, *, epochs: int = 1, suffix: str) -> tuple[str, Path]:
+    """The model's name and its folder."""
+    job = finished(server.client, started(server, model, epochs=epochs, suffix=suffix))
+    assert job.status == "succeeded", job.error
+    assert job.fine_tuned_model
+    return job.fine_tuned_model, server.data_dir / "models" / job.id
+
+
+def answer(server: ServerProcess, model: str) -> str:
+    reply = server.client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=4)
+    return reply.choices[0].message.content or ""
+
+
+def test_a_chain_survives_the_deletion_of_its_beginning(server: ServerProcess, base: Path) -> None:
+    first, folder = trained(server, str(base), suffix="first")
+    assert (folder / WEIGHTS).exists()
+    assert not (folder / "model.safetensors").exists()
+    second = started(server, first, epochs=40, suffix="second")
+    wait_for(lambda: steps_of(server.client, second))
+    server.client.models.delete(first)
+    job = finished(server.client, second)
+    assert job.status == "succeeded", job.error
+    assert job.fine_tuned_model
+    answer(server, job.fine_tuned_model)
+    third, folder = trained(server, job.fine_tuned_model, suffix="third")
+    assert (folder / WEIGHTS).exists()
+    answer(server, third)
+
+
+def test_a_job_whose_beginning_was_deleted_says_so(server: ServerProcess, base: Path) -> None:
+    first, _ = trained(server, str(base), suffix="gone")
+    blocker = started(server, str(base), epochs=30, suffix="blocker")  # one job is trained at a time
+    waiting = started(server, first, epochs=1, suffix="waiting")
+    server.client.models.delete(first)
+    finished(server.client, blocker)
+    job = finished(server.client, waiting)
+    assert job.status == "failed"
+    assert job.error
+    assert job.error.message == f"the fine-tune {first}, from which this job starts, was deleted"
+
+
+def test_a_killed_training_ends_with_the_same_adapter(server: ServerProcess, base: Path, tmp_path: Path) -> None:
+    _, undisturbed = trained(server, str(base), epochs=30, suffix="same")
+    with running(tmp_path / "data", "--base-model", str(base)) as other:
+        job_id = started(other, str(base), epochs=30, suffix="same")
+        wait_for(lambda: len(steps_of(other.client, job_id)) > 20)
+        if (trainer := other.trainer(job_id)) is not None:
+            trainer.kill()
+        assert finished(other.client, job_id).status == "succeeded"
+        for name in (WEIGHTS, "adapter_config.json"):
+            assert (other.data_dir / "models" / job_id / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_a_base_that_is_gone_is_named_and_may_come_back(tmp_path: Path, base: Path) -> None:
+    own = Path(shutil.copytree(base, tmp_path / "my base"))
+    with running(tmp_path / "data", "--base-model", str(own)) as server:
+        model, _ = trained(server, str(own), suffix="mine")
+        expected = answer(server, model)
+    own.rename(tmp_path / "elsewhere")
+    with running(tmp_path / "data", "--base-model", str(base)) as server:
+        with pytest.raises(openai.APIStatusError, match="my base does not exist"):
+            answer(server, model)
+        (tmp_path / "elsewhere").rename(own)
+        assert answer(server, model) == expected
