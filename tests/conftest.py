@@ -1,5 +1,6 @@
 """Shared by all tests: the real configuration, isolated from the user's environment."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,10 +55,12 @@ def _tiny_numbers() -> Iterator[None]:
 def pytest_configure() -> None:
     """Prepare the process of the tests.
 
-    Their own servers are on this machine, which a proxy of the environment cannot reach. And how long an example takes
-    depends on what else the machine does, so hypothesis sets no limit.
+    Their own servers are on this machine, which a proxy of the environment cannot reach. How long an example takes
+    depends on what else the machine does, so hypothesis sets no limit. And a shell that starts the tests in the
+    background has them ignore Ctrl-C, which the programs under test would inherit.
     """
     bypass_proxies()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("no deadline", deadline=None)
     settings.load_profile("no deadline")
 

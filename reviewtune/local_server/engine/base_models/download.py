@@ -213,4 +213,4 @@ def _last_error(output: str) -> str:
     if NO_PIP in output:
         return f"{NO_PIP}; run `{sys.executable} -m ensurepip`"
     reason = (full or errors[-1:] or lines[-1:] or ["no reason given"])[0]
-    return reason[-300:]
+    return reason[:300]  # what went wrong comes first, then paths

@@ -142,8 +142,9 @@ class Checkpoints:
         try:
             save_file(tensors, work, metadata=metadata)
             work.replace(self._state)
-        finally:
-            work.unlink(missing_ok=True)
+        except BaseException:
+            work.unlink(missing_ok=True)  # on a full disk, what is half written takes space too
+            raise
 
 
 def _is_whole(state: Path) -> bool:
