@@ -23,6 +23,7 @@ from tests.support.serving import finished, running, upload
 
 pytestmark = pytest.mark.model
 REVIEWS = ("Three weeks late.", "The cup came in pieces.", "Lovely, thanks!", "Wrong colour.", "It broke after a day.")
+PART_OF_A_CHARACTER = "\ufffd"  # how every token looks that is only a part of one
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,8 @@ def next_tokens_of(folder: Path, prompt: Prompt, text: str) -> dict[str, float]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     asked = tokenizer.apply_chat_template(
         prompt.messages(text), add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
@@ -107,10 +109,10 @@ def test_plain_transformers_computes_what_the_server_does(
     served = [answer.choices[0].logprobs.content[0].top_logprobs for answer in asked]
     plain = [next_tokens_of(tmp_path / "out", prompt, text) for text in texts]
     for ours, theirs in zip(served, plain, strict=True):
-        assert ours[0].logprob == pytest.approx(next(iter(theirs.values())), abs=0.05)
-        shared = [top for top in ours if top.token in theirs]
+        assert ours[0].logprob == pytest.approx(next(iter(theirs.values())), abs=0.02)
+        shared = [top for top in ours if top.token in theirs and top.token != PART_OF_A_CHARACTER]
         assert shared
-        assert [top.logprob for top in shared] == pytest.approx([theirs[top.token] for top in shared], abs=0.05)
+        assert [top.logprob for top in shared] == pytest.approx([theirs[top.token] for top in shared], abs=0.02)
     assert record.job_id.startswith("ftjob-")
     assert len(record.training_sha256) == 64
 
