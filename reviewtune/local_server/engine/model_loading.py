@@ -1,7 +1,6 @@
 """Loading a model folder: tokenizer, weights, and the device and precision to compute with."""
 
 import ctypes
-import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import Adapter, base_of, is_adapter, load_adapter
-from reviewtune.local_server.engine.base_models.model_folder import STAMP
+from reviewtune.local_server.engine.base_models.model_folder import STAMP, sha256_of
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.fused_ops import fuse_operations
 
@@ -211,12 +210,7 @@ class _TokenizerKey:
 def _digest(folder: Path) -> str:
     """Hash of all files except those of the network and its weights."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name not in NETWORK]
-    return " ".join(f"{file.name} {_sha256(file)}" for file in files if ".safetensors" not in file.name)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return " ".join(f"{file.name} {sha256_of(file)}" for file in files if ".safetensors" not in file.name)
 
 
 @lru_cache(maxsize=2)  # loading a tokenizer takes as long as loading the weights

@@ -8,7 +8,6 @@ trainer.lock    held by the trainer while it runs, even after its parent has end
 trainer.json    the trainer's process id and start time
 """
 
-import errno
 import json
 import os
 import time
@@ -20,7 +19,8 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-DISK_SECONDS = 5.0  # between two attempts to write on a full disk
+from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
+
 GRACE = 5.0  # seconds between asking a trainer to end and killing it
 
 
@@ -81,7 +81,7 @@ class JobFolder:
             try:
                 self._append(line)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not lacks_space(error):
                     raise
                 time.sleep(DISK_SECONDS)
             else:

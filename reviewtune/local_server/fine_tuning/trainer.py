@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,29 @@ def _train(job: JobFolder) -> dict[str, Any]:
     order = job.read("spec.json")
     assert order is not None, "the server writes spec.json before it starts a trainer"
     job.report("started")
+    spec = _spec(job, order)
+    with importing("transformers"):  # it takes seconds, so only here
+        from reviewtune.local_server.engine.model_loading import on_cpu_without_amx
+        from reviewtune.local_server.engine.training import finetune
+
+    job.report("hyperparameters", **asdict(finetune.resolve(spec)))
+    suggestion = "" if order["folder"] else faster_base(spec.base)
+    notice = DurationNotice(suggestion, _held_out(spec), slow_processor=on_cpu_without_amx())
+    result = asdict(finetune.train(spec, partial(_report, job, notice)))
+    return result | {"folder": str(result["folder"])}
+
+
+def _spec(job: JobFolder, order: dict[str, Any]) -> TrainingSpec:
+    """What to train: from a base model, an adapter, or a fine-tune with whole weights.
+
+    Raises:
+        ProviderError: the fine-tune to start from was deleted, or the base model cannot be had.
+    """
     start = Path(order["folder"]) if order["folder"] else None
     if start is not None and not start.is_dir():
         raise ProviderError(f"the fine-tune {order['base']}, from which this job starts, was deleted")
     is_adapter = bool(order.get("is_adapter"))
-    spec = TrainingSpec(
+    return TrainingSpec(
         base=start if start and not is_adapter else _base(job, order),
         adapter=start if is_adapter else None,
         whole=start is not None and not is_adapter,  # the earlier fine-tune may be deleted
@@ -82,28 +101,19 @@ def _train(job: JobFolder) -> dict[str, Any]:
         seed=order["seed"],
         **{name: None if value == "auto" else value for name, value in order["hyperparameters"].items()},
     )
-    with importing("transformers"):  # it takes seconds, so only here
-        from reviewtune.local_server.engine.model_loading import on_cpu_without_amx
-        from reviewtune.local_server.engine.training import finetune
 
-    job.report("hyperparameters", **asdict(finetune.resolve(spec)))
 
-    suggestion = "" if start else faster_base(spec.base)
-    notice = DurationNotice(suggestion, _held_out(spec), slow_processor=on_cpu_without_amx())
-
-    def report(news: News) -> None:
-        if isinstance(news, DiskFull):
-            job.report("message", key=f"disk:{news.epoch}", text=NO_SPACE.format(folder=news.folder), level="warn")
-            return
-        if isinstance(news, CheckpointSaved):
-            job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
-            return
-        job.report("step", metrics=asdict(news))
-        if (text := notice.after(news.total_steps - news.step, time.time())) is not None:
-            job.report("message", key="duration", text=text, level="warn")
-
-    result = asdict(finetune.train(spec, report))
-    return result | {"folder": str(result["folder"])}
+def _report(job: JobFolder, notice: DurationNotice, news: News) -> None:
+    """Pass what a training reports on to the server."""
+    if isinstance(news, DiskFull):
+        job.report("message", key=f"disk:{news.epoch}", text=NO_SPACE.format(folder=news.folder), level="warn")
+        return
+    if isinstance(news, CheckpointSaved):
+        job.report("checkpoint", folder=str(news.folder), metrics=asdict(news.metrics))
+        return
+    job.report("step", metrics=asdict(news))
+    if (text := notice.after(news.total_steps - news.step, time.time())) is not None:
+        job.report("message", key="duration", text=text, level="warn")
 
 
 def _held_out(spec: TrainingSpec) -> float:

@@ -11,6 +11,7 @@ from reviewtune.errors import ProviderError
 MB = 1_000_000
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: FAT has no files above 4 GB, and `ulimit -f` may forbid them
 FULL_TEXTS = ("No space left", "os error 28", "Disk quota exceeded", "File too large")  # of other programs
+DISK_SECONDS = 5.0  # between two attempts to write on a full disk
 ADVICE = "free some space, or set REVIEWTUNE_HOME to a folder on a larger disk, then run the same command again"
 
 

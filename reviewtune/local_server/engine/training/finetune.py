@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
-from reviewtune.local_server.engine.base_models.disk_space import lacks_space
+from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
 from reviewtune.local_server.engine.model_loading import (
     LoadedModel,
     device,
@@ -46,7 +46,6 @@ from reviewtune.local_server.engine.types import (
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 VALIDATE_EVERY = 10  # steps
 
-DISK_SECONDS = 5.0  # between two attempts to save on a full disk
 
 Report = Callable[[News], None]
 

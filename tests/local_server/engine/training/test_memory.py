@@ -88,16 +88,19 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSpec:
     )
 
 
+class Cut(Exception):  # noqa: N818 - not an error
+    """A training is cut off."""
+
+
+def cut(news: News) -> None:
+    """End a training after its first checkpoint."""
+    if isinstance(news, CheckpointSaved):
+        raise Cut
+
+
 def test_recomputing_ends_with_the_same_weights_also_when_resumed(
     spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Cut(Exception):  # noqa: N818 - not an error
-        pass
-
-    def cut(news: News) -> None:
-        if isinstance(news, CheckpointSaved):
-            raise Cut
-
     straight = finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder
     with pytest.raises(Cut):
         finetune.train(spec, cut)
@@ -125,13 +128,6 @@ def test_a_training_resumes_with_the_packs_that_it_began_with(
     spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How much memory is free may have changed in the meantime."""
-
-    class Cut(Exception):  # noqa: N818 - not an error
-        pass
-
-    def cut(news: News) -> None:
-        if isinstance(news, CheckpointSaved):
-            raise Cut
 
     monkeypatch.setattr(memory, "choose", lambda *_: Plan(recompute=False, pack=64))
     straight = finetune.train(replace(spec, output=tmp_path / "straight"), lambda _: None).folder
