@@ -69,7 +69,7 @@ def test_runs_stand_in_postgresql_and_their_files_in_s3(first: Clone, services: 
     runs = dict(services.rows("select run_uuid, status from runs"))
     assert set(runs.values()) == {"FINISHED"}
     assert len(runs) == len(ARMS) + 2  # the fine-tune, the comparison
-    (key,) = [key for key in services.objects() if run_id(first) in key and key.endswith("predictions.csv")]
+    (key,) = [key for key in services.objects() if run_id(first) in key and key.endswith("/predictions.csv")]
     assert key.startswith("mlflow/")
     assert services.objects()[key] == (first.folder / "reports/arms/finetuned/predictions.csv").stat().st_size
     assert not (first.folder / "mlruns/mlflow.db").exists()
