@@ -88,7 +88,7 @@ def read_served_model(folder: Path) -> ServedModel:
         folder / SERVED_MODEL,
         ServedModel,
         if_missing="`reviewtune promote` registers a model, `reviewtune champion --out FOLDER` copies it",
-        if_damaged="run `reviewtune champion --out FOLDER` to copy it again, or `reviewtune promote` to register it again",
+        if_damaged="run `reviewtune champion --out FOLDER` to copy it again, or promote the model again",
     )
 
 
