@@ -11,6 +11,7 @@ once; Connor, Biometrics 43 (1987) 207-211, for the power of a paired test; Tang
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 ALPHA = 0.05
 """Significance level: without a true difference, at most 5 of 100 tests report one."""
+
+Z = NormalDist().inv_cdf(1 - ALPHA / 2)
+"""Quantile of the normal distribution at the end of a two-sided 95 % interval: 1.96."""
 
 TINY = 1e-9
 """Where the search for a bound starts, next to the measured difference."""
@@ -163,10 +167,7 @@ def least_reviews(margin: float) -> int:
 
     Their score interval ends at z^2 / (n + z^2).
     """
-    from scipy.stats import norm
-
-    squared = norm.isf(ALPHA / 2) ** 2
-    return int(np.ceil(squared * (1 - margin) / margin))
+    return int(np.ceil(Z**2 * (1 - margin) / margin))
 
 
 def verdict(difference: Interval, p: float) -> Verdict:
@@ -229,13 +230,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def _beyond(difference: float, only_first: int, only_second: int, n: int) -> float:
     """Tango's squared score statistic minus its critical value, times its variance: positive outside the interval."""
-    from scipy.stats import norm
-
     linear = (2 * n - only_first + only_second) * difference - only_first - only_second
     root = np.sqrt(max(linear**2 + 8 * n * only_second * difference * (1 - difference), 0.0))
     second = (root - linear) / (4 * n)  # the share that only the second gets right, most likely under this difference
     variance = n * (2 * second + difference * (1 - difference))
-    return float((only_first - only_second - n * difference) ** 2 - norm.isf(ALPHA / 2) ** 2 * variance)
+    return float((only_first - only_second - n * difference) ** 2 - Z**2 * variance)
 
 
 def _paired(first: Sequence[bool], second: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
