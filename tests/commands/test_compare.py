@@ -8,11 +8,11 @@ import pytest
 from mlflow import MlflowClient
 
 from reviewtune.commands import main
-from reviewtune.core.config.loading import compose_text
+from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.errors import DataError
 from reviewtune.tracking.provenance import log_pass
 from tests.support.comparison_files import Folder, write_comparison
-from tests.support.tracking import SETTINGS, stored
+from tests.support.tracking import stored
 
 LABELS = ["late", "broken", "other"]
 PROGRAM = "from reviewtune.commands.main import main; main()"
@@ -30,7 +30,8 @@ def place(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fol
 
 def log_the_comparison(folder: Folder, note: str = "") -> str:
     """As stage compare does; returns the run's id."""
-    log_pass(SETTINGS, folder.comparison.test_sha256, [], [folder.reports / "comparison.json"], note)
+    tracking = load_params(folder.root / "params.yaml").tracking
+    log_pass(tracking, folder.comparison.test_sha256, [], [folder.reports / "comparison.json"], note)
     client: MlflowClient = stored()
     return str(client.search_runs(["1"], order_by=["attributes.start_time DESC"])[0].info.run_id)
 

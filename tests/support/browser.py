@@ -101,9 +101,10 @@ def browser() -> Iterator[Browser]:
         loop = asyncio.new_event_loop()
         try:
             session, socket = loop.run_until_complete(_connect(Path(profile) / "DevToolsActivePort"))
-            yield Browser(loop, socket)
-            loop.run_until_complete(socket.close())
-            loop.run_until_complete(session.close())
+            try:
+                yield Browser(loop, socket)
+            finally:
+                loop.run_until_complete(session.close())
         finally:
             process.terminate()
             process.wait()
