@@ -15,9 +15,21 @@ from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import results
-from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
+from reviewtune.evaluation.comparison.earlier_predictions import (
+    earlier_predictions,
+    paired_change,
+    shared_changes,
+    to_text,
+)
 from reviewtune.evaluation.console_report import report
-from reviewtune.evaluation.earlier_metrics import EarlierMetrics, changes, read_earlier, refuse_other_test_set
+from reviewtune.evaluation.earlier_metrics import (
+    Change,
+    EarlierMetrics,
+    changes,
+    other_test_set,
+    read_earlier,
+    refuse_other_test_set,
+)
 from reviewtune.evaluation.ground_truth import (
     GroundTruth,
     evaluate_file,
@@ -58,11 +70,15 @@ class EvaluateOptions:
 
 
 class _Earlier(NamedTuple):
-    """An earlier evaluation: its scores, and its predictions or the reason why there are none."""
+    """An earlier evaluation: its scores, and its predictions or the reason why there are none.
+
+    If it was on another test set, `other_test_set` says which, and only the reviews of both are compared.
+    """
 
     metrics: EarlierMetrics
     predictions: Mapping[str, str]
     why_none: str
+    other_test_set: str = ""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -78,22 +94,32 @@ def evaluate(options: EvaluateOptions) -> None:
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     if options.leave_out_seen:
         truth = leave_out_seen(truth, options.model, config, root)
-    notes = [*_notes_on_training(options, truth, config, root), *_notes_on_test_set(metrics, truth, options)]
-    earlier = _with_predictions(metrics, truth) if metrics else None
+    earlier = _with_predictions(metrics, truth, options) if metrics else None
+    notes = [*_notes_on_training(options, truth, config, root), *_notes_on_test_set(earlier, truth, options)]
     result = evaluate_file(options.model, truth, config, root, finetuned=options.finetuned, progress=TerminalProgress())
     if options.out:
         results.write(result, options.out)
-    rows = changes(earlier.metrics, result.metrics) if earlier else []
+    rows = _changes(earlier, result) if earlier else []
     console = Console()
     for part in report(result, rows, notes, difference=_difference(earlier, result, config) if earlier else ""):
         console.print(part)
 
 
-def _with_predictions(metrics: EarlierMetrics, truth: GroundTruth) -> _Earlier:
+def _with_predictions(metrics: EarlierMetrics, truth: GroundTruth, options: EvaluateOptions) -> _Earlier:
+    other = ""  # also if the user wants the whole test sets compared
+    if not options.other_test_set:
+        other = other_test_set(metrics, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth)
     try:
-        return _Earlier(metrics, earlier_predictions(metrics, truth), "")
+        return _Earlier(metrics, earlier_predictions(metrics, truth), "", other)
     except DataError as error:
-        return _Earlier(metrics, {}, str(error))
+        return _Earlier(metrics, {}, str(error), other)
+
+
+def _changes(earlier: _Earlier, result: Evaluation) -> list[Change]:
+    """Of the whole test set or, if it is not that of before, of the reviews that both have."""
+    if not earlier.other_test_set:
+        return changes(earlier.metrics, result.metrics)
+    return shared_changes(result.predictions, earlier.predictions, result.scores.labels)
 
 
 def _difference(earlier: _Earlier, result: Evaluation, config: Config) -> str:
@@ -130,16 +156,22 @@ def _refuse_bad_out(folder: Path, options: EvaluateOptions, root: Path) -> None:
         read_earlier(folder / METRICS_FILE)
 
 
-def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
+def _notes_on_test_set(earlier: _Earlier | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
     skipped = [truth.skipped] if truth.skipped else []
     if earlier is None:
         return skipped
     if options.other_test_set:
         return [
             *skipped,
-            f"{earlier.path} may be from another test set: the difference says nothing about the model alone",
+            f"{earlier.metrics.path} may be from another test set: the difference says nothing about the model alone",
         ]
-    note = refuse_other_test_set(earlier, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth)
+    if earlier.other_test_set and earlier.predictions:
+        both = counted(len(earlier.predictions), "review")
+        where = f"{earlier.metrics.path} was measured on {earlier.other_test_set}"
+        return [*skipped, f"{where}: old and new are compared on the {both} that both have, with the labels of now"]
+    note = refuse_other_test_set(
+        earlier.metrics, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth
+    )
     return [*skipped, note] if note else skipped
 
 
