@@ -1,12 +1,15 @@
 """The command `evaluate`: score a model on a labelled file and compare the scores with earlier ones."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
+from reviewtune.core.atomic_files import write_bytes
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, listed
@@ -16,6 +19,7 @@ from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import results
 from reviewtune.evaluation.comparison.earlier_predictions import (
+    PREDICTIONS_FILE,
     earlier_predictions,
     paired_change,
     shared_changes,
@@ -40,7 +44,9 @@ from reviewtune.evaluation.ground_truth import (
 from reviewtune.evaluation.metrics_file import METRICS_FILE
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.finetuning.model_record import fitting_record
+from reviewtune.tracking.queries import artifact_of, find_run
 
+RUN_ID = re.compile("[0-9a-f]{4,32}")  # or its beginning
 SHOWN = 100  # reviews that were left out
 
 
@@ -51,7 +57,7 @@ class EvaluateOptions:
     Args:
         ground_truth: CSV of labelled reviews.
         model: the model's name; None: the one of the last `dvc repro`.
-        compare: metrics JSON of an earlier evaluation.
+        compare: metrics JSON of an earlier evaluation, or the id of its run.
         out: folder for the results; None: they are only printed.
         other_test_set: compare even if the test sets differ.
         leave_out_seen: score only the reviews that the model was not trained with.
@@ -67,6 +73,20 @@ class EvaluateOptions:
     leave_out_seen: bool
     finetuned: bool
     by: Sequence[str]
+
+
+def _from_run(run_id: str, config: Config, root: Path) -> Path:
+    """The metrics file of a stored evaluation; copied next to its predictions, as a server may have them elsewhere.
+
+    Raises:
+        TrackingError: there is no such run, or it is not one of an evaluation.
+    """
+    run = find_run(config.tracking, run_id)
+    folder = ProjectPaths(root).work / "earlier" / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS_FILE, PREDICTIONS_FILE):
+        write_bytes(artifact_of(config.tracking, run.id, name).read_bytes(), folder / name)
+    return Path(os.path.relpath(folder / METRICS_FILE))
 
 
 class _Earlier(NamedTuple):
@@ -89,6 +109,8 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.out:
         _refuse_bad_out(options.out, options, root)
     config = load_params(ProjectPaths(root).params)
+    if options.compare and RUN_ID.fullmatch(str(options.compare)) and not options.compare.exists():
+        options = replace(options, compare=_from_run(str(options.compare), config, root))
     fitting_record(ProjectPaths(root).model_record, options.model, config)
     metrics = read_earlier(options.compare) if options.compare else None
     truth = read_ground_truth(options.ground_truth, config.data, options.by)

@@ -21,6 +21,7 @@ from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
 from reviewtune.evaluation.ground_truth import read_ground_truth
 from reviewtune.evaluation.metrics_file import read_metrics
+from reviewtune.tracking.runs import open_run
 from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess
 
@@ -174,6 +175,18 @@ def test_a_test_set_that_grew_is_compared_on_the_reviews_of_both(workspace: Path
     table = re.search(r"Accuracy (\S+) % (\S+) % \S+ points", shown)
     assert table
     assert [float(share) for share in table.groups()] == [pytest.approx(100 * share, abs=0.06) for share in right]
+
+
+def test_an_earlier_evaluation_may_be_a_stored_run(workspace: Path, evaluate: Evaluate) -> None:
+    evaluate("--ground-truth", "fresh.csv", "--out", "old")
+    with open_run(load_params().tracking, name="finetuned", kind="evaluation", tags={}) as run:
+        for name in ("metrics.json", "predictions.csv"):
+            run.artifact(Path("old") / name)
+    shutil.rmtree("old")
+    shown = " ".join(evaluate("--ground-truth", "fresh.csv", "--compare", run.id[:8]).split())
+    assert "on 12 reviews of both evaluations: accuracy +0.0 points" in shown
+    unknown = evaluate("--ground-truth", "fresh.csv", "--compare", "0" * 32, ok=False)
+    assert "no run with that id" in unknown
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(
