@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reviewtune.analyzer import ReviewAnalyzer
+    from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 
 __all__ = ["ReviewAnalyzer"]
 
@@ -11,7 +11,7 @@ __all__ = ["ReviewAnalyzer"]
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type of whatever is asked for
     """Import on first use, so that `import reviewtune.core.config.config` does not load an openai client."""
     if name == "ReviewAnalyzer":
-        from reviewtune.analyzer import ReviewAnalyzer
+        from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 
         return ReviewAnalyzer
     raise AttributeError(f"module 'reviewtune' has no attribute {name!r}")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from reviewtune.analyzer import ReviewAnalyzer
+from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.commands import main
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.result_file import write_result
