@@ -27,6 +27,7 @@ def main(*, write: bool) -> None:
             "(to change a value for one run: `dvc exp run -S key=value`)"
         )
     _refuse_missing_reviews(config.data)
+    _refuse_missing_sides(ProjectPaths().frozen_splits)
     OK.parent.mkdir(exist_ok=True)
     OK.write_text("conf/ and params.yaml are valid\n")
 
@@ -38,6 +39,15 @@ def _refuse_missing_reviews(data: DataConfig) -> None:
         raise DataError(
             f"{data.path}: no such file; put the labelled reviews there, or correct `path` in "
             f"conf/data/{data.name}.yaml and run `make params`"
+        )
+
+
+def _refuse_missing_sides(path: Path) -> None:
+    """DVC's own message would not say what is lost with the file."""
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file, without which all reviews would be split anew; restore it: `git checkout {path}` "
+            "(if nothing was ever frozen: `echo review_sha256_v1,side > data/frozen_splits.csv`)"
         )
 
 

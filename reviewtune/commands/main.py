@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from reviewtune.commands.data.app import app as data
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
@@ -53,7 +54,8 @@ cache = typer.Typer(
     no_args_is_help=True, help="Cached answers of providers, so that nothing is asked or paid for twice."
 )
 app.add_typer(cache, name="cache")
-app.add_typer(runs)  # without a name, so that its commands are next to those of this file
+app.add_typer(data)  # without a name, so that its commands are next to those of this file
+app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
 
@@ -110,7 +112,9 @@ def classify(
 def evaluate(
     ground_truth: Annotated[Path, typer.Option(help="CSV or .xlsx of labelled reviews that the model has not seen")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
-    compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="metrics JSON of an earlier evaluation, or the id of its MLflow run")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for metrics.json, predictions.csv, ...")] = None,
     other_test_set: Annotated[
         bool, typer.Option("--other-test-set", help="compare even if the test sets differ")
@@ -127,9 +131,11 @@ def evaluate(
 ) -> None:
     """Score a model on a labelled file, and compare the scores with those of an earlier evaluation.
 
-    If the earlier predictions.csv is next to its metrics JSON, the difference has an interval and a paired test.
+    If the earlier predictions.csv is next to its metrics JSON, the difference has an interval and a paired test. If the
+    file has other reviews than before, old and new are compared on the reviews of both.
 
-    Example: reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
+    Examples: reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json;
+    reviewtune evaluate --ground-truth data/splits/test.csv --compare 3f2a91
     """
     from reviewtune.commands import evaluate as command
 
@@ -196,24 +202,6 @@ def compare(
     from reviewtune.commands.results import compare as command
 
     command.compare(command.CompareOptions(reports=reports, html=html, texts=not no_texts))
-
-
-@app.command()
-def init_data(
-    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV or an .xlsx")],
-    name: Annotated[str | None, typer.Option(help="name of the data set; default: after the file")] = None,
-    text_column: Annotated[str | None, typer.Option(help="the column that holds the review; default: guessed")] = None,
-    label_column: Annotated[str | None, typer.Option(help="the column that holds the label; default: guessed")] = None,
-) -> None:
-    """Write a first conf/data/NAME.yaml for labelled reviews: columns, language and labels are guessed and shown.
-
-    You write what each label means. A file outside of the project is copied to data/raw/. Nothing is overwritten.
-
-    Example: reviewtune init-data ~/Downloads/reviews.xlsx --name mine
-    """
-    from reviewtune.commands import init_data as command
-
-    command.init_data(file, name=name, text_column=text_column, label_column=label_column)
 
 
 @app.command()
