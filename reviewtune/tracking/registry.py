@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import store as tracking_store
+from reviewtune.tracking.addresses import artifacts_path
 from reviewtune.tracking.entities import TAG_LENGTH
+from reviewtune.tracking.process import is_of_this_machine, is_running, this_process
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 CHAMPION, PREVIOUS = "champion", "previous"
 FOLDER = "served_model"
 """Name of the served model's folder inside of a version's files, below MLflow's own folder `data`."""
-READY = "ready"
-STATE = "state"
-"""Tag of a version. `ready`: all files are there, and the alias may be set."""
+STATE, READY = "state", "ready"
+"""Tag of a version that `register` made. It gets it in the same step in which it appears."""
+UNFINISHED = "PENDING"  # status of a logged model
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def register(
     tags: Mapping[str, object],
     description: str,
 ) -> RegisteredVersion:
-    """Store a folder as a new version. If this is interrupted, there is no version, only a logged model PENDING.
+    """Store a folder as a new version. If this is interrupted, there is no version, only an unfinished logged model.
+
+    The next call removes what a killed process of this machine left unfinished.
 
     Args:
         settings: the section `tracking`.
@@ -139,19 +143,22 @@ def register(
         TrackingError: the registry does not answer, or it refuses the model.
     """
     store = tracking_store.open_store(settings)
+    _remove_unfinished(store, name)
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as scratch:
         files = _as_mlflow_model(folder, package, Path(scratch))
-        logged = store.create_logged_model(store.experiment, name=name, source_run_id=run_id, model_type="classifier")
+        logged = store.create_logged_model(
+            store.experiment, name=name, source_run_id=run_id, tags={"process": this_process()}, model_type="classifier"
+        )
         store.log_model_artifacts(logged.model_id, str(files))
     store.finalize_logged_model(logged.model_id, "READY")
     _create_model(store, name)
-    texts = {key: str(value)[:TAG_LENGTH] for key, value in tags.items() if value is not None}
+    noted = {**tags, STATE: READY}
+    texts = {key: str(value)[:TAG_LENGTH] for key, value in noted.items() if value is not None}
     with _as_default_store(store):  # MLflow looks the logged model up there
         made = store.create_model_version(
             name, f"models:/{logged.model_id}", run_id, texts, description=description, model_id=logged.model_id
         )
-    store.set_model_version_tag(name, made.version, STATE, READY)
-    return _version(store.get_model_version(name, made.version))
+    return _version(made)
 
 
 def download(settings: "TrackingConfig", version: RegisteredVersion, to: Path) -> Path:
@@ -204,6 +211,15 @@ def _pages(search: Callable[..., Any], query: str) -> Iterator[Any]:
         page = search(query, page_token=token)
         yield from page
         token = page.token or ""
+
+
+def _remove_unfinished(store: tracking_store.Store, name: str) -> None:
+    """Remove logged models whose upload was killed on this machine; others may still be uploading."""
+    for logged in store.search_logged_models([store.experiment], f"name = '{name}'"):
+        process = logged.tags.get("process", "")
+        if str(logged.status) == UNFINISHED and is_of_this_machine(process) and not is_running(process):
+            store.delete_logged_model(logged.model_id)
+            shutil.rmtree(artifacts_path(str(logged.artifact_location)).parent, ignore_errors=True)
 
 
 def _create_model(store: tracking_store.Store, name: str) -> None:

@@ -25,7 +25,7 @@ from reviewtune.tracking.addresses import artifacts_address, database_address, d
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from reviewtune.core.config.config import TrackingConfig
 
@@ -85,6 +85,10 @@ class Store:
     def get_version_or_none(self, name: str, alias: str) -> "ModelVersion | None":
         """The version of a registered model that has the alias, or None if there is no such model or alias."""
         return self._or_none(lambda: self._client.get_model_version_by_alias(name, alias))
+
+    def get_model_or_none(self, name: str) -> "RegisteredModel | None":
+        """The registered model, or None if there is none with this name."""
+        return self._or_none(lambda: self._client.get_registered_model(name))
 
     def _or_none(self, query: Callable[[], Found]) -> Found | None:
         from mlflow.exceptions import MlflowException
@@ -162,6 +166,8 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with the default, 7, a missing server takes minutes
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("mlflow.pyfunc", "mlflow.store.model_registry"):  # what they do while a model is registered
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def own_folder() -> Path:
