@@ -109,14 +109,17 @@ def _lines(outcome: "Promotion") -> list[str]:
     if change is None:
         return [f"already champion: {champion.name} version {champion.version}, {_since(champion)}"]
     lines = [
-        f"promoted: {champion.name} version {change.version} is champion{' (forced)' if change.forced else ''}: "
-        f"{change.reason}",
+        f"promoted: {champion.name} version {change.version} is champion, {_how(change)}",
         *outcome.notes,
         "data/frozen_splits.csv keeps the test reviews on their side from now on: commit it",
     ]
     if change.replaced:
         lines.append(f"version {change.replaced} is the previous one: `reviewtune rollback` goes back to it")
     return lines
+
+
+def _how(change: Change) -> str:
+    return f"{'forced: ' if change.forced else ''}{change.reason}"
 
 
 def _described(champion: RegisteredVersion, previous: RegisteredVersion | None) -> list[str]:
