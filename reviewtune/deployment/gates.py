@@ -154,7 +154,7 @@ def calibration_gate(arm: Arm, calibration: Calibration | None, settings: Promot
     note = "" if calibration else "; not calibrated, as there are too few validation reviews"
     return _limited(
         "calibration",
-        asked=f"confidence at most {percent(limit)} off the share of correct answers" if limit is not None else "",
+        asked=f"confidence off by at most {percent(limit)} on average" if limit is not None else "",
         seen=f"{percent(error.value)} ({percent(error.low)} to {percent(error.high)}){note}",
         value=error.value,
         limit=limit,
