@@ -12,8 +12,8 @@ from reviewtune.core.normalisation import normalise
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation.evaluate import ask_all, why_unusable
-from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
+from reviewtune.evaluation.evaluate import ask_all
+from reviewtune.evaluation.subject import ModelSubject, why_unusable, zero_shot_arm
 from reviewtune.finetuning.model_record import fitting_record
 from reviewtune.providers.call_policy import CallPolicy
 
