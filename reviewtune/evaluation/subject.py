@@ -86,8 +86,10 @@ class ModelSubject:
     has_threshold: bool = False
 
     @classmethod
-    def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: "pd.DataFrame") -> Self:
+    def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: "pd.DataFrame | None") -> Self:
         """A prompt arm; its examples are drawn from the training reviews `pool`, once or for each review.
+
+        Without examples (shots 0) it needs no pool.
 
         Raises:
             ConfigError: there is a budget, but the provider's prices are not known.
@@ -96,7 +98,7 @@ class ModelSubject:
 
         nearest = arm.examples == "nearest" and arm.shots > 0
         labels = config.data.labels
-        examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)
+        examples = () if nearest or pool is None else draw_examples(pool, list(labels), arm.shots, arm.seed)
         return cls(
             arm=name,
             kind="prompt",
@@ -105,7 +107,7 @@ class ModelSubject:
             asking=arm,
             policy=CallPolicy.of(arm.provider, config.evaluation, config.prices, "base"),
             prices=config.prices,
-            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest else None,
+            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest and pool is not None else None,
             has_threshold=name == config.evaluation.cascade.first,
         )
 
