@@ -39,7 +39,7 @@ def is_of_this_machine(process: str) -> bool:
 
 def standard_tags(kind: str) -> dict[str, object]:
     """The tags that every run gets: its kind, the commit, the stage, the versions and the process."""
-    revision = _git_revision(Path.cwd())
+    revision = git_revision(Path.cwd())
     stage = os.environ.get("DVC_STAGE")
     return {
         "kind": kind,
@@ -62,8 +62,8 @@ def this_process() -> str:
 
 
 @cache
-def _git_revision(folder: Path) -> str | None:
-    """HEAD in the folder; inside `dvc exp run` the experiment's baseline.
+def git_revision(folder: Path) -> str | None:
+    """HEAD in the folder, or None without git; inside `dvc exp run` the experiment's baseline.
 
     Cached, because the process keeps running the code that it started with.
     """

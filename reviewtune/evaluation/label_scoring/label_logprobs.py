@@ -85,6 +85,16 @@ def correct_prior(scores: LabelScores, others: LabelScores | None = None) -> Lab
     return LabelScores(scores.labels, normalise(scores.logprobs - total))
 
 
+def label_prior(scores: LabelScores) -> dict[str, float]:
+    """By label, the log of its summed probability over the reviews: the batch of `correct_prior`, in a few numbers.
+
+    A served model corrects the prior of one review with it. Empty if no review has scores.
+    """
+    known = _without_holes(scores.logprobs)
+    totals: list[float] = np.logaddexp.reduce(known, axis=0).tolist() if len(known) else []
+    return dict(zip(scores.labels, totals, strict=True)) if totals else {}
+
+
 def _without_holes(logprobs: "Matrix") -> "Matrix":
     """The rows of reviews that have scores."""
     return logprobs[~np.isnan(logprobs).any(axis=1)]
