@@ -45,7 +45,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def _renew() -> None:
     """A forked process has no threads."""
-    global _shared  # noqa: PLW0603 - one loop per process
+    global _shared
     _shared = BackgroundLoop()
 
 

@@ -42,9 +42,7 @@ class ChainOptions:
     progress: Progress
 
 
-def champion_chain(
-    champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions
-) -> Chain:
+def champion_chain(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> Chain:
     """The champion, then its fallbacks: by default the champion before, the zero-shot arm, and `unsure`.
 
     Args:
@@ -111,9 +109,7 @@ def _opened(folder: Path, version: str, options: ChainOptions) -> Classifier:
     return open_classifier(folder, version=version, seconds=options.seconds, progress=options.progress)
 
 
-def _previous(
-    champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions
-) -> list[Member]:
+def _previous(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> list[Member]:
     version = champion.previous
     if version is not None:
         opener = lambda: _opened(source.fetch(version), version, options)  # noqa: E731

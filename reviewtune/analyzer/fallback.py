@@ -53,7 +53,9 @@ class Member:
     async def attempt(self, texts: Sequence[str]) -> list[Outcome]:
         """The classification of each text, or why there is none."""
         try:
-            classifier = self._classifier or await asyncio.to_thread(self.classifier)
+            classifier = self._classifier
+            if classifier is None:
+                classifier = await asyncio.to_thread(self.classifier)
             outcomes = await classifier.aclassify(texts)
         except ReviewtuneError as error:
             outcomes = [ProviderError(str(error))] * len(texts)

@@ -128,9 +128,10 @@ def _share(label: str, count: int, n: int) -> IssueShare:
 
 def _fisher(before: int, n: int, after: int, m: int) -> float:
     _require_scipy()
+    import numpy as np
     from scipy.stats import fisher_exact
 
-    return float(fisher_exact([[before, n - before], [after, m - after]]).pvalue)
+    return float(fisher_exact(np.array([[before, n - before], [after, m - after]])).pvalue)
 
 
 def _require_scipy() -> None:

@@ -45,7 +45,9 @@ def open_classifier(
     verdicts = Verdicts.of_served(served, version)
     if served.kind == "finetuned":
         subject = ModelSubject.of_finetuned(served.model, served.config)
-        return _of_subject(subject, verdicts, served.config, prior=served.label_prior, seconds=seconds, progress=progress)
+        return _of_subject(
+            subject, verdicts, served.config, prior=served.label_prior, seconds=seconds, progress=progress
+        )
     return _of_arm(
         served.arm,
         served.config,

@@ -66,9 +66,8 @@ class ProjectModels:
         record = fitting_record(self._paths.model_record, model, self._config)
         name = model or (record.model if record else "")
         options = self._options
-        return _single(
-            name, open_finetuned(name, self._config, seconds=options.seconds, progress=options.progress), self._config, options
-        )
+        classifier = open_finetuned(name, self._config, seconds=options.seconds, progress=options.progress)
+        return _single(name, classifier, self._config, options)
 
     def base(self, model: str | None) -> Chain:
         """The base model, with the prompt that lists the labels; `model` instead of provider.base_model."""

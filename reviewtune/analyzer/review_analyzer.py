@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reviewtune.analyzer import background_loop
 from reviewtune.analyzer.champion import Champion, ChampionSource, FolderSource
-from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain, single_chain
+from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain
 from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.fallback import Chain
 from reviewtune.analyzer.follow import Follower

@@ -81,7 +81,9 @@ class LiveModel:
 
     async def _ask(self, body: dict[str, Any]) -> Answer:
         for attempt in range(RETRIES + 1):
-            client = self._client or await asyncio.to_thread(self.open)
+            client = self._client
+            if client is None:
+                client = await asyncio.to_thread(self.open)
             try:
                 return await self._try_once(self._connection(client), body)
             except (openai.APIError, UnreadableError) as error:
