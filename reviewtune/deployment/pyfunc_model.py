@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.analyzer.classifier import Classifier, open_classifier
+from reviewtune.analyzer.classifier import Classifier
+from reviewtune.analyzer.open_classifier import open_classifier
 
 TEXT = "text"
 INPUTS = {TEXT: "string"}
