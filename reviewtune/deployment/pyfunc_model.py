@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.analyzer.classifier import Classifier
+from reviewtune.analyzer.classification import Classification
+from reviewtune.analyzer.classifier import Classifier, Outcome
 from reviewtune.analyzer.open_classifier import open_classifier
 
 TEXT = "text"
@@ -25,14 +26,17 @@ class PyfuncModel:
         self._classifier = classifier
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """One row per review, with the columns of OUTPUTS. `params` is part of MLflow's interface and not used.
-
-        Raises:
-            ProviderError: the model's provider does not answer.
-        """
-        answers = self._classifier.classify(model_input[TEXT].tolist())
-        rows = [[getattr(answer, name) for name in OUTPUTS] for answer in answers]
+        """One row per review, with the columns of OUTPUTS. `params` is part of MLflow's interface and not used."""
+        outcomes = self._classifier.classify(model_input[TEXT].tolist())
+        rows = [_row(outcome) for outcome in outcomes]
         return pd.DataFrame(rows, columns=list(OUTPUTS), index=model_input.index)
+
+
+def _row(outcome: Outcome) -> list[object]:
+    """The columns of OUTPUTS; a review about which the model could not be asked has the error as its reason."""
+    if isinstance(outcome, Classification):
+        return [getattr(outcome, name) for name in OUTPUTS]
+    return [None, None, False, str(outcome)]
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
