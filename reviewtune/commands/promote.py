@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
-from reviewtune.core.formatting import counted
+from reviewtune.core.formatting import counted, percent
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import DataError, TrackingError
@@ -126,10 +126,10 @@ def _described(champion: RegisteredVersion, previous: RegisteredVersion | None) 
     tags = champion.tags
     facts = {
         "arm": f"{tags.get('arm', '?')} ({tags.get('model', '?')})",
-        "since": _since(champion),
+        "since": f"{tags.get('champion_since', '?')} by {tags.get('champion_by', '?')}",
         "why": tags.get("champion_reason"),
         "gates": tags.get("gates"),
-        "accuracy": tags.get("accuracy"),
+        "accuracy": percent(float(tags["accuracy"])) if "accuracy" in tags else None,
         "run": tags.get("evaluation_run"),
         "job": tags.get("job_id"),
         "git": tags.get("git_revision"),
