@@ -1,5 +1,6 @@
 """The gates of a promotion on predictions whose outcome is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -93,7 +94,8 @@ def test_a_first_champion_must_be_better_than_the_reference() -> None:
 
 
 def test_limits_pass_at_the_limit_and_null_switches_them_off(tmp_path: Path) -> None:
-    arm = write_arm(tmp_path, "prompted", [True] * 98 + [False] * 2, cost_per_1k=1.0, invalid=2)
+    arm = write_arm(tmp_path, "prompted", [True] * 98 + [False] * 2, cost_per_1k=1.0)
+    arm = replace(arm, metrics=arm.metrics.model_copy(update={"invalid": 2}))
     assert gates.unusable_gate(arm, SETTINGS).outcome == "passed"
     assert gates.cost_gate(arm, SETTINGS).outcome == "passed"
     strict = PromotionConfig(max_unusable=0.01, max_cost_per_1k=0.5, max_latency_p95=0.0)
@@ -117,13 +119,13 @@ def test_calibration_is_that_of_the_confidence_that_applications_get(tmp_path: P
     """All answers claim 95 % and half of them are right: far off, until the claim is mapped to 50 %."""
     arm = write_arm(tmp_path, "prompted", [number % 2 == 0 for number in range(200)])
     table = arm.predictions.assign(confidence=0.95)
-    arm = type(arm)(arm.metrics, arm.run, table, arm.per_label, arm.validation)
+    arm = replace(arm, predictions=table)
     raw = gates.calibration_gate(arm, None, SETTINGS)
     assert raw.outcome == "failed"
     assert raw.value == pytest.approx(0.45)
     honest = Calibration(confidence=(0.0, 1.0), accuracy=(0.5, 0.5))
     assert gates.calibration_gate(arm, honest, SETTINGS).value == pytest.approx(0.0)
-    silent = type(arm)(arm.metrics, arm.run, table.drop(columns="confidence"), arm.per_label, arm.validation)
+    silent = replace(arm, predictions=table.drop(columns="confidence"))
     assert gates.calibration_gate(silent, None, SETTINGS).outcome == "off"
 
 
