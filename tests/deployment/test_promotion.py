@@ -13,12 +13,12 @@ from tests.deployment.conftest import reviewtune
 from tests.support.clones import Clone
 
 LOAD = """
-import mlflow, pandas as pd, reviewtune, sys
+import mlflow, pandas as pd, sys
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/reviewtune-reviews_en@champion")
 answers = model.predict(pd.DataFrame({"text": ["The parcel arrived two weeks late."]}))
 print(answers.to_json(orient="records"))
-print(reviewtune.__file__)
+print(sys.modules["reviewtune"].__file__)
 """
 
 
