@@ -108,7 +108,7 @@ def test_without_the_registry_the_last_known_champion_answers(
     version = promote("ft:one")
     assert ReviewAnalyzer().version == str(version)
     params = yaml.safe_load((workspace / "params.yaml").read_text())
-    params["tracking"]["uri"] = f"sqlite:////{workspace}/no/such/folder/mlflow.db"
+    params["tracking"]["uri"] = f"sqlite:///{workspace}/params.yaml"  # which is no database
     (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     analyzer = ReviewAnalyzer()
     assert analyzer.categorize_issues(["late"]) == ["delivery_delay"]
