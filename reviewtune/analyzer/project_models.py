@@ -3,13 +3,12 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from reviewtune.analyzer.champion import ChampionSource, RegistrySource
+from reviewtune.analyzer.champion import Champion, ChampionSource, RegistrySource
 from reviewtune.analyzer.champion_chain import ChainOptions, single_chain
 from reviewtune.analyzer.classifier import Classifier
 from reviewtune.analyzer.fallback import Chain, Member
 from reviewtune.analyzer.open_classifier import open_base, open_finetuned
 from reviewtune.core.config.config import Config
-from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import ConfigError
 
@@ -33,6 +32,8 @@ class ProjectModels:
     def __init__(self, paths: ProjectPaths, options: ChainOptions) -> None:
         if find_spec("omegaconf") is None:
             raise ConfigError(LIGHT)
+        from reviewtune.core.config.loading import load_params  # imports PyYAML
+
         self._paths, self._options = paths, options
         self._config = load_params(paths.params)
 
@@ -84,6 +85,9 @@ class NoRegistry:
 
     def last_known(self) -> None:
         return None
+
+    def remember(self, champion: Champion) -> None:
+        pass
 
     def fetch(self, version: str) -> Path:
         raise AssertionError(f"there is no champion, so no version {version}")

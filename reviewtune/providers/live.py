@@ -96,7 +96,9 @@ class LiveModel:
         raise AssertionError("the last attempt is never followed by another")
 
     async def _try_once(self, connection: "_Connection", body: dict[str, Any]) -> Answer:
-        await connection.pace.turn(self._policy.tokens_of(body["messages"]) + self._request.max_tokens)
+        policy = self._policy
+        tokens = policy.tokens_of(body["messages"]) if policy.tokens_per_minute else 0
+        await connection.pace.turn(tokens + self._request.max_tokens)
         asking = await connection.opened()
         try:
             return read_completion(await asking.ask(body))
@@ -139,7 +141,10 @@ class _Connection:
         self._completions: Completions | None = None
 
     async def opened(self) -> Completions:
-        if self._completions is None:
-            self._context = completions(self.client, self._provider)
-            self._completions = await self._context.__aenter__()
+        if self._completions is not None:
+            return self._completions
+        context = completions(self.client, self._provider)
+        opened = await context.__aenter__()
+        if self._completions is None:  # no other task was faster
+            self._context, self._completions = context, opened
         return self._completions
