@@ -214,7 +214,7 @@ def compare(
 
     Examples: reviewtune compare; reviewtune compare --html comparison.html
     """
-    from reviewtune.commands import compare as command
+    from reviewtune.commands.results import compare as command
 
     command.compare(command.CompareOptions(reports=reports, html=html, texts=not no_texts))
 

@@ -9,6 +9,7 @@ import pytest
 from reviewtune.analyzer.served_model import Calibration
 from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.deployment import gates
+from reviewtune.deployment.gates_file import Gate
 from reviewtune.evaluation.metrics.significance import least_difference
 from reviewtune.evaluation.prompt_injections import injection_metrics
 from tests.support.arm_files import LABELS, write_arm
@@ -44,7 +45,7 @@ def test_the_bound_covers_the_truth_in_95_of_100_test_sets() -> None:
     assert 0.93 < np.mean(np.array(bounds) < 0) < 0.97
 
 
-def held_against_champion(right: int, wrong: int, rest: int) -> dict[str, gates.Gate]:
+def held_against_champion(right: int, wrong: int, rest: int) -> dict[str, Gate]:
     this, other = (predictions(of(right, wrong, rest, first=side)) for side in (True, False))
     rows = gates.against_champion(this, gates.Opponent("the champion", other), LABELS, SETTINGS, resamples=200)
     return {gate.name: gate for gate in rows}
@@ -83,7 +84,7 @@ def test_a_label_that_got_worse_fails_whatever_the_accuracy_says() -> None:
 
 
 def test_a_first_champion_must_be_better_than_the_reference() -> None:
-    def gate(right: int, wrong: int) -> gates.Gate:
+    def gate(right: int, wrong: int) -> Gate:
         this, other = (predictions(of(right, wrong, 100, first=side)) for side in (True, False))
         return gates.against_reference(this, gates.Opponent("zero_shot", other), LABELS, resamples=2000)
 
