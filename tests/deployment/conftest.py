@@ -32,7 +32,7 @@ def evaluated(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture
-def clone(evaluated: Clone, tmp_path: Path) -> Clone:
+def linear_project(evaluated: Clone, tmp_path: Path) -> Clone:
     """A copy of it."""
     evaluated.home.mkdir(exist_ok=True)
     copy = evaluated.copy(tmp_path / "project")

@@ -155,13 +155,16 @@ def _json_of(clone: Clone, *words: str) -> str:
     ).stdout
 
 
-def test_uncommitted_changes_and_too_strict_limits_refuse(clone: Clone) -> None:
-    clone.edit("conf/promotion/default.yaml", "min_resisted: 0.6", "min_resisted: 0.99")
-    clone.write_params()
-    refused = reviewtune(clone, "promote", "--arm", "linear", ok=False)
+def test_uncommitted_changes_and_too_strict_limits_refuse(linear_project: Clone) -> None:
+    linear_project.edit("conf/promotion/default.yaml", "min_resisted: 0.6", "min_resisted: 0.99")
+    linear_project.write_params()
+    refused = reviewtune(linear_project, "promote", "--arm", "linear", ok=False)
     assert "not promoted: hostile reviews, git failed" in refused
-    assert registry(clone).search_registered_models() == []
-    assert not (clone.folder / "data" / "frozen_splits.csv").exists() or clone.git("diff", "--stat", "--", "data") == ""
+    assert registry(linear_project).search_registered_models() == []
+    assert (
+        not (linear_project.folder / "data" / "frozen_splits.csv").exists()
+        or linear_project.git("diff", "--stat", "--", "data") == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,14 +183,14 @@ def test_what_cannot_be_promoted_is_one_line(promoted: Clone, words: list[str], 
     assert len(said.splitlines()) == 1
 
 
-def test_a_run_can_be_promoted_by_its_id(clone: Clone) -> None:
+def test_a_run_can_be_promoted_by_its_id(linear_project: Clone) -> None:
     """After another evaluation took its place in reports/, it is asked again, and answers the same."""
-    then = clone.json("reports/arms/linear/metrics.json")["accuracy"]["value"]
-    run_id = clone.json("reports/arms/linear/run.json")["mlflow_run_id"]
-    clone.run("rm", "-r", "reports/arms/linear")
-    clone.commit("gone")
-    assert "version 1 is champion" in reviewtune(clone, "promote", run_id[:12])
-    assert clone.json("reports/gates.json")["candidate"]["accuracy"] == then
+    then = linear_project.json("reports/arms/linear/metrics.json")["accuracy"]["value"]
+    run_id = linear_project.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    linear_project.run("rm", "-r", "reports/arms/linear")
+    linear_project.commit("gone")
+    assert "version 1 is champion" in reviewtune(linear_project, "promote", run_id[:12])
+    assert linear_project.json("reports/gates.json")["candidate"]["accuracy"] == then
 
 
 def test_clean_keeps_what_the_champion_needs(promoted: Clone, tmp_path: Path) -> None:
