@@ -23,7 +23,7 @@ POWER = 0.8
 ALPHA = 0.05
 """Significance level: without a true difference, at most 5 of 100 tests report one."""
 
-Z = NormalDist().inv_cdf(1 - ALPHA / 2)
+Z, ONE_SIDED_Z = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(1 - ALPHA)
 """Quantile of the normal distribution at the end of a two-sided 95 % interval: 1.96."""
 
 TINY = 1e-9
@@ -156,10 +156,26 @@ def score_interval(only_first: int, only_second: int, n: int) -> Interval:
 
     if n < 1:
         raise DataError("no interval without data: n is 0")
-    value, counts = (only_first - only_second) / n, (only_first, only_second, n)
+    value, counts = (only_first - only_second) / n, (only_first, only_second, n, Z)
     low = -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
     high = 1.0 if value == 1 else float(brentq(_beyond, value + TINY, 1.0, args=counts))
     return Interval(value, low, high)
+
+
+def least_difference(only_first: int, only_second: int, n: int) -> float:
+    """Lower bound of the one-sided 95 % interval of the first arm's accuracy minus the second's, by Tango's method.
+
+    With probability 95 % the true difference is above it. The arguments are those of `score_interval`.
+
+    Raises:
+        DataError: n is 0.
+    """
+    from scipy.optimize import brentq
+
+    if n < 1:
+        raise DataError("no interval without data: n is 0")
+    value, counts = (only_first - only_second) / n, (only_first, only_second, n, ONE_SIDED_Z)
+    return -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
 
 
 def least_reviews(margin: float) -> int:
@@ -228,13 +244,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(np.asarray(values, dtype=float), percent))
 
 
-def _beyond(difference: float, only_first: int, only_second: int, n: int) -> float:
+def _beyond(difference: float, only_first: int, only_second: int, n: int, critical: float) -> float:
     """Tango's squared score statistic minus its critical value, times its variance: positive outside the interval."""
     linear = (2 * n - only_first + only_second) * difference - only_first - only_second
     root = np.sqrt(max(linear**2 + 8 * n * only_second * difference * (1 - difference), 0.0))
     second = (root - linear) / (4 * n)  # the share that only the second gets right, most likely under this difference
     variance = n * (2 * second + difference * (1 - difference))
-    return float((only_first - only_second - n * difference) ** 2 - Z**2 * variance)
+    return float((only_first - only_second - n * difference) ** 2 - critical**2 * variance)
 
 
 def _paired(first: Sequence[bool], second: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
