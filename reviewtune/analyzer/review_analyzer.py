@@ -1,10 +1,11 @@
 """For applications: `ReviewAnalyzer().categorize_issues(["Still waiting ...", ...])`."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
+from reviewtune.analyzer.classification import Classification
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.normalisation import normalise
@@ -15,13 +16,6 @@ from reviewtune.evaluation.evaluate import ask_all, why_unusable
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.finetuning.model_record import fitting_record
 from reviewtune.providers.call_policy import CallPolicy
-
-
-class Classification(NamedTuple):
-    """A review's label; if it has none, `label` is None and `why` is the reason."""
-
-    label: str | None
-    why: str | None
 
 
 class ReviewAnalyzer:
@@ -74,6 +68,36 @@ class ReviewAnalyzer:
         """
         return [result.label for result in self.sort(reviews)]
 
+    async def acategorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
+        """As `categorize_issues`, without blocking the event loop."""
+        return [result.label for result in await self.aclassify_reviews(reviews)]
+
+    def classify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
+        """The label of each review, in order, with confidence, model and version, or the reason why it has none."""
+        return self.sort(reviews)
+
+    async def aclassify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
+        """As `classify_reviews`, without blocking the event loop; call it from as many requests at once as you like.
+
+        Each event loop has one client with one pool of connections. Nothing is written to the disk.
+        """
+        return await asyncio.to_thread(self.sort, reviews)
+
+    @property
+    def version(self) -> str | None:
+        """The version of the served model that answers now, as of the registry; None: it is not a served model."""
+        return None
+
+    def ready(self) -> bool:
+        """Whether the model can be asked now: it is open, and its provider answered the last request.
+
+        Opens the model if it is not open, which starts the local provider's server. It may take seconds then.
+        """
+        return True
+
+    def close(self) -> None:
+        """Close connections and stop following the champion; also done when the program ends."""
+
     def sort(self, reviews: Sequence[str]) -> list[Classification]:
         """The label of each review, in order, or the reason why it has none; other reviews are not affected.
 
@@ -82,7 +106,7 @@ class ReviewAnalyzer:
         """
         texts = [normalise(review) for review in reviews]
         results = iter(self._ask([text for text in texts if text]))
-        return [next(results) if text else Classification(None, "the review is empty") for text in texts]
+        return [next(results) if text else Classification(None, why="the review is empty") for text in texts]
 
     def _ask(self, texts: list[str]) -> list[Classification]:
         if not texts:
@@ -90,7 +114,7 @@ class ReviewAnalyzer:
         asked = ask_all(self._subject, texts, title="classifying", progress=self._progress)
         labels = [self._subject.prompt.parse(answer.text) for answer in asked.answers]
         return [
-            Classification(label, None if label else why_unusable(answer))
+            Classification(label, model=self.model, why=None if label else why_unusable(answer))
             for label, answer in zip(labels, asked.answers, strict=True)
         ]
 

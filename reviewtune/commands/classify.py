@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reviewtune.analyzer.review_analyzer import Classification, ReviewAnalyzer
+from reviewtune.analyzer.classification import Classification
+from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
