@@ -1,68 +1,71 @@
 """The model that answers: opened in the background, and looked at again every few seconds."""
 
 import asyncio
-from collections.abc import Callable
+from typing import NamedTuple
 
-from reviewtune.deployment.app.contract import Analyzer
+from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.deployment.app.metrics import AppMetrics
 from reviewtune.deployment.app.request_log import events
+from reviewtune.deployment.app.settings import AppSettings
 from reviewtune.errors import ReviewtuneError
 
+LONGEST_PAUSE = 5.0  # seconds between two looks; the analyzer looks for another champion every `refresh` seconds
 OPENING = "the model is being opened"
-NO_ANSWER = "the model's provider did not answer"
+
+
+class ModelState(NamedTuple):
+    """What is known about the model: why it cannot answer (None: it can), its name, version and labels."""
+
+    unready: str | None
+    model: str = ""
+    version: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 class CurrentModel:
-    """Holds the analyzer, and why the service cannot answer if it cannot.
+    """Holds the analyzer once there is a model, and what the last look at it showed.
 
     Args:
-        open_analyzer: opens the analyzer; may take seconds, so it runs in a thread.
-        refresh: seconds between two looks.
+        settings: which model, and how often to look for another champion.
         metrics: receive the model's name and whether the service is ready.
     """
 
-    def __init__(self, open_analyzer: Callable[[], Analyzer], *, refresh: float, metrics: AppMetrics) -> None:
-        self._open, self._refresh, self._metrics = open_analyzer, refresh, metrics
-        self.analyzer: Analyzer | None = None
-        self.unready: str | None = OPENING
-        self._known: tuple[str, str | None] | None = None
+    def __init__(self, settings: AppSettings, metrics: AppMetrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self.analyzer: ReviewAnalyzer | None = None
+        self.state = ModelState(OPENING)
 
     async def watch(self) -> None:
-        """Open the analyzer as soon as there is a model, then ask again and again whether it can answer."""
+        """Open the analyzer as soon as there is a model, then look at it again and again."""
         while True:
-            self._note(await self._look())
-            await asyncio.sleep(self._refresh)
+            self._note(await asyncio.to_thread(self._look))
+            await asyncio.sleep(min(self._settings.refresh, LONGEST_PAUSE))
 
-    async def _look(self) -> str | None:
-        """Why the service cannot answer now; None: it can."""
+    def _look(self) -> ModelState:
+        """The state now; takes seconds if something has to be opened."""
         try:
-            if self.analyzer is None:
-                self.analyzer = await asyncio.to_thread(self._open)
-            return None if await asyncio.to_thread(self.analyzer.ready) else NO_ANSWER
+            analyzer = self.analyzer = self.analyzer or self._opened()
+            return ModelState(analyzer.unready(), analyzer.model, analyzer.version, analyzer.labels)
         except ReviewtuneError as error:
-            return str(error)
+            return ModelState(str(error))
         except Exception as error:  # one look that fails must not end the watch
             events.exception("the look at the model crashed")
-            return f"the look at the model failed ({type(error).__name__}); the log has more"
+            return ModelState(f"the look at the model failed ({type(error).__name__}); the log has more")
 
-    async def close(self) -> None:
-        """Close the analyzer's connections."""
-        if self.analyzer is not None:
-            await asyncio.to_thread(self.analyzer.close)
+    def _opened(self) -> ReviewAnalyzer:
+        """The champion gets half of a request's time, so that the next model of the chain has the other half."""
+        settings = self._settings
+        return ReviewAnalyzer(
+            served_model=settings.served_model, refresh=settings.refresh, timeout=settings.timeout / 2
+        )
 
-    def _note(self, unready: str | None) -> None:
-        """Log what has changed."""
-        if unready != self.unready:
-            facts = {"reason": unready} if unready else {}
-            events.info("not ready" if unready else "ready", extra={"facts": facts})
-        self.unready = unready
-        self._metrics.note_ready(unready is None)
-        self.note_model()
-
-    def note_model(self) -> None:
-        """Log and count another model than before."""
-        if self.analyzer is None or self._known == (now := (self.analyzer.model, self.analyzer.version)):
-            return
-        self._known = now
-        self._metrics.note_model(*now, self.analyzer.labels)
-        events.info("model", extra={"facts": {"model": now[0], "version": now[1]}})
+    def _note(self, state: ModelState) -> None:
+        """Log and count what has changed."""
+        before, self.state = self.state, state
+        if state.unready != before.unready:
+            facts = {"reason": state.unready} if state.unready else {}
+            events.info("not ready" if state.unready else "ready", extra={"facts": facts})
+        self._metrics.note_ready(state.unready is None)
+        if state.model and state[1:] != before[1:]:
+            self._metrics.note_model(state.model, state.version, state.labels)
+            events.info("model", extra={"facts": {"model": state.model, "version": state.version}})

@@ -1,4 +1,7 @@
-"""What Prometheus reads at /metrics. The number of series is bounded: by the labels of the data set and by the routes."""
+"""What Prometheus reads at /metrics.
+
+The number of series is bounded: by the labels of the data set, the routes and the statuses.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from reviewtune.deployment.app.contract import Classification
+from reviewtune.analyzer.classification import Classification
 
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -29,18 +32,18 @@ class AppMetrics:
     """
 
     def __init__(self, queue: Callable[[], int]) -> None:
-        disable_created_metrics()  # one more series for each counter, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each counter, which nobody reads
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._reviews = Counter("reviewtune_reviews", "Reviews by their label.", ["label"], registry=registry)
         self._unusable = Counter(
             "reviewtune_unusable_answers",
-            "Reviews without a label: the model gave no usable answer.",
+            "Reviews whose answer has no label.",
             registry=registry,
         )
         self._unsure = Counter(
             "reviewtune_unsure_reviews",
-            "Labels whose confidence does not reach the model's threshold.",
+            "Labels below the model's threshold.",
             registry=registry,
         )
         self._confidence = Histogram(

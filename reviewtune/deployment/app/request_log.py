@@ -1,4 +1,4 @@
-"""The service's log: one JSON line per event on standard error. It holds no review, no key and no query of an address."""
+"""The service's log: one JSON line per event on standard error, without reviews, keys and queries of addresses."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ def set_up() -> None:
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line. Of an exception it shows the type and the places, not the message, which may quote a review."""
+    """A record as one line. Of an exception it shows type and places, not the message, which may quote a review."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {

@@ -3,20 +3,19 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 
 from reviewtune.deployment.app import request_log
-from reviewtune.deployment.app.contract import Analyzer
 from reviewtune.deployment.app.request_log import events
 from reviewtune.deployment.app.service import build
 from reviewtune.deployment.app.settings import AppSettings
 from reviewtune.errors import ConfigError
 
 
-def serve(settings: AppSettings, open_analyzer: Callable[[], Analyzer]) -> None:
+def serve(settings: AppSettings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that run then are finished, within `settings.timeout`.
 
     Raises:
@@ -26,7 +25,7 @@ def serve(settings: AppSettings, open_analyzer: Callable[[], Analyzer]) -> None:
     with _listening(settings) as sock:
         request_log.set_up()
         config = uvicorn.Config(
-            build(settings, open_analyzer),
+            build(settings),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -1,7 +1,7 @@
 """The FastAPI application: its routes, and what a request to classify goes through."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from reviewtune.deployment.app.contract import Analyzer, Classification
+from reviewtune.analyzer.classification import Classification
 from reviewtune.deployment.app.current_model import CurrentModel
 from reviewtune.deployment.app.metrics import CONTENT_TYPE, AppMetrics
 from reviewtune.deployment.app.middleware import Exchange, RequestMiddleware
@@ -40,16 +40,11 @@ from reviewtune.errors import ReviewtuneError
 T = TypeVar("T")
 
 
-def build(settings: AppSettings, open_analyzer: Callable[[], Analyzer]) -> FastAPI:
-    """The application.
-
-    Args:
-        settings: of the service.
-        open_analyzer: opens the analyzer, in a thread; raises a ReviewtuneError while there is no model.
-    """
+def build(settings: AppSettings) -> FastAPI:
+    """The application."""
     queue = ReviewQueue(settings.max_queue)
     metrics = AppMetrics(lambda: queue.reviews)
-    current = CurrentModel(open_analyzer, refresh=settings.refresh, metrics=metrics)
+    current = CurrentModel(settings, metrics)
     app = FastAPI(
         title="reviewtune",
         description="Classifies customer reviews.",
@@ -100,7 +95,7 @@ class Service:
 
     def _unready(self) -> Problem:
         after = {"Retry-After": str(max(1, round(self.settings.refresh)))}
-        return Problem(503, f"No model can answer yet: {self.current.unready}", headers=after)
+        return Problem(503, f"No model can answer yet: {self.current.state.unready}", headers=after)
 
     def _full(self, seconds: int) -> Problem:
         detail = f"{self.queue.reviews} of {self.queue.limit} places for reviews are taken; try again in {seconds} s."
@@ -108,9 +103,13 @@ class Service:
 
 
 def _add_routes(app: FastAPI) -> None:
-    body = {"requestBody": REQUEST_BODY}
-    classify = {"response_model": ClassifyResponse, "responses": problems(*CLASSIFY_PROBLEMS), "openapi_extra": body}
-    app.post("/classify", name="classify", **classify)(_classify)
+    app.post(
+        "/classify",
+        name="classify",
+        response_model=ClassifyResponse,
+        responses=problems(*CLASSIFY_PROBLEMS),
+        openapi_extra={"requestBody": REQUEST_BODY},
+    )(_classify)
     app.get("/healthz", name="healthz")(_healthz)
     app.get("/readyz", name="readyz", response_model=Readiness, responses=problems(503))(_readyz)
     app.get("/metrics", name="metrics", response_class=PlainTextResponse, responses=problems(401))(_metrics)
@@ -127,7 +126,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-        await service.current.close()
 
 
 async def _classify(request: Request) -> Response:
@@ -196,16 +194,15 @@ def _healthz() -> Health:
 
 async def _readyz(request: Request) -> Readiness:
     """Whether a model can answer."""
-    current: CurrentModel = request.app.state.service.current
-    if current.analyzer is None or current.unready:
-        raise Problem(503, f"not ready: {current.unready}")
-    return Readiness(model=current.analyzer.model, version=current.analyzer.version)
+    state = request.app.state.service.current.state
+    if state.unready is not None:
+        raise Problem(503, f"Not ready: {state.unready}")
+    return Readiness(model=state.model, version=state.version)
 
 
 async def _metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
     service: Service = request.app.state.service
-    service.current.note_model()
     return Response(service.metrics.page(), media_type=CONTENT_TYPE)
 
 
