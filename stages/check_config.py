@@ -10,6 +10,7 @@ from reviewtune.core.config.data import DataConfig
 from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.entry_point import run_stage
+from reviewtune.data.sides.frozen_file import read_frozen
 from reviewtune.errors import ConfigError, DataError
 
 PARAMS, OK = ProjectPaths().params, ProjectPaths().reports / "config_ok.txt"
@@ -27,6 +28,7 @@ def main(*, write: bool) -> None:
             "(to change a value for one run: `dvc exp run -S key=value`)"
         )
     _refuse_missing_reviews(config.data)
+    read_frozen(ProjectPaths().frozen_splits)
     OK.parent.mkdir(exist_ok=True)
     OK.write_text("conf/ and params.yaml are valid\n")
 

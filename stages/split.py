@@ -1,4 +1,7 @@
-"""Stage split: data/labeled.csv -> data/splits/{train,valid,test}.csv, manifest.json.  Run: dvc repro split"""
+"""Stage split: data/labeled.csv, data/frozen_splits.csv -> data/splits/{train,valid,test}.csv, manifest.json.
+
+Run: dvc repro split        Keep the sides for good: reviewtune freeze-splits
+"""
 
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
@@ -8,7 +11,8 @@ from reviewtune.data.preparation import write_splits
 
 def main() -> None:
     paths = ProjectPaths()
-    write_splits(load_params(), paths.labeled, paths.splits)
+    for note in write_splits(load_params(), paths.labeled, paths.splits, frozen=paths.frozen_splits):
+        print(note)
 
 
 if __name__ == "__main__":

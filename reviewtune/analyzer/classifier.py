@@ -1,42 +1,110 @@
-"""Open the folder of a served model: `open_classifier(Path("champion")).classify(["Still no parcel."])`."""
+"""What a classifier of reviews is, and how the reviews are prepared for it."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Protocol
 
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.served_model import ServedModel
-from reviewtune.core.terminal.progress import Progress
+from reviewtune.core.config.data import DataConfig
+from reviewtune.core.normalisation import normalise
+from reviewtune.core.terminal.progress import SILENT, Progress
+from reviewtune.data.personal_data import mask
+from reviewtune.errors import ConfigError, ProviderError
+
+Outcome = Classification | ProviderError
+EMPTY = Classification(None, why="the review is empty")
 
 
 class Classifier(Protocol):
-    """A model that is ready to classify reviews, in the way in which it was evaluated."""
+    """Classifies reviews in the way in which the model was evaluated. Threads and event loops may share it."""
 
     @property
-    def served(self) -> ServedModel:
-        """What served_model.json says."""
+    def model(self) -> str:
+        """The model's name."""
 
-    def classify(self, texts: Sequence[str]) -> list[Classification]:
-        """One classification per text, in order.
+    @property
+    def version(self) -> str | None:
+        """The version of the served model; None: it is not a served model."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it can give."""
+
+    def open(self) -> None:
+        """Load what the first answer needs; starts the local provider's server.
 
         Raises:
-            ProviderError: the provider could not be reached, or it refused the requests.
+            ProviderError: there is no key, or the server does not start.
         """
 
-    async def aclassify(self, texts: Sequence[str]) -> list[Classification]:
-        """As `classify`, without blocking the event loop."""
+    def classify(self, texts: Sequence[str], *, cache: bool = False, progress: Progress = SILENT) -> list[Outcome]:
+        """The classification of each text, in order, or why the model could not be asked about it.
+
+        Args:
+            texts: the reviews.
+            cache: look answers up in the cache of `reviewtune evaluate` first, keep new ones there, and raise the
+                error if the provider fails: for files of reviews, so that none is paid twice.
+            progress: receives messages and a progress bar, with `cache` only.
+
+        Raises:
+            ProviderError: with `cache` only: the provider could not be reached, or it refused the requests.
+        """
+
+    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
+        """As `classify` without the cache; does not block the event loop."""
 
 
-def open_classifier(folder: Path, *, version: str | None = None, progress: Progress | None = None) -> Classifier:
-    """Open a served model.
+class Prepared:
+    """A classifier that gets its reviews as they would be in the training file: normalised, masked, and not empty.
 
     Args:
-        folder: with served_model.json.
-        version: of the model in the registry, for the classifications.
-        progress: receives messages; None: nothing is reported.
+        inner: the model.
+        data: section `data` of its configuration.
 
     Raises:
-        DataError: the folder is not complete or damaged.
-        ConfigError: the model needs a package that is not installed, or there is a budget without prices.
+        ConfigError: masking needs a package that is not installed.
     """
-    raise NotImplementedError
+
+    def __init__(self, inner: Classifier, data: DataConfig) -> None:
+        self._inner, self._data = inner, data
+        if data.mask_personal and find_spec("phonenumbers") is None:
+            raise missing("the model was trained with data.mask_personal", "phonenumbers", "masking")
+
+    @property
+    def model(self) -> str:
+        return self._inner.model
+
+    @property
+    def version(self) -> str | None:
+        return self._inner.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._inner.labels
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def classify(self, texts: Sequence[str], *, cache: bool = False, progress: Progress = SILENT) -> list[Outcome]:
+        written = self._written(texts)
+        return _with_empty(written, self._inner.classify([*filter(None, written)], cache=cache, progress=progress))
+
+    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
+        written = self._written(texts)
+        return _with_empty(written, await self._inner.aclassify([*filter(None, written)]))
+
+    def _written(self, texts: Sequence[str]) -> list[str]:
+        written = [normalise(text) for text in texts]
+        if not self._data.mask_personal:
+            return written
+        return [mask(text, self._data.language) for text in written]
+
+
+def _with_empty(written: Sequence[str], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    answered = iter(outcomes)
+    return [next(answered) if text else EMPTY for text in written]
+
+
+def missing(what: str, package: str | None, extra: str) -> ConfigError:
+    """What to install for a model that needs more than the light client."""
+    return ConfigError(f"{what}, which needs {package}: `pip install 'reviewtune[{extra}]'`")

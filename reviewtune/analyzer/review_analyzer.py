@@ -1,40 +1,54 @@
 """For applications: `ReviewAnalyzer().categorize_issues(["Still waiting ...", ...])`."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reviewtune.analyzer import background_loop
+from reviewtune.analyzer.champion import Champion, ChampionSource, FolderSource
+from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain
 from reviewtune.analyzer.classification import Classification
-from reviewtune.core.config.config import Config
-from reviewtune.core.config.loading import load_params
-from reviewtune.core.normalisation import normalise
+from reviewtune.analyzer.fallback import Chain
+from reviewtune.analyzer.follow import Follower
+from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, issue_shares
+from reviewtune.analyzer.project_models import ProjectModels
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.data.prompts import Prompt
-from reviewtune.evaluation.evaluate import ask_all, why_unusable
-from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
-from reviewtune.finetuning.model_record import fitting_record
-from reviewtune.providers.call_policy import CallPolicy
+from reviewtune.errors import ReviewtuneError
+
+REFRESH_SECONDS = 30.0
 
 
 class ReviewAnalyzer:
-    """Classifies reviews by their main issue, with the fine-tuned model of the last `dvc repro` or the base model.
+    """Classifies reviews by their main issue. Threads and event loops may share it.
 
-    It writes nothing to the terminal unless it gets a `progress`.
+    Without arguments it asks the champion of the model registry, and another one as soon as that is promoted. If there
+    is none, it asks the fine-tuned model of the last `dvc repro`. If the champion does not answer a review, the next
+    model of the chain does: the champion before, the zero-shot arm; and a review that none can answer has no label.
+    The log says so once (`logging`, logger reviewtune.analyzer). Nothing else is reported unless there is a `progress`.
 
     Args:
         use_finetuned: False asks the base model with the label list in its prompt; expect much worse answers.
-        finetuned_model: the name of a fine-tuned model, such as "ft:..."; None: the one in models/finetuned.json.
+        finetuned_model: the name of a fine-tuned model, such as "ft:..."; None: the champion.
         base_model: asked instead of provider.base_model if `use_finetuned` is False.
+        served_model: a folder that `reviewtune champion --out FOLDER` wrote, which is followed instead of the
+            registry. It needs no project, no MLflow and no DVC.
+        fallbacks: who answers when the first model does not: "previous", names of arms, and "unsure" as the last, which
+            means no label; None: after a champion as above, after any other model nobody. Without "unsure", a fault
+            that concerns all reviews of a call is raised.
+        refresh: seconds between two looks for another champion, and without a question to a model that failed several
+            times in a row.
+        timeout: seconds that an answer of a model may take, retries included; None: provider.timeout.
+        cache: keep answers in the cache of `reviewtune evaluate`, as a command does for a file; then the first model
+            answers alone, and only the methods that are not asynchronous are affected. By default nothing is written.
         project: the project's folder; None: the one that contains the current folder.
-        progress: receives messages and progress bars, such as
+        progress: receives messages and, with `cache`, progress bars, such as
             `reviewtune.core.terminal.progress.TerminalProgress()`; None: nothing is reported.
 
     Raises:
         ConfigError: params.yaml is missing or not valid, it describes a different data set, labels or prompt than the
-            model was trained with, or there is a budget for a provider without prices.
-        DataError: there is no fine-tuned model yet.
+            model was trained with, there is a budget for a provider without prices, or a package is not installed.
+        DataError: there is no model yet, or its folder is damaged.
+        TrackingError: the registry does not answer, and no champion was fetched from it before.
     """
 
     def __init__(
@@ -43,93 +57,125 @@ class ReviewAnalyzer:
         finetuned_model: str | None = None,
         *,
         base_model: str | None = None,
+        served_model: Path | str | None = None,
+        fallbacks: Sequence[str] | None = None,
+        refresh: float = REFRESH_SECONDS,
+        timeout: float | None = None,
+        cache: bool = False,
         project: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        paths = ProjectPaths(project or project_root())
-        self._config, self._progress = load_params(paths.params), progress or SILENT
-        if use_finetuned:
-            record = fitting_record(paths.model_record, finetuned_model, self._config)
-            model = finetuned_model or (record.model if record else "")
-            self._subject = _label_only(ModelSubject.of_finetuned(model, self._config))
+        self._cache, self._progress = cache, progress or SILENT
+        paths = None if served_model is not None else ProjectPaths(project or project_root())
+        options = ChainOptions(
+            fallbacks=fallbacks, rest=refresh, seconds=timeout, project=paths, progress=self._progress
+        )
+        self._chain: Callable[[], Chain]
+        if paths is None:
+            self._chain = _followed(FolderSource(Path(str(served_model))), None, options, refresh)
+        elif use_finetuned and finetuned_model is None:
+            models = ProjectModels(paths, options)
+            self._chain = _followed(models.registry(), models.last_finetuned, options, refresh)
         else:
-            self._subject = _label_only(_base_subject(base_model, self._config))
-        self.model = self._subject.model
+            models = ProjectModels(paths, options)
+            chain = models.finetuned(finetuned_model) if use_finetuned else models.base(base_model)
+            self._chain = lambda: chain
+
+    @property
+    def model(self) -> str:
+        """The name of the model that answers first."""
+        return self._chain().head.model
+
+    @property
+    def version(self) -> str | None:
+        """Its version in the registry, or of its folder; None: it is not a served model."""
+        return self._chain().head.version
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(self._config.data.labels)
+        return self._chain().head.labels
 
     def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
-        """One label for each review, in order; None for a review without one: `sort` says why.
+        """One label for each review, in order; None for a review without one: `classify_reviews` says why.
 
         Raises:
-            ProviderError: the provider could not be reached, or it refused the requests.
+            ProviderError: no model of the chain answered, and the chain does not end with `unsure`.
         """
-        return [result.label for result in self.sort(reviews)]
+        return [result.label for result in self.classify_reviews(reviews)]
 
     async def acategorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
         """As `categorize_issues`, without blocking the event loop."""
         return [result.label for result in await self.aclassify_reviews(reviews)]
 
     def classify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
-        """The label of each review, in order, with confidence, model and version, or the reason why it has none."""
-        return self.sort(reviews)
+        """The label of each review, in order, with its confidence, or the reason why it has none.
 
-    async def aclassify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
-        """As `classify_reviews`, without blocking the event loop; call it from as many requests at once as you like.
-
-        Each event loop has one client with one pool of connections. Nothing is written to the disk.
-        """
-        return await asyncio.to_thread(self.sort, reviews)
-
-    @property
-    def version(self) -> str | None:
-        """The version of the served model that answers now, as of the registry; None: it is not a served model."""
-        return None
-
-    def ready(self) -> bool:
-        """Whether the model can be asked now: it is open, and its provider answered the last request.
-
-        Opens the model if it is not open, which starts the local provider's server. It may take seconds then.
-        """
-        return True
-
-    def close(self) -> None:
-        """Close connections and stop following the champion; also done when the program ends."""
-
-    def sort(self, reviews: Sequence[str]) -> list[Classification]:
-        """The label of each review, in order, or the reason why it has none; other reviews are not affected.
+        Other reviews are not affected by one without a label.
 
         Raises:
             ProviderError: as `categorize_issues`.
         """
-        texts = [normalise(review) for review in reviews]
-        results = iter(self._ask([text for text in texts if text]))
-        return [next(results) if text else Classification(None, why="the review is empty") for text in texts]
+        if not self._cache:
+            return background_loop.run(self.aclassify_reviews(reviews))
+        outcomes = self._chain().head.classify(reviews, cache=True, progress=self._progress)
+        return [outcome for outcome in outcomes if isinstance(outcome, Classification)]
 
-    def _ask(self, texts: list[str]) -> list[Classification]:
-        if not texts:
-            return []
-        asked = ask_all(self._subject, texts, title="classifying", progress=self._progress)
-        labels = [self._subject.prompt.parse(answer.text) for answer in asked.answers]
-        return [
-            Classification(label, model=self.model, why=None if label else why_unusable(answer))
-            for label, answer in zip(labels, asked.answers, strict=True)
-        ]
+    async def aclassify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
+        """As `classify_reviews`, without blocking the event loop; call it from as many tasks at once as you like.
+
+        Each event loop has one client with one pool of connections. Nothing is written to the disk. All reviews of a
+        call are answered by the same chain, also while the champion changes.
+        """
+        return await self._chain().aclassify(reviews)
+
+    def top_issues(self, reviews: Sequence[str]) -> list[IssueShare]:
+        """The labels of the reviews, the most frequent first, each with its share and a 95 % interval.
+
+        Raises:
+            ProviderError: as `categorize_issues`.
+        """
+        return issue_shares(self.categorize_issues(reviews))
+
+    def emerging_issues(self, earlier: Sequence[str], later: Sequence[str]) -> list[IssueChange]:
+        """The labels whose share is significantly larger in the later reviews, the largest growth first.
+
+        Each label is tested (Fisher's exact test), and the p-values are adjusted for the number of labels (Holm), so
+        that without any change a label is reported in at most 5 of 100 calls.
+
+        Raises:
+            ProviderError: as `categorize_issues`.
+        """
+        labels = self.categorize_issues([*earlier, *later])
+        changes = issue_changes(labels[: len(earlier)], labels[len(earlier) :], self.labels)
+        return [change for change in changes if change.is_emerging]
+
+    def ready(self) -> bool:
+        """Whether a model can be asked now; `unready` says why not."""
+        return self.unready() is None
+
+    def unready(self) -> str | None:
+        """Why no model can be asked now; None: one can, as far as is known without asking it.
+
+        It makes ready what the first answer needs, such as the local provider's server, which may take seconds. Models
+        that failed several times in a row count as not ready until they may be asked again, after `refresh` seconds.
+        """
+        chain = self._chain()
+        try:
+            chain.head.open()
+        except ReviewtuneError as error:
+            return str(error)
+        return chain.unready()
 
 
-def _base_subject(model: str | None, config: Config) -> ModelSubject:
-    """The base model, asked as the fine-tuned one is, but with the zero-shot arm's prompt, which lists the labels."""
-    _, arm = zero_shot_arm(config)
-    return replace(
-        ModelSubject.of_finetuned(model or config.provider.base_model, config),
-        kind="prompt",
-        prompt=Prompt(arm.prompt, config.data.labels),
-        policy=CallPolicy.of(config.provider, config.evaluation, config.prices, "base"),
-    )
+def _followed(
+    source: ChampionSource, otherwise: Callable[[], Chain] | None, options: ChainOptions, refresh: float
+) -> Callable[[], Chain]:
+    """Returns the chain of the champion; `otherwise` is the one while there is no champion."""
 
+    def chain_of(champion: Champion | None, before: Chain | None) -> Chain:
+        if champion is not None:
+            return champion_chain(champion, source, before, options)
+        assert otherwise is not None, "a folder always has a champion"
+        return otherwise()
 
-def _label_only(subject: ModelSubject) -> ModelSubject:
-    """The subject, asked once and for the label alone."""
-    return replace(subject, asking=subject.asking.model_copy(update={"label_scores": "none", "repeats": 0}))
+    return Follower(source, chain_of, refresh=refresh).chain

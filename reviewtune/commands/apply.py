@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 
-from reviewtune.core.config.config import TrackingConfig
-from reviewtune.core.config.loading import compose_text
+from reviewtune.core.config.config import Config, TrackingConfig
+from reviewtune.core.config.loading import load_config, load_params
+from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.tracking.queries import artifact_of
@@ -32,10 +33,15 @@ def _arguments(run: RunRecord, tracking: TrackingConfig) -> list[str]:
         hint = "choose a job of a sweep or a run of a DVC experiment; for a run of `dvc repro` use `git checkout`"
         raise DataError(f"run {run.id} ({run.tags.get('kind')}) has no overrides; {hint}")
     overrides = json.loads(run.tags["overrides"])
-    then = artifact_of(tracking, run.id, "params.yaml").read_text(encoding="utf-8")
-    if compose_text(overrides, project_root() / "conf") != then:
+    then = load_params(artifact_of(tracking, run.id, "params.yaml"))
+    if _decisive(load_config(overrides)) != _decisive(then):
         hint = f"check out its configuration first: git checkout {run.tags.get('git_revision', '(unknown)')} -- conf"
         raise ConfigError(
             f"conf/ changed since run {run.id}: [{' '.join(overrides)}] gives different settings now; {hint}"
         )
     return ["run", *(argument for override in overrides for argument in ("--set-param", override))]
+
+
+def _decisive(config: Config) -> Config:
+    """The settings that a result depends on; runs of earlier releases have no section `promotion`."""
+    return config.model_copy(update={"promotion": PromotionConfig()})

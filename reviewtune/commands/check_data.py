@@ -80,6 +80,7 @@ def check_data(path: Path, options: CheckDataOptions) -> None:
         reports=Path(os.path.relpath(paths.reports)),
         similarity=config.split.similarity if config else SIMILARITY,
         config=_described(config, data, file) if config else None,
+        frozen=paths.frozen_splits,
         n_epochs=_epochs(paths.model_record),
         finetuned=curve,
         progress=progress,
@@ -118,7 +119,7 @@ def _finetuned_curve(
     config = _described(load_params(paths.params), data, file)
     folder = paths.work / "check-data" / sha256(file.path)[:16]
     with using(folder):  # so that `clean` leaves it alone
-        planned = finetuned_curve.plan(file.table, config, folder)
+        planned = finetuned_curve.plan(file.table, config, folder, frozen=paths.frozen_splits)
         progress.message(finetuned_curve.estimate(planned, config))
         if not options.yes and not sys.stdin.isatty():
             raise DataError("--finetune needs --yes without a terminal to confirm on; nothing was started")

@@ -63,7 +63,7 @@ def classify(file: Path, out: Path, how: Asked, *, text_column: str | None) -> N
     _refuse_unfit(table, out)
     messages = sys.stderr if output.is_stdout else sys.stdout
     analyzer = _analyzer(how, progress=TerminalProgress(messages))
-    issues = analyzer.sort([row.cells[column] for row in table.rows])
+    issues = analyzer.classify_reviews([row.cells[column] for row in table.rows])
     rows = [{**row.cells, ISSUE: issue.label or ""} for row, issue in zip(table.rows, issues, strict=True)]
     output.write_bytes(to_bytes([*table.columns, ISSUE], rows, out))
     for label, count in Counter(issue.label or NO_LABEL for issue in issues).most_common():

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from reviewtune.commands.data.app import app as data
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
@@ -53,7 +54,8 @@ cache = typer.Typer(
     no_args_is_help=True, help="Cached answers of providers, so that nothing is asked or paid for twice."
 )
 app.add_typer(cache, name="cache")
-app.add_typer(runs)  # without a name, so that its commands are next to those of this file
+app.add_typer(data)  # without a name, so that its commands are next to those of this file
+app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
 
@@ -234,24 +236,6 @@ def compare(
     from reviewtune.evaluation.comparison.console_report import print_comparison
 
     print_comparison(read_comparison(reports or ProjectPaths(project_root()).reports), Console())
-
-
-@app.command()
-def init_data(
-    file: Annotated[Path, typer.Argument(help="labelled reviews: a CSV or an .xlsx")],
-    name: Annotated[str | None, typer.Option(help="name of the data set; default: after the file")] = None,
-    text_column: Annotated[str | None, typer.Option(help="the column that holds the review; default: guessed")] = None,
-    label_column: Annotated[str | None, typer.Option(help="the column that holds the label; default: guessed")] = None,
-) -> None:
-    """Write a first conf/data/NAME.yaml for labelled reviews: columns, language and labels are guessed and shown.
-
-    You write what each label means. A file outside of the project is copied to data/raw/. Nothing is overwritten.
-
-    Example: reviewtune init-data ~/Downloads/reviews.xlsx --name mine
-    """
-    from reviewtune.commands import init_data as command
-
-    command.init_data(file, name=name, text_column=text_column, label_column=label_column)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from reviewtune.core.config.data import DataConfig
 from reviewtune.core.project import project_root
 from reviewtune.data.preparation import write_labeled
 from reviewtune.data.reviews import sha256
+from reviewtune.data.sides.side_names import GIVEN
 from reviewtune.errors import DataError, ReviewtuneError
 from reviewtune.tracking import git
 from reviewtune.tracking.provenance import circumstances
@@ -104,6 +105,7 @@ def _as_raw(labeled: Path, data: DataConfig) -> bytes:
     columns = {"text": data.columns.text, "label": data.columns.label}
     columns |= {"review_id": data.columns.id} if data.columns.id else {}
     columns |= {"label_second": data.columns.second_label} if data.columns.second_label else {}
+    columns |= {GIVEN: data.columns.split} if data.columns.split else {}
     return table.rename(columns=columns).to_csv(index=False, lineterminator="\n").encode()
 
 

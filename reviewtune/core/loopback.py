@@ -1,6 +1,8 @@
 """Addresses of this machine: a proxy of the environment cannot reach them, so requests to them never use one."""
 
 import os
+import ssl
+from functools import cache
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -32,3 +34,9 @@ def bypass_proxies() -> None:
     names = dict.fromkeys(name for name in (*map(str.strip, listed), *OWN_NAMES) if name)
     for variable in NO_PROXY:
         os.environ[variable] = ",".join(names)
+
+
+@cache
+def no_certificates() -> ssl.SSLContext:
+    """For requests without TLS: reading certificates would take 28 ms, and those of SSL_CERT_FILE may not exist."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

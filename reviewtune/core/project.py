@@ -78,6 +78,11 @@ class ProjectPaths:
         return SplitFiles(self.root / "data" / "splits")
 
     @property
+    def frozen_splits(self) -> Path:
+        """The sides that reviews keep; in git, because nothing can compute it again."""
+        return self.root / "data" / "frozen_splits.csv"
+
+    @property
     def chat(self) -> ChatFiles:
         return ChatFiles(self.root / "data" / "chat")
 

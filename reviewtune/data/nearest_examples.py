@@ -1,13 +1,15 @@
 """Choose a prompt's examples for each review: the most similar labelled reviews."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Example = tuple[str, str]  # text, label
 
 
-def nearest_examples(pool: pd.DataFrame, texts: Sequence[str], count: int) -> list[tuple[Example, ...]]:
+def nearest_examples(pool: "pd.DataFrame", texts: Sequence[str], count: int) -> list[tuple[Example, ...]]:
     """Find the labelled reviews that are most similar to each text.
 
     Similarity is the cosine of TF-IDF weighted words and character 2-5-grams, as in the linear baseline; ties are

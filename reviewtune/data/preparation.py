@@ -11,8 +11,10 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.data import chat_files, splits
 from reviewtune.data.chat_files import ChatFile
+from reviewtune.data.frozen_splits import divide
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Prepared, prepare, read_reviews, write_reviews
+from reviewtune.data.sides.frozen_file import read_frozen
 from reviewtune.data.splits import Splits
 
 
@@ -43,19 +45,24 @@ def write_labeled(config: Config, source: Path, target: Path) -> Prepared:
     return prepared
 
 
-def write_splits(config: Config, labeled: Path, files: SplitFiles) -> None:
+def write_splits(config: Config, labeled: Path, files: SplitFiles, *, frozen: Path) -> tuple[str, ...]:
     """Step split: write train, validation and test split and their manifest.
 
     Args:
-        config: its section `split` and data.train_size are used.
+        config: its section `split`, data.train_size, data.language and data.name are used.
         labeled: the table that `write_labeled` wrote.
         files: the files to write.
+        frozen: the project's data/frozen_splits.csv.
+
+    Returns:
+        Notes that the caller must report, such as reviews that were left out.
 
     Raises:
-        DataError: as `splits.split`.
+        DataError: as `frozen_splits.divide` and `frozen_file.read_frozen`.
     """
-    parts = splits.split(read_reviews(labeled), config.split, train_size=config.data.train_size)
-    splits.write_splits(parts, files.folder, source=labeled, settings=config.split)
+    division = divide(read_reviews(labeled), config, read_frozen(frozen))
+    splits.write_splits(division.parts, files.folder, source=labeled, settings=config.split)
+    return division.notes
 
 
 def read_splits(files: SplitFiles) -> Splits:

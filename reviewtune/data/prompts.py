@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self, TypedDict
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.training import PromptConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_REASON_CHARACTERS = 100
 
@@ -126,7 +126,7 @@ class Prompt:
         return Message(role="user", content=self.settings.user.replace("{text}", text))
 
 
-def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: int) -> tuple[tuple[str, str], ...]:
+def draw_examples(pool: "pd.DataFrame", labels: Sequence[str], shots: int, seed: int) -> tuple[tuple[str, str], ...]:
     """Draw examples for a few-shot prompt at random.
 
     Args:
@@ -140,6 +140,8 @@ def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: i
     """
     if not shots:
         return ()
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[str]] = {}
     for label in labels:
@@ -149,7 +151,7 @@ def draw_examples(pool: pd.DataFrame, labels: Sequence[str], shots: int, seed: i
     return tuple((drawn[label][shot], label) for label, shot in (order[i] for i in rng.permutation(len(order))))
 
 
-def scarce_labels(pool: pd.DataFrame, labels: Sequence[str], least: int) -> dict[str, int]:
+def scarce_labels(pool: "pd.DataFrame", labels: Sequence[str], least: int) -> dict[str, int]:
     """Number of reviews in the pool of each label with fewer than `least`, the rarest first."""
     counts = pool["label"].value_counts()
     scarce = {label: int(counts.get(label, 0)) for label in labels if counts.get(label, 0) < least}

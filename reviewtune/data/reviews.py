@@ -1,7 +1,8 @@
 """Labelled reviews: read a user's table, check it, and return one normalised table.
 
 A table of reviews is a pandas DataFrame of strings with the columns
-`review_id, text, label, label_second, language` and the data set's slice columns. `label_second` may be empty.
+`review_id, text, label, label_second, language` and the data set's slice columns. `label_second` may be empty. If the
+file gives sides (data.columns.split), they are in the column `given_split`.
 """
 
 import difflib
@@ -19,6 +20,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
+from reviewtune.data.sides.side_names import GIVEN, WORDS, most_protected, side_of
 from reviewtune.data.tables import Row, Table, read_table
 from reviewtune.errors import DataError
 
@@ -54,7 +56,7 @@ def prepare(path: Path, data: DataConfig) -> Prepared:
             under the policy `refuse`; fewer than MIN_ROWS_PER_LABEL rows of a label.
     """
     columns, source = data.columns, read_table(path)
-    named = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label))]
+    named = [columns.text, columns.label, *filter(None, (columns.id, columns.second_label, columns.split))]
     source.require([*named, *data.slices])
     refuse_faults(path, row_faults(source, data))
     table = pd.DataFrame([_record(row, data) for row in source.rows], dtype=str)
@@ -96,10 +98,11 @@ def write_reviews(table: pd.DataFrame, path: Path) -> None:
 def row_faults(table: Table, data: DataConfig) -> list[Fault]:
     """The rows that `prepare` refuses.
 
-    They have too few or too many cells, the review is empty or too long, or a label is missing, unknown, or one of
-    several.
+    They have too few or too many cells, the review is empty or too long, a label is missing, unknown, or one of
+    several, or the side is unknown.
     """
-    faults = [fault for row in table.rows if (fault := _text_fault(row, data) or _label_fault(row, data))]
+    found = (_text_fault(row, data) or _label_fault(row, data) or _side_fault(row, data) for row in table.rows)
+    faults = [fault for fault in found if fault]
     return sorted([*table.faults, *faults], key=lambda fault: fault.line)
 
 
@@ -112,6 +115,11 @@ def labels_of(row: Row, columns: ColumnsConfig) -> tuple[str, str]:
     """The label and the second annotator's, which is empty if there is none."""
     second = normalise(row.cells[columns.second_label]) if columns.second_label else ""
     return normalise(row.cells[columns.label]), second
+
+
+def given_side(row: Row, columns: ColumnsConfig) -> str:
+    """The side that the row gives its review; empty if it gives none."""
+    return side_of(normalise(row.cells[columns.split])) or "" if columns.split else ""
 
 
 def labels_in(cell: str, labels: Collection[str]) -> list[str]:
@@ -162,6 +170,16 @@ def _label_fault(row: Row, data: DataConfig) -> Fault | None:
     return None
 
 
+def _side_fault(row: Row, data: DataConfig) -> Fault | None:
+    column = data.columns.split
+    cell = normalise(row.cells[column]) if column else ""
+    if not cell or side_of(cell):
+        return None
+    near = difflib.get_close_matches(cell.casefold(), WORDS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "allowed are train, validation, test, or an empty cell"
+    return Fault(row.line, f"'{cell}' is not a side of the split (column {column}); {hint}", cell)
+
+
 def _unknown_label(cell: str, labels: Collection[str]) -> str:
     unknown = normalise(cell)
     if parts := labels_in(cell, labels):
@@ -179,7 +197,8 @@ def _record(row: Row, data: DataConfig) -> dict[str, str]:
     """The row under the names of COLUMNS, and its slices; a slice `language` replaces the data set's language."""
     values = (review_id(row, data.columns), normalise(row.cells[data.columns.text]), *labels_of(row, data.columns))
     slices = {name: normalise(row.cells[name]) for name in data.slices}
-    return {**dict(zip(COLUMNS, (*values, data.language), strict=True)), **slices}
+    given = {GIVEN: given_side(row, data.columns)} if data.columns.split else {}
+    return {**dict(zip(COLUMNS, (*values, data.language), strict=True)), **slices, **given}
 
 
 def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
@@ -200,6 +219,9 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tupl
     for group in conflicting:
         majority = _majority(group["label"]) if data.conflicts == "majority" else None
         table = table.drop(group.index[group["label"] != majority])
+    if GIVEN in table:  # of several sides of one text, the most protected one
+        sides = table.groupby(table["text"].str.casefold())[GIVEN].transform(most_protected)
+        table = table.assign(**{GIVEN: sides})
     return table[~table["text"].str.casefold().duplicated()].reset_index(drop=True), conflicts
 
 

@@ -72,7 +72,7 @@ def _counts(texts: tuple[str, ...]) -> "csr_matrix":
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
-        preprocessor=_comparable, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
+        preprocessor=comparable, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
     )
     counts: csr_matrix = vectorizer.transform(texts)
     return counts
@@ -103,30 +103,64 @@ def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str
         DataError: a label has too few groups to be in every split, or train_size exceeds the training split.
     """
     groups = duplicate_groups(reviews["text"].tolist(), settings.similarity)
-    _refuse_rare(_labels_of(groups, reviews["label"]))
-    rest, test = _cut(groups, reviews["label"], settings.test, settings.seed, "test", keep=2)
-    train, valid = _cut(
-        groups[rest], reviews["label"].iloc[rest], settings.validation, settings.seed, "validation", keep=1
-    )
-    train, valid = rest[train], rest[valid]
+    sides = drawn_sides(groups, reviews["label"], settings)
+    return parts_of(reviews, sides, train_size=train_size, seed=settings.seed)
+
+
+def drawn_sides(groups: np.ndarray, labels: pd.Series, settings: SplitConfig) -> np.ndarray:
+    """Draw the side [n] of each review: train, valid or test.
+
+    Args:
+        groups: group numbers [n]; the reviews of a group have one side.
+        labels: of the reviews [n].
+        settings: the shares and the seed.
+
+    Raises:
+        DataError: a label has too few groups to be in every split.
+    """
+    refuse_rare(labels_of_groups(groups, labels))
+    rest, test = _cut(groups, labels, settings.test, settings.seed, "test", keep=2)
+    _, valid = _cut(groups[rest], labels.iloc[rest], settings.validation, settings.seed, "validation", keep=1)
+    sides = np.full(len(groups), "train")
+    sides[test], sides[rest[valid]] = "test", "valid"
+    return sides
+
+
+def parts_of(reviews: pd.DataFrame, sides: np.ndarray, *, train_size: int | str, seed: int) -> Splits:
+    """The splits of reviews whose sides [n] are known; a review with another side than the three is in none.
+
+    Args:
+        reviews: a table of reviews.
+        sides: train, valid or test.
+        train_size: as in `split`.
+        seed: of the draw of `train_size` reviews.
+
+    Raises:
+        DataError: train_size exceeds the training split.
+    """
+    train, valid, test = (np.flatnonzero(sides == side) for side in Splits._fields)
     if train_size != "all":
-        train = _first(train, reviews["label"], int(train_size), settings.seed)
+        train = _first(train, reviews["label"], int(train_size), seed)
     return Splits(*(reviews.iloc[np.sort(part)].reset_index(drop=True) for part in (train, valid, test)))
 
 
-def _comparable(text: str) -> str:
-    """Without case and punctuation; a text of punctuation only is unchanged."""
+def comparable(text: str) -> str:
+    """The text without case and punctuation; a text of punctuation only is unchanged."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip() or text
 
 
 def duplicate_groups(texts: list[str], threshold: float) -> np.ndarray:
     """Group numbers [n] of the texts: near-duplicates, and their near-duplicates in turn, have the same number."""
+    return connected_groups(near_duplicates(texts, threshold), len(texts))
+
+
+def connected_groups(pairs: list[SimilarPair], n: int) -> np.ndarray:
+    """Group numbers [n]: the two of a pair, and theirs in turn, have the same number."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    pairs = near_duplicates(texts, threshold)
     ends = ([pair.left for pair in pairs], [pair.right for pair in pairs])
-    graph = csr_matrix((np.ones(len(pairs)), ends), shape=(len(texts), len(texts)))
+    graph = csr_matrix((np.ones(len(pairs)), ends), shape=(n, n))
     return np.asarray(connected_components(graph, directed=False)[1])
 
 
@@ -140,7 +174,7 @@ def _cut(
     """
     from sklearn.model_selection import train_test_split
 
-    of = _labels_of(groups, labels)
+    of = labels_of_groups(groups, labels)
     _refuse_small(of, share, name)
     _, drawn = train_test_split(of.index.to_numpy(), test_size=share, random_state=seed, stratify=of.to_numpy())
     chosen, rng = set(drawn.tolist()), np.random.default_rng(seed)
@@ -153,13 +187,13 @@ def _cut(
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
-def _labels_of(groups: np.ndarray, labels: pd.Series) -> pd.Series:
+def labels_of_groups(groups: np.ndarray, labels: pd.Series) -> pd.Series:
     """The label of each group, by its number."""
     numbers, first = np.unique(groups, return_index=True)
     return pd.Series(labels.to_numpy()[first], index=numbers)
 
 
-def _refuse_rare(of: pd.Series) -> None:
+def refuse_rare(of: pd.Series) -> None:
     """Refuse a label that cannot be in all three splits; `of` is the label of each group."""
     counts = of.value_counts()
     if counts.min() < MIN_DISTINCT:

@@ -112,13 +112,14 @@ def refuse_stream(path: Path) -> None:
         raise DataError(f"{path}: this command needs a file; save the reviews as a CSV or an .xlsx, and give its name")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
     """Read a table: a CSV in UTF-8 or UTF-16, separated by commas, semicolons, tabs or bars, or an .xlsx.
 
     The first row with content is the header.
 
     Args:
         path: the file; `-` is standard input.
+        may_be_empty: whether a header without rows is accepted.
 
     Raises:
         DataError: the file does not exist, cannot be read with certainty, or has no rows; its header names a column
@@ -126,10 +127,10 @@ def read_table(path: Path) -> Table:
     """
     content, name = read_bytes(path), Path("standard input") if path == STANDARD_STREAM else path
     if spreadsheets.is_spreadsheet(content):
-        return _table(name, "xlsx", spreadsheets.sheet_rows(content, name))
+        return _table(name, "xlsx", spreadsheets.sheet_rows(content, name), may_be_empty=may_be_empty)
     text = delimited_text.decoded(content, name)
     _refuse_other_text(text, name)
-    table = _table(name, "csv", delimited_text.rows(text, name)[1])
+    table = _table(name, "csv", delimited_text.rows(text, name)[1], may_be_empty=may_be_empty)
     return replace(table, encoding=encoding_of(content), text=text)
 
 
@@ -161,12 +162,12 @@ def to_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, str]], path: Pa
     return target.getvalue().encode("utf-8", "replace")
 
 
-def _table(path: Path, kind: Literal["csv", "xlsx"], numbered: delimited_text.Numbered) -> Table:
+def _table(path: Path, kind: Literal["csv", "xlsx"], numbered: delimited_text.Numbered, *, may_be_empty: bool) -> Table:
     filled = [(line, cells) for line, cells in numbered if any(map(normalise, cells))]
     header, *body = filled or [(1, [])]
     places = _places(path, [normalise(name) for name in header[1]], [cells for _, cells in body])
     width = max(places.values(), default=-1) + 1
-    if places and not body:
+    if places and not body and not may_be_empty:
         raise DataError(f"{path}: no reviews below the header; add labelled reviews, at least 100 are advised")
     rows, faults = [], []
     for line, cells in body:

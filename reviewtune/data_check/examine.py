@@ -68,6 +68,7 @@ def examine(
     reports: Path,
     similarity: float = SIMILARITY,
     config: Config | None = None,
+    frozen: Path | None = None,
     n_epochs: int = training_checks.AUTO_EPOCHS,
     finetuned: Curve | None = None,
     progress: Progress = SILENT,
@@ -79,6 +80,7 @@ def examine(
         reports: the folder with the reports of the last `dvc repro`; it may not exist.
         similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
         config: the pipeline's settings, to check what the splits suffice for; None: this is not checked.
+        frozen: the project's data/frozen_splits.csv; None: no review has a frozen side.
         n_epochs: epochs of the job in `reports`.
         finetuned: the learning curve of the fine-tune, if it was measured.
         progress: receives a bar of three steps.
@@ -86,7 +88,7 @@ def examine(
     with progress.bar("checking", total=3) as step:
         file_results = _check_file(file, similarity)
         if config and file.kind != "jsonl":  # chat files are written after the split
-            file_results.append(splits(file, config))
+            file_results.append(splits(file, config, frozen))
         step(1, note="cross-validation")
         baseline = _cross_validate(file, similarity)
         step(1, note="languages and personal data")

@@ -44,13 +44,14 @@ class Plan:
     prompt: Prompt
 
 
-def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
+def plan(reviews: pd.DataFrame, config: Config, folder: Path, *, frozen: Path) -> Plan:
     """Split the reviews and write the chat files; nothing is sent to the provider.
 
     Args:
         reviews: the checked rows of the file config.data.path, with the columns review_id, text and label.
         config: the settings of the data set and of the pipeline.
         folder: where the splits and the chat files are written.
+        frozen: the project's data/frozen_splits.csv.
 
     Raises:
         ConfigError: a setting has no effect on the curve.
@@ -61,9 +62,9 @@ def plan(reviews: pd.DataFrame, config: Config, folder: Path) -> Plan:
     labeled, whole = folder / "labeled.csv", SplitFiles(folder / "whole")
     kept, _ = mask_and_merge(config.data.path, reviews, config.data)
     write_reviews(kept, labeled)
-    write_splits(config, labeled, whole)
+    write_splits(config, labeled, whole, frozen=frozen)  # check-data reports its notes
     sizes = _sizes(len(read_reviews(whole.train)))
-    orders, tokens = zip(*(_order(config, labeled, size, folder / str(size)) for size in sizes), strict=True)
+    orders, tokens = zip(*(_order(config, labeled, size, folder / str(size), frozen) for size in sizes), strict=True)
     return Plan(sizes, orders, tokens, read_reviews(whole.test), Prompt.of(config))
 
 
@@ -98,11 +99,11 @@ def _sizes(training_reviews: int) -> tuple[int, ...]:
     return sizes
 
 
-def _order(config: Config, labeled: Path, size: int, folder: Path) -> tuple[Order, int]:
+def _order(config: Config, labeled: Path, size: int, folder: Path, frozen: Path) -> tuple[Order, int]:
     """The order on so many training reviews, and the tokens that it trains on in all its epochs."""
     sized = config.model_copy(update={"data": config.data.model_copy(update={"train_size": size})})
     splits, chat = SplitFiles(folder), ChatFiles(folder)
-    write_splits(sized, labeled, splits)
+    write_splits(sized, labeled, splits, frozen=frozen)
     checked = write_chat(sized, splits, chat)
     refuse_leaked(sized, splits, chat)
     return Order.of(sized, chat), checked.training.tokens * epochs_of(config.training, size)

@@ -27,7 +27,7 @@ from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.language_detection import main_languages
 from reviewtune.data.prompts import Line
-from reviewtune.data.reviews import labels_of, review_id, row_faults, single_labels
+from reviewtune.data.reviews import given_side, labels_of, review_id, row_faults, single_labels
 from reviewtune.data.tables import Table, read_bytes, read_table, refuse_stream
 from reviewtune.errors import DataError
 
@@ -45,6 +45,7 @@ class Review(NamedTuple):
     text: str
     label: str
     label_second: str  # may be empty
+    given_split: str = ""  # the side that the file gives it; may be empty
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,20 @@ def _columns(data: DataConfig | None, text: str | None, label: str | None, secon
 
 def _read_table(path: Path, data: DataConfig | None, columns: ColumnsConfig) -> LabelledFile:
     table = read_table(path)
-    table.require([columns.text, columns.label, *filter(None, (columns.id, columns.second_label))], hint=NAME_COLUMNS)
+    optional = filter(None, (columns.id, columns.second_label, columns.split))
+    table.require([columns.text, columns.label, *optional], hint=NAME_COLUMNS)
     labels = data.labels if data else dict.fromkeys(_labels(table, columns), "-")
     rules = (data or _undeclared(path)).model_copy(update={"columns": columns, "labels": labels})
     faults = row_faults(table, rules)
     faulty = {fault.line for fault in faults}
     reviews = [
-        Review(row.line, review_id(row, columns), normalise(row.cells[columns.text]), *labels_of(row, columns))
+        Review(
+            row.line,
+            review_id(row, columns),
+            normalise(row.cells[columns.text]),
+            *labels_of(row, columns),
+            given_side(row, columns),
+        )
         for row in table.rows
         if row.line not in faulty
     ]

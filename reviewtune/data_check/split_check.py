@@ -1,11 +1,15 @@
 """The check of the splits: is every label in each of them, and do they suffice for what the arms are set to?"""
 
+from pathlib import Path
+
 import pandas as pd
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
+from reviewtune.data.frozen_splits import divide
 from reviewtune.data.reviews import mask_and_merge
-from reviewtune.data.splits import Splits, split
+from reviewtune.data.sides.frozen_file import read_frozen
+from reviewtune.data.splits import Splits
 from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.facts import Facts, SplitFacts
 from reviewtune.data_check.labelled_file import LabelledFile
@@ -15,21 +19,22 @@ from reviewtune.evaluation.notices.capacity import capacity_notices
 NAME, TITLE = "splits", "Splits and arms"
 
 
-def splits(file: LabelledFile, config: Config) -> CheckResult[Facts]:
+def splits(file: LabelledFile, config: Config, frozen: Path | None = None) -> CheckResult[Facts]:
     """Split the reviews as the pipeline does, and ask what the splits do not suffice for.
 
     Args:
         file: the reviews.
         config: the pipeline's settings; its section `data` describes the file.
+        frozen: the project's data/frozen_splits.csv; None: no review has a frozen side.
     """
     kept = config.data.model_copy(update={"conflicts": "drop"})  # conflicts are another check's
     try:
         reviews, _ = mask_and_merge(file.path, file.table, kept)
-        parts = split(reviews, config.split, train_size=config.data.train_size)
+        division = divide(reviews, config, read_frozen(frozen) if frozen else {})
     except DataError as error:
         do = "the pipeline stops at stage split, before anything is trained"
         return CheckResult(NAME, TITLE, "problem", str(error), do, Facts())
-    notices = capacity_notices(config, parts)
+    parts, notices = division.parts, [*division.notes, *capacity_notices(config, division.parts)]
     train, valid, test = (_counts(part, config) for part in parts)
     facts = SplitFacts(train=train, valid=valid, test=test, notices=tuple(notices))
     says = "; ".join([_sizes(parts), *notices])

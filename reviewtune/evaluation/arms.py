@@ -217,7 +217,7 @@ def _with_more_questions(
     result = _with_repeats(result, subject, reviews, progress)
     if not config.evaluation.injections:
         return result
-    return result.with_extras(injections=_injections(subject, config, hostile, progress))
+    return result.with_extras(injections=ask_injections(subject, config, hostile, progress))
 
 
 def _with_repeats(result: Evaluation, subject: ModelSubject, test: pd.DataFrame, progress: Progress) -> Evaluation:
@@ -229,8 +229,13 @@ def _with_repeats(result: Evaluation, subject: ModelSubject, test: pd.DataFrame,
     return result.with_extras(consistency=consistency(subject, test["text"].tolist(), progress=progress))
 
 
-def _injections(subject: ModelSubject, config: Config, folder: Path, progress: Progress) -> InjectionMetrics:
-    """How the model handles hostile reviews, cut to data.max_characters as all reviews are."""
+def ask_injections(subject: ModelSubject, config: Config, folder: Path, progress: Progress) -> InjectionMetrics:
+    """How the model handles the hostile reviews in `folder`, cut to data.max_characters as all reviews are.
+
+    Raises:
+        DataError: there are none.
+        ProviderError: the model could not be asked.
+    """
     attacks = read_injections(folder, list(config.data.labels))
     texts = [text[: config.data.max_characters] for text in attacks["text"]]
     asked = ask_all(subject, texts, title="hostile reviews", progress=progress)

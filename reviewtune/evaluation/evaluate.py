@@ -15,7 +15,8 @@ from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.arm_costs import ArmCosts, costs_of
-from reviewtune.evaluation.label_scoring.decide import CONFIDENCE_DIGITS, Decision, ScoredAnswers, decide
+from reviewtune.evaluation.label_scoring.answer_scores import CONFIDENCE_DIGITS
+from reviewtune.evaluation.label_scoring.decide import Decision, ScoredAnswers, decide
 from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
 from reviewtune.evaluation.metrics.bootstrap import score_intervals
 from reviewtune.evaluation.metrics.calibration import calibration_error
@@ -31,7 +32,7 @@ from reviewtune.evaluation.metrics.significance import (
 from reviewtune.evaluation.metrics_file import ArmMetrics, Decider, SliceMetrics, ValidationMetrics
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.evaluation.run_file import ArmRun
-from reviewtune.evaluation.subject import BaselineSubject, ModelSubject, Subject
+from reviewtune.evaluation.subject import BaselineSubject, ModelSubject, Subject, why_unusable
 
 if TYPE_CHECKING:
     from reviewtune.providers.completion import Answer
@@ -129,15 +130,6 @@ def ask_all(subject: ModelSubject, texts: Sequence[str], *, title: str, progress
     from reviewtune.providers.inference import ask  # imports the openai client, which baselines do not need
 
     return ask(subject.policy, subject.request, subject.chats(texts), title=title, progress=progress)
-
-
-def why_unusable(answer: "Answer") -> str:
-    """Why an answer without a label has none."""
-    if answer.refused:
-        return f"the provider did not take the review: {answer.refused}"
-    if answer.unreadable:
-        return f"no usable answer: {answer.unreadable}"
-    return f"no label of the list (finish reason: {answer.finish_reason})"
 
 
 @dataclass(frozen=True, kw_only=True)

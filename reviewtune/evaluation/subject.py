@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
-import pandas as pd
-
 from reviewtune.core.config.arms import AskingConfig, LinearArmConfig, MajorityArmConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import Prices, ProviderConfig
@@ -13,11 +11,13 @@ from reviewtune.data.nearest_examples import nearest_examples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import linear_baseline
-from reviewtune.evaluation.label_scoring.label_logprobs import TOP_LOGPROBS
+from reviewtune.evaluation.label_scoring.answer_scores import TOP_LOGPROBS
 
 if TYPE_CHECKING:  # the openai client takes 0.6 s to import, and baselines do not need it
+    import pandas as pd
+
     from reviewtune.providers.call_policy import CallPolicy
-    from reviewtune.providers.completion import Request
+    from reviewtune.providers.completion import Answer, Request
 
 ModelKind = Literal["prompt", "checkpoint", "finetuned"]
 
@@ -53,7 +53,7 @@ class BaselineSubject:
 class ExamplePool:
     """Labelled reviews (columns text, label), from which each review gets the `shots` nearest ones as examples."""
 
-    reviews: pd.DataFrame
+    reviews: "pd.DataFrame"
     shots: int
 
 
@@ -86,8 +86,10 @@ class ModelSubject:
     has_threshold: bool = False
 
     @classmethod
-    def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: pd.DataFrame) -> Self:
+    def of_arm(cls, name: str, arm: PromptArmConfig, config: Config, pool: "pd.DataFrame | None") -> Self:
         """A prompt arm; its examples are drawn from the training reviews `pool`, once or for each review.
+
+        Without examples (shots 0) it needs no pool.
 
         Raises:
             ConfigError: there is a budget, but the provider's prices are not known.
@@ -96,7 +98,7 @@ class ModelSubject:
 
         nearest = arm.examples == "nearest" and arm.shots > 0
         labels = config.data.labels
-        examples = () if nearest else draw_examples(pool, list(labels), arm.shots, arm.seed)
+        examples = () if nearest or pool is None else draw_examples(pool, list(labels), arm.shots, arm.seed)
         return cls(
             arm=name,
             kind="prompt",
@@ -105,7 +107,7 @@ class ModelSubject:
             asking=arm,
             policy=CallPolicy.of(arm.provider, config.evaluation, config.prices, "base"),
             prices=config.prices,
-            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest else None,
+            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest and pool is not None else None,
             has_threshold=name == config.evaluation.cascade.first,
         )
 
@@ -187,3 +189,12 @@ def zero_shot_arm(config: Config) -> tuple[str, PromptArmConfig]:
         "arms: none is a prompt arm with shots 0 and without reasoning, whose prompt a base model needs; "
         "add conf/arm/zero_shot"
     )
+
+
+def why_unusable(answer: "Answer") -> str:
+    """Why an answer without a label has none."""
+    if answer.refused:
+        return f"the provider did not take the review: {answer.refused}"
+    if answer.unreadable:
+        return f"no usable answer: {answer.unreadable}"
+    return f"no label of the list (finish reason: {answer.finish_reason})"

@@ -7,7 +7,6 @@ from typing import Any
 
 from reviewtune.core.config.arms import EvaluationConfig
 from reviewtune.core.config.provider import ModelPrices, Prices, ProviderConfig
-from reviewtune.data.chat_files import count_tokens
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ConfigError
 from reviewtune.providers.address import address_in_environment, address_of
@@ -86,7 +85,11 @@ class CallPolicy:
 
     def tokens_of(self, chat: Sequence[Message]) -> int:
         """Tokens of a prompt as gpt-4o-mini counts them; 0 if neither prices nor rate limits need the number."""
-        return count_tokens(list(chat)) if self.prices or self.tokens_per_minute else 0
+        if not (self.prices or self.tokens_per_minute):
+            return 0
+        from reviewtune.data.chat_files import count_tokens  # imports pandas, and OpenAI's vocabulary of tokens
+
+        return count_tokens(list(chat))
 
     def highest(self, question: Question, request: Request, undercount: float = 1.0) -> float:
         """The most that a request can cost, in USD.

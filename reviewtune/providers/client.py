@@ -15,11 +15,10 @@ import httpx2
 import openai
 
 from reviewtune.core.config.provider import ProviderConfig
-from reviewtune.core.loopback import is_loopback
+from reviewtune.core.loopback import is_loopback, no_certificates
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.errors import ProviderError
 from reviewtune.providers.address import key_variable
-from reviewtune.providers.local.account_server import local_address, no_certificates
 from reviewtune.providers.model_names import has_finetuned_name
 from reviewtune.providers.responses.http_client import AccountClient
 from reviewtune.providers.responses.provider_errors import one_line
@@ -84,6 +83,8 @@ def _build(provider: ProviderConfig, progress: Progress) -> openai.OpenAI:
     key = _key(provider)
     address = provider.base_url
     if provider.kind == "local" and address is None:
+        from reviewtune.providers.local.account_server import local_address  # imports what only it needs
+
         address = local_address(provider.base_model, key, has_finetuned_name(provider.base_model))
     limits = _limits(provider, address or _openai_address(), progress)
     return openai.OpenAI(base_url=address, api_key=key, **limits, **_headers(provider, key))

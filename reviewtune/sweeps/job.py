@@ -21,6 +21,7 @@ from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles, project
 from reviewtune.core.terminal.time_left import Mark, Pace
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
+from reviewtune.data.sides.frozen_file import read_frozen
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.providers.budget import SWEEP as BUDGET_OF
 from reviewtune.tracking.provenance import EVALUATION_SECTIONS, code_sha256
@@ -99,7 +100,8 @@ class Job:
         named = {section: getattr(self.config, section).model_dump(mode="json") for section in sections}
         for limit in ("budget_usd", "requests_per_minute", "tokens_per_minute"):
             named["evaluation"].pop(limit)  # with a higher limit the same jobs continue
-        named |= {"data_sha256": self._data_sha256, "code_sha256": code_sha256(project_root())}
+        named |= {"data_sha256": self._data_sha256, "frozen_sha256": self._frozen_sha256}
+        named |= {"code_sha256": code_sha256(project_root())}
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -113,10 +115,15 @@ class Job:
         return ProjectPaths(project_root()).work / "sweep" / self.key[:16]
 
     @property
+    def frozen(self) -> Path:
+        """The sides that reviews keep, as in the pipeline."""
+        return ProjectPaths(project_root()).frozen_splits
+
+    @property
     def splits(self) -> SplitFiles:
-        """Shared by the jobs that split the same data with the same settings and code."""
+        """Shared by the jobs that split the same data with the same frozen sides, settings and code."""
         settings = [getattr(self.config, name).model_dump(mode="json") for name in ("data", "split")]
-        named = [self._data_sha256, code_sha256(project_root(), DATA_STAGES), *settings]
+        named = [self._data_sha256, self._frozen_sha256, code_sha256(project_root(), DATA_STAGES), *settings]
         digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
         return SplitFiles(ProjectPaths(project_root()).work / "sweep" / f"data-{digest[:16]}")
 
@@ -151,6 +158,11 @@ class Job:
         if not self.source.is_file():
             raise DataError(f"{self.source}: no such file; correct data.path")
         return sha256(self.source)
+
+    @cached_property
+    def _frozen_sha256(self) -> str:
+        read_frozen(self.frozen)  # a file that cannot be used is reported before anything is written
+        return sha256(self.frozen)
 
 
 def composed(overrides: Sequence[str]) -> Job:

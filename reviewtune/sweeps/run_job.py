@@ -39,7 +39,7 @@ def prepare_job(job: Job) -> tuple[str, ...]:
     Jobs share splits and chat files; what another job has written is used again.
 
     Returns:
-        Warnings about the chat files, for the caller to report.
+        Notes on the splits and warnings about the chat files, for the caller to report.
 
     Raises:
         ConfigError: a setting has no effect in a sweep.
@@ -49,12 +49,13 @@ def prepare_job(job: Job) -> tuple[str, ...]:
     job.refuse_without_effect()
     checked = job.chat.folder / CHECKED
     if not checked.exists():
+        notes: tuple[str, ...] = ()
         with alone(job.splits.folder):
             if not job.splits.manifest.exists():
                 write_labeled(job.config, job.source, job.labeled)
-                write_splits(job.config, job.labeled, job.splits)
+                notes = write_splits(job.config, job.labeled, job.splits, frozen=job.frozen)
             if not checked.exists():
-                warnings = write_chat(job.config, job.splits, job.chat).warnings
+                warnings = [*notes, *write_chat(job.config, job.splits, job.chat).warnings]
                 refuse_leaked(job.config, job.splits, job.chat)
                 _refuse_leaked_validation(job)
                 write_text("".join(f"{warning}\n" for warning in warnings), checked)

@@ -32,9 +32,14 @@ def is_running(process: str) -> bool:
         return False
 
 
+def is_of_this_machine(process: str) -> bool:
+    """Whether a process that a run or a model names in its tag `process` ran on this machine."""
+    return process.startswith(f"{socket.gethostname()}:")
+
+
 def standard_tags(kind: str) -> dict[str, object]:
     """The tags that every run gets: its kind, the commit, the stage, the versions and the process."""
-    revision = _git_revision(Path.cwd())
+    revision = git_revision(Path.cwd())
     stage = os.environ.get("DVC_STAGE")
     return {
         "kind": kind,
@@ -46,19 +51,19 @@ def standard_tags(kind: str) -> dict[str, object]:
         "DVC_EXP_NAME": os.environ.get("DVC_EXP_NAME"),
         "reviewtune_version": _version(),
         "python_version": platform.python_version(),
-        "process": _this_process(),
+        "process": this_process(),
         "workspace": workspace(),
     }
 
 
-def _this_process() -> str:
+def this_process() -> str:
     """This process's name on the network, with its start time since process ids are reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
 @cache
-def _git_revision(folder: Path) -> str | None:
-    """HEAD in the folder; inside `dvc exp run` the experiment's baseline.
+def git_revision(folder: Path) -> str | None:
+    """HEAD in the folder, or None without git; inside `dvc exp run` the experiment's baseline.
 
     Cached, because the process keeps running the code that it started with.
     """

@@ -57,6 +57,12 @@ def find_run(settings: "TrackingConfig", run_id: str) -> RunRecord:
     raise TrackingError(f"run {run_id!r}: {count} with that id in {settings.experiment!r}; {hint}")
 
 
+def run_or_none(settings: "TrackingConfig", run_id: str) -> RunRecord | None:
+    """The run with this id; None if it is not in this store, as when DVC restored a stage that ran elsewhere."""
+    run = tracking_store.open_store(settings).get_run_or_none(run_id)
+    return None if run is None else _record(run)
+
+
 def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
     """A run's artifact as a local file.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
@@ -25,8 +25,11 @@ from reviewtune.tracking.addresses import artifacts_address, database_address, d
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from reviewtune.core.config.config import TrackingConfig
+
+Found = TypeVar("Found")
 
 DATABASE = "mlflow.db"
 LOCK_SECONDS = 120
@@ -76,16 +79,27 @@ class Store:
 
     def get_run_or_none(self, run_id: str) -> "StoredRun | None":
         """The run, or None if it is not in this store or was deleted."""
+        run = self._or_none(lambda: self._client.get_run(run_id))
+        return run if run and run.info.lifecycle_stage == "active" else None
+
+    def get_version_or_none(self, name: str, alias: str) -> "ModelVersion | None":
+        """The version of a registered model that has the alias, or None if there is no such model or alias."""
+        return self._or_none(lambda: self._client.get_model_version_by_alias(name, alias))
+
+    def get_model_or_none(self, name: str) -> "RegisteredModel | None":
+        """The registered model, or None if there is none with this name."""
+        return self._or_none(lambda: self._client.get_registered_model(name))
+
+    def _or_none(self, query: Callable[[], Found]) -> Found | None:
         from mlflow.exceptions import MlflowException
 
         with plain_errors(self.uri):
             try:
-                run = self._client.get_run(run_id)
+                return query()
             except MlflowException as error:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
                 return None
-        return run if run.info.lifecycle_stage == "active" else None
 
     def _experiment(self, name: str) -> str:
         """The id of the experiment with this name, which is created or restored if necessary."""
@@ -152,6 +166,8 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with the default, 7, a missing server takes minutes
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("mlflow.pyfunc", "mlflow.store.model_registry"):  # what they do while a model is registered
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def own_folder() -> Path:

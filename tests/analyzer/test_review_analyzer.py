@@ -34,7 +34,7 @@ def workspace(project: Path, server: ServerProcess, base: str, tmp_path: Path, m
 
 def test_a_review_without_a_label_has_a_reason_and_does_not_affect_others(workspace: Path) -> None:
     analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
-    results = analyzer.sort(["Still no parcel.", LONG, "  ", "Broken glass."])
+    results = analyzer.classify_reviews(["Still no parcel.", LONG, "  ", "Broken glass."])
     assert [result.label in analyzer.labels for result in results] == [True, False, False, True]
     assert [result.why is None for result in results] == [True, False, False, True]
     assert "maximum context length is 8192" in str(results[1].why)
@@ -46,7 +46,7 @@ def test_a_review_without_a_label_has_a_reason_and_does_not_affect_others(worksp
 def test_half_of_an_emoji_stops_no_review(workspace: Path) -> None:
     r"""As a program leaves it that cuts a text at 140 UTF-16 units: "\ud83d" alone cannot be written as UTF-8."""
     analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
-    outcomes = analyzer.sort(["Still no parcel \ud83d", "Broken glass \ud83d\ude00 \ude00"])
+    outcomes = analyzer.classify_reviews(["Still no parcel \ud83d", "Broken glass \ud83d\ude00 \ude00"])
     assert [outcome.label in analyzer.labels for outcome in outcomes] == [True, True]
 
 
@@ -54,12 +54,12 @@ def test_an_application_gets_no_output_unless_it_asks_for_it(
     workspace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reviews = ["Still no parcel.", LONG, "Broken glass."]
-    analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
+    analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace, cache=True)
     labels = analyzer.categorize_issues(reviews)
     assert analyzer.categorize_issues(reviews) == labels  # from the cache, about which a command prints a line
-    assert [result.label for result in analyzer.sort([*reviews, ""])] == [*labels, None]
+    assert [result.label for result in analyzer.classify_reviews([*reviews, ""])] == [*labels, None]
     assert capfd.readouterr() == ("", "")
-    ReviewAnalyzer(use_finetuned=False, project=workspace, progress=TerminalProgress()).sort(reviews)
+    ReviewAnalyzer(False, project=workspace, progress=TerminalProgress(), cache=True).classify_reviews(reviews)
     assert "classifying: 3 of 3 answers" in capfd.readouterr().out
 
 

@@ -20,6 +20,7 @@ from reviewtune.core.config.loading import compose_text
 from reviewtune.core.outputs import Output
 from reviewtune.data.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
+from reviewtune.data.sides.frozen_file import write_frozen
 from reviewtune.data_check import checks, finetuned_curve, html_report, learning_curve, plots, training_checks
 from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.cross_validation import embed, fit, fold_reviews
@@ -373,7 +374,9 @@ def test_the_learning_curve_of_the_fine_tune_on_a_real_server(
             "prompt": config.prompt.model_copy(update={"answer": "label"}),
         }
     )
-    planned = finetuned_curve.plan(table, changed, tmp_path / "work")
+    frozen = tmp_path / "frozen_splits.csv"
+    write_frozen({}, frozen)
+    planned = finetuned_curve.plan(table, changed, tmp_path / "work", frozen=frozen)
     largest = planned.sizes[-1]
     assert planned.sizes == tuple(round(share * largest) for share in (0.25, 0.5, 0.75, 1))
     trained = [set(order.training_file.read_text().splitlines()) for order in planned.orders]

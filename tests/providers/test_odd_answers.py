@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from reviewtune.core.config.config import Config
 from reviewtune.errors import ProviderError
-from reviewtune.evaluation.evaluate import why_unusable
 from reviewtune.evaluation.label_scoring.label_logprobs import label_scores
+from reviewtune.evaluation.subject import why_unusable
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.completion import Answer, from_json, to_json
 from reviewtune.providers.inference import Answers, ask

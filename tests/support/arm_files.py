@@ -60,7 +60,7 @@ def write_arm(
 
 
 def _confidences(n: int) -> list[float]:
-    return [round(0.99 - 0.004 * number, 3) for number in range(n)]
+    return [round(max(0.99 - 0.004 * number, 0.1), 3) for number in range(n)]
 
 
 def _validation(known: pd.DataFrame) -> ValidationMetrics | None:

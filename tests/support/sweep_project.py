@@ -17,6 +17,7 @@ def make_project(source: Path, folder: Path, base_model: str) -> Path:
     (folder / "data" / "raw").mkdir(parents=True)
     for path in (source / "data" / "raw").glob("*.csv"):
         shutil.copy(path, folder / "data" / "raw")
+    shutil.copy(source / "data" / "frozen_splits.csv", folder / "data")
     shutil.copytree(source / "data" / "injections", folder / "data" / "injections")
     edit(folder / "conf/provider/local.yaml", r"base_model: \S+", f"base_model: {base_model}")
     edit(folder / "conf/config.yaml", "train_size: all", "train_size: 33")

@@ -135,11 +135,12 @@ def test_a_validation_review_in_the_training_file_is_refused_before_a_job(
 ) -> None:
     """As a fault in the split would cause; the sweep chooses by these reviews."""
 
-    def leaking(config: Config, labeled: Path, files: SplitFiles) -> None:
-        write_splits(config, labeled, files)
+    def leaking(config: Config, labeled: Path, files: SplitFiles, *, frozen: Path) -> tuple[str, ...]:
+        notes = write_splits(config, labeled, files, frozen=frozen)
         train, valid = pd.read_csv(files.train, dtype=str), pd.read_csv(files.valid, dtype=str)
         train.loc[0, "text"] = f"{valid['text'].iloc[0]}!"
         train.to_csv(files.train, index=False)
+        return notes
 
     monkeypatch.setattr("reviewtune.sweeps.run_job.write_splits", leaking)
     with pytest.raises(ConfigError, match=r"1 validation review, or near-duplicates .* training_data.jsonl"):

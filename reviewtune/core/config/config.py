@@ -1,20 +1,24 @@
 """The configuration: conf/ is composed into params.yaml, which is validated as a frozen, strict `Config`.
 
 `load_params` (for stages) and `from_hydra` (for sweeps) run the same validation. Neither has defaults: they are in
-conf/ only. Functions take the section that they need. The field descriptions are the text of docs/configuration.md.
+conf/ only, except for settings that earlier runs do not have. Functions take the section that they need. The field descriptions are the text of docs/configuration.md.
 """
 
+import re
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
 from reviewtune.core.config.arms import CHECKPOINT, FINETUNED, ArmConfig, EvaluationConfig
 from reviewtune.core.config.data import DataConfig, SplitConfig
+from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.core.config.provider import Prices, ProviderConfig
 from reviewtune.core.config.section import Section
 from reviewtune.core.config.training import PromptConfig, TrainingConfig
 from reviewtune.core.config.types import Text
 from reviewtune.errors import ConfigError
+
+UNREGISTERED = r"[/:'\"%]"
 
 
 class TrackingConfig(Section):
@@ -34,6 +38,10 @@ class Config(Section):
     evaluation: EvaluationConfig = Field(description="How the fine-tuned model is asked and all arms are compared.")
     prices: Prices = Field(description="Prices in USD per million tokens.")
     tracking: TrackingConfig = Field(description="Where runs are stored.")
+    # It has a default, unlike the other sections, because params.yaml of earlier runs does not have it.
+    promotion: PromotionConfig = Field(
+        PromotionConfig(), description="What a candidate must hold to become the champion (`reviewtune promote`)."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> "Config":
@@ -65,6 +73,11 @@ class Config(Section):
     def compared(self) -> tuple[str, ...]:
         """Names of all arms, in the order of the comparison."""
         return (*self.arms, *(f"{CHECKPOINT}{epoch}" for epoch in self.evaluation.checkpoints), FINETUNED)
+
+    @property
+    def registered_name(self) -> str:
+        """Name of this data set's model in the registry; characters that MLflow does not accept become -."""
+        return self.promotion.name or f"reviewtune-{re.sub(UNREGISTERED, '-', self.data.name)}"
 
     def refuse_unknown_arm(self, name: str) -> None:
         """Refuse a name that no baseline has.

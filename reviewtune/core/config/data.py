@@ -10,12 +10,16 @@ from reviewtune.core.config.types import ColumnName, Labels, Seed, Share, Text, 
 
 
 class ColumnsConfig(Section):
-    """Names of the columns in the table; `id` and `second_label` may be null."""
+    """Names of the columns in the table; all but `text` and `label` may be null."""
 
     text: ColumnName = Field(description="column with the review")
     label: ColumnName = Field(description="column with its label")
     id: ColumnName | None = Field(description="column with a unique id of each review; null: use its line number")
     second_label: ColumnName | None = Field(description="column with a second annotator's label; null: none")
+    # It has a default, unlike the others, because params.yaml of earlier runs does not have it.
+    split: ColumnName | None = Field(
+        None, description="column with train, validation or test for reviews whose side is given; null: none"
+    )
 
 
 class DataConfig(Section):

@@ -18,7 +18,7 @@ Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
 TODO = "TODO"  # a meaning that `reviewtune init-data` leaves to the user
 PIPELINE_COLUMNS = (
     "review_id", "text", "label", "label_second", "predicted", "correct", "answer", "error", "confidence",
-    "prompt_tokens", "completion_tokens", "as_answered", "prior_corrected",
+    "prompt_tokens", "completion_tokens", "as_answered", "prior_corrected", "given_split", "review_sha256_v1",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from reviewtune.evaluation.comparison.cascade import cascade_report
 from reviewtune.evaluation.comparison.comparison_file import ArmRow, Comparison, PairwiseTest, ReferenceTest
 from reviewtune.evaluation.comparison.confidence_report import confidence_reports, thresholds_for
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
+from reviewtune.evaluation.comparison.recommendation import MARGIN, recommend
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, read_metrics
 from reviewtune.evaluation.results import VALIDATION
@@ -82,8 +83,16 @@ def load_arm(folder: Path) -> Arm:
     return Arm(metrics=metrics, run=run, predictions=predictions, per_label=per_label, validation=validation)
 
 
-def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, cascade: CascadeConfig) -> Comparison:
-    """Test every arm against the reference, and the fine-tuned arm against every other: two tables.
+def compare(
+    arms: Sequence[Arm],
+    *,
+    reference: str,
+    seed: int,
+    resamples: int,
+    cascade: CascadeConfig,
+    margin: float = MARGIN,
+) -> Comparison:
+    """Test every arm against the reference, and the fine-tuned arm against every other; recommend one of them.
 
     Args:
         arms: in the order of the report.
@@ -91,6 +100,7 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, c
         seed: seed of the bootstrap.
         resamples: number of the bootstrap's resamples.
         cascade: which arms answer one after the other.
+        margin: the loss of accuracy, a share in (0, 1), that is accepted for a cheaper arm.
 
     Raises:
         DataError: the reference, or an arm of the cascade, is not one of the arms; two arms were not evaluated on the
@@ -100,7 +110,7 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, c
     for arm in arms:
         _refuse_other_test(base, arm)
     finetuned = next((arm for arm in arms if arm.kind == "finetuned"), None)
-    labels = tuple(base.per_label["label"])
+    labels, metrics = tuple(base.per_label["label"]), [arm.metrics for arm in arms]
     against_reference = pairwise_tests(_pairs_with(base, arms), labels, seed=seed, resamples=resamples)
     predictions = {arm.name: arm.predictions for arm in arms}
     costs = {arm.name: arm.metrics.cost_per_1k for arm in arms}
@@ -116,7 +126,8 @@ def compare(arms: Sequence[Arm], *, reference: str, seed: int, resamples: int, c
         confidence=confidence_reports(predictions, thresholds, wanted_accuracy=cascade.wanted_accuracy, seed=seed),
         cascade=cascade_report(predictions, thresholds, costs, cascade),
         finetuned_against=pairwise_tests(_pairs_of(finetuned, arms), labels, seed=seed, resamples=resamples),
-        economics=break_even_report([arm.metrics for arm in arms], reference=reference),
+        economics=break_even_report(metrics, reference=reference),
+        recommendation=recommend(metrics, validation, margin=margin),
     )
 
 

@@ -203,6 +203,32 @@ class BreakEven(ResultPart):
     at_gpt_4o_mini: CostComparison | None = Field(description="at what OpenAI would have charged")
 
 
+class Candidate(ResultPart):
+    """One arm on the validation reviews, against the most accurate arm there."""
+
+    arm: str = Field(description="the arm's name")
+    validation_accuracy: Interval = Field(description="accuracy on the validation reviews, with Wilson's 95 % interval")
+    difference: Interval = Field(
+        description="that accuracy minus the best arm's, with Tango's 95 % score interval for paired proportions"
+    )
+    not_worse: bool = Field(description="the interval excludes a loss of more than the margin; true for the best arm")
+    cost_per_1k: float | None = Field(
+        description="USD per 1,000 reviews: the provider's, or gpt-4o-mini's prices if that charges nothing; "
+        "0: no model is asked, null: not known"
+    )
+
+
+class Recommendation(ResultPart):
+    """The cheapest arm that is not worse than the most accurate one, chosen on the validation reviews."""
+
+    arm: str | None = Field(description="the recommended arm; null: fewer than two arms have validation predictions")
+    best: str | None = Field(description="the most accurate arm on the validation reviews; null as for `arm`")
+    margin: float = Field(description="the loss of accuracy that counts as not worse, a share in [0, 1]")
+    n: int = Field(description="number of validation reviews")
+    candidates: tuple[Candidate, ...] = Field(description="the arms with validation predictions, cheapest first")
+    without_validation: tuple[str, ...] = Field((), description="arms that were not asked about validation reviews")
+
+
 class Comparison(ResultFile):
     """All arms, in the order of the configuration, and the tests between them."""
 
@@ -220,6 +246,7 @@ class Comparison(ResultFile):
     economics: BreakEven | None = Field(
         None, description="when the fine-tuned arm pays off; null: there is no fine-tuned arm or no prompt arm"
     )
+    recommendation: Recommendation | None = Field(None, description="which arm to use; null in files of 0.1.0")
 
     @model_validator(mode="after")
     def _reference_is_an_arm(self) -> Self:
@@ -233,9 +260,22 @@ class Comparison(ResultFile):
         return next((arm for arm in self.arms if arm.kind == "finetuned"), None)
 
     @property
+    def is_free(self) -> bool:
+        """Whether the provider charges for no arm; costs are then compared at gpt-4o-mini's prices."""
+        return not any(arm.cost_per_1k for arm in self.arms)
+
+    def arm(self, name: str) -> ArmRow:
+        """The arm of that name.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        return next(arm for arm in self.arms if arm.arm == name)
+
+    @property
     def reference_arm(self) -> ArmRow:
         """The arm that the others are tested against."""
-        return next(arm for arm in self.arms if arm.arm == self.reference)
+        return self.arm(self.reference)
 
 
 def read_comparison(folder: Path) -> Comparison:

@@ -17,6 +17,7 @@ from reviewtune.evaluation.comparison.findings import (
     prior_lines,
     verdict_lines,
 )
+from reviewtune.evaluation.comparison.recommendation import recommendation_lines
 from reviewtune.evaluation.comparison.tables import RESPONSE_HEAD, guide_rows, response_rows, short_arm_rows
 
 SPARE = {"per s": 3, "hard": 2, "F1": 1}  # columns that a narrow terminal leaves out; reports/comparison.md has all
@@ -32,6 +33,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     cells = [[row.get(heading, "") for heading in arms[0]] for row in arms]
     console.print(_table(list(arms[0]), cells, title="all arms"))
     _print_lines(verdict_lines(comparison), console)
+    _print_lines(recommendation_lines(comparison), console)
     if rows := response_rows(comparison):
         console.print(_table(RESPONSE_HEAD, rows))
     _print_lines(never_answered_lines(comparison, shown=SHOWN_LABELS), console)

@@ -3,6 +3,7 @@
 from reviewtune.core.formatting import counted, markdown_table
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.comparison.findings import cost_lines, sections, verdict_lines
+from reviewtune.evaluation.comparison.recommendation import recommendation_lines
 from reviewtune.evaluation.comparison.tables import RESPONSE_HEAD, arm_rows, guide_rows, response_rows
 
 HOW_TO_READ = """\
@@ -21,8 +22,11 @@ HOW_TO_READ = """\
   `label_scores: auto` an arm uses it only if it classifies more validation reviews correctly. *As answered* is the
   uncorrected answer.
 - *Never answered*: test reviews with this label exist, but the arm gives all of them, and all others, another label.
+- The *recommended* arm is the cheapest one that is not worse than the most accurate one on the validation reviews: the
+  95 % interval of the difference (Tango's, for paired proportions) excludes a loss of more than the margin. `majority`
+  and checkpoints are not recommended.
 - Everything that is chosen is chosen on the training and validation reviews: examples, label prior correction,
-  confidence threshold, checkpoint, the best prompt arm. The test reviews only measure.
+  confidence threshold, checkpoint, the best prompt arm, the recommended arm. The test reviews only measure.
 - *Cost* is the measured number of tokens times the dated price list. It includes training only where that is stated.
 - *Response time* is the time within which 50 % (p50), 95 % (p95) and 99 % (p99) of the answers arrived, with
   `provider.concurrency` requests at a time. Answers that came in a batch have no response time. Speed depends on the
@@ -37,6 +41,7 @@ def to_markdown(comparison: Comparison) -> str:
         "# Comparison",
         _summary(comparison),
         _bullets(verdict_lines(comparison, bold="**")),
+        *_recommendation(comparison),
         "## Base model and fine-tuned model",
         _guide_table(comparison),
         "## All arms",
@@ -63,6 +68,11 @@ def _summary(comparison: Comparison) -> str:
         map(counted, (comparison.n, len(comparison.labels), len(comparison.arms)), ("test review", "label", "arm"))
     )
     return f"{counts}; the reference is {comparison.reference}."
+
+
+def _recommendation(comparison: Comparison) -> list[str]:
+    lines = recommendation_lines(comparison, bold="**")
+    return ["## Recommendation", _bullets(lines)] if lines else []
 
 
 def _guide_table(comparison: Comparison) -> str:

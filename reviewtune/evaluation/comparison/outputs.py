@@ -91,7 +91,7 @@ def label_table(arms: Sequence[Arm]) -> "pd.DataFrame":
 
 def _pictures(comparison: Comparison, arms: Sequence[Arm], coverage: "pd.DataFrame") -> dict[str, bytes]:
     """File name -> PNG. Costs are at gpt-4o-mini's prices if the arms' own provider charges nothing."""
-    free = not any(arm.cost_per_1k for arm in comparison.arms)
+    free = comparison.is_free
     points = [_point(arm, free=free) for arm in comparison.arms]
     reliability = {
         name: [(interval.confidence, interval.accuracy.value) for interval in report.reliability]

@@ -58,6 +58,15 @@ def pairwise_tests(
     }
 
 
+def correct_pairs(pair: Pair) -> tuple[list[bool], list[bool]]:
+    """Whether each review was classified correctly, by this arm and by the other.
+
+    Raises:
+        DataError: the two arms did not classify the same reviews.
+    """
+    return _correct(_joined(pair))
+
+
 def _pairwise_test(
     table: "pd.DataFrame", test: McNemar, holm_p: float, labels: tuple[str, ...], *, seed: int, resamples: int
 ) -> PairwiseTest:

@@ -54,7 +54,7 @@ def arm_rows(comparison: Comparison) -> list[dict[str, str]]:
 
 def short_arm_rows(comparison: Comparison) -> list[dict[str, str]]:
     """One row per arm, without the columns that a terminal has no room for."""
-    free = not any(arm.cost_per_1k for arm in comparison.arms)
+    free = comparison.is_free
     unusable = any(arm.invalid for arm in comparison.arms)
     return [_short_cells(arm, comparison.reference, free=free, unusable=unusable) for arm in comparison.arms]
 

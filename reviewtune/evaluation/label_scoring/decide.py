@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reviewtune.core.config.section import LabelScoring
+from reviewtune.evaluation.label_scoring.answer_scores import CONFIDENCE_DIGITS
 from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, correct_prior
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics_file import Decider
-
-CONFIDENCE_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)

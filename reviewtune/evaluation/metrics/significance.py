@@ -5,7 +5,8 @@ The confidence level is 95 % everywhere.
 Sources: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212, for one proportion; McNemar, Psychometrika 12 (1947) 153-157, in
 its exact binomial form, for two arms on the same reviews; Efron and Tibshirani, An Introduction to the Bootstrap
 (1993), chapter 13, for the percentile interval of a difference; Holm, Scand. J. Stat. 6 (1979) 65-70, for many tests at
-once; Connor, Biometrics 43 (1987) 207-211, for the power of a paired test.
+once; Connor, Biometrics 43 (1987) 207-211, for the power of a paired test; Tango, Statistics in Medicine 17 (1998)
+891-908, for "not worse by more than a margin".
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 ALPHA = 0.05
 """Significance level: without a true difference, at most 5 of 100 tests report one."""
+
+TINY = 1e-9
+"""Where the search for a bound starts, next to the measured difference."""
 
 DIGITS = 6
 """Decimals in files: enough for any test set, and the same bytes on every machine."""
@@ -130,6 +134,61 @@ def accuracy_difference(
     return Interval((gains - losses) / n, float(low), float(high))
 
 
+def score_interval(only_first: int, only_second: int, n: int) -> Interval:
+    """Accuracy of the first arm minus that of the second, with Tango's score interval for paired proportions.
+
+    Unlike the bootstrap's interval it is not empty when two arms never disagree, so that a few reviews on which they
+    agree are not taken as a proof that they are equally good.
+
+    Args:
+        only_first: number of reviews that only the first arm got right.
+        only_second: number of reviews that only the second arm got right.
+        n: number of reviews.
+
+    Raises:
+        DataError: n is 0.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if n < 1:
+        raise DataError("no interval without data: n is 0")
+    value = (only_first - only_second) / n
+    counts = (only_first, only_second, n, float(norm.isf(ALPHA / 2)))
+    low = -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
+    high = 1.0 if value == 1 else float(brentq(_beyond, value + TINY, 1.0, args=counts))
+    return Interval(value, low, high)
+
+
+def least_difference(only_first: int, only_second: int, n: int) -> float:
+    """Lower bound of the one-sided 95 % interval of the first arm's accuracy minus the second's, by Tango's method.
+
+    With probability 95 % the true difference is above it. The arguments are those of `score_interval`.
+
+    Raises:
+        DataError: n is 0.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if n < 1:
+        raise DataError("no interval without data: n is 0")
+    value, critical = (only_first - only_second) / n, float(norm.isf(ALPHA))
+    counts = (only_first, only_second, n, critical)
+    return -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
+
+
+def least_reviews(margin: float) -> int:
+    """How many reviews it takes to show a loss below `margin`, in (0, 1), of two arms that never disagree.
+
+    Their score interval ends at z^2 / (n + z^2).
+    """
+    from scipy.stats import norm
+
+    squared = norm.isf(ALPHA / 2) ** 2
+    return int(np.ceil(squared * (1 - margin) / margin))
+
+
 def verdict(difference: Interval, p: float) -> Verdict:
     """Whether a difference is significant; it is only if both the exact test and the interval exclude 0."""
     if p >= ALPHA or not difference.excludes_zero():
@@ -186,6 +245,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
     if not len(values):
         raise DataError(f"no {percent:g}th percentile without data")
     return float(np.percentile(np.asarray(values, dtype=float), percent))
+
+
+def _beyond(difference: float, only_first: int, only_second: int, n: int, critical: float) -> float:
+    """Tango's squared score statistic minus its critical value, times its variance: positive outside the interval."""
+    linear = (2 * n - only_first + only_second) * difference - only_first - only_second
+    root = np.sqrt(max(linear**2 + 8 * n * only_second * difference * (1 - difference), 0.0))
+    second = (root - linear) / (4 * n)  # the share that only the second gets right, most likely under this difference
+    variance = n * (2 * second + difference * (1 - difference))
+    return float((only_first - only_second - n * difference) ** 2 - critical**2 * variance)
 
 
 def _paired(first: Sequence[bool], second: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,17 +4,16 @@ A started server belongs to no command: it serves all of them, and shuts down af
 """
 
 import os
-import ssl
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
 from filelock import FileLock
 
+from reviewtune.core.loopback import no_certificates
 from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, running_server
 from reviewtune.errors import ProviderError
 from reviewtune.providers.address import OWN_KEY_ENV
@@ -52,12 +51,6 @@ def local_address(model: str, key: str, finetuned: bool) -> str:
             f"again then; or stop your own server and run `reviewtune provider serve --base-model {model}`"
         )
     return address
-
-
-@cache
-def no_certificates() -> ssl.SSLContext:
-    """For requests without TLS: reading certificates would take 28 ms, and those of SSL_CERT_FILE may not exist."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _running(folder: Path, key: str) -> Served | None:

@@ -17,9 +17,11 @@ from reviewtune.evaluation.metrics.significance import (
     accuracy_difference,
     detectable_difference,
     holm,
+    least_reviews,
     mcnemar,
     percentile,
     proportion,
+    score_interval,
     verdict,
 )
 
@@ -260,3 +262,38 @@ def test_more_reviews_detect_less_and_too_few_detect_nothing() -> None:
     assert sizes == sorted(sizes, key=lambda d: -(d or 0))
     assert detectable_difference(0.02, 50) is None
     assert detectable_difference(0.0, 50) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n", "low", "high"), [(1, 7, 21, -0.517, -0.026), (7, 1, 21, 0.026, 0.517)]
+)
+def test_tangos_interval_is_the_published_one(first: int, second: int, n: int, low: float, high: float) -> None:
+    """Fagerland, Lydersen and Laake, Statistics in Medicine 33 (2014) 2850-2875: airway hyper-responsiveness."""
+    interval = score_interval(first, second, n)
+    assert (round(interval.low, 3), round(interval.high, 3)) == (low, high)
+
+
+@few
+@given(st.integers(1, 400), st.data())
+def test_tangos_interval_contains_the_difference_and_mirrors(n: int, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, n))
+    second = data.draw(st.integers(0, n - first))
+    interval, mirrored = score_interval(first, second, n), score_interval(second, first, n)
+    assert -1 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.low < interval.high
+    assert (mirrored.low, mirrored.high) == pytest.approx((-interval.high, -interval.low), abs=1e-6)
+
+
+def test_tangos_interval_of_many_reviews_is_the_normal_one() -> None:
+    first, second, n = 3000, 2800, 100_000
+    deviation = math.sqrt(first + second - (first - second) ** 2 / n) / n
+    interval = score_interval(first, second, n)
+    assert (interval.low, interval.high) == pytest.approx(
+        (0.002 - 1.96 * deviation, 0.002 + 1.96 * deviation), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.05, 0.2])
+def test_the_least_number_of_reviews_is_the_first_that_suffices(margin: float) -> None:
+    least = least_reviews(margin)
+    assert score_interval(0, 0, least).low >= -margin > score_interval(0, 0, least - 1).low

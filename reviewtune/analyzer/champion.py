@@ -1,0 +1,126 @@
+"""Where the champion comes from: the registry of the project, or the folder of a served model."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reviewtune.analyzer.served_model import SERVED_MODEL, read_served_model
+from reviewtune.core.atomic_files import write_text
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.errors import DataError, TrackingError
+
+VERSION_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that applications should use: its version and that of the champion before it."""
+
+    version: str
+    previous: str | None = None
+
+
+class ChampionSource(Protocol):
+    """Knows which model is the champion. Its methods may take seconds: they are called in a thread."""
+
+    def look(self) -> Champion | None:
+        """The champion; None: there is none.
+
+        Raises:
+            ReviewtuneError: it cannot be known now.
+        """
+
+    def last_known(self) -> Champion | None:
+        """The champion when a program last asked on this machine; None: nobody did, or asking takes no time."""
+
+    def fetch(self, version: str) -> Path:
+        """The folder of a version that `look` returned.
+
+        Raises:
+            ReviewtuneError: it cannot be had.
+        """
+        ...
+
+
+class FolderSource:
+    """A folder of a served model, as `reviewtune champion --out FOLDER` writes it. Needs no MLflow.
+
+    The version is the beginning of the SHA-256 of served_model.json: to change the champion, replace the folder's
+    files, served_model.json last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def look(self) -> Champion:
+        try:
+            content = (self._folder / SERVED_MODEL).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self._folder / SERVED_MODEL}: {error.strerror}; served_model is a folder that "
+                "`reviewtune champion --out FOLDER` wrote"
+            ) from error
+        return Champion(hashlib.sha256(content).hexdigest()[:VERSION_DIGITS])
+
+    def last_known(self) -> None:
+        return None
+
+    def fetch(self, version: str) -> Path:
+        return self._folder
+
+
+class RegistrySource:
+    """The model registry of the project's MLflow store. Copies of the versions are kept in `copies`.
+
+    Args:
+        settings: the section `tracking`.
+        name: of the registered model.
+        copies: a folder for the served models; also used while the registry cannot be reached.
+    """
+
+    def __init__(self, settings: TrackingConfig, name: str, copies: Path) -> None:
+        self._settings, self._name, self._copies = settings, name, copies
+
+    def look(self) -> Champion | None:
+        from reviewtune.tracking.registry import CHAMPION, PREVIOUS, by_alias
+
+        champion = by_alias(self._settings, self._name, CHAMPION)
+        if champion is None:
+            return None
+        previous = by_alias(self._settings, self._name, PREVIOUS)
+        return Champion(str(champion.version), str(previous.version) if previous else None)
+
+    def fetch(self, version: str) -> Path:
+        """The copy, which is made at the first call: complete or not at all."""
+        copy = self._copies / f"{self._name}-{version}"
+        if not (copy / SERVED_MODEL).exists():
+            self._download(version, copy)
+        write_text(version, self._newest)
+        return copy
+
+    def last_known(self) -> Champion | None:
+        """The champion of the last `fetch` on this machine, for a start without the registry."""
+        try:
+            return Champion(self._newest.read_text(encoding="utf-8"))
+        except OSError:
+            return None
+
+    @property
+    def _newest(self) -> Path:
+        return self._copies / f"{self._name}.version"
+
+    def _download(self, version: str, copy: Path) -> None:
+        from reviewtune.tracking.registry import download, versions
+
+        found = [one for one in versions(self._settings, self._name) if str(one.version) == version]
+        if not found:
+            raise TrackingError(f"{self._name} version {version} is no longer in the registry; promote a model again")
+        self._copies.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._copies) as scratch:
+            downloaded = download(self._settings, found[0], Path(scratch))
+            read_served_model(downloaded)
+            shutil.rmtree(copy, ignore_errors=True)
+            downloaded.rename(copy)

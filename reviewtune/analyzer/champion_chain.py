@@ -1,0 +1,143 @@
+"""Build the chain of models for an analyzer: the champion with its fallbacks, or one model of the project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reviewtune.analyzer.champion import Champion, ChampionSource
+from reviewtune.analyzer.classifier import Classifier
+from reviewtune.analyzer.fallback import Chain, Member
+from reviewtune.analyzer.open_classifier import open_arm, open_classifier
+from reviewtune.analyzer.served_model import TRAINING_REVIEWS, ServedModel, read_served_model
+from reviewtune.core.config.config import Config
+from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.progress import Progress
+from reviewtune.errors import ConfigError, DataError
+from reviewtune.evaluation.subject import zero_shot_arm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREVIOUS, UNSURE = "previous", "unsure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainOptions:
+    """How the models of a chain are opened.
+
+    Args:
+        fallbacks: who answers after the first model: "previous" (the champion before), names of arms, and "unsure";
+            None: the usual ones.
+        rest: seconds without a question to a model that failed several times.
+        seconds: how long an answer may take; None: provider.timeout.
+        project: its training split is read for an arm that needs it; None: there is no project.
+        progress: receives messages.
+    """
+
+    fallbacks: Sequence[str] | None
+    rest: float
+    seconds: float | None
+    project: ProjectPaths | None
+    progress: Progress
+
+
+def champion_chain(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> Chain:
+    """The champion, then its fallbacks: by default the champion before, the zero-shot arm, and `unsure`.
+
+    Args:
+        champion: the champion.
+        source: fetches its folder.
+        before: the chain until now, whose first model is the champion before if the source knows none.
+        options: how the models are opened.
+
+    Raises:
+        ConfigError: a fallback has an unknown name.
+        DataError: the champion's folder is not complete, or damaged.
+    """
+    folder = source.fetch(champion.version)
+    served = read_served_model(folder)
+    head = Member("the champion", lambda: _opened(folder, champion.version, options), rest=options.rest)
+    head.classifier()  # so that a folder that cannot be opened is noticed before it answers
+    chosen = _usual(served) if options.fallbacks is None else options.fallbacks
+    members = [head]
+    for name in _known(chosen, served.config):
+        if name == PREVIOUS:
+            members += _previous(champion, source, before, options)
+        else:
+            members.append(arm_member(name, served.config, options, training=folder / TRAINING_REVIEWS))
+    return Chain(members, unsure=UNSURE in chosen)
+
+
+def single_chain(first: Member, config: Config, options: ChainOptions) -> Chain:
+    """One model of the project; by default without fallbacks, so that a fault is raised.
+
+    Raises:
+        ConfigError: a fallback has an unknown name.
+    """
+    chosen = options.fallbacks or ()
+    arms = [arm_member(name, config, options) for name in _known(chosen, config) if name != PREVIOUS]
+    return Chain([first, *arms], unsure=UNSURE in chosen)
+
+
+def arm_member(name: str, config: Config, options: ChainOptions, training: Path | None = None) -> Member:
+    """An arm of the configuration.
+
+    Args:
+        name: of the arm.
+        config: the configuration.
+        options: how it is opened.
+        training: where its training reviews may be, in addition to the project's training split.
+    """
+
+    def reviews() -> "pd.DataFrame":
+        from reviewtune.data.reviews import read_reviews
+
+        own = [options.project.splits.train] if options.project else []
+        path = next((path for path in (*own, *filter(None, [training])) if path.exists()), None)
+        if path is None:
+            raise DataError(f"arm {name} answers with the training reviews, and there are none: run `dvc repro split`")
+        return read_reviews(path)
+
+    def opener() -> Classifier:
+        return open_arm(name, config, reviews, seconds=options.seconds, progress=options.progress)
+
+    return Member(f"arm {name}", opener, rest=options.rest)
+
+
+def _opened(folder: Path, version: str, options: ChainOptions) -> Classifier:
+    return open_classifier(folder, version=version, seconds=options.seconds, progress=options.progress)
+
+
+def _previous(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> list[Member]:
+    version = champion.previous
+    if version is not None:
+        opener = lambda: _opened(source.fetch(version), version, options)  # noqa: E731
+        return [Member("the previous champion", opener, rest=options.rest)]
+    if before is not None:
+        classifier = before.head
+        return [Member("the previous champion", lambda: classifier, rest=options.rest)]
+    return []
+
+
+def _usual(served: ServedModel) -> tuple[str, ...]:
+    try:
+        name, _ = zero_shot_arm(served.config)
+    except ConfigError:
+        return (PREVIOUS, UNSURE)
+    return (PREVIOUS, UNSURE) if name == served.arm else (PREVIOUS, name, UNSURE)
+
+
+def _known(fallbacks: Sequence[str], config: Config) -> list[str]:
+    """The fallbacks without `unsure`, which is no model.
+
+    Raises:
+        ConfigError: a name is unknown, or `unsure` is not the last one.
+    """
+    if UNSURE in fallbacks[:-1]:
+        raise ConfigError(f"fallbacks: '{UNSURE}' must be the last one, since no model answers after it")
+    names = [name for name in fallbacks if name != UNSURE]
+    for name in names:
+        if name != PREVIOUS and name not in config.arms:
+            raise ConfigError(f"fallbacks: '{name}' is not one of {PREVIOUS}, {', '.join(config.arms)}, {UNSURE}")
+    return names

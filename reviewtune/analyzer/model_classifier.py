@@ -1,0 +1,78 @@
+"""Classify reviews with a language model: one request per review, over connections that stay open."""
+
+import asyncio
+from collections.abc import Sequence
+
+from reviewtune.analyzer import background_loop
+from reviewtune.analyzer.answer_reader import AnswerReader
+from reviewtune.analyzer.classification import Classification
+from reviewtune.analyzer.classifier import Outcome
+from reviewtune.core.terminal.progress import SILENT, Progress
+from reviewtune.data.prompts import Message
+from reviewtune.errors import ProviderError
+from reviewtune.evaluation.subject import ModelSubject
+from reviewtune.providers.live import LiveModel
+
+
+class ModelClassifier:
+    """A fine-tuned or prompted model.
+
+    Args:
+        subject: the model and how it is asked.
+        reader: reads its answers.
+        seconds: how long an answer may take; None: provider.timeout.
+        progress: receives a message when the provider cannot be reached.
+    """
+
+    def __init__(
+        self,
+        subject: ModelSubject,
+        reader: AnswerReader,
+        *,
+        seconds: float | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._subject, self._reader = subject, reader
+        self._live = LiveModel(subject.policy, subject.request, seconds=seconds, progress=progress)
+
+    @property
+    def model(self) -> str:
+        return self._subject.model
+
+    @property
+    def version(self) -> str | None:
+        return self._reader.verdicts.version
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._subject.prompt.labels)
+
+    def open(self) -> None:
+        self._live.open()
+
+    def classify(self, texts: Sequence[str], *, cache: bool = False, progress: Progress = SILENT) -> list[Outcome]:
+        if not cache:
+            return background_loop.run(self.aclassify(texts))
+        from reviewtune.providers.inference import ask  # imports the cache and batches, which a service does not use
+
+        subject = self._subject
+        asked = ask(subject.policy, subject.request, subject.chats(texts), title="classifying", progress=progress)
+        return [self._reader.read(answer) for answer in asked.answers]
+
+    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
+        """At most provider.concurrency requests of this call run at once; other calls do not count."""
+        chats = await self._chats(texts)
+        turn = asyncio.Semaphore(self._subject.provider.concurrency)
+        return await asyncio.gather(*(self._classified(chat, turn) for chat in chats))
+
+    async def _chats(self, texts: Sequence[str]) -> list[list[Message]]:
+        """The search for the nearest examples takes seconds, so it runs in a thread."""
+        chats = self._subject.chats
+        return chats(texts) if self._subject.pool is None else await asyncio.to_thread(chats, texts)
+
+    async def _classified(self, chat: list[Message], turn: asyncio.Semaphore) -> Classification | ProviderError:
+        async with turn:
+            try:
+                return self._reader.read(await self._live.ask(chat))
+            except ProviderError as error:
+                return error

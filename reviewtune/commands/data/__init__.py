@@ -1,0 +1,1 @@
+"""The commands about labelled reviews that come before a run."""

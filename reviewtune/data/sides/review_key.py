@@ -1,0 +1,32 @@
+"""The hash by which a review is known again: in data/frozen_splits.csv and in the predictions of an evaluation.
+
+It is the SHA-256 of the text without personal data, case and punctuation. So a review keeps its hash when personal data
+is masked, in whatever file or order it comes, and the hash tells nothing about the customer.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from reviewtune.data.personal_data import mask
+from reviewtune.data.splits import comparable
+
+KEY = "review_sha256_v1"
+"""Name of the column with the hashes. It has a version, so that hashes of another method are not taken for these."""
+
+
+def review_key(text: str, language: str) -> str:
+    """The hash of a review: 64 hex digits.
+
+    Args:
+        text: the review, normalised (`core.normalisation`).
+        language: of the data set; it selects the telephone numbers that are masked, as in `personal_data.mask`.
+    """
+    masked = mask(text, language)
+    while masked != text:  # until nothing is left, so that the masked text has the hash of the original
+        text, masked = masked, mask(masked, language)
+    return hashlib.sha256(comparable(text).encode()).hexdigest()
+
+
+def review_keys(texts: Iterable[str], language: str) -> list[str]:
+    """The hash of each text."""
+    return [review_key(text, language) for text in texts]
