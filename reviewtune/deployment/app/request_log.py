@@ -15,7 +15,7 @@ def set_up() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    events.setLevel(logging.INFO)
+    logging.getLogger("reviewtune").setLevel(logging.INFO)
 
 
 class JsonLines(logging.Formatter):

@@ -92,8 +92,8 @@ def test_unknown_paths_and_methods_are_problems_too(app: AppProcess, method: str
 def test_any_json_gets_an_answer_or_a_4xx(app: AppProcess, body: Any) -> None:
     response = post(app, json.dumps(body).encode())
     assert response.status_code in (200, 400, 422)
-    sent = body if response.status_code == 200 else None
-    assert response.status_code != 200 or len(response.json()["results"]) == len(sent.get("texts") or ["text"])
+    if response.status_code == 200:
+        assert len(response.json()["results"]) == len(body.get("texts") or [body["text"]])
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -105,8 +105,8 @@ def test_any_text_reaches_the_provider(app: AppProcess, provider: OddServer, tex
 
 def test_the_id_of_a_request_is_kept_if_it_is_harmless(app: AppProcess) -> None:
     assert app.client.get("/healthz", headers={"x-request-id": "order-7.3"}).headers["x-request-id"] == "order-7.3"
-    for odd in ("a b", "x" * 129, '{"a":1}', "é".encode("latin-1").decode("latin-1")):
-        given = app.client.get("/healthz", headers={"x-request-id": odd.encode("latin-1")}).headers["x-request-id"]
+    for odd in ("a b", "x" * 129, '{"a":1}', ""):
+        given = app.client.get("/healthz", headers={"x-request-id": odd}).headers["x-request-id"]
         assert given != odd
         assert len(given) == 32
 
