@@ -57,12 +57,14 @@ def served_folder(folder: Path, config: Config, base_url: str, **provider: objec
     """The folder of a served model that asks this provider, as promotion writes it."""
     settings: dict[str, Any] = {"kind": "compatible", "base_url": base_url, "api_key_env": None, "base_model": "tiny"}
     settings |= {"max_retries": 0, "label_scores": "none", "concurrency": 64, "timeout": 60.0, **provider}
-    changed = config.model_copy(update={"provider": config.provider.model_copy(update=settings)})
+    provided = {"provider": config.provider.model_copy(update=settings)}
+    arms = {name: arm.model_copy(update=provided) for name, arm in config.arms.items() if hasattr(arm, "provider")}
+    changed = config.model_copy(update={**provided, "arms": arms})
     folder.mkdir(parents=True)
     model = ServedModel(
         name="issues",
-        arm="zero_shot",
-        kind="prompt",
+        arm="finetuned",
+        kind="finetuned",
         model="tiny",
         config=changed,
         label_prior=None,

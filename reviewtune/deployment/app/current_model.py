@@ -10,6 +10,7 @@ from reviewtune.deployment.app.settings import AppSettings
 from reviewtune.errors import ReviewtuneError
 
 LONGEST_PAUSE = 5.0  # seconds between two looks; the analyzer looks for another champion every `refresh` seconds
+SHARE_OF_ONE = 0.3  # of a request's time, for one model of the chain
 OPENING = "the model is being opened"
 
 
@@ -53,11 +54,10 @@ class CurrentModel:
             return ModelState(f"the look at the model failed ({type(error).__name__}); the log has more")
 
     def _opened(self) -> ReviewAnalyzer:
-        """The champion gets half of a request's time, so that the next model of the chain has the other half."""
+        """A model gets less than a third of a request's time: the chain has three, one after the other."""
         settings = self._settings
-        return ReviewAnalyzer(
-            served_model=settings.served_model, refresh=settings.refresh, timeout=settings.timeout / 2
-        )
+        seconds = SHARE_OF_ONE * settings.timeout
+        return ReviewAnalyzer(served_model=settings.served_model, refresh=settings.refresh, timeout=seconds)
 
     def _note(self, state: ModelState) -> None:
         """Log and count what has changed."""
