@@ -1,5 +1,6 @@
 """The server process: its socket, uvicorn, and an end that loses no request."""
 
+import math
 import signal
 import socket
 import sys
@@ -13,6 +14,8 @@ from reviewtune.deployment.app.request_log import events
 from reviewtune.deployment.app.service import build
 from reviewtune.deployment.app.settings import AppSettings
 from reviewtune.errors import ConfigError
+
+GRACE = 5  # seconds beyond a request's own limit, to send its response
 
 
 def serve(settings: AppSettings) -> None:
@@ -29,7 +32,7 @@ def serve(settings: AppSettings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=round(settings.timeout) + 1,
+            timeout_graceful_shutdown=math.ceil(settings.timeout) + GRACE,
             # Not from the variables WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which may mean another program.
             workers=1,
             proxy_headers=False,
