@@ -30,6 +30,11 @@ class Classifier(Protocol):
     def labels(self) -> tuple[str, ...]:
         """The labels that it can give."""
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its labels come with a confidence."""
+        ...
+
     def open(self) -> None:
         """Load what the first answer needs; starts the local provider's server.
 
@@ -81,6 +86,10 @@ class Prepared:
     @property
     def labels(self) -> tuple[str, ...]:
         return self._inner.labels
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self._inner.is_calibrated
 
     def open(self) -> None:
         self._inner.open()

@@ -48,6 +48,10 @@ class LinearClassifier:
     def labels(self) -> tuple[str, ...]:
         return self._labels
 
+    @property
+    def is_calibrated(self) -> bool:
+        return self._verdicts.calibration is not None
+
     def open(self) -> None:
         """Fit the model, once."""
         with self._fitting:

@@ -47,6 +47,10 @@ class ModelClassifier:
     def labels(self) -> tuple[str, ...]:
         return tuple(self._subject.prompt.labels)
 
+    @property
+    def is_calibrated(self) -> bool:
+        return self._reader.verdicts.calibration is not None
+
     def open(self) -> None:
         self._live.open()
 

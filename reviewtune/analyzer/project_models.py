@@ -9,7 +9,6 @@ from reviewtune.analyzer.classifier import Classifier
 from reviewtune.analyzer.fallback import Chain, Member
 from reviewtune.analyzer.open_classifier import open_base, open_finetuned
 from reviewtune.core.config.config import Config
-from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import ConfigError
 
@@ -33,6 +32,8 @@ class ProjectModels:
     def __init__(self, paths: ProjectPaths, options: ChainOptions) -> None:
         if find_spec("omegaconf") is None:
             raise ConfigError(LIGHT)
+        from reviewtune.core.config.loading import load_params  # imports PyYAML
+
         self._paths, self._options = paths, options
         self._config = load_params(paths.params)
 

@@ -95,6 +95,11 @@ class ReviewAnalyzer:
     def labels(self) -> tuple[str, ...]:
         return self._chain().head.labels
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether labels come with a confidence: those of a promoted model do, if it returns log-probabilities."""
+        return self._chain().head.is_calibrated
+
     def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
         """One label for each review, in order; None for a review without one: `classify_reviews` says why.
 

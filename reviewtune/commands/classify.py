@@ -2,9 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
@@ -21,7 +21,8 @@ from reviewtune.evaluation.ground_truth import how_asked
 from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.model_record import fitting_record
 
-ISSUE = "issue"
+ISSUE, CONFIDENCE, SURE = "issue", "confidence", "sure"  # columns
+DIGITS = 4  # of a confidence
 NO_LABEL = "(no usable answer)"
 SHOWN = 5
 
@@ -30,7 +31,7 @@ class Asked(NamedTuple):
     """Which model is asked, and how.
 
     Attributes:
-        model: a model's name; None: the one of the last `dvc repro`.
+        model: a model's name; None: the champion, else the one of the last `dvc repro`.
         base: ask the base model instead, or `model` as one.
         finetuned: ask `model` as a fine-tuned one, although nothing here knows it as one.
     """
@@ -40,51 +41,117 @@ class Asked(NamedTuple):
     finetuned: bool = False
 
 
-def classify(file: Path, out: Path, how: Asked, *, text_column: str | None) -> None:
-    """Write the rows of `file` with their issue to `out`; print the counts, and the reviews without a label.
+class Written(NamedTuple):
+    """What is written, and where.
+
+    Attributes:
+        out: the CSV, or .xlsx if its name ends like that; `-` is standard output.
+        confidence: add the columns confidence and sure.
+        unsure_to: like `out`, for the rows whose label is not sure, which `out` then lacks; None: all go to `out`.
+    """
+
+    out: Path
+    confidence: bool = False
+    unsure_to: Path | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (ISSUE, CONFIDENCE, SURE) if self.confidence else (ISSUE,)
+
+
+def classify(file: Path, written: Written, how: Asked, *, text_column: str | None) -> None:
+    """Write the rows of `file` with their issue; print the counts, and the reviews without a label.
 
     Everything that can be refused is refused before the first request. If the table goes to standard output, all
     messages go to standard error.
 
     Args:
         file: a CSV or .xlsx; `-` is standard input.
-        out: the CSV, or .xlsx if its name ends like that; `-` is standard output.
+        written: what is written, and where.
         how: which model is asked, and how.
         text_column: the column with the reviews; None: the one that conf/data names.
 
     Raises:
-        ConfigError: the model cannot be asked both ways.
-        DataError: the table cannot be read, has no such column or an `issue` column; `out` cannot be written.
+        ConfigError: the model cannot be asked both ways, or its labels come without a confidence that is wanted.
+        DataError: the table cannot be read, has no such column or an `issue` column; an output cannot be written.
     """
     if how.finetuned and (how.base or how.model is None):
         raise ConfigError("--finetuned needs --model NAME and does not go with --base")
-    output, table = Output.checked(out), read_table(file)
+    outputs, table = _outputs(written), read_table(file)
     column = _text_column(table, text_column)
-    _refuse_unfit(table, out)
-    messages = sys.stderr if output.is_stdout else sys.stdout
+    _refuse_unfit(table, written)
+    messages = sys.stderr if any(output.is_stdout for output in outputs) else sys.stdout
     analyzer = _analyzer(how, progress=TerminalProgress(messages))
+    if (written.confidence or written.unsure_to) and not analyzer.is_calibrated:
+        raise ConfigError(
+            f"{analyzer.model} gives labels without a confidence that was compared with its accuracy; promote a model "
+            "whose provider returns log-probabilities with `reviewtune promote`, or leave out --confidence and "
+            "--unsure-to"
+        )
     issues = analyzer.classify_reviews([row.cells[column] for row in table.rows])
-    rows = [{**row.cells, ISSUE: issue.label or ""} for row, issue in zip(table.rows, issues, strict=True)]
-    output.write_bytes(to_bytes([*table.columns, ISSUE], rows, out))
-    for label, count in Counter(issue.label or NO_LABEL for issue in issues).most_common():
-        print(f"{count:6d}  {label}", file=messages)
+    _write(written, outputs, table, issues)
+    _print_counts(issues, messages, split=written.unsure_to)
     if table.skipped:
         print(table.skipped, file=sys.stderr)
     _print_without_label(table.rows, issues)
 
 
+def _outputs(written: Written) -> list[Output]:
+    """The checked outputs.
+
+    Raises:
+        DataError: one of them cannot be written, or both are the same.
+    """
+    if written.unsure_to is None:
+        return [Output.checked(written.out)]
+    if written.unsure_to.absolute() == written.out.absolute():
+        raise DataError(f"--out and --unsure-to are both {written.out}; name two files")
+    return [Output.checked(written.out), Output.checked(written.unsure_to)]
+
+
+def _write(written: Written, outputs: Sequence[Output], table: Table, issues: Sequence[Classification]) -> None:
+    """Each row goes to the output, or the unsure ones to the second output."""
+    columns, paths = [*table.columns, *written.columns], [written.out, written.unsure_to or written.out]
+    rows: list[list[dict[str, str]]] = [[], []]
+    for row, issue in zip(table.rows, issues, strict=True):
+        is_split = written.unsure_to is not None and not issue.sure
+        rows[is_split].append({**row.cells, **dict(zip(written.columns, _cells(issue), strict=False))})
+    for output, path, part in zip(outputs, paths, rows, strict=False):
+        output.write_bytes(to_bytes(columns, part, path))
+
+
+def _cells(issue: Classification) -> Iterator[str]:
+    """The values of the columns issue, confidence and sure."""
+    yield issue.label or ""
+    yield "" if issue.confidence is None else f"{issue.confidence:.{DIGITS}f}"
+    yield "true" if issue.sure else "false"
+
+
+def _print_counts(issues: Sequence[Classification], messages: TextIO, *, split: Path | None) -> None:
+    for label, count in Counter(issue.label or NO_LABEL for issue in issues).most_common():
+        print(f"{count:6d}  {label}", file=messages)
+    if split is not None:
+        unsure = sum(not issue.sure for issue in issues)
+        print(f"{unsure} of {counted(len(issues), 'review')} not sure, written to {split}", file=messages)
+
+
 def _analyzer(how: Asked, *, progress: Progress) -> ReviewAnalyzer:
     """Asks a model that no record and no job of the project knows as `evaluate` does, and reports how."""
     model = how.model
-    if model is None or how.base:
-        return ReviewAnalyzer(not how.base, base_model=model, progress=progress)
+    if how.base:
+        return ReviewAnalyzer(False, base_model=model, progress=progress, cache=True)
+    if model is None:
+        analyzer = ReviewAnalyzer(progress=progress, cache=True)
+        which = f"the champion, version {analyzer.version}" if analyzer.version else "the model of the last `dvc repro`"
+        progress.message(f"asking {analyzer.model} ({which})")
+        return analyzer
     root = project_root()
     config = load_params(ProjectPaths(root).params)
     is_recorded = fitting_record(ProjectPaths(root).model_record, model, config) is not None
     finetuned = how.finetuned or is_recorded or is_finetuned(model, root)
     if not is_recorded:
         progress.message(how_asked(model, config, finetuned=finetuned))
-    return ReviewAnalyzer(finetuned, model, base_model=model, progress=progress)
+    return ReviewAnalyzer(finetuned, model, base_model=model, progress=progress, cache=True)
 
 
 def _text_column(table: Table, given: str | None) -> str:
@@ -105,12 +172,15 @@ def _text_column(table: Table, given: str | None) -> str:
     return usual or configured
 
 
-def _refuse_unfit(table: Table, out: Path) -> None:
+def _refuse_unfit(table: Table, written: Written) -> None:
     table.refuse_faults()
-    if ISSUE in table.columns:
-        raise DataError(f"{table.path}: there is a column '{ISSUE}' already; rename it, so that nothing is overwritten")
-    if out.suffix.lower() == XLSX:
-        refuse_long_cells(((row.line, row.cells.values()) for row in table.rows), out)
+    for name in written.columns:
+        if name in table.columns:
+            hint = "rename it, so that nothing is overwritten"
+            raise DataError(f"{table.path}: there is a column '{name}' already; {hint}")
+    for path in (written.out, written.unsure_to):
+        if path is not None and path.suffix.lower() == XLSX:
+            refuse_long_cells(((row.line, row.cells.values()) for row in table.rows), path)
 
 
 def _print_without_label(rows: Sequence[Row], issues: Sequence[Classification]) -> None:

@@ -86,7 +86,9 @@ def main() -> None:
 def classify(
     file: Annotated[Path, typer.Argument(help="CSV or .xlsx with one review per row; - is standard input")],
     out: Annotated[Path, typer.Option(help="CSV or .xlsx to write: the same rows with a column `issue`; - prints it")],
-    model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="a model's name; default: the champion, else that of the last `dvc repro`")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
     finetuned: Annotated[
         bool, typer.Option("--finetuned", help="ask --model with the prompt of a fine-tune, whatever its name")
@@ -94,18 +96,29 @@ def classify(
     text_column: Annotated[
         str | None, typer.Option(help="the column that holds the review; default: as conf/data")
     ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="add columns: confidence, and sure, whether it reaches the threshold")
+    ] = False,
+    unsure_to: Annotated[
+        Path | None, typer.Option(help="write the reviews that a person should see to this file instead of --out")
+    ] = None,
 ) -> None:
     """Classify new reviews by their main issue.
 
     A review without a label (because it is too long for the model, for example) does not stop the others: its cell
     stays empty, and the command prints its line and the reason. With --out - all messages go to standard error.
 
-    Example: reviewtune classify new.csv --out sorted.csv
+    Only a promoted model has a confidence: the share of answers like this one that are right. A label is sure if its
+    confidence reaches the threshold for the wanted accuracy, which was chosen at the promotion. Answers are cached:
+    after an interruption the same command continues.
+
+    Examples: reviewtune classify new.csv --out sorted.csv; reviewtune classify new.csv --out a.csv --unsure-to b.csv
     """
     from reviewtune.commands import classify as command
 
     how = command.Asked(model=model, base=base, finetuned=finetuned)
-    command.classify(file, out, how, text_column=text_column)
+    written = command.Written(out=out, confidence=confidence, unsure_to=unsure_to)
+    command.classify(file, written, how, text_column=text_column)
 
 
 @app.command()

@@ -6,7 +6,8 @@ never be noticed. What is wrong with a body is decided here, before the openai c
 
 import json
 import time
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
@@ -28,6 +29,14 @@ SLOWEST = 1000  # bytes per second; on average, a body must be at least as fast 
 GARBLED_RETRIES = 2  # of a GET request whose answer cannot be read
 BROKEN_OFF = (httpx2.DecodingError, httpx2.RemoteProtocolError, httpx2.ReadError)  # after the head of the response
 TRANSFER = ("content-encoding", "content-length", "transfer-encoding")  # headers of a body that has been read
+
+
+if TYPE_CHECKING:
+    ManyAtOnce = httpx2.AsyncClient
+elif find_spec("aiohttp") is not None:
+    ManyAtOnce = openai.DefaultAioHttpClient
+else:  # the light client: equal answers, for twice the CPU time
+    ManyAtOnce = openai.DefaultAsyncHttpxClient
 
 
 class BodyLimit:
@@ -123,8 +132,8 @@ class AccountClient(openai.DefaultHttpxClient):
             raise kind(request=request) from error
 
 
-class CompletionsClient(openai.DefaultAioHttpClient):
-    """For many chat completions at once, over the aiohttp transport.
+class CompletionsClient(ManyAtOnce):
+    """For many chat completions at once, over the aiohttp transport if it is installed.
 
     It spends half the CPU time of the openai client's own transport on a request.
     """
