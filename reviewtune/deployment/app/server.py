@@ -15,6 +15,7 @@ from reviewtune.deployment.app.service import build
 from reviewtune.deployment.app.settings import AppSettings
 from reviewtune.errors import ConfigError
 
+KEEP_ALIVE = 75  # seconds without a request, longer than gateways keep a connection: they end it, not the service
 GRACE = 5  # seconds beyond a request's own limit, to send its response
 
 
@@ -32,6 +33,7 @@ def serve(settings: AppSettings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=math.ceil(settings.timeout) + GRACE,
             # Not from the variables WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which may mean another program.
             workers=1,
