@@ -78,9 +78,7 @@ def _options() -> argparse.Namespace:
 
 
 async def _compare(bare: Target, service: Target, process: psutil.Process, options: argparse.Namespace) -> None:
-    print(
-        "clients  provider/s  service/s  share  CPU ms   (medians of the rounds; CPU: the service's, per request)"
-    )
+    print("clients  provider/s  service/s  share  CPU ms   (medians of the rounds; CPU: the service's, per request)")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for clients in options.clients:
             rounds, used, answers = [], 0.0, 0.0
