@@ -48,7 +48,12 @@ class Leftovers:
 
 
 def find(
-    provider: ProviderConfig, runs: Sequence[RunRecord], *, kept: AbstractSet[str], others: AbstractSet[str]
+    provider: ProviderConfig,
+    runs: Sequence[RunRecord],
+    *,
+    kept: AbstractSet[str],
+    others: AbstractSet[str],
+    used: AbstractSet[str] = frozenset(),
 ) -> Leftovers:
     """Find what no kept run refers to.
 
@@ -57,10 +62,11 @@ def find(
         runs: all runs of the project.
         kept: ids of the runs that stay.
         others: ids of the runs of other workspaces.
+        used: ids of jobs and names of models that applications use.
     """
     if provider.kind != "local":
         return Leftovers()
-    needed = projects.needed_by_others(project_root()) | _in_record()
+    needed = projects.needed_by_others(project_root()) | _in_record() | used
     needed |= _tags((run for run in runs if run.tags.get("job_id") in needed), "model")
     named = _tags((run for run in runs if run.id in kept), "job_id", "model") | needed
     in_use = kept - _losers(runs, kept, others)

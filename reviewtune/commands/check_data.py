@@ -14,6 +14,7 @@ from reviewtune.core.config.data import DataConfig
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.folders import using
 from reviewtune.core.formatting import counted
+from reviewtune.core.html_page import refuse_foreign
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import Progress, TerminalProgress
@@ -167,9 +168,9 @@ def _targets(path: Path, options: CheckDataOptions) -> _Targets:
     if len({*places, *(["-"] if options.as_json else [])}) < len(places) + options.as_json:
         raise DataError(f"{places[0]}: --out, --label-errors, --mask and --json need different files")
     if targets.out:
-        html_report.refuse_foreign(targets.out, html_report.GENERATOR)
+        refuse_foreign(targets.out, html_report.GENERATOR, html_report.COMMAND)
     if targets.label_errors:
-        html_report.refuse_foreign(targets.label_errors, ",".join(COLUMNS))
+        refuse_foreign(targets.label_errors, ",".join(COLUMNS), html_report.COMMAND)
     if targets.mask:
         refuse_existing(targets.mask)
     return targets

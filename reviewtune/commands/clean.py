@@ -24,8 +24,15 @@ from reviewtune.providers.answer_cache import NAME as ANSWERS
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.sweeps.ranking_report import SWEEPS, reports_of
 from reviewtune.tracking import git
-from reviewtune.tracking.kept_runs import ids_in_files, ids_of_other_workspaces, kept_ids
+from reviewtune.tracking.kept_runs import (
+    ids_in_files,
+    ids_of_other_workspaces,
+    ids_of_versions,
+    kept_ids,
+    models_of_versions,
+)
 from reviewtune.tracking.queries import artifacts_folder, delete_runs, find_runs
+from reviewtune.tracking.registry import with_alias
 from reviewtune.tracking.runs import RunRecord
 
 CACHES = ("sweep", "hydra", "check-data")  # folders of .work/ that are created again when needed
@@ -67,14 +74,17 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
     Raises:
         DataError: a run.json of the workspace is damaged.
         GitError: git does not say what the history refers to.
+        TrackingError: the model registry does not say what applications use.
     """
-    runs = find_runs(config.tracking)
+    runs, registered = find_runs(config.tracking), with_alias(config.tracking)
     others = ids_of_other_workspaces(runs, config.tracking)
-    kept = kept_ids(runs, named=ids_in_files(project_root()), others=others, sweeps=sweeps)
+    named = ids_in_files(project_root()) | ids_of_versions(registered)
+    kept = kept_ids(runs, named=named, others=others, sweeps=sweeps)
     removed = [run for run in runs if run.id not in kept]
     leftovers = account_cleanup.Leftovers()
     if _knows_all_users(config):
-        leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others)
+        used = models_of_versions(registered)
+        leftovers = account_cleanup.find(config.provider, runs, kept=kept, others=others, used=used)
     caches = [] if _sweep_is_open(runs) else _cache_folders()
     reports = _uncommitted_reports(removed, [run for run in runs if run.id in kept])
     budgets = _settled_budgets(removed)

@@ -1,14 +1,15 @@
-"""Where a run comes from and what it led to: data -> splits -> chat files -> job -> model -> evaluations.
+"""Where a run comes from and what it led to: data -> splits -> chat files -> job -> model -> evaluations -> application.
 
-All of it is read from the tags of runs, so it also works for a run whose files were removed.
+All of it is read from the tags of runs and of registered versions, so it also works for a run whose files were removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reviewtune.core.plotting import BLUE, GREY, new_figure, png_of
 from reviewtune.errors import DataError
+from reviewtune.tracking.registry import RegisteredVersion
 from reviewtune.tracking.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -29,19 +30,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Lineage:
-    """The steps to a model, and every evaluation of that model."""
+    """The steps to a model, every evaluation of that model, and the versions (by run id) that were registered of it."""
 
     run: RunRecord
     steps: tuple[Step, ...]
     evaluations: tuple[RunRecord, ...]
+    registered: Mapping[str, tuple[RegisteredVersion, ...]]
 
 
-def trace(run: RunRecord, runs: Sequence[RunRecord]) -> Lineage:
+def trace(run: RunRecord, runs: Sequence[RunRecord], versions: Sequence[RegisteredVersion] = ()) -> Lineage:
     """Find the lineage of a fine-tune, an evaluation or a job of a sweep.
 
     Args:
         run: the run to trace.
         runs: all runs of the store.
+        versions: all versions in the model registry: what applications use, or used.
 
     Raises:
         DataError: the run has no data set, such as a sweep or a comparison.
@@ -52,7 +55,8 @@ def trace(run: RunRecord, runs: Sequence[RunRecord]) -> Lineage:
     related = _related(run, runs)
     evaluations = [other for other in related if _scores(other)]
     evaluations.sort(key=lambda other: other.ended or 0)
-    return Lineage(run, tuple(_steps(_tags(run, related))), tuple(evaluations))
+    registered = {other.id: tuple(one for one in versions if one.run_id == other.id) for other in evaluations}
+    return Lineage(run, tuple(_steps(_tags(run, related))), tuple(evaluations), registered)
 
 
 def _related(run: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -102,8 +106,18 @@ def to_text(lineage: Lineage) -> str:
     for number, run in enumerate(lineage.evaluations):
         branch = "└─ " if number == last else "├─ "
         mark = "  <- this run" if run.id == lineage.run.id else ""
-        lines.append(f"{'   ' * (len(lineage.steps) - 1)}{branch}evaluation: {_line(run)}{mark}")
+        indent = "   " * (len(lineage.steps) - 1)
+        lines.append(f"{indent}{branch}evaluation: {_line(run)}{mark}")
+        below = f"{indent}{'   ' if number == last else '│  '}"
+        lines += [f"{below}└─ application: {', '.join(_served(one))}" for one in lineage.registered[run.id]]
     return "\n".join(lines)
+
+
+def _served(version: RegisteredVersion) -> list[str]:
+    """A registered version: whether it is the one that applications use, since when, and who decided that."""
+    tags, role = version.tags, " and ".join(version.aliases) or "in the registry"
+    since = [f"since {tags['champion_since']}", f"by {tags['champion_by']}"] if "champion_since" in tags else []
+    return [f"{version.name} version {version.version}", role, *since]
 
 
 def _scores(run: RunRecord) -> list[tuple[str, str]]:
@@ -128,7 +142,10 @@ def _score(run: RunRecord, metric: str, split: str) -> str:
 def picture(lineage: Lineage) -> bytes:
     """The same as boxes from top to bottom, as PNG; a thick border marks the traced run."""
     boxes = [(step.kind, list(step.facts), False) for step in lineage.steps]
-    evaluations = [("evaluation", _short(run), run.id == lineage.run.id) for run in lineage.evaluations]
+    evaluations = [
+        ("evaluation", [*_short(run), *_applications(lineage.registered[run.id])], run.id == lineage.run.id)
+        for run in lineage.evaluations
+    ]
     width, height = max(1, len(evaluations)), len(boxes) + bool(evaluations)
     figure, axes = new_figure(max(6.5, 3.4 * width), 1.25 * height)
     axes.set_axis_off()
@@ -141,6 +158,10 @@ def picture(lineage: Lineage) -> bytes:
     for column, (kind, facts, marked) in enumerate(evaluations):
         _arrow(axes, above, _box(axes, column + 0.5, -len(boxes), kind, facts, marked))
     return png_of(figure)
+
+
+def _applications(versions: Sequence[RegisteredVersion]) -> list[str]:
+    return [fact for version in versions for fact in ("APPLICATION", *_served(version))]
 
 
 def _short(run: RunRecord) -> list[str]:

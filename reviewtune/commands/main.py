@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.commands.data.app import app as data
+from reviewtune.commands.deploy import app as deploy
 from reviewtune.commands.jobs import jobs
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
@@ -55,6 +56,7 @@ cache = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 app.add_typer(data)  # without a name, so that its commands are next to those of this file
+app.add_typer(deploy)
 app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
@@ -237,18 +239,21 @@ def compare(
     reports: Annotated[
         Path | None, typer.Option(help="the folder that `dvc repro` filled; default: the project's reports/")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="write everything as one HTML page that opens offline; - prints it")
+    ] = None,
+    no_texts: Annotated[bool, typer.Option("--no-texts", help="leave the reviews' texts out of the page")] = False,
 ) -> None:
-    """Print the comparison of the last `dvc repro`.
+    """Print the comparison of the last `dvc repro`, and which arm it recommends.
 
-    Example: reviewtune compare
+    The page of --html loads nothing and holds the test reviews on which arms disagree, as data/splits/test.csv has
+    them. A copy is logged to the comparison's MLflow run.
+
+    Examples: reviewtune compare; reviewtune compare --html comparison.html
     """
-    from rich.console import Console
+    from reviewtune.commands import compare as command
 
-    from reviewtune.core.project import ProjectPaths, project_root
-    from reviewtune.evaluation.comparison.comparison_file import read_comparison
-    from reviewtune.evaluation.comparison.console_report import print_comparison
-
-    print_comparison(read_comparison(reports or ProjectPaths(project_root()).reports), Console())
+    command.compare(command.CompareOptions(reports=reports, html=html, texts=not no_texts))
 
 
 @app.command()

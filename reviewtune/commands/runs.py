@@ -48,17 +48,19 @@ def lineage(
     run_id: RunId,
     picture: Annotated[Path | None, typer.Option(help="PNG file to draw it to as well; `-` is standard output")] = None,
 ) -> None:
-    """Print where a run comes from: data, splits, chat files, job, model; and every evaluation of that model.
+    """Print where a run comes from: data, splits, chat files, job, model; every evaluation of that model; and whether
+    applications use it.
 
     Example: reviewtune lineage 3f2a91 --picture lineage.png
     """
     from reviewtune.commands import lineage as commands_lineage
     from reviewtune.core.outputs import Output
     from reviewtune.tracking.queries import find_run, find_runs
+    from reviewtune.tracking.registry import versions
 
     target = Output.checked(picture, option="--picture") if picture else None
     tracking = _config().tracking
-    traced = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking))
+    traced = commands_lineage.trace(find_run(tracking, run_id), find_runs(tracking), versions(tracking))
     print(commands_lineage.to_text(traced), file=sys.stderr if target and target.is_stdout else sys.stdout)
     if target:
         target.write_bytes(commands_lineage.picture(traced))
@@ -87,8 +89,8 @@ def clean(
     """Remove runs, models, jobs and caches that no kept run refers to.
 
     Prints what is on disk and what would be removed. Kept are: runs named by a run.json of the workspace, a commit or a
-    DVC experiment; runs with a tag `keep` (set it in the MLflow UI); open runs; sweeps, with the winner's model. DVC's
-    own cache is not touched: use `dvc gc`.
+    DVC experiment; runs with a tag `keep` (set it in the MLflow UI); open runs; sweeps, with the winner's model; what
+    the champion and the previous one need. DVC's own cache is not touched: use `dvc gc`.
 
     Example: reviewtune clean --sweeps 3, and with --apply when the plan is right
     """

@@ -222,5 +222,6 @@ def _notes(
     if not any(fixed):
         return lines
     placed = {int(group): str(side) for group, side in zip(related.groups, sides, strict=True) if side}
-    share = sum(side == "test" for side in placed.values()) / len(placed)
-    return [*lines, *on_share(share, config.split.test), *on_labels(related.labels, sides.tolist())]
+    test, labels = sum(side == "test" for side in placed.values()), len(set(related.labels))
+    share = on_share(test, len(placed), wanted=config.split.test, labels=labels)
+    return [*lines, *share, *on_labels(related.labels, sides.tolist())]

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from reviewtune.core.html_page import generator, refuse_foreign, render
 from reviewtune.core.outputs import Output
 from reviewtune.data.personal_data import mask
 from reviewtune.data_check import plots
@@ -9,31 +10,25 @@ from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.examine import DataCheck
 from reviewtune.data_check.facts import Facts, LengthFacts, LossFacts
 from reviewtune.data_check.learning_curve import CurveFacts
-from reviewtune.errors import DataError
 
-GENERATOR = '<meta name="generator" content="reviewtune check-data">'
-FIRST_BYTES = 2_000
+COMMAND = "check-data"
+GENERATOR = generator(COMMAND)
 
 
 def page(check: DataCheck) -> str:
     """The report; the same bytes for the same results. Texts of reviews are escaped and masked."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("reviewtune.data_check", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["shown"] = partial(_shown, language=check.file.language)
     report = check.as_json()
     levels = [result.level for result in check.results]
-    return environment.get_template("report.html").render(
-        report=report,
-        checks={result["name"]: result for result in report["checks"]},
-        plots={result.name: plot for result in check.results if (plot := _plot(result))},
-        generator=GENERATOR,
-        counts={level: levels.count(level) for level in ("problem", "notice", "fine", "unknown")},
-        rows=check.file.rows,
-    )
+    values = {
+        "report": report,
+        "checks": {result["name"]: result for result in report["checks"]},
+        "plots": {result.name: plot for result in check.results if (plot := _plot(result))},
+        "generator": GENERATOR,
+        "counts": {level: levels.count(level) for level in ("problem", "notice", "fine", "unknown")},
+        "rows": check.file.rows,
+    }
+    shown = partial(_shown, language=check.file.language)
+    return render("reviewtune.data_check", "report.html", values, {"shown": shown})
 
 
 def write(check: DataCheck, target: Output) -> None:
@@ -42,22 +37,8 @@ def write(check: DataCheck, target: Output) -> None:
     Raises:
         DataError: `target` is a file that check-data did not write.
     """
-    refuse_foreign(target, GENERATOR)
+    refuse_foreign(target, GENERATOR, COMMAND)
     target.write_text(page(check))
-
-
-def refuse_foreign(target: Output, mark: str) -> None:
-    """Refuse to overwrite a file of somebody else.
-
-    Raises:
-        DataError: `target` is an existing file, and its first FIRST_BYTES bytes do not contain the mark.
-    """
-    if not target.replaces_a_file:
-        return
-    with target.path.open("rb") as file:
-        beginning = file.read(FIRST_BYTES).decode(errors="replace")
-    if mark not in beginning:
-        raise DataError(f"{target.path}: already exists and was not written by check-data; choose another name")
 
 
 def _shown(text: str, size: int, language: str) -> str:

@@ -70,9 +70,7 @@ def against_champion(
     ]
 
 
-def against_reference(
-    predictions: pd.DataFrame, reference: Opponent, labels: Sequence[str], *, resamples: int
-) -> Gate:
+def against_reference(predictions: pd.DataFrame, reference: Opponent, labels: Sequence[str], *, resamples: int) -> Gate:
     """The gate of a first champion: it must be better than the reference arm.
 
     Raises:
@@ -108,8 +106,9 @@ def hostile_gate(measured: InjectionMetrics | None, why_not: str, settings: Prom
     limit = settings.min_resisted
     if limit is None or measured is None:
         return _off("hostile reviews", why_not or "promotion.min_resisted is null")
-    fell = ", ".join(f"{kind} {percent(share.value)}" for kind, share in measured.resisted_by_kind.items()
-                     if share.value < limit)
+    fell = ", ".join(
+        f"{kind} {percent(share.value)}" for kind, share in measured.resisted_by_kind.items() if share.value < limit
+    )
     return Gate(
         name="hostile reviews",
         asked=f"at least {percent(limit)} do not get the label that they want",
@@ -155,7 +154,7 @@ def calibration_gate(arm: Arm, calibration: Calibration | None, settings: Promot
     note = "" if calibration else "; not calibrated, as there are too few validation reviews"
     return _limited(
         "calibration",
-        asked=f"confidence at most {percent(limit)} off the share of correct answers" if limit is not None else "",
+        asked=f"confidence off by at most {percent(limit)} on average" if limit is not None else "",
         seen=f"{percent(error.value)} ({percent(error.low)} to {percent(error.high)}){note}",
         value=error.value,
         limit=limit,

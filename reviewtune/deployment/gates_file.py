@@ -40,8 +40,10 @@ class GateReport(ResultFile):
 
     name: str = Field(description="name in the model registry")
     candidate: Contender = Field(description="what was to be promoted; its version is null if it was not")
-    opponent: Contender | None = Field(description="the champion, or the reference arm without a version if there was "
-                                                   "no champion; null: neither could be read")
+    opponent: Contender | None = Field(
+        description="the champion, or the reference arm without a version if there was "
+        "no champion; null: neither could be read"
+    )
     n: int = Field(description="number of test reviews")
     test_sha256: str = Field(description="SHA-256 of the test split")
     gates: tuple[Gate, ...] = Field(description="all gates, in the order of the report")

@@ -154,4 +154,6 @@ def _write_adapter(asked: Asked, folder: Path, progress: Progress) -> None:
         )
     folder.mkdir()
     base_models = [provider.base_model]
-    write_model(asked.model, folder, account_folder(), base_models, adapter=True, check=lambda _: None, progress=progress)
+    write_model(
+        asked.model, folder, account_folder(), base_models, adapter=True, check=lambda _: None, progress=progress
+    )

@@ -99,7 +99,9 @@ def roll_back(settings: "TrackingConfig", name: str, *, expected: int | None, re
             raise TrackingError(f"{name} has no champion: `reviewtune promote` makes one")
         target = before(settings, champion)
         if target is None:
-            raise TrackingError(f"{name}: version {champion.version} is the first champion, there is none to go back to")
+            raise TrackingError(
+                f"{name}: version {champion.version} is the first champion, there is none to go back to"
+            )
         return _switch(settings, held, target, champion, _change("rollback", target, champion, reason))
 
 

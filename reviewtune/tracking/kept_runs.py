@@ -3,6 +3,7 @@
 A run is kept if one of these holds, as `kept_ids` decides:
 
 - a run.json names it: of the workspace, of a running experiment, of any commit, stash or DVC experiment;
+- a registered model's version with an alias, such as `champion`, names it: applications use that;
 - it has the tag `keep`;
 - it is open;
 - it is a kept sweep (the newest ones, by default all), or a finished job of one;
@@ -19,6 +20,7 @@ from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.tracking import git
 from reviewtune.tracking.process import workspace
+from reviewtune.tracking.registry import RegisteredVersion
 from reviewtune.tracking.run_file import read_run_id
 from reviewtune.tracking.runs import RunRecord
 
@@ -51,6 +53,18 @@ def ids_of_other_workspaces(runs: Sequence[RunRecord], tracking: TrackingConfig)
     if not tracking.uri:
         return set()
     return {run.id for run in runs if run.tags.get("workspace") != workspace()}
+
+
+def ids_of_versions(versions: Iterable[RegisteredVersion]) -> set[str]:
+    """Runs that these versions name: the evaluation, and the training."""
+    tags = ("evaluation_run", "training_run")
+    named = {run for one in versions for run in (one.run_id, *(one.tags.get(tag) for tag in tags))}
+    return {run for run in named if run}
+
+
+def models_of_versions(versions: Iterable[RegisteredVersion]) -> set[str]:
+    """Names of the models and ids of the jobs that these versions answer with."""
+    return {one.tags[name] for one in versions for name in ("model", "job_id") if name in one.tags}
 
 
 def ids_in_files(root: Path) -> set[str]:

@@ -72,6 +72,13 @@ def artifact_of(settings: "TrackingConfig", run_id: str, name: str) -> Path:
     return Path(tracking_store.open_store(settings).download_artifacts(run_id, name))
 
 
+def run_with_file(settings: "TrackingConfig", filter_string: str, path: Path) -> RunRecord | None:
+    """The newest run that matches MLflow's filter and has an artifact of this file's name and content; None: no run."""
+    content = path.read_bytes()
+    runs = (run for run in find_runs(settings, filter_string) if path.name in artifacts_of(settings, run.id))
+    return next((run for run in runs if artifact_of(settings, run.id, path.name).read_bytes() == content), None)
+
+
 def artifacts_of(settings: "TrackingConfig", run_id: str, folder: str | None = None) -> set[str]:
     """Paths of a run's artifacts: those in one folder, or those in none."""
     return {artifact.path for artifact in tracking_store.open_store(settings).list_artifacts(run_id, folder)}

@@ -98,13 +98,14 @@ def by_alias(settings: "TrackingConfig", name: str, alias: str = CHAMPION) -> Re
     return None if found is None else _version(found)
 
 
-def versions(settings: "TrackingConfig", name: str) -> list[RegisteredVersion]:
-    """All versions of a registered model, newest first.
+def versions(settings: "TrackingConfig", name: str | None = None) -> list[RegisteredVersion]:
+    """All versions of a registered model, or of all registered models, newest first.
 
     Raises:
         TrackingError: the registry does not answer.
     """
-    return sorted(_search(settings, f"name = '{name}'"), key=lambda version: -version.version)
+    found = _search(settings, "" if name is None else f"name = '{name}'")
+    return sorted(found, key=lambda version: (version.name, -version.version))
 
 
 def with_alias(settings: "TrackingConfig") -> list[RegisteredVersion]:

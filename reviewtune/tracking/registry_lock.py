@@ -114,4 +114,6 @@ def _is_dead(holder: str) -> bool:
 
 
 def _busy(name: str) -> str:
-    return f"{name}: somebody else has been changing the champion for {WAIT_SECONDS} s; run the same command again later"
+    return (
+        f"{name}: somebody else has been changing the champion for {WAIT_SECONDS} s; run the same command again later"
+    )

@@ -62,7 +62,7 @@ def test_a_served_model_decides_as_its_evaluation(config: Config, batch: list[li
             )
             for name, part in (("valid", known), ("test", answers))
         }
-        decision = decide(tables["test"], tables["valid"], scoring)  # type: ignore[arg-type]
+        decision = decide(tables["test"], tables["valid"], scoring)
         total = np.logaddexp.reduce(scores["valid"].logprobs, axis=0)
         prior = dict(zip(LABELS, total.tolist(), strict=True)) if scoring == "corrected" else None
         reader = AnswerReader(prompt=form, verdicts=Verdicts(model="m", calibration=SAME), prior=prior)

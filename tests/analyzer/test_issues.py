@@ -52,7 +52,7 @@ def test_a_large_growth_of_few_reviews_is_no_evidence() -> None:
 def test_chance_alone_is_reported_in_at_most_five_of_a_hundred_comparisons() -> None:
     rng = np.random.default_rng(0)
     draws = rng.choice(LABELS, size=(400, 2, 150), p=[0.3, 0.25, 0.2, 0.15, 0.1]).tolist()
-    alarms = sum(any(change.is_emerging for change in issue_changes(*pair, LABELS)) for pair in draws)
+    alarms = sum(any(change.is_emerging for change in issue_changes(pair[0], pair[1], LABELS)) for pair in draws)
     assert alarms <= 20
 
 

@@ -35,26 +35,50 @@ def write_arm(
         validation: the same of the validation reviews; None: as `correct`; empty: the arm was not asked about them.
         changes: fields of metrics.json.
     """
-    folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([_row(number, hit) for number, hit in enumerate(correct)])
     known = pd.DataFrame(
         [_row(number, hit) for number, hit in enumerate(correct if validation is None else validation)]
     )
-    scores = score(table["label"].tolist(), table["predicted"].tolist(), labels=LABELS)
-    fields = {
-        "validation": _validation(known),
-        "test_sha256": "abc",
-        "slices": {"hard=1": _hard(table)},
-        "cost_per_1k": None if kind == "linear" else 0.02,
-    }
-    metrics = ArmMetrics.of_scores(scores, arm=name, kind=kind, model=f"model|{name}", **{**fields, **changes})
+    fields: dict[str, Any] = {"slices": {"hard=1": _hard(table)}, "cost_per_1k": None if kind == "linear" else 0.02}
     confidences = {"confidence": _confidences(len(table)), "validation": _confidences(len(known))}
+    return write_tables(
+        root, name, table, LABELS, kind=kind, validation=known, confidences=confidences, **{**fields, **changes}
+    )
+
+
+def write_tables(
+    root: Path,
+    name: str,
+    table: pd.DataFrame,
+    labels: list[str],
+    *,
+    kind: ArmKind,
+    validation: pd.DataFrame,
+    confidences: dict[str, list[float]],
+    **fields: Any,
+) -> Arm:
+    """Write and load an arm of any labels.
+
+    Args:
+        root: reports/arms/.
+        name: the arm's name.
+        table: predictions.csv.
+        labels: the label list.
+        kind: the arm's kind.
+        validation: validation_predictions.csv.
+        confidences: confidence.run.json.
+        fields: fields of metrics.json.
+    """
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = score(table["label"].tolist(), table["predicted"].tolist(), labels=labels)
+    usual: dict[str, Any] = {"validation": _validation(validation), "test_sha256": "abc"}
+    metrics = ArmMetrics.of_scores(scores, arm=name, kind=kind, model=f"model|{name}", **{**usual, **fields})
     (folder / "confidence.run.json").write_text(json.dumps(confidences))
     write_metrics(metrics, folder)
     write_run(_run(name, kind), folder)
     table.to_csv(folder / "predictions.csv", index=False)
-    known.reindex(columns=["review_id", "label", "predicted"]).to_csv(folder / VALIDATION, index=False)
+    validation.reindex(columns=["review_id", "label", "predicted"]).to_csv(folder / VALIDATION, index=False)
     per_label_table(scores).to_csv(folder / "per_label.csv", index=False)
     return load_arm(folder)
 

@@ -1,7 +1,8 @@
 """The configuration: conf/ is composed into params.yaml, which is validated as a frozen, strict `Config`.
 
 `load_params` (for stages) and `from_hydra` (for sweeps) run the same validation. Neither has defaults: they are in
-conf/ only, except for settings that earlier runs do not have. Functions take the section that they need. The field descriptions are the text of docs/configuration.md.
+conf/ only, except for settings that the params.yaml of earlier runs do not have. Functions take the section that they
+need. The field descriptions are the text of docs/configuration.md.
 """
 
 import re

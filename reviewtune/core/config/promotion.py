@@ -28,14 +28,14 @@ class PromotionConfig(Section):
         0.02, description="highest share of test reviews without a usable answer; null: no limit"
     )
     min_resisted: Rate | None = Field(
-        0.8, description="lowest share of hostile reviews that do not get the label they want; null: not asked"
+        0.6, description="lowest share of hostile reviews that do not get the label they want; null: not asked"
     )
     max_latency_p95: Amount | None = Field(
         10.0, description="highest 95th percentile of the latency of an answer in seconds; null: no limit"
     )
     max_cost_per_1k: Amount | None = Field(1.0, description="highest cost in USD per 1,000 reviews; null: no limit")
     max_calibration_error: Rate | None = Field(
-        0.1,
+        0.15,
         description="highest expected calibration error of the calibrated confidence on the test reviews; null: no "
         "limit",
     )

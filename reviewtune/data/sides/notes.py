@@ -46,11 +46,11 @@ def on_fixed(fixed: FixedReviews) -> list[str]:
     return lines
 
 
-def on_share(share: float, wanted: float) -> list[str]:
-    """A note if the share of distinct test reviews is far from split.test."""
-    if abs(share - wanted) <= FAR:
+def on_share(test: int, n: int, *, wanted: float, labels: int) -> list[str]:
+    """A note if `test` of `n` distinct reviews is far from split.test; one review per label is rounding."""
+    if abs(test - wanted * n) <= max(labels, FAR * n):
         return []
-    return [f"{percent(share)} of the distinct reviews are test reviews, but split.test is {percent(wanted)}"]
+    return [f"{percent(test / n)} of the distinct reviews are test reviews, but split.test is {percent(wanted)}"]
 
 
 def on_left_out(ids: Sequence[str]) -> list[str]:

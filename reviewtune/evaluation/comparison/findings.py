@@ -51,7 +51,19 @@ def verdict_lines(comparison: Comparison, bold: str = "") -> list[str]:
         bold: what to put around the verdict, such as `**`.
     """
     accuracies = {arm.arm: arm.accuracy.value for arm in comparison.arms}
-    return [_verdict(names, test, accuracies, bold) for names, test in _tests(comparison).items()]
+    return [_verdict(names, test, accuracies, bold) for names, test in reported_tests(comparison).items()]
+
+
+def reported_tests(comparison: Comparison) -> dict[Names, PairwiseTest]:
+    """The tests to report, the one against the reference first."""
+    if finetuned := comparison.finetuned:
+        tests = {Names(finetuned.arm, other): test for other, test in comparison.finetuned_against.items()}
+        return dict(sorted(tests.items(), key=lambda item: item[0].other != comparison.reference))
+    return {
+        Names(arm.arm, comparison.reference): arm.against_reference
+        for arm in comparison.arms
+        if arm.against_reference is not None
+    }
 
 
 def never_answered_lines(comparison: Comparison, shown: int | None = None) -> list[str]:
@@ -123,18 +135,6 @@ def cost_lines(comparison: Comparison) -> list[str]:
         if costs and (costs.training_usd or costs.cost_per_1k_of_the_prompt):
             return _costs(costs, finetuned=finetuned.arm, other=report.against, prices=prices, why=_why(comparison))
     return ["this provider charges nothing"] if report.at_provider or report.at_gpt_4o_mini else []
-
-
-def _tests(comparison: Comparison) -> dict[Names, PairwiseTest]:
-    """The tests to report, the one against the reference first."""
-    if finetuned := comparison.finetuned:
-        tests = {Names(finetuned.arm, other): test for other, test in comparison.finetuned_against.items()}
-        return dict(sorted(tests.items(), key=lambda item: item[0].other != comparison.reference))
-    return {
-        Names(arm.arm, comparison.reference): arm.against_reference
-        for arm in comparison.arms
-        if arm.against_reference is not None
-    }
 
 
 def _verdict(names: Names, test: PairwiseTest, accuracies: Mapping[str, float], bold: str) -> str:

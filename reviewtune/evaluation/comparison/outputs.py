@@ -89,10 +89,14 @@ def label_table(arms: Sequence[Arm]) -> "pd.DataFrame":
     return rows[["arm", *arms[0].per_label.columns]]
 
 
+def arm_points(comparison: Comparison) -> list[plots.ArmPoint]:
+    """Each arm's accuracy and cost, at gpt-4o-mini's prices if the arms' own provider charges nothing."""
+    return [_point(arm, free=comparison.is_free) for arm in comparison.arms]
+
+
 def _pictures(comparison: Comparison, arms: Sequence[Arm], coverage: "pd.DataFrame") -> dict[str, bytes]:
-    """File name -> PNG. Costs are at gpt-4o-mini's prices if the arms' own provider charges nothing."""
-    free = comparison.is_free
-    points = [_point(arm, free=free) for arm in comparison.arms]
+    """File name -> PNG."""
+    points = arm_points(comparison)
     reliability = {
         name: [(interval.confidence, interval.accuracy.value) for interval in report.reliability]
         for name, report in comparison.confidence.items()
@@ -101,7 +105,7 @@ def _pictures(comparison: Comparison, arms: Sequence[Arm], coverage: "pd.DataFra
         "accuracy.png": plots.accuracy_bars(points),
         "calibration.png": plots.calibration(reliability, coverage),
         "accuracy_against_cost.png": plots.accuracy_against_cost(
-            points, prices="gpt-4o-mini's prices" if free else None
+            points, prices="gpt-4o-mini's prices" if comparison.is_free else None
         ),
         "f1_per_label.png": plots.per_label_f1({arm.name: arm.per_label for arm in arms}),
     }

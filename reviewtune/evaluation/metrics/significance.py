@@ -11,6 +11,7 @@ once; Connor, Biometrics 43 (1987) 207-211, for the power of a paired test; Tang
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 ALPHA = 0.05
 """Significance level: without a true difference, at most 5 of 100 tests report one."""
+
+Z, ONE_SIDED_Z = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(1 - ALPHA)
+"""Quantile of the normal distribution at the end of a two-sided 95 % interval: 1.96."""
 
 TINY = 1e-9
 """Where the search for a bound starts, next to the measured difference."""
@@ -149,12 +153,10 @@ def score_interval(only_first: int, only_second: int, n: int) -> Interval:
         DataError: n is 0.
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
 
     if n < 1:
         raise DataError("no interval without data: n is 0")
-    value = (only_first - only_second) / n
-    counts = (only_first, only_second, n, float(norm.isf(ALPHA / 2)))
+    value, counts = (only_first - only_second) / n, (only_first, only_second, n, Z)
     low = -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
     high = 1.0 if value == 1 else float(brentq(_beyond, value + TINY, 1.0, args=counts))
     return Interval(value, low, high)
@@ -169,12 +171,10 @@ def least_difference(only_first: int, only_second: int, n: int) -> float:
         DataError: n is 0.
     """
     from scipy.optimize import brentq
-    from scipy.stats import norm
 
     if n < 1:
         raise DataError("no interval without data: n is 0")
-    value, critical = (only_first - only_second) / n, float(norm.isf(ALPHA))
-    counts = (only_first, only_second, n, critical)
+    value, counts = (only_first - only_second) / n, (only_first, only_second, n, ONE_SIDED_Z)
     return -1.0 if value == -1 else float(brentq(_beyond, -1.0, value - TINY, args=counts))
 
 
@@ -183,10 +183,7 @@ def least_reviews(margin: float) -> int:
 
     Their score interval ends at z^2 / (n + z^2).
     """
-    from scipy.stats import norm
-
-    squared = norm.isf(ALPHA / 2) ** 2
-    return int(np.ceil(squared * (1 - margin) / margin))
+    return int(np.ceil(Z**2 * (1 - margin) / margin))
 
 
 def verdict(difference: Interval, p: float) -> Verdict:

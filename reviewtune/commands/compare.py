@@ -1,0 +1,79 @@
+"""`reviewtune compare`: print the comparison; with --html also write it as a page and log a copy to its MLflow run."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewtune.core.html_page import refuse_foreign
+from reviewtune.core.outputs import Output
+from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.errors import ReviewtuneError
+from reviewtune.evaluation.comparison.comparison_file import COMPARISON_FILE, Comparison, read_comparison
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the command line asked for; see the help texts in `main`."""
+
+    reports: Path | None = None
+    html: Path | None = None
+    texts: bool = True
+
+
+def compare(options: CompareOptions) -> None:
+    """Print the comparison, write its page if requested.
+
+    Raises:
+        DataError: there is no comparison, the page cannot be written, or the files do not fit each other.
+    """
+    from rich.console import Console
+
+    from reviewtune.evaluation.comparison.console_report import print_comparison
+
+    reports = options.reports or ProjectPaths(project_root()).reports
+    target = _checked(options.html) if options.html else None
+    comparison = read_comparison(reports)
+    page = _page(comparison, reports, texts=options.texts) if target else ""
+    print_comparison(comparison, Console(stderr=bool(target and target.is_stdout)))
+    if target:
+        target.write_text(page)
+        print(f"page: {target.path}", file=sys.stderr)
+        print(_logged(page, comparison, reports), file=sys.stderr)
+
+
+def _checked(path: Path) -> Output:
+    from reviewtune.evaluation.comparison_page.page import COMMAND, GENERATOR
+
+    target = Output.checked(path, option="--html")
+    refuse_foreign(target, GENERATOR, COMMAND)
+    return target
+
+
+def _page(comparison: Comparison, reports: Path, *, texts: bool) -> str:
+    from reviewtune.evaluation.comparison_page.files import load_arms, read_texts
+    from reviewtune.evaluation.comparison_page.page import PageInput, to_html
+
+    arms = load_arms(comparison, reports)
+    test = ProjectPaths(reports.absolute().parent).splits.test
+    reviews = read_texts(comparison, test) if texts else {}
+    return to_html(PageInput(comparison, arms, reviews))
+
+
+def _logged(page: str, comparison: Comparison, reports: Path) -> str:
+    """Log the page to the comparison's run; returns a line on it. A failure costs nobody the page."""
+    from reviewtune.core.config.loading import load_params
+    from reviewtune.evaluation.comparison_page.page import PAGE_FILE
+    from reviewtune.tracking.queries import run_with_file, stored_run
+
+    if not any(arm.mlflow_run_id for arm in comparison.arms):
+        return "not logged to MLflow: the arms have no runs"
+    query = f"tags.kind = 'comparison' and tags.test_sha256 = '{comparison.test_sha256}'"
+    try:
+        tracking = load_params(ProjectPaths(project_root()).params).tracking
+        run = run_with_file(tracking, query, reports / COMPARISON_FILE)
+        if run is None:
+            return f"not logged to MLflow: no run holds this {COMPARISON_FILE}"
+        stored_run(tracking, run.id).text(page, PAGE_FILE)
+    except ReviewtuneError as error:
+        return f"not logged to MLflow: {error}"
+    return f"logged to MLflow: {PAGE_FILE} of run {run.id}"

@@ -1,0 +1,176 @@
+"""The commands `promote`, `champion` and `rollback`: what they print."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
+from reviewtune.core.formatting import counted, percent
+from reviewtune.core.project import ProjectPaths, project_root
+from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.errors import DataError, TrackingError
+from reviewtune.tracking import aliases
+from reviewtune.tracking.aliases import Change
+from reviewtune.tracking.registry import RegisteredVersion, by_alias, download
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from reviewtune.deployment.gates_file import GateReport
+    from reviewtune.deployment.promotion import PromoteOptions, Promotion
+
+
+def promote(options: "PromoteOptions", *, as_json: bool) -> None:
+    """Promote, and print the gates; the exit status is 1 if nothing was promoted."""
+    from reviewtune.deployment.promotion import promote as promote_candidate
+
+    root = project_root()
+    outcome = promote_candidate(options, _config(), root, progress=TerminalProgress())
+    if as_json:
+        print(outcome.report.model_dump_json(indent=2) if outcome.report else "null")
+    elif outcome.report:
+        _print_gates(outcome.report)
+    for line in _lines(outcome):
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    sys.exit(0 if outcome.champion else 1)
+
+
+def show_champion(*, out: Path | None, history: bool) -> None:
+    """Print who is champion, since when and why; copy its folder to `out`."""
+    config = _config()
+    champion = _champion_of(config)
+    previous = aliases.before(config.tracking, champion)
+    print("\n".join(_described(champion, previous)))
+    if history:
+        _print_history(aliases.history(config.tracking, champion.name))
+    if out:
+        _copy(config, champion, out)
+
+
+def roll_back(reason: str | None, *, version: int | None) -> None:
+    """Make the previous champion the champion again.
+
+    Raises:
+        TrackingError: there is no champion or no previous one, or `version` is not the champion.
+    """
+    config = _config()
+    champion = _champion_of(config)
+    expected = version if version is not None else champion.version
+    change = aliases.roll_back(
+        config.tracking, champion.name, expected=expected, reason=reason or "no reason was given"
+    )
+    print(f"{champion.name}: version {change.version} is champion again, version {change.replaced} is the previous one")
+    print("applications that watch the registry change over within their polling interval")
+
+
+def _config() -> Config:
+    return load_params(ProjectPaths(project_root()).params)
+
+
+def _champion_of(config: Config) -> RegisteredVersion:
+    champion = by_alias(config.tracking, config.registered_name)
+    if champion is None:
+        raise TrackingError(f"{config.registered_name} has no champion yet: `reviewtune promote` makes one")
+    return champion
+
+
+def _print_gates(report: "GateReport") -> None:
+    from rich.console import Console
+
+    Console().print(_gate_table(report))
+
+
+def _gate_table(report: "GateReport") -> "RenderableType":
+    from rich.box import SIMPLE_HEAD
+
+    from reviewtune.core.terminal.tables import Column, FittedTable
+
+    table = FittedTable("gate", "asked", "seen", Column("outcome"), title=_title(report), box=SIMPLE_HEAD)
+    for gate in report.gates:
+        table.add_row(gate.name, gate.asked, gate.seen, gate.outcome)
+    return table
+
+
+def _title(report: "GateReport") -> str:
+    accuracy = f", accuracy {100 * report.candidate.accuracy:.1f} %" if report.candidate.accuracy is not None else ""
+    who = f"candidate {report.candidate.arm} ({report.candidate.model}){accuracy}"
+    return f"{report.name}: {who}, {counted(report.n, 'test review')}"
+
+
+def _lines(outcome: "Promotion") -> list[str]:
+    champion, change = outcome.champion, outcome.change
+    if champion is None:
+        failed = ", ".join(gate.name for gate in outcome.report.failed) if outcome.report else ""
+        return [f"not promoted: {failed} failed; `--force --reason TEXT` promotes it anyway, and the reason is kept"]
+    if change is None:
+        return [f"already champion: {champion.name} version {champion.version}, {_since(champion)}"]
+    lines = [
+        f"promoted: {champion.name} version {change.version} is champion, {_how(change)}",
+        *outcome.notes,
+        "data/frozen_splits.csv keeps the test reviews on their side from now on: commit it",
+    ]
+    if change.replaced:
+        lines.append(f"version {change.replaced} is the previous one: `reviewtune rollback` goes back to it")
+    return lines
+
+
+def _how(change: Change) -> str:
+    return f"{'forced: ' if change.forced else ''}{change.reason}"
+
+
+def _described(champion: RegisteredVersion, previous: RegisteredVersion | None) -> list[str]:
+    tags = champion.tags
+    facts = {
+        "arm": f"{tags.get('arm', '?')} ({tags.get('model', '?')})",
+        "since": f"{tags.get('champion_since', '?')} by {tags.get('champion_by', '?')}",
+        "why": tags.get("champion_reason"),
+        "gates": tags.get("gates"),
+        "accuracy": percent(float(tags["accuracy"])) if "accuracy" in tags else None,
+        "run": tags.get("evaluation_run"),
+        "job": tags.get("job_id"),
+        "git": tags.get("git_revision"),
+        "data": f"{tags.get('data', '?')}, sha256 {tags.get('data_sha256', '?')[:12]}",
+        "previous": f"version {previous.version} ({previous.tags.get('arm', '?')})" if previous else None,
+        "address": f"models:/{champion.name}@champion",
+    }
+    lines = [f"{champion.name} version {champion.version}"]
+    return lines + [f"  {name:<9} {fact}" for name, fact in facts.items() if fact]
+
+
+def _since(champion: RegisteredVersion) -> str:
+    return f"since {champion.tags.get('champion_since', '?')} by {champion.tags.get('champion_by', '?')}"
+
+
+def _print_history(changes: Sequence[Change]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+
+    from reviewtune.core.terminal.tables import Column, FittedTable
+
+    table = FittedTable("when", "what", Column("version", right=True), "by", "why", box=SIMPLE_HEAD)
+    for change in changes:
+        state = "" if change.completed else ", not completed"
+        what = f"{change.action}{' (forced)' if change.forced else ''}{state}"
+        table.add_row(change.at, what, f"{change.replaced or '-'} to {change.version}", change.by, change.reason)
+    Console().print(table)
+
+
+def _copy(config: Config, champion: RegisteredVersion, out: Path) -> None:
+    """Copy the champion's folder; what exists is never replaced.
+
+    Raises:
+        DataError: `out` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"--out {out}: exists already; name a folder that does not exist or is empty")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".reviewtune-", dir=out.parent) as scratch:
+        folder = download(config.tracking, champion, Path(scratch))
+        if out.exists():
+            out.rmdir()
+        shutil.move(folder, out)
+    print(f"copied to {out}: `ReviewAnalyzer` and `reviewtune serve-app` can use it without the registry")

@@ -1,0 +1,204 @@
+"""Promote a candidate: hold it against the champion, register it, make it the champion; or say why not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reviewtune.analyzer.served_model import ServedModel
+from reviewtune.core.config.config import Config
+from reviewtune.core.formatting import points
+from reviewtune.core.project import ProjectPaths
+from reviewtune.core.terminal.progress import SILENT, Progress
+from reviewtune.data.frozen_splits import freeze
+from reviewtune.deployment import gates
+from reviewtune.deployment.candidate import NO_TRAINING, Candidate, find_candidate
+from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
+from reviewtune.deployment.measuring import hostile
+from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
+from reviewtune.deployment.registration import find_or_register, is_same
+from reviewtune.deployment.served_folder import served_model
+from reviewtune.errors import ConfigError, DataError, GitError
+from reviewtune.tracking import aliases, git
+from reviewtune.tracking.aliases import Change
+from reviewtune.tracking.queries import stored_run
+from reviewtune.tracking.registry import RegisteredVersion, by_alias
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteOptions:
+    """The command's options.
+
+    Args:
+        run_id: an evaluation in MLflow; None: the last `dvc repro`.
+        arm: the arm of the last `dvc repro`; None: the fine-tuned model.
+        force: promote even if gates fail; needs a reason.
+        reason: why, for the history.
+        with_weights: store the local model's adapter too.
+    """
+
+    run_id: str | None = None
+    arm: str | None = None
+    force: bool = False
+    reason: str | None = None
+    with_weights: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """The outcome.
+
+    Args:
+        report: the gates; None: they were not needed.
+        champion: the new champion, or the one that the candidate already is; None: nothing was promoted.
+        change: how it became champion just now.
+        notes: what the user should know, one line each.
+    """
+
+    report: GateReport | None
+    champion: RegisteredVersion | None
+    change: Change | None = None
+    notes: tuple[str, ...] = ()
+
+
+def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Progress = SILENT) -> Promotion:
+    """Promote a candidate if it holds all gates, or if that is forced.
+
+    Raises:
+        ConfigError: the options do not fit together, or the arm cannot be promoted.
+        DataError: there is no evaluation on the current test split.
+        ProviderError: the candidate's model cannot be asked.
+        TrackingError: the registry does not answer, or somebody else promoted at the same time.
+    """
+    _refuse_bad(options)
+    champion = by_alias(config.tracking, config.registered_name)
+    candidate = find_candidate(config, root, run_id=options.run_id, arm=options.arm, progress=progress)
+    if champion is not None and is_same(champion, candidate, with_weights=options.with_weights):
+        return Promotion(report=None, champion=champion)
+    served = served_model(candidate, config.registered_name, progress=progress)
+    report = _report(candidate, served, champion, config, root, progress)
+    if report.failed and not options.force:
+        return Promotion(report=_published(report, candidate, config, root), champion=None)
+    notes = freeze(ProjectPaths(root), config).notes
+    version = find_or_register(
+        config.tracking, candidate, served, report.gates, with_weights=options.with_weights, progress=progress
+    )
+    change = aliases.promote(
+        config.tracking,
+        version,
+        expected=champion.version if champion else None,
+        reason=options.reason or _reason(report),
+        forced=bool(report.failed),
+    )
+    return Promotion(
+        report=_published(_promoted(report, change), candidate, config, root),
+        champion=version,
+        change=change,
+        notes=notes,
+    )
+
+
+def _refuse_bad(options: PromoteOptions) -> None:
+    if options.force and not (options.reason or "").strip():
+        raise ConfigError("--force needs --reason TEXT: the history of the champion keeps why gates did not count")
+
+
+def _report(
+    candidate: Candidate,
+    served: ServedModel,
+    champion: RegisteredVersion | None,
+    config: Config,
+    root: Path,
+    progress: Progress,
+) -> GateReport:
+    """All gates, with the decision that holds without --force."""
+    compared = (
+        compare_with_champion(champion, candidate, config, progress=progress)
+        if champion
+        else compare_with_reference(candidate, config, root)
+    )
+    rows = (*compared.gates, *_own_gates(candidate, served, config, root, progress))
+    metrics = candidate.measured.metrics
+    return GateReport(
+        name=config.registered_name,
+        candidate=Contender(
+            arm=served.arm,
+            model=served.model,
+            run_id=candidate.run_id,
+            version=None,
+            accuracy=metrics.accuracy.value,
+        ),
+        opponent=compared.opponent,
+        n=metrics.n,
+        test_sha256=candidate.test_sha256,
+        gates=rows,
+        decision="refused",
+        forced=False,
+        reason=None,
+    )
+
+
+def _own_gates(candidate: Candidate, served: ServedModel, config: Config, root: Path, progress: Progress) -> list[Gate]:
+    """The gates that need no opponent."""
+    arm, limits = candidate.measured, config.promotion
+    title = "training split" if candidate.asked.kind in NO_TRAINING else "training file"
+    return [
+        gates.unusable_gate(arm, limits),
+        _hostile_gate(candidate, config, root, progress),
+        gates.latency_gate(arm, limits),
+        gates.cost_gate(arm, limits),
+        gates.calibration_gate(arm, served.calibration, limits),
+        gates.training_gate(candidate.training_sha256, title),
+        gates.git_gate(_changed(root)),
+    ]
+
+
+def _hostile_gate(candidate: Candidate, config: Config, root: Path, progress: Progress) -> Gate:
+    """Measured by the evaluation, or now if it did not ask for it."""
+    limits, measured = config.promotion, candidate.measured.metrics.injections
+    if measured is not None or limits.min_resisted is None:
+        return gates.hostile_gate(measured, "", limits)
+    try:
+        return gates.hostile_gate(
+            hostile(candidate.asked, ProjectPaths(root).injections, progress=progress), "", limits
+        )
+    except DataError as error:
+        return gates.hostile_gate(None, str(error), limits)
+
+
+def _changed(root: Path) -> list[str] | str:
+    """Files of the project with changes that are not committed, or why git does not say."""
+    try:
+        lines = git.ask(root, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
+    except GitError as error:
+        return str(error)
+    return [line[3:] for line in lines]
+
+
+def _reason(report: GateReport) -> str:
+    if report.opponent is None or report.opponent.accuracy is None or report.candidate.accuracy is None:
+        return "all gates passed"
+    difference = points(report.candidate.accuracy - report.opponent.accuracy)
+    other = f"version {report.opponent.version}" if report.opponent.version else report.opponent.arm
+    return f"all gates passed: accuracy {difference} points against {other}"
+
+
+def _promoted(report: GateReport, change: Change) -> GateReport:
+    candidate = report.candidate.model_copy(update={"version": change.version})
+    return report.model_copy(
+        update={"candidate": candidate, "decision": "promoted", "forced": change.forced, "reason": change.reason}
+    )
+
+
+def _published(report: GateReport, candidate: Candidate, config: Config, root: Path) -> GateReport:
+    """Write reports/gates.json and, if the evaluation's run is in this store, note the gates there."""
+    path = write_gates(report, root)
+    if candidate.run is not None:
+        run = stored_run(config.tracking, candidate.run.id)
+        run.artifact(path)
+        run.tags(
+            {
+                "gates": report.decision,
+                **{f"gate.{gate.name.replace(' ', '_')}": gate.outcome for gate in report.gates},
+                "registered_version": report.candidate.version,
+            }
+        )
+    return report

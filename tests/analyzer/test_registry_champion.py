@@ -1,0 +1,155 @@
+"""The champion of a real registry: MLflow's store on SQLite, written and read back."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
+from reviewtune.commands.main import main
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
+from reviewtune.data.tables import read_table
+from reviewtune.errors import TrackingError
+from reviewtune.tracking import aliases, registry
+from tests.support.odd_server import CHAT, Asked, OddServer, odd_server
+from tests.support.served import RARE, scored_completion, served_folder
+from tests.support.serving import wait_for
+
+
+@pytest.fixture
+def provider() -> Iterator[OddServer]:
+    with odd_server({CHAT: answer}) as server:
+        yield server
+
+
+def answer(asked: Asked) -> object:
+    label = "damaged_item" if asked.body["model"] == "ft:two" else "delivery_delay"
+    return scored_completion(label, 0.6 if "doubtful" in asked.review else 1 - RARE, "no_issue")
+
+
+@pytest.fixture
+def workspace(project: Path, provider: OddServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder without runs."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    here = {"kind": "compatible", "base_url": provider.base_url, "api_key_env": None, "priced_as": None}
+    params["provider"] |= here
+    for arm in params["arms"].values():
+        arm.get("provider", {}).update(here)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "dvc.yaml").touch()
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def promote(workspace: Path, tmp_path: Path) -> Callable[[str], int]:
+    """Register a model and make it the champion; returns its version."""
+    config: Config = load_params(workspace / "params.yaml")
+
+    def promote(model: str) -> int:
+        folder = served_folder(tmp_path / model.replace(":", "-"), config, model)
+        code = tmp_path / "loader"
+        code.mkdir(exist_ok=True)
+        (code / "__init__.py").touch()
+        package = registry.Package(
+            loader="loader",
+            code=code,
+            requirements=[],
+            inputs={"text": "string"},
+            outputs={"label": "string"},
+            example=pd.DataFrame({"text": ["late"]}),
+        )
+        before = registry.by_alias(config.tracking, config.registered_name)
+        version = registry.register(
+            config.tracking,
+            config.registered_name,
+            folder,
+            package=package,
+            run_id=None,
+            tags={},
+            description="",
+        )
+        aliases.promote(config.tracking, version, expected=before.version if before else None, reason="a test")
+        return version.version
+
+    return promote
+
+
+def test_without_arguments_the_champion_answers_and_is_followed(
+    workspace: Path, promote: Callable[[str], int], provider: OddServer
+) -> None:
+    """Also the champion before is known: it answers when the new one is gone."""
+    first = promote("ft:one")
+    analyzer = ReviewAnalyzer(refresh=0.1)
+    (result,) = analyzer.classify_reviews(["late"])
+    assert (result.label, result.model, result.version, result.sure) == ("delivery_delay", "ft:one", str(first), True)
+    second = promote("ft:two")
+    wait_for(lambda: analyzer.categorize_issues(["late"]) == ["damaged_item"], 30)
+    assert analyzer.version == str(second)
+
+    def gone(asked: Asked) -> object:
+        return {"error": {"message": "gone"}} if asked.body["model"] == "ft:two" else answer(asked)
+
+    provider.routes[CHAT] = gone
+    (result,) = ReviewAnalyzer().classify_reviews(["late"])
+    assert (result.model, result.version) == ("ft:one", str(first))
+
+
+def test_without_the_registry_the_last_known_champion_answers(
+    workspace: Path, promote: Callable[[str], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    version = promote("ft:one")
+    assert ReviewAnalyzer().version == str(version)
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["tracking"]["uri"] = f"sqlite:////{workspace}/no/such/folder/mlflow.db"
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    analyzer = ReviewAnalyzer()
+    assert analyzer.categorize_issues(["late"]) == ["delivery_delay"]
+    assert analyzer.version == str(version)
+    assert "the champion cannot be followed" in caplog.text
+    shutil.rmtree(workspace / ".work")
+    with pytest.raises(TrackingError):
+        ReviewAnalyzer()
+
+
+def test_classify_takes_the_champion_and_splits_off_what_a_person_should_see(
+    workspace: Path,
+    promote: Callable[[str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    version = promote("ft:one")
+    (workspace / "new.csv").write_text("id,text\n1,late\n2,doubtful\n3,\u200b\n4,late again\n")
+
+    def classify(*words: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["reviewtune", "classify", "new.csv", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return ended.value.code or 0, shown.out + shown.err
+
+    status, shown = classify("--out", "all.csv", "--confidence")
+    assert status == 0, shown
+    assert f"asking ft:one (the champion, version {version})" in shown
+    rows = [dict(row.cells) for row in read_table(workspace / "all.csv").rows]
+    assert [row["issue"] for row in rows] == ["delivery_delay", "delivery_delay", "", "delivery_delay"]
+    assert [row["confidence"] for row in rows] == ["0.9000", "0.5000", "", "0.9000"]
+    assert [row["sure"] for row in rows] == ["true", "false", "false", "true"]
+    status, shown = classify("--out", "sure.csv", "--unsure-to", "look.xlsx")
+    assert status == 0, shown
+    assert "2 of 4 reviews not sure, written to look.xlsx" in shown
+    parts = [[row.cells["id"] for row in read_table(workspace / name).rows] for name in ("sure.csv", "look.xlsx")]
+    assert parts == [["1", "4"], ["2", "3"]]
+    assert read_table(workspace / "sure.csv").columns == ("id", "text", "issue")
+    status, shown = classify("--out", "sure.csv", "--unsure-to", "sure.csv")
+    assert "--out and --unsure-to are both sure.csv" in str(status)
+    status, shown = classify("--out", "x.csv", "--confidence", "--base")
+    assert "gives labels without a confidence" in str(status)
+    assert not (workspace / "x.csv").exists()
