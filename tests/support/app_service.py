@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 
-from reviewtune.analyzer.served_model import Provenance, ServedModel, write_served_model
 from reviewtune.core.config.config import Config
 from tests.support.odd_server import CHAT, Asked, OddServer, Reply, completion, odd_server
+from tests.support.served import provided_by, served_folder
 from tests.support.serving import wait_for
 
 KEY = "s3cret-of-the-tests"
@@ -53,48 +53,31 @@ def gated_provider(labels: tuple[str, ...]) -> Iterator[tuple[GatedProvider, Odd
             provider.gate.set()
 
 
-def served_folder(folder: Path, config: Config, base_url: str, **provider: object) -> Path:
-    """The folder of a served model that asks this provider, as promotion writes it."""
-    settings: dict[str, Any] = {"kind": "compatible", "base_url": base_url, "api_key_env": None, "base_model": "tiny"}
-    settings |= {"max_retries": 0, "label_scores": "none", "concurrency": 64, "timeout": 60.0, **provider}
-    provided = {"provider": config.provider.model_copy(update=settings)}
-    arms = {name: arm.model_copy(update=provided) for name, arm in config.arms.items() if hasattr(arm, "provider")}
-    changed = config.model_copy(update={**provided, "arms": arms})
-    folder.mkdir(parents=True)
-    model = ServedModel(
-        name="issues",
-        arm="finetuned",
-        kind="finetuned",
-        model="tiny",
-        config=changed,
-        label_prior=None,
-        calibration=None,
-        wanted_accuracy=0.95,
-        threshold=None,
-        provenance=Provenance(
-            run_id=None,
-            training_run_id=None,
-            job_id=None,
-            git_revision=None,
-            data_sha256="0" * 64,
-            training_sha256="0" * 64,
-            test_sha256="0" * 64,
-        ),
-    )
-    write_served_model(model, folder)
-    return folder
+def app_folder(folder: Path, config: Config, base_url: str, **provider: object) -> Path:
+    """The folder of a served model that asks this provider for labels without confidence."""
+    settings = {"base_model": "tiny", "max_retries": 0, "label_scores": "none", "concurrency": 64, **provider}
+    changed = provided_by(config, base_url, **settings)
+    return served_folder(folder, changed, "tiny", calibration=None, threshold=None)
 
 
 class AppProcess:
-    """A running service; its log is in a file next to the served model."""
+    """A running service; its log is in a file next to the folder.
+
+    Args:
+        folder: of the served model, or a project whose champion answers.
+        options: of the command.
+        key: that requests must carry.
+    """
 
     def __init__(self, folder: Path, *options: str, key: str | None = None) -> None:
         self.log = folder.parent / f"{folder.name}-{os.urandom(4).hex()}.log"
         environment = {name: value for name, value in os.environ.items() if name != "REVIEWTUNE_APP_KEY"}
         environment |= {"REVIEWTUNE_HOME": str(folder.parent / "home")} | ({"REVIEWTUNE_APP_KEY": key} if key else {})
-        command = [sys.executable, "-m", "reviewtune", "serve-app", "--port", "0", "--served-model", str(folder)]
+        command = [sys.executable, "-m", "reviewtune", "serve-app", "--port", "0", *options]
+        project = folder if (folder / "params.yaml").exists() else None
+        command += [] if project else ["--served-model", str(folder)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*command, *options], stderr=log, env=environment)
+            self.process = subprocess.Popen(command, stderr=log, env=environment, cwd=project)
         self.address = str(wait_for(self._address))
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.client = httpx2.Client(base_url=self.address, headers=headers, timeout=30, trust_env=False)

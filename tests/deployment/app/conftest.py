@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.config.config import Config
-from tests.support.app_service import AppProcess, GatedProvider, app_process, gated_provider, served_folder
+from tests.support.app_service import AppProcess, GatedProvider, app_folder, app_process, gated_provider
 from tests.support.odd_server import OddServer
 
 
@@ -29,7 +29,7 @@ def provider(labels: tuple[str, ...]) -> Iterator[OddServer]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, config: Config, provider: OddServer) -> Path:
-    return served_folder(tmp_path_factory.mktemp("app") / "champion", config, provider.base_url)
+    return app_folder(tmp_path_factory.mktemp("app") / "champion", config, provider.base_url)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reviewtune.core.config.config import Config
 from reviewtune.deployment.app.review_queue import LONGEST_WAIT, QueueFullError, ReviewQueue
-from tests.support.app_service import AppProcess, GatedProvider, app_process, served_folder
+from tests.support.app_service import AppProcess, GatedProvider, app_folder, app_process
 from tests.support.odd_server import OddServer
 from tests.support.serving import wait_for
 
@@ -42,7 +42,7 @@ def test_never_more_reviews_than_places_and_all_places_come_back(sizes: list[int
 
 
 def folder_of(tmp_path: Path, config: Config, server: OddServer, **provider: object) -> Path:
-    return served_folder(tmp_path / "model", config, server.base_url, **provider)
+    return app_folder(tmp_path / "model", config, server.base_url, **provider)
 
 
 def in_queue(app: AppProcess) -> Callable[[int], bool]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from reviewtune.commands import main
 from reviewtune.core.config.config import Config
 from reviewtune.errors import ConfigError
-from tests.support.app_service import KEY, AppProcess, app_process, served_folder
+from tests.support.app_service import KEY, AppProcess, app_folder, app_process
 from tests.support.odd_server import OddServer
 from tests.support.serving import wait_for
 
@@ -78,14 +78,11 @@ def test_without_a_model_it_waits_and_answers_as_soon_as_there_is_one(
     app = AppProcess(tmp_path / "champion", "--refresh", "0.2")
     try:
         assert app.client.get("/healthz").status_code == 200
-        unready = wait_for(lambda: (found := app.client.get("/readyz")).status_code == 503 and found)
-        assert "served_model.json is missing: `reviewtune promote`" in wait_for(
-            lambda: "missing" in app.client.get("/readyz").text and app.client.get("/readyz").json()["detail"]
-        )
-        assert unready.json()["status"] == 503
+        wait_for(lambda: "served_model.json: No such file" in app.client.get("/readyz").text)
+        assert app.client.get("/readyz").status_code == 503
         asked = app.client.post("/classify", json={"text": "late"})
         assert (asked.status_code, asked.headers["retry-after"]) == (503, "1")
-        served_folder(tmp_path / "new", config, provider.base_url).rename(tmp_path / "champion")
+        app_folder(tmp_path / "new", config, provider.base_url).rename(tmp_path / "champion")
         app.wait_until_ready()
         assert app.classify(labels[0])[0]["label"] == labels[0]
     finally:
