@@ -187,7 +187,7 @@ async def _hang_up(request: Request) -> None:
         pass
 
 
-def _healthz() -> Health:
+async def _healthz() -> Health:
     """Whether the process runs."""
     return Health()
 
