@@ -8,6 +8,7 @@ from pathlib import Path
 from reviewtune.errors import ConfigError
 
 KEY_VARIABLE = "REVIEWTUNE_APP_KEY"
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +63,5 @@ def _api_key(variable: str | None) -> str | None:
 
 
 def _require_packages() -> None:
-    if find_spec("prometheus_client") is None:
-        raise ConfigError("serve-app needs the package prometheus-client: run `pip install 'reviewtune[app]'`")
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise ConfigError(f"serve-app needs {', '.join(missing)}: run `pip install 'reviewtune[app]'`")

@@ -12,6 +12,7 @@ from reviewtune.commands import main
 from reviewtune.core.config.config import Config
 from reviewtune.errors import ConfigError
 from tests.support.app_service import KEY, AppProcess, app_folder, app_process
+from tests.support.light_client import Without
 from tests.support.odd_server import OddServer
 from tests.support.serving import wait_for
 
@@ -23,6 +24,9 @@ def test_every_way_not_to_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert "--max-batch 64 is above --max-queue 9" in refused("--max-queue", "9")
     monkeypatch.setenv("REVIEWTUNE_APP_KEY", "schlüssel")
     assert "use letters, digits and signs" in refused()
+    monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without(finder, ["prometheus_client"]) for finder in sys.meta_path])
+    assert refused() == "serve-app needs prometheus_client: run `pip install 'reviewtune[app]'`"
 
 
 def refused(*options: str) -> str:
