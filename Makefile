@@ -74,12 +74,12 @@ test: export OMP_WAIT_POLICY := passive
 test: check  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-services: setup  ## docs/team.md with real services: PostgreSQL, S3, an MLflow server; installs them if it can
+test-services: setup  ## real services (PostgreSQL, S3, an MLflow server; installs them if it can), and a fresh light client
 	python -m pip install --quiet -c requirements.lock -e '.[team,services]'
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| { test "$$(id -u)" = 0 && timeout 120 apt-get update -qq && apt-get install -qq --no-install-recommends postgresql; } \
 		|| echo "no PostgreSQL, and it cannot be installed here: apt-get install postgresql"
-	pytest -m services -rs tests/test_services.py
+	pytest -m services -rs tests/test_services.py tests/analyzer/test_light_client.py
 
 test-scale: setup  ## sweeps on Ray, joblib, submitit and Optuna; installs them first
 	python -m pip install --quiet -c requirements.lock --editable '.[ray,slurm,parallel,search]'

@@ -100,7 +100,12 @@ def test_the_lock_names_no_registry_and_no_torch() -> None:
 def test_the_lock_pins_every_dependency_that_pyproject_names() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     lock = (PROJECT / "requirements.lock").read_text().lower()
-    for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = [
+        line
+        for name in ("project", "app", "masking", "issues", "dev")
+        for line in project["optional-dependencies"][name]
+    ]
+    for line in [*project["dependencies"], *extras]:
         assert re.search(rf"^{re.escape(Requirement(line).name.lower())}==", lock, re.MULTILINE), line
 
 
@@ -108,7 +113,8 @@ def test_the_local_stack_is_the_same_list_in_both_places() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     text = (PROJECT / "requirements-local.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    wanted = {Requirement(line).name for line in project["optional-dependencies"]["local"]}
+    local = map(Requirement, project["optional-dependencies"]["local"])
+    wanted = {requirement.name for requirement in local if requirement.name != project["name"]}
     assert {Requirement(line).name for line in lines} == wanted
 
 

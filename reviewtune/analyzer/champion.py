@@ -1,7 +1,6 @@
 """Where the champion comes from: the registry of the project, or the folder of a served model."""
 
 import hashlib
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,9 @@ class ChampionSource(Protocol):
     def last_known(self) -> Champion | None:
         """The champion when a program last asked on this machine; None: nobody did, or asking takes no time."""
 
+    def remember(self, champion: Champion) -> None:
+        """Keep for `last_known` that this champion was fetched."""
+
     def fetch(self, version: str) -> Path:
         """The folder of a version that `look` returned.
 
@@ -68,6 +70,9 @@ class FolderSource:
     def last_known(self) -> None:
         return None
 
+    def remember(self, champion: Champion) -> None:
+        pass
+
     def fetch(self, version: str) -> Path:
         return self._folder
 
@@ -98,11 +103,13 @@ class RegistrySource:
         copy = self._copies / f"{self._name}-{version}"
         if not (copy / SERVED_MODEL).exists():
             self._download(version, copy)
-        write_text(version, self._newest)
         return copy
 
+    def remember(self, champion: Champion) -> None:
+        write_text(champion.version, self._newest)
+
     def last_known(self) -> Champion | None:
-        """The champion of the last `fetch` on this machine, for a start without the registry."""
+        """The last champion that was fetched on this machine, for a start without the registry."""
         try:
             return Champion(self._newest.read_text(encoding="utf-8"))
         except OSError:
@@ -122,5 +129,8 @@ class RegistrySource:
         with tempfile.TemporaryDirectory(dir=self._copies) as scratch:
             downloaded = download(self._settings, found[0], Path(scratch))
             read_served_model(downloaded)
-            shutil.rmtree(copy, ignore_errors=True)
-            downloaded.rename(copy)
+            try:
+                downloaded.rename(copy)
+            except OSError:
+                if not (copy / SERVED_MODEL).exists():  # otherwise another process was faster
+                    raise

@@ -59,6 +59,7 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
     served = read_served_model(folder)
     head = Member("the champion", lambda: _opened(folder, champion.version, options), rest=options.rest)
     head.classifier()  # so that a folder that cannot be opened is noticed before it answers
+    source.remember(champion)
     chosen = _usual(served) if options.fallbacks is None else options.fallbacks
     members = [head]
     for name in _known(chosen, served.config):

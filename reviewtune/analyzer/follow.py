@@ -32,8 +32,8 @@ class Follower:
         self._source, self._chain_of, self._refresh = source, chain_of, refresh
         self._looking = threading.Lock()
         self._fault: str | None = None
-        self._champion: Champion | None = None
-        self._champion = self._first()
+        self._champion = source.last_known()
+        self._champion = source.look() if self._champion is None else self._first(self._champion)
         self._chain = chain_of(self._champion, None)
         self._looked_at = time.monotonic()
 
@@ -47,11 +47,8 @@ class Follower:
             threading.Thread(target=self._look, name="reviewtune-champion", daemon=True).start()
         return self._chain
 
-    def _first(self) -> Champion | None:
-        """The champion at the start. A registry that does not answer soon is not waited for, if one is known."""
-        known = self._source.last_known()
-        if known is None:
-            return self._source.look()
+    def _first(self, known: Champion) -> Champion | None:
+        """The champion at the start: the last known one, if the registry does not answer soon."""
         seen: list[Champion | None] = []
         look = threading.Thread(target=lambda: seen.append(self._seen()), daemon=True)
         look.start()

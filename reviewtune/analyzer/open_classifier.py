@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,8 @@ def _of_subject(
     progress: Progress,
 ) -> Classifier:
     """Log-probabilities are requested only if something is made of them."""
+    if subject.policy.tokens_per_minute and find_spec("bpe_openai") is None:
+        raise missing("evaluation.tokens_per_minute is set, so tokens are counted", "bpe-openai", "project")
     wanted = subject.asking.label_scores if verdicts.calibration or prior else "none"
     asking = subject.asking.model_copy(update={"label_scores": wanted, "repeats": 0})
     reader = AnswerReader(prompt=subject.prompt, verdicts=verdicts, prior=prior)

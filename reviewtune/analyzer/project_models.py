@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from reviewtune.analyzer.champion import ChampionSource, RegistrySource
+from reviewtune.analyzer.champion import Champion, ChampionSource, RegistrySource
 from reviewtune.analyzer.champion_chain import ChainOptions, single_chain
 from reviewtune.analyzer.classifier import Classifier
 from reviewtune.analyzer.fallback import Chain, Member
@@ -85,6 +85,9 @@ class NoRegistry:
 
     def last_known(self) -> None:
         return None
+
+    def remember(self, champion: Champion) -> None:
+        pass
 
     def fetch(self, version: str) -> Path:
         raise AssertionError(f"there is no champion, so no version {version}")

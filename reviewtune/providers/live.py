@@ -96,7 +96,9 @@ class LiveModel:
         raise AssertionError("the last attempt is never followed by another")
 
     async def _try_once(self, connection: "_Connection", body: dict[str, Any]) -> Answer:
-        await connection.pace.turn(self._policy.tokens_of(body["messages"]) + self._request.max_tokens)
+        policy = self._policy
+        tokens = policy.tokens_of(body["messages"]) if policy.tokens_per_minute else 0
+        await connection.pace.turn(tokens + self._request.max_tokens)
         asking = await connection.opened()
         try:
             return read_completion(await asking.ask(body))

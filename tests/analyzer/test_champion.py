@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +46,8 @@ def served(config: Config, provider: OddServer, tmp_path: Path) -> Callable[...,
     def write(model: str, **changes: Any) -> Path:
         written = served_folder(tmp_path / "new", changes.pop("config", settings), model, **changes)
         (tmp_path / "champion").mkdir(exist_ok=True)
-        return shutil.move(written / "served_model.json", tmp_path / "champion" / "served_model.json").parent
+        (written / "served_model.json").replace(tmp_path / "champion" / "served_model.json")
+        return tmp_path / "champion"
 
     return write
 

@@ -50,8 +50,9 @@ EXPECTED = [
 def test_a_served_model_answers_without_the_packages_of_the_pipeline(config: Config, tmp_path: Path) -> None:
     missing = extras("project", "app") - {"anyio"}  # of which the openai client brings anyio
     names = {MODULES.get(name, name) for name in missing} | {"numpy", "omegaconf", "torch"}
+    priced = next(iter(config.prices.models))  # as a hosted provider is; what an answer costs is not counted here
     with odd_server({CHAT: answer}) as server:
-        folder = served_folder(tmp_path / "served", provided_by(config, server.base_url))
+        folder = served_folder(tmp_path / "served", provided_by(config, server.base_url, priced_as=priced))
         command = [sys.executable, str(PROJECT / "tests/support/light_client.py"), str(folder), ",".join(names)]
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """The champion of a real registry: MLflow's store on SQLite, written and read back."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.data.tables import read_table
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import aliases, registry
+from reviewtune.tracking import store as tracking_store
 from tests.support.odd_server import CHAT, Asked, OddServer, odd_server
 from tests.support.served import RARE, scored_completion, served_folder
 from tests.support.serving import wait_for
+from tests.support.tracking import SETTINGS
 
 
 @pytest.fixture
@@ -32,18 +35,31 @@ def answer(asked: Asked) -> object:
     return scored_completion(label, 0.6 if "doubtful" in asked.review else 1 - RARE, "no_issue")
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder whose store has no runs; it takes seconds to create."""
+    folder = tmp_path_factory.mktemp("empty")
+    (folder / "dvc.yaml").touch()
+    before = Path.cwd()
+    os.chdir(folder)
+    tracking_store.open_store(SETTINGS)
+    os.chdir(before)
+    return folder
+
+
 @pytest.fixture
-def workspace(project: Path, provider: OddServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(
+    project: Path, provider: OddServer, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A project's folder without runs."""
     root = tmp_path / "shop"
-    root.mkdir()
+    shutil.copytree(empty_store, root)
     params = yaml.safe_load((project / "params.yaml").read_text())
     here = {"kind": "compatible", "base_url": provider.base_url, "api_key_env": None, "priced_as": None}
     params["provider"] |= here
     for arm in params["arms"].values():
         arm.get("provider", {}).update(here)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    (root / "dvc.yaml").touch()
     monkeypatch.chdir(root)
     return root
 
@@ -108,7 +124,7 @@ def test_without_the_registry_the_last_known_champion_answers(
     version = promote("ft:one")
     assert ReviewAnalyzer().version == str(version)
     params = yaml.safe_load((workspace / "params.yaml").read_text())
-    params["tracking"]["uri"] = f"sqlite:////{workspace}/no/such/folder/mlflow.db"
+    params["tracking"]["uri"] = f"sqlite:///{workspace}/params.yaml"  # which is no database
     (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     analyzer = ReviewAnalyzer()
     assert analyzer.categorize_issues(["late"]) == ["delivery_delay"]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from reviewtune.commands import main
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.result_file import write_result
 from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.core.user_dirs import running_server
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError
 from tests.support.recorded import recorded
@@ -61,6 +63,32 @@ def test_an_application_gets_no_output_unless_it_asks_for_it(
     assert capfd.readouterr() == ("", "")
     ReviewAnalyzer(False, project=workspace, progress=TerminalProgress(), cache=True).classify_reviews(reviews)
     assert "classifying: 3 of 3 answers" in capfd.readouterr().out
+
+
+def test_a_local_server_that_has_ended_is_started_again(
+    workspace: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after two minutes without a request; the next one starts it, at another address."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("REVIEWTUNE_HOME", str(home))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["provider"]["base_url"] = None
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    analyzer = ReviewAnalyzer(use_finetuned=False, project=workspace)
+    try:
+        (first,) = analyzer.categorize_issues(["Still no parcel."])
+        end_server(home)
+        assert analyzer.categorize_issues(["Still no parcel."]) == [first]
+    finally:
+        end_server(home)
+
+
+def end_server(home: Path) -> None:
+    if (server := running_server(home / "data")) is not None:
+        process = psutil.Process(server.pid)
+        process.terminate()
+        process.wait(30)
 
 
 def test_classify_names_the_lines_without_a_label(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
