@@ -129,7 +129,7 @@ async def _ask(
             body = target.bodies[number % len(target.bodies)]
             async with session.post(target.url, data=body, headers={"content-type": "application/json"}) as response:
                 content = await response.read()
-                if response.status != 200 or b"label" not in content:
+                if response.status != 200 or b"label" not in content or b'"label":null' in content:
                     raise SystemExit(f"HTTP {response.status}: {content[:300]!r}")
             count += 1
         return count
