@@ -141,7 +141,10 @@ class _Connection:
         self._completions: Completions | None = None
 
     async def opened(self) -> Completions:
-        if self._completions is None:
-            self._context = completions(self.client, self._provider)
-            self._completions = await self._context.__aenter__()
+        if self._completions is not None:
+            return self._completions
+        context = completions(self.client, self._provider)
+        opened = await context.__aenter__()
+        if self._completions is None:  # no other task was faster
+            self._context, self._completions = context, opened
         return self._completions
