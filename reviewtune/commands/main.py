@@ -218,7 +218,7 @@ def serve_app(
 
     Example: reviewtune serve-app --port 8080
     """
-    from reviewtune.commands import serve_app as command
+    from reviewtune.commands.deployment import serve_app as command
 
     options = command.ServeOptions(
         host=host,
