@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.commands.data.app import app as data
-from reviewtune.commands.deploy import app as deploy
 from reviewtune.commands.jobs import jobs
+from reviewtune.commands.promotion.app import app as promotion
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
@@ -56,7 +56,7 @@ cache = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 app.add_typer(data)  # without a name, so that its commands are next to those of this file
-app.add_typer(deploy)
+app.add_typer(promotion)
 app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
