@@ -138,7 +138,7 @@ def test_a_worse_candidate_is_refused_forced_and_rolled_back(promoted: Clone, tm
     assert "version 1" in said.splitlines()[0]
     flat = " ".join(said.split())
     assert "it was worse" in flat
-    assert "promotion (forced)" in flat
+    assert "(forced)" in flat
 
 
 def _json_of(clone: Clone, *words: str) -> str:
