@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.commands.data.app import app as data
+from reviewtune.commands.deployment.app import app as deployment
 from reviewtune.commands.jobs import jobs
-from reviewtune.commands.promotion.app import app as promotion
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
@@ -56,7 +56,7 @@ cache = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 app.add_typer(data)  # without a name, so that its commands are next to those of this file
-app.add_typer(promotion)
+app.add_typer(deployment)
 app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
@@ -165,77 +165,6 @@ def evaluate(
         by=by or (),
     )
     command.evaluate(options)
-
-
-@app.command()
-def export(
-    out: Annotated[Path, typer.Option(help="folder to write; it must not exist or be empty")],
-    model: Annotated[
-        str | None,
-        typer.Argument(help="a fine-tune, checkpoint or base model; default: that of the last `dvc repro`"),
-    ] = None,
-    adapter: Annotated[
-        bool, typer.Option("--adapter", help="only the low-rank adapter, which needs its base model to run")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace an earlier export in that folder")] = False,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="the account's folder, as of `provider serve`; default: your own")
-    ] = None,
-) -> None:
-    """Write a model of the local provider as a folder that transformers and other programs open.
-
-    The folder holds the weights in bf16 (the adapter merged into its base model), tokenizer, chat template, license and
-    a README.md: the exact prompt, a full request, the labels, where the model comes from, and how to serve it. The
-    prompt and the labels are those of params.yaml, which must be what the model was trained with. The account is only
-    read, whether its server runs or not. The folder appears complete or not at all. Hosted models cannot be exported.
-
-    Examples: reviewtune export --out ../issues; reviewtune export ft:gemma-3-270m:local:... --adapter --out ../adapter
-    """
-    from reviewtune.commands import export as command
-    from reviewtune.deployment.export import ExportOptions
-
-    command.export(ExportOptions(model=model, out=out, adapter=adapter, force=force, data_dir=data_dir))
-
-
-@app.command()
-def serve_app(
-    host: Annotated[str, typer.Option(help="address to listen on; one for other machines needs a key")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 picks a free port", min=0, max=65535)] = 8080,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="variable with the key that clients must send; default: REVIEWTUNE_APP_KEY")
-    ] = None,
-    allow_no_key: Annotated[
-        bool, typer.Option("--allow-no-key", help="serve other machines without a key, behind a gateway that asks")
-    ] = False,
-    served_model: Annotated[
-        Path | None, typer.Option(help="folder of `champion --out`; default: the champion, else the last `dvc repro`")
-    ] = None,
-    refresh: Annotated[float, typer.Option(help="seconds between two looks for another champion", min=0.1)] = 30.0,
-    max_queue: Annotated[int, typer.Option(help="reviews that may be without an answer at a time", min=1)] = 256,
-    max_batch: Annotated[int, typer.Option(help="reviews in one request", min=1)] = 64,
-    timeout: Annotated[float, typer.Option(help="seconds until a request fails with status 504", min=0.1)] = 30.0,
-) -> None:
-    """Serve the analyzer over HTTP until Ctrl-C or SIGTERM: POST /classify, /healthz, /readyz, /metrics.
-
-    Logs are JSON lines on standard error; they hold no review. A new champion answers within --refresh seconds, without
-    a restart. `docs/deploy.md` describes requests, metrics, containers and gateways.
-
-    Example: reviewtune serve-app --port 8080
-    """
-    from reviewtune.commands.deployment import serve_app as command
-
-    options = command.ServeOptions(
-        host=host,
-        port=port,
-        api_key_env=api_key_env,
-        allow_no_key=allow_no_key,
-        served_model=served_model,
-        refresh=refresh,
-        max_queue=max_queue,
-        max_batch=max_batch,
-        timeout=timeout,
-    )
-    command.serve_app(options)
 
 
 @app.command()
