@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,17 +67,21 @@ class AppProcess:
         folder: of the served model, or a project whose champion answers.
         options: of the command.
         key: that requests must carry.
+        environment: of the process; None: this one's, with an account of its own.
     """
 
-    def __init__(self, folder: Path, *options: str, key: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, key: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = folder.parent / f"{folder.name}-{os.urandom(4).hex()}.log"
-        environment = {name: value for name, value in os.environ.items() if name != "REVIEWTUNE_APP_KEY"}
-        environment |= {"REVIEWTUNE_HOME": str(folder.parent / "home")} | ({"REVIEWTUNE_APP_KEY": key} if key else {})
+        own = environment or {**os.environ, "REVIEWTUNE_HOME": str(folder.parent / "home")}
+        own = {name: value for name, value in own.items() if name != "REVIEWTUNE_APP_KEY"}
+        own |= {"REVIEWTUNE_APP_KEY": key} if key else {}
         command = [sys.executable, "-m", "reviewtune", "serve-app", "--port", "0", *options]
         project = folder if (folder / "params.yaml").exists() else None
         command += [] if project else ["--served-model", str(folder)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, env=environment, cwd=project)
+            self.process = subprocess.Popen(command, stderr=log, env=own, cwd=project)
         self.address = str(wait_for(self._address))
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.client = httpx2.Client(base_url=self.address, headers=headers, timeout=30, trust_env=False)
@@ -116,8 +120,10 @@ class AppProcess:
 
 
 @contextmanager
-def app_process(folder: Path, *options: str, key: str | None = None) -> Iterator[AppProcess]:
-    app = AppProcess(folder, *options, key=key)
+def app_process(
+    folder: Path, *options: str, key: str | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[AppProcess]:
+    app = AppProcess(folder, *options, key=key, environment=environment)
     try:
         app.wait_until_ready()
         yield app
