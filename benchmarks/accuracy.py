@@ -38,15 +38,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = options.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        trained = fine_tune(options.base, work, prompt, parts.train, parts.valid)
+        trained = fine_tune(options.base, work, prompt, parts.train, parts.valid, seed=options.seed)
         share = accuracy(trained.folder, prompt, parts.test)
+        _print_hard(trained.folder, prompt, parts.test)
         if parts.valid is not None:
             held_out = accuracy(trained.folder, prompt, parts.valid)
             print(f"{len(parts.valid)} held-out texts, by which a recipe may be chosen: accuracy {held_out.value:.3f}")
     print(
         f"{options.base}, {len(parts.labels)} labels, {len(parts.train)} training and {len(parts.test)} test texts: "
-        f"accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in {trained.seconds:.0f} s"
+        f"seed {options.seed}: accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in "
+        f"{trained.seconds:.0f} s with a peak of {trained.peak_gb:.1f} GB",
+        flush=True,
     )
+
+
+def _print_hard(folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
+    """The accuracy on the reviews that are marked as hard, if the data set marks any."""
+    hard = test[test["hard"].astype(str) == "1"] if "hard" in test else test[:0]
+    if len(hard):
+        share = accuracy(folder, prompt, hard)
+        print(f"{len(hard)} hard test texts: accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f})")
 
 
 def _options() -> argparse.Namespace:
@@ -58,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--labels", type=int)
     parser.add_argument("--per-label", type=int)
     parser.add_argument("--base", default="gemma-3-270m")
+    parser.add_argument("--seed", type=int, default=13, help="of the order of the reviews and of the dropout")
     parser.add_argument("--keep", type=Path, help="a folder for the model, to use it with benchmarks/exported.py")
     options = parser.parse_args()
     if options.train and not options.test:

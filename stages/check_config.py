@@ -10,7 +10,6 @@ from reviewtune.core.config.data import DataConfig
 from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.entry_point import run_stage
-from reviewtune.data.sides.frozen_file import read_frozen
 from reviewtune.errors import ConfigError, DataError
 
 PARAMS, OK = ProjectPaths().params, ProjectPaths().reports / "config_ok.txt"
@@ -28,7 +27,7 @@ def main(*, write: bool) -> None:
             "(to change a value for one run: `dvc exp run -S key=value`)"
         )
     _refuse_missing_reviews(config.data)
-    read_frozen(ProjectPaths().frozen_splits)
+    _refuse_missing_sides(ProjectPaths().frozen_splits)
     OK.parent.mkdir(exist_ok=True)
     OK.write_text("conf/ and params.yaml are valid\n")
 
@@ -40,6 +39,15 @@ def _refuse_missing_reviews(data: DataConfig) -> None:
         raise DataError(
             f"{data.path}: no such file; put the labelled reviews there, or correct `path` in "
             f"conf/data/{data.name}.yaml and run `make params`"
+        )
+
+
+def _refuse_missing_sides(path: Path) -> None:
+    """DVC's own message would not say what is lost with the file."""
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file, without which all reviews would be split anew; restore it: `git checkout {path}` "
+            "(if nothing was ever frozen: `echo review_sha256_v1,side > data/frozen_splits.csv`)"
         )
 
 

@@ -139,6 +139,15 @@ class TestCommitted:
         undo(committed, "a setting in `conf/`")
         assert changes(committed) == ""
 
+    def test_frozen_splits(self, committed: Clone) -> None:
+        """Freezing changes no split, so nothing but stage split runs, and nothing at all after the undo."""
+        assert "newly frozen" in committed.run("reviewtune", "freeze-splits")
+        assert committed.repro() == ["split"]
+        assert changes(committed).split() == ["M", "data/frozen_splits.csv", "M", "dvc.lock"]
+        undo(committed, "`reviewtune freeze-splits`, not committed")
+        assert changes(committed) == ""
+        assert committed.repro() == []
+
     def test_queued_experiments(self, committed: Clone) -> None:
         committed.run("dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "training.n_epochs=1")
         assert "waiting" in committed.run("dvc", "queue", "status")

@@ -1,12 +1,15 @@
 """The command `evaluate`: score a model on a labelled file and compare the scores with earlier ones."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
+from reviewtune.core.atomic_files import write_bytes
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, listed
@@ -15,9 +18,22 @@ from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import results
-from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
+from reviewtune.evaluation.comparison.earlier_predictions import (
+    PREDICTIONS_FILE,
+    earlier_predictions,
+    paired_change,
+    shared_changes,
+    to_text,
+)
 from reviewtune.evaluation.console_report import report
-from reviewtune.evaluation.earlier_metrics import EarlierMetrics, changes, read_earlier, refuse_other_test_set
+from reviewtune.evaluation.earlier_metrics import (
+    Change,
+    EarlierMetrics,
+    changes,
+    other_test_set,
+    read_earlier,
+    refuse_other_test_set,
+)
 from reviewtune.evaluation.ground_truth import (
     GroundTruth,
     evaluate_file,
@@ -28,7 +44,9 @@ from reviewtune.evaluation.ground_truth import (
 from reviewtune.evaluation.metrics_file import METRICS_FILE
 from reviewtune.evaluation.results import Evaluation
 from reviewtune.finetuning.model_record import fitting_record
+from reviewtune.tracking.queries import artifact_of, find_run
 
+RUN_ID = re.compile("[0-9a-f]{4,32}")  # or its beginning
 SHOWN = 100  # reviews that were left out
 
 
@@ -39,7 +57,7 @@ class EvaluateOptions:
     Args:
         ground_truth: CSV of labelled reviews.
         model: the model's name; None: the one of the last `dvc repro`.
-        compare: metrics JSON of an earlier evaluation.
+        compare: metrics JSON of an earlier evaluation, or the id of its run.
         out: folder for the results; None: they are only printed.
         other_test_set: compare even if the test sets differ.
         leave_out_seen: score only the reviews that the model was not trained with.
@@ -57,12 +75,30 @@ class EvaluateOptions:
     by: Sequence[str]
 
 
+def _from_run(run_id: str, config: Config, root: Path) -> Path:
+    """The metrics file of a stored evaluation; copied next to its predictions, as a server may have them elsewhere.
+
+    Raises:
+        TrackingError: there is no such run, or it is not one of an evaluation.
+    """
+    run = find_run(config.tracking, run_id)
+    folder = ProjectPaths(root).work / "earlier" / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS_FILE, PREDICTIONS_FILE):
+        write_bytes(artifact_of(config.tracking, run.id, name).read_bytes(), folder / name)
+    return Path(os.path.relpath(folder / METRICS_FILE))
+
+
 class _Earlier(NamedTuple):
-    """An earlier evaluation: its scores, and its predictions or the reason why there are none."""
+    """An earlier evaluation: its scores, and its predictions or the reason why there are none.
+
+    If it was on another test set, `other_test_set` says which, and only the reviews of both are compared.
+    """
 
     metrics: EarlierMetrics
     predictions: Mapping[str, str]
     why_none: str
+    other_test_set: str = ""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -73,27 +109,39 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.out:
         _refuse_bad_out(options.out, options, root)
     config = load_params(ProjectPaths(root).params)
+    if options.compare and RUN_ID.fullmatch(str(options.compare)) and not options.compare.exists():
+        options = replace(options, compare=_from_run(str(options.compare), config, root))
     fitting_record(ProjectPaths(root).model_record, options.model, config)
     metrics = read_earlier(options.compare) if options.compare else None
     truth = read_ground_truth(options.ground_truth, config.data, options.by)
     if options.leave_out_seen:
         truth = leave_out_seen(truth, options.model, config, root)
-    notes = [*_notes_on_training(options, truth, config, root), *_notes_on_test_set(metrics, truth, options)]
-    earlier = _with_predictions(metrics, truth) if metrics else None
+    earlier = _with_predictions(metrics, truth, options) if metrics else None
+    notes = [*_notes_on_training(options, truth, config, root), *_notes_on_test_set(earlier, truth, options)]
     result = evaluate_file(options.model, truth, config, root, finetuned=options.finetuned, progress=TerminalProgress())
     if options.out:
         results.write(result, options.out)
-    rows = changes(earlier.metrics, result.metrics) if earlier else []
+    rows = _changes(earlier, result) if earlier else []
     console = Console()
     for part in report(result, rows, notes, difference=_difference(earlier, result, config) if earlier else ""):
         console.print(part)
 
 
-def _with_predictions(metrics: EarlierMetrics, truth: GroundTruth) -> _Earlier:
+def _with_predictions(metrics: EarlierMetrics, truth: GroundTruth, options: EvaluateOptions) -> _Earlier:
+    other = ""  # also if the user wants the whole test sets compared
+    if not options.other_test_set:
+        other = other_test_set(metrics, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth)
     try:
-        return _Earlier(metrics, earlier_predictions(metrics, truth), "")
+        return _Earlier(metrics, earlier_predictions(metrics, truth), "", other)
     except DataError as error:
-        return _Earlier(metrics, {}, str(error))
+        return _Earlier(metrics, {}, str(error), other)
+
+
+def _changes(earlier: _Earlier, result: Evaluation) -> list[Change]:
+    """Of the whole test set or, if it is not that of before, of the reviews that both have."""
+    if not earlier.other_test_set:
+        return changes(earlier.metrics, result.metrics)
+    return shared_changes(result.predictions, earlier.predictions, result.scores.labels)
 
 
 def _difference(earlier: _Earlier, result: Evaluation, config: Config) -> str:
@@ -130,16 +178,22 @@ def _refuse_bad_out(folder: Path, options: EvaluateOptions, root: Path) -> None:
         read_earlier(folder / METRICS_FILE)
 
 
-def _notes_on_test_set(earlier: EarlierMetrics | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
+def _notes_on_test_set(earlier: _Earlier | None, truth: GroundTruth, options: EvaluateOptions) -> list[str]:
     skipped = [truth.skipped] if truth.skipped else []
     if earlier is None:
         return skipped
     if options.other_test_set:
         return [
             *skipped,
-            f"{earlier.path} may be from another test set: the difference says nothing about the model alone",
+            f"{earlier.metrics.path} may be from another test set: the difference says nothing about the model alone",
         ]
-    note = refuse_other_test_set(earlier, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth)
+    if earlier.other_test_set and earlier.predictions:
+        both = counted(len(earlier.predictions), "review")
+        where = f"{earlier.metrics.path} was measured on {earlier.other_test_set}"
+        return [*skipped, f"{where}: old and new are compared on the {both} that both have, with the labels of now"]
+    note = refuse_other_test_set(
+        earlier.metrics, n=len(truth.reviews), test_sha256=truth.sha256, file=options.ground_truth
+    )
     return [*skipped, note] if note else skipped
 
 

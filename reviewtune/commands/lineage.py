@@ -1,4 +1,4 @@
-"""Where a run comes from and what it led to: data -> splits -> chat files -> job -> model -> evaluations -> application.
+"""Where a run comes from and what it led to: data, splits, chat files, job, model, evaluations, application.
 
 All of it is read from the tags of runs and of registered versions, so it also works for a run whose files were removed.
 """

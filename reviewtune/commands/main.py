@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.commands.data.app import app as data
-from reviewtune.commands.deploy import app as deploy
 from reviewtune.commands.jobs import jobs
+from reviewtune.commands.promotion.app import app as promotion
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
@@ -56,7 +56,7 @@ cache = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 app.add_typer(data)  # without a name, so that its commands are next to those of this file
-app.add_typer(deploy)
+app.add_typer(promotion)
 app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 
@@ -127,7 +127,9 @@ def classify(
 def evaluate(
     ground_truth: Annotated[Path, typer.Option(help="CSV or .xlsx of labelled reviews that the model has not seen")],
     model: Annotated[str | None, typer.Option(help="a model's name; default: the one of the last `dvc repro`")] = None,
-    compare: Annotated[Path | None, typer.Option(help="metrics JSON of an earlier evaluation of this file")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="metrics JSON of an earlier evaluation, or the id of its MLflow run")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for metrics.json, predictions.csv, ...")] = None,
     other_test_set: Annotated[
         bool, typer.Option("--other-test-set", help="compare even if the test sets differ")
@@ -144,9 +146,11 @@ def evaluate(
 ) -> None:
     """Score a model on a labelled file, and compare the scores with those of an earlier evaluation.
 
-    If the earlier predictions.csv is next to its metrics JSON, the difference has an interval and a paired test.
+    If the earlier predictions.csv is next to its metrics JSON, the difference has an interval and a paired test. If the
+    file has other reviews than before, old and new are compared on the reviews of both.
 
-    Example: reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json
+    Examples: reviewtune evaluate --ground-truth data/splits/test.csv --compare reports/arms/zero_shot/metrics.json;
+    reviewtune evaluate --ground-truth data/splits/test.csv --compare 3f2a91
     """
     from reviewtune.commands import evaluate as command
 
@@ -251,7 +255,7 @@ def compare(
 
     Examples: reviewtune compare; reviewtune compare --html comparison.html
     """
-    from reviewtune.commands import compare as command
+    from reviewtune.commands.results import compare as command
 
     command.compare(command.CompareOptions(reports=reports, html=html, texts=not no_texts))
 

@@ -31,7 +31,7 @@ def render(package: str, template: str, values: Mapping[str, Any], filters: Mapp
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= filters
-    return environment.get_template(template).render(values)
+    return environment.get_template(template).render(values) + "\n"
 
 
 def generator(command: str) -> str:

@@ -17,10 +17,11 @@ from reviewtune.core.config.types import TODO
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.language_detection import main_languages
 from reviewtune.data.reviews import MIN_ROWS_PER_LABEL, single_labels
+from reviewtune.data.sides.side_names import side_of
 from reviewtune.data.tables import Table
 from reviewtune.errors import DataError
 
-Role = Literal["text", "label", "second_label", "id", "date", "other"]
+Role = Literal["text", "label", "second_label", "id", "split", "date", "other"]
 OPTION = "name it with --{}-column"
 DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[ T].*)?|\d{4}년.*")
 NUMBER = re.compile(r"[-+]?\d[\d.,\s]*%?")
@@ -71,6 +72,12 @@ class Column:
         """A few values, each of them in several rows."""
         fills = len(self.cells) > self.rows / 2
         return fills and not self.is_date and 2 <= len(self.counts) <= min(MOST_LABELS, len(self.cells) / 2)
+
+    @property
+    def is_split(self) -> bool:
+        """Only words for the sides of a split, test among them."""
+        sides = {side_of(cell) for cell in self.counts}
+        return len(sides) > 1 and "test" in sides and None not in sides
 
     @property
     def is_identity(self) -> bool:
@@ -146,7 +153,7 @@ def to_yaml(first: FirstConfig, *, name: str, path: str) -> str:
         name: of the data set.
         path: of the table, relative to the project.
     """
-    roles: tuple[Role, ...] = ("text", "label", "id", "second_label")
+    roles: tuple[Role, ...] = ("text", "label", "id", "second_label", "split")
     columns = [f"  {role}: {_scalar(column)}" for role in roles if (column := first.column(role))]
     possible = f"possible: {', '.join(first.slices)}" if first.slices else "columns to score separately"
     detection = "detected in the reviews" if first.language else "not detected: correct it"
@@ -184,7 +191,7 @@ def _text_column(table: Table, columns: Sequence[Column]) -> str:
 
 
 def _label_column(table: Table, columns: Sequence[Column]) -> str:
-    repeated = [column for column in columns if column.is_repeated]
+    repeated = [column for column in columns if column.is_repeated and not column.is_split]
     if not repeated:
         raise DataError(
             f"{table.path}: no column looks like labels (2 to {MOST_LABELS} values, each in several rows); it has "
@@ -207,6 +214,7 @@ def _roles(columns: Sequence[Column], text: str, label: str) -> dict[str, Role]:
     roles |= {column.name: "second_label" for column in seconds[:1]}
     identities = sorted((c for c in others if c.is_identity), key=lambda c: not ID_NAME.search(c.name))
     roles |= {column.name: "id" for column in identities[:1]}
+    roles |= {column.name: "split" for column in [column for column in others if column.is_split][:1]}
     return {column.name: roles.get(column.name, "date" if column.is_date else "other") for column in columns}
 
 

@@ -209,7 +209,8 @@ def _on_source(paths: ProjectPaths, config: Config, keys: Sequence[str]) -> list
     if 2 * len(now & set(keys)) < len(set(keys)):
         raise DataError(f"{paths.labeled} is not of {source}, so nothing was frozen: {REPRO}")
     if new := len(now - set(keys)):
-        return [f"{counted(new, 'review')} of {source} not split yet: run `dvc repro split`, then freeze again"]
+        later = "run `dvc repro split`, then freeze again"
+        return [f"not split and not frozen yet: {counted(new, 'review')} of {source}; {later}"]
     return []
 
 

@@ -1,7 +1,8 @@
 """Scores of an earlier evaluation, from our own metrics.json or from other tools' files, compared with new ones.
 
 Other tools write `precision` or `precision_weighted`, shares or percentages, at the top level or under "metrics". A
-difference between two test sets is not an improvement of the model, so it is refused unless the user asks for it.
+difference between two test sets is not an improvement of the model, so it is refused unless the user asks for it, or
+the reviews that both have can be compared.
 """
 
 from collections.abc import Mapping
@@ -84,12 +85,7 @@ def refuse_other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, 
     Raises:
         DataError: it was measured on another test set.
     """
-    other = None
-    if earlier.test_sha256 is not None and earlier.test_sha256 != test_sha256:
-        other = f"another test set (sha256 {earlier.test_sha256[:12]}..., {file} has {test_sha256[:12]}...)"
-    elif earlier.n is not None and earlier.n != n:
-        other = f"{counted(earlier.n, 'review')}, now it would be {n} of {file}"
-    if other:
+    if other := other_test_set(earlier, n=n, test_sha256=test_sha256, file=file):
         raise DataError(
             f"{earlier.path} was measured on {other}: the difference would say nothing about the model; evaluate both "
             "on the same file, or use --other-test-set to compare them anyway"
@@ -97,6 +93,15 @@ def refuse_other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, 
     if earlier.test_sha256 is None:
         return f"{earlier.path} does not say what it was measured on: the improvement holds only if that was {file}"
     return None
+
+
+def other_test_set(earlier: EarlierMetrics, *, n: int, test_sha256: str, file: Path) -> str:
+    """What the earlier scores were measured on, if it is not this test set; arguments as of `refuse_other_test_set`."""
+    if earlier.test_sha256 is not None and earlier.test_sha256 != test_sha256:
+        return f"another test set (sha256 {earlier.test_sha256[:12]}..., {file} has {test_sha256[:12]}...)"
+    if earlier.n is not None and earlier.n != n:
+        return f"{counted(earlier.n, 'review')}, now it would be {n} of {file}"
+    return ""
 
 
 def changes(earlier: EarlierMetrics, metrics: ArmMetrics) -> list[Change]:
@@ -107,7 +112,12 @@ def changes(earlier: EarlierMetrics, metrics: ArmMetrics) -> list[Change]:
         "recall": metrics.recall,
         "f1": metrics.f1,
     }
-    return [_change(name, earlier.scores[name], new[name]) for name in SCORES]
+    return changes_between(earlier.scores, new)
+
+
+def changes_between(old: Mapping[str, float], new: Mapping[str, float]) -> list[Change]:
+    """The same of two evaluations' shares in [0, 1] by the names of SCORES."""
+    return [_change(name, old[name], new[name]) for name in SCORES]
 
 
 def _change(name: str, old: float, new: float) -> Change:

@@ -13,6 +13,7 @@ import pandas as pd
 from reviewtune.core.config.data import DataConfig
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
+from reviewtune.data.sides.review_key import KEY, review_keys
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.arm_costs import ArmCosts, costs_of
 from reviewtune.evaluation.label_scoring.answer_scores import CONFIDENCE_DIGITS
@@ -185,7 +186,7 @@ def _validation(valid: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """The columns of predictions.csv: the review, its answer, and the values of its slices."""
+    """The columns of predictions.csv: the review, its answer, the values of its slices, and its hash."""
     table = pd.concat([test[["review_id", "label"]], answers], axis=1)
     table.insert(3, "correct", (table["label"] == table["predicted"]).astype(int))
     if "label_second" in test:
@@ -195,7 +196,7 @@ def _predictions(test: pd.DataFrame, answers: pd.DataFrame, data: DataConfig) ->
         parts["language"] = test["language"]
     if "length" not in parts:
         parts["length"] = pd.cut(test["text"].str.len(), [0, *LENGTHS, float("inf")], labels=LENGTH_NAMES).astype(str)
-    return pd.concat([table, parts], axis=1)
+    return pd.concat([table, parts], axis=1).assign(**{KEY: review_keys(test["text"], data.language)})
 
 
 def _evaluation(

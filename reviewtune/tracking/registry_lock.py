@@ -68,15 +68,18 @@ def _on_server(store: tracking_store.Store, lock: str) -> Iterator[Held]:
 
 
 def _acquire(store: tracking_store.Store, lock: str, ours: str) -> None:
-    seen, since, started = None, time.monotonic(), time.monotonic()
+    started = since = time.monotonic()
+    seen: str | None = ""
     while refusal := _refusal(store, lock, ours):
         holder, now = _holder(store, lock), time.monotonic()
         if holder != seen:
             seen, since = holder, now
+        if holder is None and now - since > REFUSED_SECONDS:
+            raise refusal
         if holder is not None and (_is_dead(holder) or now - since > ABANDONED_SECONDS):
             _remove(store, lock, holder)
-        elif now - started > (WAIT_SECONDS if holder else REFUSED_SECONDS):
-            raise TrackingError(_busy(lock.removesuffix(".lock"))) if holder else refusal
+        elif now - started > WAIT_SECONDS:
+            raise TrackingError(_busy(lock.removesuffix(".lock")))
         else:
             time.sleep(PAUSE_SECONDS)
 

@@ -41,6 +41,16 @@ def run(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     return run
 
 
+def test_a_column_of_sides_is_no_label(run: Run, tmp_path: Path) -> None:
+    rows = [f"{n},the parcel {n * 7919} came {n} days late,{'TEST' if n % 4 == 0 else 'train'}" for n in range(40)]
+    table = "\n".join(["nr,review,part,topic", *(f"{row},{'late' if n % 3 else 'wet'}" for n, row in enumerate(rows))])
+    (tmp_path / "own.csv").write_text(table)
+    status, _, err = run(tmp_path / "own.csv")
+    assert status == 0, err
+    columns = yaml.safe_load(Path("conf/data/own.yaml").read_text())["columns"]
+    assert columns == {"text": "review", "label": "topic", "id": "nr", "split": "part"}
+
+
 @pytest.mark.parametrize(
     ("data", "columns", "language", "slices"),
     [

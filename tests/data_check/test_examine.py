@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import per_label_table, score
 from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, write_metrics
 from reviewtune.evaluation.run_file import ArmRun, write_run
+from tests.support.browser import browser, needs_chromium
 from tests.support.serving import ServerProcess
 
 WORDS = {
@@ -392,32 +392,19 @@ def test_the_learning_curve_of_the_fine_tune_on_a_real_server(
     assert len(list(server.client.fine_tuning.jobs.list())) == before + 2  # the second pass reused them
 
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+@needs_chromium
 def test_the_page_opens_in_a_browser_and_loads_nothing(tmp_path: Path) -> None:
-    page, log = tmp_path / "report.html", tmp_path / "net.json"
+    page = tmp_path / "report.html"
     html_report.write(checked(invented(12), tmp_path), Output(page))
-    options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
-        "--disable-background-networking", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-        f"--log-net-log={log}", "--dump-dom",
-    ]  # fmt: skip
-    shown = subprocess.run([str(CHROMIUM), *options, page.as_uri()], capture_output=True, text=True, timeout=120)
+    with browser() as tab:
+        tab.open(page)
+        shown = tab.run("document.body.innerText")
+        tab.open(page, width=390, dark=True)
+        assert tab.run("document.documentElement.scrollWidth") <= 390
     for words in ("Likely label errors", "Too little data?", "36 rows of labelled reviews", "training reviews"):
-        assert words in shown.stdout
-    assert "{{" not in shown.stdout
-    asked = {event["params"]["url"] for event in _events(log) if "url" in event.get("params", {})}
-    assert {url for url in asked if url.startswith(("http", "//", "ws")) and "google" not in url} == set()
+        assert words in shown
+    assert "{{" not in shown
+    assert (set(tab.requested), tab.errors) == ({page.as_uri()}, [])
     text = page.read_text()
     for reference in ("src=", "url(http", "@import", "<link", "<script"):
         assert reference not in text
-
-
-def _events(log: Path) -> list[dict[str, dict[str, str]]]:
-    text = log.read_text().rstrip().rstrip(",")
-    events: list[dict[str, dict[str, str]]] = json.loads(text if text.endswith("}") else text + "]}")["events"]
-    return events

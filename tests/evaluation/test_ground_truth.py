@@ -1,6 +1,7 @@
 """`reviewtune evaluate`: any labelled file, the real server, and the classic mistake of testing on training data."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,12 +14,14 @@ import yaml
 from reviewtune.commands.main import main
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.config import Config
+from reviewtune.core.config.loading import load_params
 from reviewtune.core.result_file import write_result
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.errors import DataError
 from reviewtune.evaluation.ground_truth import read_ground_truth
 from reviewtune.evaluation.metrics_file import read_metrics
+from reviewtune.tracking.runs import open_run
 from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess
 
@@ -152,6 +155,38 @@ def test_the_difference_has_an_interval_and_a_paired_test(workspace: Path, evalu
     (workspace / "old" / "predictions.csv").unlink()
     shown = " ".join(evaluate(*arguments).split())
     assert "the difference has no interval and no test: old/predictions.csv does not exist" in shown
+
+
+def test_a_test_set_that_grew_is_compared_on_the_reviews_of_both(workspace: Path, evaluate: Evaluate) -> None:
+    """The new reviews come first, so each line number, and with it each id, means another review."""
+    evaluate("--ground-truth", "fresh.csv", "--out", "old")
+    fresh, more = pd.read_csv(workspace / "fresh.csv"), labelled(load_params(workspace / "params.yaml"), 9, "later")
+    fresh["review_text"] = fresh["review_text"].str.upper()
+    pd.concat([more, fresh]).to_csv(workspace / "grown.csv", index=False)
+    shown = " ".join(evaluate("--ground-truth", "grown.csv", "--compare", "old/metrics.json", "--out", "new").split())
+    assert "21 reviews" in shown
+    assert "old/metrics.json was measured on another test set" in shown
+    assert "old and new are compared on the 12 reviews that both have, with the labels of now" in shown
+    assert "on 12 reviews of both evaluations" in shown
+    old, new = (pd.read_csv(workspace / name / "predictions.csv") for name in ("old", "new"))
+    joined = old.merge(new, on="review_sha256_v1", suffixes=("_old", "_new"))
+    assert len(joined) == 12
+    right = [(joined[f"predicted_{when}"] == joined[f"label_{when}"]).mean() for when in ("old", "new")]
+    table = re.search(r"Accuracy (\S+) % (\S+) % \S+ points", shown)
+    assert table
+    assert [float(share) for share in table.groups()] == [pytest.approx(100 * share, abs=0.06) for share in right]
+
+
+def test_an_earlier_evaluation_may_be_a_stored_run(workspace: Path, evaluate: Evaluate) -> None:
+    evaluate("--ground-truth", "fresh.csv", "--out", "old")
+    with open_run(load_params().tracking, name="finetuned", kind="evaluation", tags={}) as run:
+        for name in ("metrics.json", "predictions.csv"):
+            run.artifact(Path("old") / name)
+    shutil.rmtree("old")
+    shown = " ".join(evaluate("--ground-truth", "fresh.csv", "--compare", run.id[:8]).split())
+    assert "on 12 reviews of both evaluations: accuracy +0.0 points" in shown
+    unknown = evaluate("--ground-truth", "fresh.csv", "--compare", "0" * 32, ok=False)
+    assert "no run with that id" in unknown
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_asked(

@@ -34,6 +34,7 @@ class Browser:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._loop, self._socket, self._ids = loop, socket, itertools.count(1)
+        self._loads = 0
         self.requested: list[str] = []
         self.errors: list[str] = []
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -49,11 +50,9 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
+        loads = self._loads
         self.call("Page.navigate", url=page.as_uri())
-        until = time.monotonic() + PATIENCE
-        while self.run("document.readyState") != "complete" or self.run("location.protocol") != "file:":
-            assert time.monotonic() < until, "the page did not load"
-            time.sleep(0.05)
+        self._loop.run_until_complete(asyncio.wait_for(self._loaded(loads), PATIENCE))
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
@@ -78,9 +77,15 @@ class Browser:
                 return message["result"]
             self._note(message)
 
+    async def _loaded(self, before: int) -> None:
+        while self._loads == before:
+            self._note(await self._socket.receive_json())
+
     def _note(self, event: dict[str, Any]) -> None:
         if event["method"] == "Network.requestWillBeSent":
             self.requested.append(event["params"]["request"]["url"])
+        elif event["method"] == "Page.loadEventFired":
+            self._loads += 1
         elif event["method"] == "Runtime.exceptionThrown":
             self.errors.append(str(event["params"]))
         elif event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
@@ -96,9 +101,10 @@ def browser() -> Iterator[Browser]:
         loop = asyncio.new_event_loop()
         try:
             session, socket = loop.run_until_complete(_connect(Path(profile) / "DevToolsActivePort"))
-            yield Browser(loop, socket)
-            loop.run_until_complete(socket.close())
-            loop.run_until_complete(session.close())
+            try:
+                yield Browser(loop, socket)
+            finally:
+                loop.run_until_complete(session.close())
         finally:
             process.terminate()
             process.wait()

@@ -90,7 +90,8 @@ def write_comparison(
     test.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(test, index=False, lineterminator="\n")
     digest = hashlib.sha256(test.read_bytes()).hexdigest()
-    known = pd.DataFrame({"review_id": [f"v-{i}" for i in range(validation)], "label": truth[:validation]})
+    other = [chance.choice(labels) for _ in range(validation)]
+    known = pd.DataFrame({"review_id": [f"v-{number}" for number in range(validation)], "label": other})
     arms = [_arm(root / "reports" / "arms", name, plan, table, known, labels, digest) for name, plan in plans.items()]
     cascade = CascadeConfig(first=first, second="person", wanted_accuracy=0.9, person_usd=0.1)
     comparison = compare(arms, reference="zero_shot", seed=1, resamples=200, cascade=cascade)

@@ -8,6 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from reviewtune.commands.main import app
 from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles
 from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.data.preparation import write_splits
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.finetuning.jobs import Order
 from reviewtune.sweeps.job import Job, composed, refuse_varied
@@ -169,3 +171,54 @@ def test_warnings_about_chat_files_are_reported_once_by_every_command(
         shown = capsys.readouterr().out
         assert shown.count("warning: [training.seed=1] training_data.jsonl: 44 examples, at least 100 are advised") == 1
         assert "[training.seed=2]" not in shown
+
+
+def appended(n: int) -> None:
+    """Reviews that come later, some of them near-duplicates of those of `extra_reviews`."""
+    with RAW.open("a", encoding="utf-8", newline="") as file:
+        for at, row in enumerate(extra_reviews()[:n]):
+            text = f"{row[1]}!!" if at % 3 else f"later: {row[1][::-1]}"
+            csv.writer(file, lineterminator="\n").writerow((f"y-{at}", text, *row[2:]))
+
+
+def test_every_path_keeps_frozen_sides(place: Path) -> None:
+    run_stages(*MASKED)
+    paths, before, earlier = ProjectPaths(), split_bytes(ProjectPaths().splits), prepared(*MASKED)
+    tested = set(pd.read_csv(paths.splits.test)["review_id"])
+    assert CliRunner().invoke(app, ["freeze-splits"]).exit_code == 0
+    run_stages(*MASKED)
+    assert split_bytes(paths.splits) == before
+    appended(12)
+    run_stages(*MASKED)
+    job = prepared(*MASKED)
+    assert job.splits.folder != earlier.splits.folder
+    assert split_bytes(job.splits) == split_bytes(paths.splits) != before
+    assert chat_bytes(largest(RAW)) == chat_bytes(paths.chat) == chat_bytes(job.chat)
+    assert tested <= set(pd.read_csv(paths.splits.test)["review_id"])
+
+
+def test_every_path_takes_the_sides_of_the_file(place: Path) -> None:
+    table = pd.read_csv(RAW, dtype=str, keep_default_na=False)
+    words = ["test", "train", "valid", "", "train", "train"]
+    table.assign(part=[words[at % 6] for at in range(len(table))]).to_csv(RAW, index=False)
+    edit(Path("conf/data/reviews_en.yaml"), "  id: review_id", "  id: review_id\n  split: part")
+    run_stages()
+    paths, job = ProjectPaths(), prepared()
+    assert split_bytes(job.splits) == split_bytes(paths.splits)
+    assert chat_bytes(largest(RAW)) == chat_bytes(paths.chat)
+    assert len(pd.read_csv(paths.splits.test)) > len(table) / 6  # those of the file, not the 6 % of conf/
+
+
+def test_a_damaged_file_of_frozen_sides_stops_every_path_with_one_line(place: Path) -> None:
+    run_stages()
+    frozen = ProjectPaths().frozen_splits
+    frozen.write_text("review_sha256_v1,side\n<<<<<<< HEAD\n")
+    message = r"frozen_splits.csv line 2: git left a merge conflict"
+    with pytest.raises(DataError, match=message):
+        write_splits(load_params(), ProjectPaths().labeled, ProjectPaths().splits, frozen=frozen)
+    with pytest.raises(ConfigError, match=message):
+        check_all([["training.seed=1"]])
+    for arguments in (["check-data", str(RAW)], ["freeze-splits"]):
+        ran = CliRunner().invoke(app, arguments)
+        assert isinstance(ran.exception, DataError)
+        assert "git left a merge conflict" in str(ran.exception)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import aliases, registry, registry_lock
 from reviewtune.tracking import store as tracking_store
-from tests.support.loopback import free_port
 from tests.support.registry import NAME, promote, register, said
+from tests.support.services import free_port
 from tests.support.tracking import SETTINGS, stored
 
 FORK = multiprocessing.get_context("fork")
@@ -135,7 +136,7 @@ def test_two_promotions_at_once_make_one_champion(moved_project: Path, tmp_path:
         except TrackingError as error:
             (tmp_path / f"{name}.error").write_text(str(error))
 
-    children = [forked(lambda name=name: work(name)) for name in version]
+    children = [forked(partial(work, name)) for name in version]
     for child in children:
         child.join(60)
     (refused,) = tmp_path.glob("*.error")
@@ -186,7 +187,7 @@ def test_a_promotion_killed_at_any_write_leaves_a_complete_champion(moved_projec
     import mlflow  # noqa: F401 - once here, instead of in every child
 
     for content in ("one", "two"):
-        child = forked(lambda content=content: promote(tmp_path, content))
+        child = forked(partial(promote, tmp_path, content))
         child.join(60)
     seen = set()
     for number in range(30):
@@ -230,7 +231,7 @@ def _check_after_kill(place: Path) -> None:
 def test_an_unreachable_registry_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nobody = TrackingConfig(experiment="x", uri="http://127.0.0.1:9")
-    with pytest.raises(TrackingError, match="the server does not answer: start that server or correct tracking.uri"):
+    with pytest.raises(TrackingError, match=r"the server does not answer: start that server or correct tracking\.uri"):
         registry.by_alias(nobody, NAME)
 
 
@@ -247,7 +248,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingConfig]
         _wait_for(address)
         yield TrackingConfig(experiment="shared", uri=address)
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait(30)
 
 
@@ -263,37 +264,55 @@ def _wait_for(address: str) -> None:
             return
 
 
+PROMOTE = """
+import sys
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.errors import one_line_errors
+from reviewtune.tracking import aliases, registry
+address, name, number = sys.argv[1:]
+settings = TrackingConfig(experiment="shared", uri=address)
+(version,) = [one for one in registry.versions(settings, name) if one.version == int(number)]
+print("ready", flush=True)
+sys.stdin.readline()
+with one_line_errors():
+    aliases.promote(settings, version, expected=1, reason=number)
+"""
+
+
 def test_a_shared_server_has_one_champion_whoever_acts_at_once(shared: TrackingConfig, tmp_path: Path) -> None:
     promote(tmp_path, "one", shared)
-    version = {name: register(tmp_path, name, shared) for name in ("left", "middle", "right")}
-
-    def work(name: str) -> None:
-        try:
-            aliases.promote(shared, version[name], expected=1, reason=name)
-            (tmp_path / f"{name}.done").touch()
-        except TrackingError as error:
-            (tmp_path / f"{name}.error").write_text(str(error))
-
-    children = [forked(lambda name=name: work(name)) for name in version]
-    for child in children:
-        child.join(120)
-    (winner,) = tmp_path.glob("*.done")
-    errors = [path.read_text() for path in tmp_path.glob("*.error")]
-    assert len(errors) == 2
-    assert all("is champion now by the promotion of" in error for error in errors)
-    assert said(tmp_path, settings=shared) == winner.stem
+    numbers = [str(register(tmp_path, name, shared).version) for name in ("left", "right")]
+    commands = [[sys.executable, "-c", PROMOTE, str(shared.uri), NAME, number] for number in numbers]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    people = [subprocess.Popen(command, **pipes) for command in commands]  # type: ignore[call-overload]
+    for person in people:
+        assert person.stdout.readline() == "ready\n"
+    for person in people:
+        person.stdin.write("\n")
+        person.stdin.flush()
+    errors = [person.communicate()[1] for person in people]
+    statuses = [person.returncode for person in people]
+    assert sorted(statuses) == [0, 1], errors
+    assert "is champion now by the promotion of" in errors[statuses.index(1)]
+    champion = registry.by_alias(shared, NAME)
+    assert champion is not None
+    assert str(champion.version) == numbers[statuses.index(0)]
     names = [model.name for model in tracking_store.open_store(shared).search_registered_models()]
     assert names == [NAME], "the lock is gone"
 
 
-def test_a_lock_whose_process_died_is_taken_over(shared: TrackingConfig, tmp_path: Path) -> None:
-    def work() -> None:
-        with registry_lock.alone_with(shared, NAME):
-            os.kill(os.getpid(), signal.SIGKILL)
+HOLD = """
+import os, signal, sys
+from reviewtune.core.config.config import TrackingConfig
+from reviewtune.tracking.registry_lock import alone_with
+with alone_with(TrackingConfig(experiment="shared", uri=sys.argv[1]), sys.argv[2]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
-    child = forked(work)
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+
+def test_a_lock_whose_process_died_is_taken_over(shared: TrackingConfig) -> None:
+    died = subprocess.run([sys.executable, "-c", HOLD, str(shared.uri), NAME])
+    assert died.returncode == -signal.SIGKILL
     store = tracking_store.open_store(shared)
     assert store.get_model_or_none(f"{NAME}.lock") is not None
     started = time.monotonic()

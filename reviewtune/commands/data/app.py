@@ -36,7 +36,7 @@ def freeze_splits() -> None:
     need them, a near-duplicate goes to the side of its relative. The splits of now do not change, and neither does the
     side of a review that is frozen already, so the command may be repeated: after each addition, it freezes the new
     ones. If reviews were added but `dvc repro` has not run since, it freezes the splits from before. To undo it:
-    `git checkout data/frozen_splits.csv`.
+    `git checkout HEAD -- data/frozen_splits.csv`.
 
     Example: reviewtune freeze-splits
     """

@@ -1,5 +1,7 @@
 """The command `freeze-splits`: keep the sides of the project's splits for good."""
 
+import os
+
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, with_counts
 from reviewtune.core.project import ProjectPaths, project_root
@@ -23,7 +25,7 @@ def to_text(summary: FreezeSummary) -> str:
     by_side = f" ({with_counts(summary.newly_frozen)})" if new else ""
     lines = [
         f"{counted(new, 'review')} newly frozen{by_side}; {summary.kept:,} of this data set were frozen before",
-        f"{summary.path}: {counted(summary.total, 'review')}; commit this file",
+        f"{os.path.relpath(summary.path)}: {counted(summary.total, 'review')}; commit this file",
         *(f"note: {note}" for note in summary.notes),
     ]
     return "\n".join(lines)

@@ -38,8 +38,8 @@ def read_frozen(path: Path) -> dict[str, Side]:
     """
     if not path.exists():
         raise DataError(
-            f"{path}: no such file; restore it with `git checkout`, or all reviews would be split anew; if nothing was "
-            f"ever frozen, write a file with this one line: {HEADER}"
+            f"{path}: no such file, without which all reviews would be split anew; restore it with `git checkout` "
+            f"(if nothing was ever frozen, write a file with this one line: {HEADER})"
         )
     _refuse_conflict(path)
     table = read_table(path, may_be_empty=True)

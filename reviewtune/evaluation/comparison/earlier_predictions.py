@@ -3,20 +3,21 @@
 It needs the earlier predictions, which `reviewtune evaluate --out` and `dvc repro` leave next to metrics.json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from reviewtune.core.formatting import counted, p_value, points
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.reviews import TEXT_COLUMNS
+from reviewtune.data.sides.review_key import KEY, review_keys
 from reviewtune.data.tables import Row, read_rows
 from reviewtune.errors import DataError
 from reviewtune.evaluation.comparison.comparison_file import PairwiseTest
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
-from reviewtune.evaluation.earlier_metrics import EarlierMetrics
+from reviewtune.evaluation.earlier_metrics import Change, EarlierMetrics, changes_between
 from reviewtune.evaluation.ground_truth import GroundTruth
-from reviewtune.evaluation.metrics.classification import INVALID
+from reviewtune.evaluation.metrics.classification import INVALID, Scores, score
 from reviewtune.evaluation.metrics.significance import Interval
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class PairedChange(NamedTuple):
 def earlier_predictions(earlier: EarlierMetrics, truth: GroundTruth) -> dict[str, str]:
     """Read what an earlier evaluation predicted for the reviews of a test set.
 
-    Reviews are matched by their id if both evaluations used the same file, otherwise by their text.
+    Reviews are matched by their id if both evaluations used the same file, otherwise by the hash of their text (a
+    column of predictions.csv) or by their text: in another file the same id may be another review.
 
     Args:
         earlier: its metrics file; the predictions are expected next to it.
@@ -54,10 +56,34 @@ def earlier_predictions(earlier: EarlierMetrics, truth: GroundTruth) -> dict[str
         raise DataError(f"{path} does not exist; keep it next to {earlier.path.name}")
     rows = read_rows(path, [PREDICTED], hint="it is written by `reviewtune evaluate --out FOLDER`")
     _refuse_other_evaluation(path, rows, earlier)
-    matched = _by_id(rows, truth.reviews) if _is_same_file(rows, earlier, truth) else _by_text(rows, truth.reviews)
+    matched = _by_id(rows, truth.reviews) if _is_same_file(rows, earlier, truth) else _by_content(rows, truth)
     if not matched:
         raise DataError(f"no review of {path} can be matched with the test file, neither by id nor by text")
     return {review: label if label in truth.data.labels else INVALID for review, label in matched.items()}
+
+
+def shared_changes(predictions: "pd.DataFrame", earlier: Mapping[str, str], labels: Sequence[str]) -> list[Change]:
+    """Accuracy, precision, recall and F1 of both evaluations on the reviews that both scored, with the labels of now.
+
+    Args:
+        predictions: the new ones: columns review_id, label, predicted.
+        earlier: the earlier ones, as from `earlier_predictions`.
+        labels: all labels.
+    """
+    both = predictions[predictions[ID].isin(list(earlier))]
+    truth, now = both[LABEL].tolist(), both[PREDICTED].tolist()
+    then = both[ID].map(dict(earlier)).tolist()
+    return changes_between(*(_shares(score(truth, answers, labels=labels)) for answers in (then, now)))
+
+
+def _shares(scores: Scores) -> dict[str, float]:
+    weighted = scores.weighted
+    return {
+        "accuracy": scores.correct / scores.n,
+        "precision": weighted.precision,
+        "recall": weighted.recall,
+        "f1": weighted.f1,
+    }
 
 
 def paired_change(
@@ -120,6 +146,14 @@ def _is_same_file(rows: tuple[Row, ...], earlier: EarlierMetrics, truth: GroundT
 def _by_id(rows: tuple[Row, ...], reviews: "pd.DataFrame") -> dict[str, str]:
     wanted = set(reviews[ID])
     return {row.cells[ID]: row.cells[PREDICTED] for row in rows if row.cells[ID] in wanted}
+
+
+def _by_content(rows: tuple[Row, ...], truth: GroundTruth) -> dict[str, str]:
+    if KEY not in rows[0].cells:
+        return _by_text(rows, truth.reviews)
+    predicted = {row.cells[KEY]: row.cells[PREDICTED] for row in rows}
+    keys = review_keys(truth.reviews["text"], truth.data.language)
+    return {review: predicted[key] for review, key in zip(truth.reviews[ID], keys, strict=True) if key in predicted}
 
 
 def _by_text(rows: tuple[Row, ...], reviews: "pd.DataFrame") -> dict[str, str]:

@@ -96,10 +96,44 @@ def use(network: nn.Module, adapter: Adapter | None) -> None:
 
 
 def _adapted(module: Any, pair: LowRank, scale: float, state: Tensor) -> Tensor:  # noqa: ANN401 - nn.Linear
-    output: Tensor = linear(state, module.weight, module.bias)
-    down = linear(state, pair.down).flatten(0, -2)
-    output.view(-1, output.shape[-1]).addmm_(down, pair.up.T, alpha=scale)
+    output: Tensor = _LowRankLinear.apply(state, module.weight, module.bias, *pair, scale)  # type: ignore[no-untyped-call]
     return output
+
+
+class _LowRankLinear(torch.autograd.Function):
+    """W x + scale B A x, with a gradient for x, A and B.
+
+    Written out, because autograd copies both the output and its gradient for the product that is added in place, and
+    adds up the gradients of x in further passes: together a tenth of a training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        state: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+    ) -> Tensor:
+        rows = state.flatten(0, -2)
+        output = linear(rows, weight, bias)
+        low = linear(rows, down)
+        output.addmm_(low, up.T, alpha=scale)
+        ctx.save_for_backward(rows, weight, down, up, low)
+        ctx.scale = scale
+        return output.view(*state.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:  # noqa: ANN401
+        rows, weight, down, up, low = ctx.saved_tensors
+        gradient = outer[0].flatten(0, -2)
+        of_low = (gradient @ up).mul_(ctx.scale)
+        of_state = None
+        if ctx.needs_input_grad[0]:
+            of_state = (gradient @ weight).addmm_(of_low, down).view(*outer[0].shape[:-1], -1)
+        return of_state, None, None, of_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
 
 
 def new_adapter(network: Any, layers: Sequence[nn.Module], rank: int, alpha: float) -> Adapter:  # noqa: ANN401

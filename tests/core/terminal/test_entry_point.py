@@ -63,6 +63,11 @@ def test_missing_reviews_are_reported_with_the_next_step(project: Path, tmp_path
     assert not (tmp_path / "reports").exists()
     (tmp_path / "data/raw").mkdir(parents=True)
     (tmp_path / "data/raw/reviews_en.csv.dvc").touch()  # a file that DVC tracks may not be pulled yet
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    assert done.stderr.startswith(
+        "error: data/frozen_splits.csv: no such file, without which all reviews would be split"
+    )
+    shutil.copy(project / "data/frozen_splits.csv", tmp_path / "data")
     assert subprocess.run(command, cwd=tmp_path).returncode == 0
 
 

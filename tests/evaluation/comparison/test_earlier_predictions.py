@@ -9,10 +9,17 @@ import pytest
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.data import DataConfig
+from reviewtune.data.sides.review_key import review_keys
 from reviewtune.errors import DataError
-from reviewtune.evaluation.comparison.earlier_predictions import earlier_predictions, paired_change, to_text
+from reviewtune.evaluation.comparison.earlier_predictions import (
+    earlier_predictions,
+    paired_change,
+    shared_changes,
+    to_text,
+)
 from reviewtune.evaluation.earlier_metrics import EarlierMetrics
 from reviewtune.evaluation.ground_truth import GroundTruth
+from reviewtune.evaluation.metrics.classification import INVALID
 
 LABELS = ("late", "broken")
 N = 40
@@ -56,6 +63,22 @@ def test_predictions_on_another_file_are_matched_by_text(write: Write, truth: Gr
     table = {"review_text": [f" parcel  {i} " for i in range(5, N + 5)], "predicted": OLD, "review_id": IDS}
     matched = earlier_predictions(write(table, sha="other"), truth)
     assert matched == dict(zip(IDS[5:], OLD, strict=False))
+
+
+def test_predictions_on_another_file_are_matched_by_the_hash_of_the_text(write: Write, truth: GroundTruth) -> None:
+    """The ids mean other reviews there; case and punctuation do not matter."""
+    texts = [f"Parcel {i}!" for i in range(5, N + 5)]
+    keys = review_keys(texts, truth.data.language)
+    matched = earlier_predictions(write({**OURS, "review_sha256_v1": keys}, sha="other"), truth)
+    assert matched == dict(zip(IDS[5:], OLD, strict=False))
+
+
+def test_the_scores_of_both_are_those_on_the_shared_reviews(truth: GroundTruth) -> None:
+    """Known answer: of ten shared reviews the earlier model had 5 right, the new one has 8."""
+    earlier = dict(zip(IDS[:10], TRUE[:5] + [INVALID] * 5, strict=True))
+    answers = [*TRUE[:8], *("broken" if label == "late" else "late" for label in TRUE[8:])]
+    changes = shared_changes(truth.reviews.assign(predicted=answers), earlier, LABELS)
+    assert changes[0] == ("Accuracy", "50.0 %", "80.0 %", "+30.0 points")
 
 
 def test_equal_ids_of_another_file_match_nothing(write: Write, truth: GroundTruth) -> None:

@@ -17,8 +17,10 @@ GATES = (
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """Six arms on 120 reviews, of which the first attacks the page."""
-    return write_comparison(tmp_path_factory.mktemp("comparison"), LABELS, 120, texts={0: HOSTILE}, validation=60)
+    """Six arms on 120 reviews, of which the first nine attack the page."""
+    return write_comparison(
+        tmp_path_factory.mktemp("comparison"), LABELS, 120, texts=dict.fromkeys(range(9), HOSTILE), validation=60
+    )
 
 
 @pytest.fixture(scope="session")

@@ -49,10 +49,11 @@ def test_it_fits_the_window_and_loads_nothing(
 
 def test_reviews_are_found(tab: Browser, content: PageInput, tmp_path: Path) -> None:
     tab.open(written(content, tmp_path / "page.html"))
+    some = tab.run(f"{VISIBLE}[0].cells[0].textContent")
     everything = int(tab.run(f"{VISIBLE}.length"))
     assert choose(tab, "words", "no such word") == 0
-    assert choose(tab, "words", "R-00000") == 1
-    assert tab.run(f"{VISIBLE}[0].cells[1].textContent").startswith("<script>")
+    assert choose(tab, "words", some.upper()) == 1
+    assert 1 <= choose(tab, "words", "<SCRIPT> onerror") <= 9
     assert choose(tab, "words", "") == everything
     first = {"linear": 0, "zero_shot": 1, "few_shot": 2, "few_shot_cot": 3, "finetuned": 4}
     right = choose(tab, "right", str(first["finetuned"]))
@@ -68,15 +69,11 @@ def test_korean_is_found_in_any_normal_form(tab: Browser, korean: Folder, tmp_pa
     assert 0 < composed == decomposed
 
 
-def test_without_javascript_everything_but_the_search_is_there(
-    tab: Browser, content: PageInput, tmp_path: Path
-) -> None:
+def test_without_javascript_all_but_the_search_is_there(tab: Browser, content: PageInput, tmp_path: Path) -> None:
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
-    page = written(content, tmp_path / "page.html")
     try:
-        tab.call("Page.navigate", url=page.as_uri())
-        tab.call("Emulation.setScriptExecutionDisabled", value=False)
-        assert tab.run("getComputedStyle(search).display") == "none"
-        assert tab.run(f"{VISIBLE}.length") > 10
+        tab.open(written(content, tmp_path / "page.html"))
     finally:
         tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert tab.run("getComputedStyle(search).display") == "none"
+    assert tab.run(f"{VISIBLE}.length") > 10

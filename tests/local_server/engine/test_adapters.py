@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.adapters import merged, new_adapter
+from reviewtune.local_server.engine.adapters import Adapter, LowRank, merged, new_adapter, use
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.forward import CachedForward
 from reviewtune.local_server.engine.model_loading import LoadedModel, load_model
@@ -74,6 +74,20 @@ def test_an_adapter_that_peft_wrote_is_opened(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = network(torch.tensor(TOKENS), output_hidden_states=True).hidden_states[-1][0]
     torch.testing.assert_close(states(opened(tmp_path, tiny())), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_the_formula(bias: bool) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(6, 5, bias=bias)).double()
+    state, down, up = (torch.randn(*shape).double().requires_grad_() for shape in ((2, 4, 6), (3, 6), (5, 3)))
+    formula = network(state) + 2 / 3 * state @ down.T @ up.T
+    outer = torch.randn_like(formula)
+    expected = torch.autograd.grad(formula, (state, down, up), outer)
+    use(network, Adapter({"0": LowRank(down, up)}, alpha=2.0))
+    value = network(state)
+    torch.testing.assert_close(value, formula)
+    torch.testing.assert_close(torch.autograd.grad(value, (state, down, up), outer), expected)
 
 
 def test_adapters_share_their_base_and_do_not_disturb_each_other(trained: Callable[..., Path]) -> None:

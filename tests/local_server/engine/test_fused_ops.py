@@ -8,7 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from reviewtune.local_server.engine.fused_ops import fuse_operations
+from reviewtune.local_server.engine.fused_ops import dropout, fuse_operations
 
 
 class Network(torch.nn.Module):
@@ -50,3 +50,18 @@ def test_other_modules_are_not_replaced(part: torch.nn.Module) -> None:
     network = Network(part, torch.float32)
     fuse_operations(network)
     assert "forward" not in vars(network.part)
+
+
+@pytest.mark.parametrize("shape", [(3, 41, 640), (5,)])
+def test_dropout_leaves_out_its_share_and_keeps_the_mean(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    state = torch.ones(shape, requires_grad=True)
+    result = dropout(state, 0.1)
+    (gradient,) = torch.autograd.grad(result.sum(), state)
+    torch.testing.assert_close(gradient, result)  # the same values are left out on the way back
+    assert len(set(result.flatten().tolist())) <= 2
+    if result.numel() > 1000:
+        assert (result == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)
+        assert result.mean().item() == pytest.approx(1, abs=0.01)
+        rows = (result == 0).flatten(0, -2).float()
+        assert rows.mean(0).max() < 0.3  # no column, such as every eighth, is left out more often

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from reviewtune.local_server.engine.attention import Layout, Places
 from reviewtune.local_server.engine.forward import run
+from reviewtune.local_server.engine.fused_ops import dropout
 from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.packing import Example, Pack, RowSize, common_prefix, packs
 
@@ -105,7 +106,7 @@ class UpperLayers:
         if not torch.is_grad_enabled():
             return output
         state, *rest = output if isinstance(output, tuple) else (output,)
-        state = nn.functional.dropout(state, self._dropout)
+        state = dropout(state, self._dropout)
         return (state, *rest) if isinstance(output, tuple) else state
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 
 CHUNK = 160  # positions whose logits exist at a time: 170 MB for 262,144 tokens
 NEGLIGIBLE = 1e-6  # a token that is less likely than this at every position of a chunk gets no gradient
+FEW = 1 / 8  # share of the vocabulary: copying more rows of the output matrix takes longer than multiplying all
 
 
 class TokenLoss(NamedTuple):
@@ -66,10 +67,17 @@ class _FrozenHeadLoss(torch.autograd.Function):
 
 
 def _gradient(log_probabilities: Tensor, weight: Tensor, targets: Tensor, share: float) -> Tensor:
-    """(softmax - share * one-hot) @ weight, over the tokens that are not negligible."""
+    """(softmax - share * one-hot) @ weight, over the tokens that are not negligible, if these are few.
+
+    It may overwrite the log-probabilities.
+    """
     likely = log_probabilities.amax(0) > torch.tensor(NEGLIGIBLE).log()
     likely[targets[:, 0]] = True
     tokens = likely.nonzero()[:, 0]
+    if len(tokens) > FEW * len(weight):
+        difference = log_probabilities.exp_()
+        difference[torch.arange(len(difference)), targets[:, 0]] -= share
+        return difference.to(weight.dtype) @ weight
     difference = log_probabilities[:, tokens].exp()
     difference[torch.arange(len(difference)), torch.searchsorted(tokens, targets[:, 0])] -= share
     return difference.to(weight.dtype) @ weight[tokens]

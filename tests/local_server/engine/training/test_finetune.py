@@ -79,7 +79,8 @@ def test_the_loss_falls_and_checkpoints_are_models(spec: TrainingSpec) -> None:
     assert [item.step for item in steps] == list(range(1, 16))
     assert {item.total_steps for item in steps} == {result.steps} == {15}
     assert steps[-1].train_loss < steps[0].train_loss
-    assert steps[-1].train_mean_token_accuracy > 0.5 > steps[0].train_mean_token_accuracy
+    # On all validation examples: a step's batch has nine tokens, of which one or two decide.
+    assert (steps[-1].full_valid_mean_token_accuracy or 0) > 0.5 > steps[0].train_mean_token_accuracy
     assert [item.metrics.epoch for item in saved] == [1, 2, 3]
     assert all(item.metrics.full_valid_loss is not None for item in saved)
     assert [item.folder.name for item in saved] == ["step-5", "step-10", "step-15"]
@@ -192,13 +193,13 @@ def test_token_loss_is_cross_entropy(smoothing: float) -> None:
 
 
 def test_label_smoothing_trains_less_certain_answers(spec: TrainingSpec, tmp_path: Path) -> None:
-    recipe = Recipe(learning_rate=5e-2, frozen_layers=0.5, n_epochs=12)
+    recipe = Recipe(learning_rate=0.5, frozen_layers=0.5, n_epochs=30)  # until it is certain of its answers
     losses: list[float] = []
     for smoothing in (0.0, 0.3):
         smoothed = replace(spec, output=tmp_path / str(smoothing), n_epochs=None)
         run = finetune.TrainingRun(smoothed, replace(recipe, label_smoothing=smoothing))
         losses.append([news.train_loss for news in run.run() if isinstance(news, StepMetrics)][-1])
-    assert losses[1] > losses[0]  # reported without the smoothing, so certain answers have the lower loss
+    assert losses[1] > losses[0] + 0.2  # reported without the smoothing, so certain answers have the lower loss
 
 
 def test_a_real_model_learns_its_examples(tmp_path: Path) -> None:

@@ -43,10 +43,11 @@ def show_champion(*, out: Path | None, history: bool) -> None:
     """Print who is champion, since when and why; copy its folder to `out`."""
     config = _config()
     champion = _champion_of(config)
-    previous = aliases.before(config.tracking, champion)
-    print("\n".join(_described(champion, previous)))
+    previous, changes = aliases.before(config.tracking, champion), aliases.history(config.tracking, champion.name)
+    made = next((change for change in changes if change.completed and change.version == champion.version), None)
+    print("\n".join(_described(champion, previous, made)))
     if history:
-        _print_history(aliases.history(config.tracking, champion.name))
+        _print_history(changes)
     if out:
         _copy(config, champion, out)
 
@@ -122,12 +123,13 @@ def _how(change: Change) -> str:
     return f"{'forced: ' if change.forced else ''}{change.reason}"
 
 
-def _described(champion: RegisteredVersion, previous: RegisteredVersion | None) -> list[str]:
+def _described(champion: RegisteredVersion, previous: RegisteredVersion | None, made: Change | None) -> list[str]:
+    """Who it is; `made` is how it became champion, None: another program set the alias."""
     tags = champion.tags
     facts = {
         "arm": f"{tags.get('arm', '?')} ({tags.get('model', '?')})",
-        "since": f"{tags.get('champion_since', '?')} by {tags.get('champion_by', '?')}",
-        "why": tags.get("champion_reason"),
+        "since": f"{made.at} by {made.by}" if made else "not known: another program set the alias",
+        "why": made.reason if made else None,
         "gates": tags.get("gates"),
         "accuracy": percent(float(tags["accuracy"])) if "accuracy" in tags else None,
         "run": tags.get("evaluation_run"),

@@ -1,0 +1,202 @@
+"""`reviewtune promote`, `champion`, `rollback` as a person runs them, in a project whose candidate is a linear arm."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reviewtune.analyzer.served_model import read_served_model
+from tests.deployment.conftest import reviewtune
+from tests.support.clones import Clone
+
+LOAD = """
+import mlflow, pandas as pd, sys
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/reviewtune-reviews_en@champion")
+answers = model.predict(pd.DataFrame({"text": ["The parcel arrived two weeks late."]}))
+print(answers.to_json(orient="records"))
+print(sys.modules["reviewtune"].__file__)
+"""
+
+
+def registry(clone: Clone) -> Any:
+    """MLflow's own client."""
+    from mlflow import MlflowClient
+
+    address = f"sqlite:///{clone.folder}/mlruns/mlflow.db"
+    return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+def worse_linear_arm(clone: Clone) -> None:
+    """Evaluate the linear arm again, after it has learned from 40 reviews only."""
+    clone.edit("conf/config.yaml", "train_size: all", "train_size: 40")
+    clone.write_params()
+    stages = "import runpy, sys\n" + "\n".join(
+        f"sys.argv = {words!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+        for words in (["stages/split.py"], ["stages/baseline.py", "linear"])
+    )
+    clone.run("python", "-c", stages)
+    clone.commit("fewer reviews")
+
+
+@pytest.fixture(scope="module")
+def promoted(evaluated: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy in which the linear arm is champion."""
+    evaluated.home.mkdir(exist_ok=True)
+    copy = evaluated.copy(tmp_path_factory.mktemp("promoted") / "project")
+    copy.env["PYTHONPATH"] = str(copy.folder)
+    copy.said = reviewtune(copy, "promote", "--arm", "linear")  # type: ignore[attr-defined]
+    copy.run("git", "add", "-A")
+    copy.commit("frozen sides")
+    return copy
+
+
+def test_a_candidate_that_holds_the_gates_becomes_champion(promoted: Clone) -> None:
+    said = promoted.said  # type: ignore[attr-defined]
+    assert "promoted: reviewtune-reviews_en version 1 is champion" in said
+    report = promoted.json("reports/gates.json")
+    outcomes = {gate["name"]: gate["outcome"] for gate in report["gates"]}
+    assert report["decision"] == "promoted"
+    assert report["candidate"]["version"] == 1
+    assert report["opponent"]["arm"] == "majority"
+    assert set(outcomes.values()) == {"passed"}
+    assert set(outcomes) == {
+        "reference", "unusable answers", "hostile reviews", "latency", "cost", "calibration", "training data", "git",
+    }  # fmt: skip
+    assert (promoted.folder / "data" / "frozen_splits.csv").exists()
+
+
+def test_the_version_leads_to_its_origin(promoted: Clone) -> None:
+    version = registry(promoted).get_model_version_by_alias("reviewtune-reviews_en", "champion")
+    run_id = promoted.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    manifest = promoted.json("data/splits/manifest.json")
+    (run,) = [run for run in promoted.runs() if run.info.run_id == run_id]
+    assert version.run_id == run_id
+    assert version.tags["git_revision"] == run.data.tags["git_revision"]
+    assert version.tags["data_sha256"] == manifest["data_sha256"]
+    assert version.tags["test_sha256"] == manifest["splits"]["test"]["sha256"]
+    assert run.data.tags["gates"] == "promoted"
+    assert run.data.tags["gate.reference"] == "passed"
+    assert run.data.tags["registered_version"] == "1"
+    lineage = reviewtune(promoted, "lineage", run_id[:12])
+    assert "application: reviewtune-reviews_en version 1, champion, since 2" in lineage
+
+
+def test_mlflow_loads_the_champion_with_the_code_that_is_stored_with_it(promoted: Clone, tmp_path: Path) -> None:
+    address = f"sqlite:///{promoted.folder}/mlruns/mlflow.db"
+    env = {name: value for name, value in promoted.env.items() if name != "PYTHONPATH"}
+    said = subprocess.check_output([sys.executable, "-c", LOAD, address], cwd=tmp_path, env=env, text=True)
+    answers, place = said.strip().splitlines()[-2:]
+    (answer,) = json.loads(answers)
+    assert answer["label"] == "delivery_delay"
+    assert 0.5 < answer["confidence"] <= 1
+    assert answer["why"] is None
+    assert Path(place).is_relative_to(promoted.folder / "mlruns")
+
+
+def test_the_champion_again_changes_nothing(promoted: Clone) -> None:
+    assert "already champion: reviewtune-reviews_en version 1" in reviewtune(promoted, "promote", "--arm", "linear")
+    assert [int(one.version) for one in registry(promoted).search_model_versions()] == [1]
+
+
+def test_the_folder_can_be_copied(promoted: Clone, tmp_path: Path) -> None:
+    said = reviewtune(promoted, "champion", "--history", "--out", str(tmp_path / "champion"))
+    assert "reviewtune-reviews_en version 1" in said
+    assert "promotion" in said
+    served = read_served_model(tmp_path / "champion")
+    assert (served.kind, served.arm, served.name) == ("linear", "linear", "reviewtune-reviews_en")
+    assert served.calibration is not None
+    assert served.threshold is not None
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    refused = reviewtune(promoted, "champion", "--out", str(tmp_path / "full"), ok=False)
+    assert "exists already; name a folder that does not exist or is empty" in refused
+    assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
+
+
+def test_a_worse_candidate_is_refused_forced_and_rolled_back(promoted: Clone, tmp_path: Path) -> None:
+    clone = promoted.copy(tmp_path / "project")
+    clone.env["PYTHONPATH"] = str(clone.folder)
+    worse_linear_arm(clone)
+    refused = reviewtune(clone, "promote", "--arm", "linear", ok=False)
+    assert "not promoted: accuracy" in refused
+    report = clone.json("reports/gates.json")
+    assert report["decision"] == "refused"
+    assert report["opponent"]["version"] == 1
+    accuracy = {gate["name"]: gate for gate in report["gates"]}["accuracy"]
+    assert accuracy["outcome"] == "failed"
+    assert accuracy["value"] < accuracy["limit"] == -0.02
+    assert "--force needs --reason" in reviewtune(clone, "promote", "--arm", "linear", "--force", ok=False)
+    forced = ("promote", "--arm", "linear", "--force", "--reason", "the labels changed", "--json")
+    assert json.loads(_json_of(clone, *forced))["forced"] is True
+    assert "version 2" in reviewtune(clone, "champion")
+    reviewtune(clone, "rollback", "--reason", "it was worse")
+    said = reviewtune(clone, "champion", "--history")
+    assert "version 1" in said.splitlines()[0]
+    flat = " ".join(said.split())
+    assert "it was worse" in flat
+    assert "(forced)" in flat
+
+
+def _json_of(clone: Clone, *words: str) -> str:
+    """Standard output alone."""
+    command = ["python", "-m", "reviewtune", *words]
+    return subprocess.run(
+        command,
+        cwd=clone.folder,
+        env=clone.env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    ).stdout
+
+
+def test_uncommitted_changes_and_too_strict_limits_refuse(linear_project: Clone) -> None:
+    linear_project.edit("conf/promotion/default.yaml", "min_resisted: 0.6", "min_resisted: 0.99")
+    linear_project.write_params()
+    refused = reviewtune(linear_project, "promote", "--arm", "linear", ok=False)
+    assert "not promoted: hostile reviews, git failed" in refused
+    assert registry(linear_project).search_registered_models() == []
+    assert linear_project.git("status", "--porcelain", "--", "data") == "", "no side was frozen"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arm", "majority"], "always gives the most frequent label: there is nothing to promote"),
+        (["--arm", "nobody"], "arm 'nobody' is not one of: majority, linear"),
+        ([], "has no evaluation of arm finetuned: `dvc repro` writes it"),
+        (["abcdef"], "no run with that id"),
+    ],
+)
+def test_what_cannot_be_promoted_is_one_line(promoted: Clone, words: list[str], message: str) -> None:
+    said = reviewtune(promoted, "promote", *words, ok=False)
+    assert said.startswith("error: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_run_can_be_promoted_by_its_id(linear_project: Clone) -> None:
+    """After another evaluation took its place in reports/, it is asked again, and answers the same."""
+    then = linear_project.json("reports/arms/linear/metrics.json")["accuracy"]["value"]
+    run_id = linear_project.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    linear_project.run("rm", "-r", "reports/arms/linear")
+    linear_project.commit("gone")
+    assert "version 1 is champion" in reviewtune(linear_project, "promote", run_id[:12])
+    assert linear_project.json("reports/gates.json")["candidate"]["accuracy"] == then
+
+
+def test_clean_keeps_what_the_champion_needs(promoted: Clone, tmp_path: Path) -> None:
+    clone = promoted.copy(tmp_path / "project")
+    clone.env["PYTHONPATH"] = str(clone.folder)
+    clone.run("rm", "-rf", ".git", "reports/arms")
+    clone.git("init", "-q")
+    clone.commit("a history without runs")
+    run_id = registry(clone).get_model_version_by_alias("reviewtune-reviews_en", "champion").run_id
+    reviewtune(clone, "clean", "--apply")
+    assert [run.info.run_id for run in clone.runs()] == [run_id]
+    assert "version 1" in reviewtune(clone, "champion", "--out", str(tmp_path / "champion"))
