@@ -22,6 +22,7 @@ def main() -> None:
         seed=settings.seed,
         resamples=settings.resamples,
         cascade=settings.cascade,
+        margin=config.promotion.margin,
     )
     outputs = outputs_of(comparison, arms)
     written = write_outputs(outputs, paths.reports)

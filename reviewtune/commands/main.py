@@ -198,6 +198,47 @@ def export(
 
 
 @app.command()
+def serve_app(
+    host: Annotated[str, typer.Option(help="address to listen on; one for other machines needs a key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free port", min=0, max=65535)] = 8080,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="variable with the key that clients must send; default: REVIEWTUNE_APP_KEY")
+    ] = None,
+    allow_no_key: Annotated[
+        bool, typer.Option("--allow-no-key", help="serve other machines without a key, behind a gateway that asks")
+    ] = False,
+    served_model: Annotated[
+        Path | None, typer.Option(help="folder of `champion --out`; default: the champion, else the last `dvc repro`")
+    ] = None,
+    refresh: Annotated[float, typer.Option(help="seconds between two looks for another champion", min=0.1)] = 30.0,
+    max_queue: Annotated[int, typer.Option(help="reviews that may be without an answer at a time", min=1)] = 256,
+    max_batch: Annotated[int, typer.Option(help="reviews in one request", min=1)] = 64,
+    timeout: Annotated[float, typer.Option(help="seconds until a request fails with status 504", min=0.1)] = 30.0,
+) -> None:
+    """Serve the analyzer over HTTP until Ctrl-C or SIGTERM: POST /classify, /healthz, /readyz, /metrics.
+
+    Logs are JSON lines on standard error; they hold no review. A new champion answers within --refresh seconds, without
+    a restart. `docs/deploy.md` describes requests, metrics, containers and gateways.
+
+    Example: reviewtune serve-app --port 8080
+    """
+    from reviewtune.commands.deployment import serve_app as command
+
+    options = command.ServeOptions(
+        host=host,
+        port=port,
+        api_key_env=api_key_env,
+        allow_no_key=allow_no_key,
+        served_model=served_model,
+        refresh=refresh,
+        max_queue=max_queue,
+        max_batch=max_batch,
+        timeout=timeout,
+    )
+    command.serve_app(options)
+
+
+@app.command()
 def compare(
     reports: Annotated[
         Path | None, typer.Option(help="the folder that `dvc repro` filled; default: the project's reports/")

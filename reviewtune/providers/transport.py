@@ -1,14 +1,16 @@
-"""Many chat completions at once, each by the openai client's own typed call, over its aiohttp transport.
+"""Many chat completions at once, by the openai client's own `post`, over its aiohttp transport.
 
 The client builds address and headers, checks the status and raises its own error classes. Only its retries are off:
-`online` decides them, since each one counts against the budget. The raw response spares a model of the whole
-answer: `responses.completion_body` reads the few fields that are used.
+`online` decides them, since each one counts against the budget. Its typed call would walk through the types of every
+parameter, which takes 0.6 of 1.5 ms of CPU time per request. The raw response spares a model of the whole answer:
+`responses.completion_body` reads the few fields that are used.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 import openai
 
 from reviewtune.core.config.provider import ProviderConfig
@@ -38,7 +40,7 @@ class Completions:
             UnreadableError: the answer is too large, or it does not end.
         """
         try:
-            response = await self._client.chat.completions.with_raw_response.create(**body)
+            response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         except openai.APITimeoutError as error:
             if any(isinstance(cause, TimeoutError) for cause in causes(error)):
                 raise

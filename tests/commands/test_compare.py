@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from reviewtune.commands import main
 from reviewtune.core.config.loading import compose_text, load_params
+from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
 from reviewtune.errors import DataError
 from reviewtune.tracking.provenance import log_pass
 from tests.support.comparison_files import Folder, write_comparison
@@ -108,3 +109,26 @@ def test_the_project_may_be_elsewhere(place: Folder, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path / "elsewhere")
     main.compare(reports=place.reports, html=Path("page.html"))
     assert "driver" in Path("page.html").read_text()
+
+
+def test_the_gates_of_the_last_promotion_are_shown_if_they_are_of_this_test_split(place: Folder) -> None:
+    gate = Gate(name="accuracy", asked="at most 2 points worse", seen="<b>9</b> points worse", outcome="failed")
+    report = GateReport(
+        name="reviews",
+        candidate=Contender(arm="linear", model="tfidf", run_id=None, version=None, accuracy=0.5),
+        opponent=None,
+        n=40,
+        test_sha256=place.comparison.test_sha256,
+        gates=(gate,),
+        decision="promoted",
+        forced=True,
+        reason="a trial",
+    )
+    write_gates(report, place.root)
+    main.compare(html=Path("page.html"))
+    page = Path("page.html").read_text()
+    assert "&lt;b&gt;9&lt;/b&gt; points worse" in page
+    assert "linear (tfidf) was promoted, although gates failed: a trial." in page
+    write_gates(report.model_copy(update={"test_sha256": "0" * 64}), place.root)
+    main.compare(html=Path("other.html"))
+    assert "9&lt;/b&gt; points worse" not in Path("other.html").read_text()

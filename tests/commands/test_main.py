@@ -89,7 +89,7 @@ def test_both_options_show_the_help(path: tuple[str, ...], capsys: pytest.Captur
     [
         ("complare", "error: No such command 'complare'. Did you mean 'compare'?; see `reviewtune --help`"),
         ("jobs cancl", "error: No such command 'cancl'. Did you mean 'cancel'?; see `reviewtune jobs --help`"),
-        ("compare --nope", "error: No such option: --nope; see `reviewtune compare --help`"),
+        ("compare --wrong", "error: No such option: --wrong; see `reviewtune compare --help`"),
         ("classify", "error: Missing argument 'file'; see `reviewtune classify --help`"),
         ("ui --port many", "error: Invalid value for '--port': "),
     ],

@@ -3,12 +3,16 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reviewtune.core.html_page import refuse_foreign
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import ReviewtuneError
 from reviewtune.evaluation.comparison.comparison_file import COMPARISON_FILE, Comparison, read_comparison
+
+if TYPE_CHECKING:
+    from reviewtune.deployment.gates_file import GateReport
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,28 @@ def _checked(path: Path) -> Output:
 
 def _page(comparison: Comparison, reports: Path, *, texts: bool) -> str:
     from reviewtune.evaluation.comparison_page.files import load_arms, read_texts
-    from reviewtune.evaluation.comparison_page.page import PageInput, to_html
+    from reviewtune.evaluation.comparison_page.page import GateRow, PageInput, to_html
 
     arms = load_arms(comparison, reports)
     test = ProjectPaths(reports.absolute().parent).splits.test
     reviews = read_texts(comparison, test) if texts else {}
-    return to_html(PageInput(comparison, arms, reviews))
+    report = _gates(comparison, reports)
+    if report is None:
+        return to_html(PageInput(comparison, arms, reviews))
+    rows = [GateRow(gate.name, gate.asked, gate.seen, gate.outcome) for gate in report.gates]
+    forced = f", although gates failed: {report.reason}" if report.forced else ""
+    decision = f"{report.candidate.arm} ({report.candidate.model}) was {report.decision}{forced}."
+    return to_html(PageInput(comparison, arms, reviews, gates=rows, gates_of=decision))
+
+
+def _gates(comparison: Comparison, reports: Path) -> "GateReport | None":
+    """The gates of the last `reviewtune promote`, if they were asked on this comparison's test split."""
+    from reviewtune.deployment.gates_file import GATES_FILE, read_gates
+
+    if not (reports / GATES_FILE).exists():
+        return None
+    report = read_gates(reports)
+    return report if report.test_sha256 == comparison.test_sha256 else None
 
 
 def _logged(page: str, comparison: Comparison, reports: Path) -> str:

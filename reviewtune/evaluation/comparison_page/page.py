@@ -39,8 +39,7 @@ class GateRow(NamedTuple):
     name: str
     asked: str
     seen: str
-    passed: bool
-    reason: str
+    outcome: str  # passed, failed or off
 
 
 class Tile(NamedTuple):
@@ -60,12 +59,14 @@ class PageInput:
         arms: the compared arms.
         texts: test reviews by id; empty: the page leaves them out.
         gates: conditions for a promotion; empty: the page has no such section.
+        gates_of: which model was held against them, and what was decided.
     """
 
     comparison: Comparison
     arms: Sequence[Arm]
     texts: Mapping[str, str] = field(default_factory=dict)
     gates: Sequence[GateRow] = ()
+    gates_of: str = ""
 
 
 def to_html(content: PageInput) -> str:
@@ -100,6 +101,7 @@ def to_html(content: PageInput) -> str:
         "total_rows": len(rows),
         "has_texts": bool(content.texts),
         "gates": content.gates,
+        "gates_of": content.gates_of,
         "how_to_read": _items(HOW_TO_READ),
         "mlflow_filter": mlflow_filter(comparison),
         "levels": LEVELS,

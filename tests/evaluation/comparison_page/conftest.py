@@ -10,8 +10,8 @@ from tests.support.comparison_files import KOREAN_LABELS, KOREAN_WORDS, Folder, 
 LABELS = ["late delivery", "billing error", "product damaged", "login", "refund", "other"]
 HOSTILE = "<script>document.title='attacked'</script><img src=x onerror=alert(1)> & \"quoted\" \u202eback"
 GATES = (
-    GateRow("not worse", "at most 2.0 points worse", "+3.1 points", passed=True, reason="the interval excludes it"),
-    GateRow("latency", "p95 below 0.5 s", "0.81 s", passed=False, reason="slower than asked"),
+    GateRow("not worse", "at most 2.0 points worse", "+3.1 points", "passed"),
+    GateRow("latency", "p95 below 0.5 s", "0.81 s", "failed"),
 )
 
 

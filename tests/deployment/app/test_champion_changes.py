@@ -1,0 +1,113 @@
+"""A promotion and a rollback in a real registry while requests come: none is lost, each gets one of the two models."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pandas as pd
+import pytest
+import yaml
+
+from reviewtune.core.config.loading import load_params
+from reviewtune.tracking import aliases, registry
+from tests.support.app_service import AppProcess, app_process
+from tests.support.odd_server import CHAT, Asked, OddServer, completion, odd_server
+from tests.support.served import served_folder
+from tests.support.serving import wait_for
+
+LABEL_OF = {"ft:one": "delivery_delay", "ft:two": "damaged_item"}
+CLIENTS = 8
+
+
+@pytest.fixture
+def provider() -> Iterator[OddServer]:
+    def answer(asked: Asked) -> object:
+        return completion(f'{{"label": "{LABEL_OF[asked.body["model"]]}"}}')
+
+    with odd_server({CHAT: answer}) as server:
+        yield server
+
+
+@pytest.fixture
+def shop(project: Path, provider: OddServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder without runs."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    here = {"kind": "compatible", "base_url": provider.base_url, "api_key_env": None, "priced_as": None}
+    params["provider"] |= here
+    for arm in params["arms"].values():
+        arm.get("provider", {}).update(here)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "dvc.yaml").touch()
+    monkeypatch.chdir(root)
+    return root
+
+
+def promoted(shop: Path, model: str) -> int:
+    """Register a model and make it the champion; its version."""
+    config, code = load_params(shop / "params.yaml"), shop.parent / "loader"
+    code.mkdir(exist_ok=True)
+    (code / "__init__.py").touch()
+    package = registry.Package(
+        loader="loader",
+        code=code,
+        requirements=[],
+        inputs={"text": "string"},
+        outputs={"label": "string"},
+        example=pd.DataFrame({"text": ["late"]}),
+    )
+    settings, name = config.tracking, config.registered_name
+    before = registry.by_alias(settings, name)
+    folder = served_folder(shop.parent / model[3:], config, model, calibration=None, threshold=None)
+    version = registry.register(settings, name, folder, package=package, run_id=None, tags={}, description="")
+    aliases.promote(settings, version, expected=before.version if before else None, reason="a test")
+    return int(version.version)
+
+
+def test_no_request_is_lost_during_promotion_and_rollback(shop: Path) -> None:
+    config = load_params(shop / "params.yaml")
+    first = promoted(shop, "ft:one")
+    with app_process(shop, "--refresh", "0.2") as app, _clients(app) as answers:
+        assert app.classify("late")[0]["version"] == str(first)
+        second = promoted(shop, "ft:two")
+        wait_for(lambda: app.classify("late")[0]["version"] == str(second))
+        wait_for(lambda: dict(_model(app))["model"] == "ft:two")
+        aliases.roll_back(config.tracking, config.registered_name, reason="a test", expected=second)
+        wait_for(lambda: app.classify("late")[0]["version"] == str(first))
+        wait_for(lambda: len(answers()) >= 200)
+    seen = answers()
+    assert {(answer["model"], answer["label"]) for answer in seen} == set(LABEL_OF.items())
+    assert {answer["version"] for answer in seen} == {str(first), str(second)}
+
+
+def _model(app: AppProcess) -> tuple[tuple[str, str], ...]:
+    (found,) = [labels for name, labels in app.samples() if name == "reviewtune_model_info"]
+    return found
+
+
+@contextmanager
+def _clients(app: AppProcess) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Clients that ask one after the other until the end of the block; every response must be an answer."""
+    answers: list[dict[str, Any]] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with httpx2.Client(trust_env=False, timeout=30) as client:
+            while not ended.is_set():
+                response = client.post(f"{app.address}/classify", json={"text": "late"})
+                assert response.status_code == 200, response.text
+                answers.extend(response.json()["results"])
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        running = [pool.submit(ask) for _ in range(CLIENTS)]
+        try:
+            yield lambda: answers
+        finally:
+            ended.set()
+        for client in running:
+            client.result()
