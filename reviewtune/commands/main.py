@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from reviewtune.commands.data.app import app as data
+from reviewtune.commands.deployment.app import app as promotion
 from reviewtune.commands.jobs import jobs
-from reviewtune.commands.promotion.app import app as promotion
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
