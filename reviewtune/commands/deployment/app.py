@@ -33,7 +33,7 @@ def promote(
 
     Examples: reviewtune promote; reviewtune promote --arm linear; reviewtune promote 3f2a91 --force --reason "urgent"
     """
-    from reviewtune.commands.promotion import promote as command
+    from reviewtune.commands.deployment import promote as command
     from reviewtune.deployment.promotion import PromoteOptions
 
     options = PromoteOptions(run_id=run_id, arm=arm, force=force, reason=reason, with_weights=with_weights)
@@ -51,7 +51,7 @@ def champion(
 
     Examples: reviewtune champion --history; reviewtune champion --out champion/
     """
-    from reviewtune.commands.promotion import promote as command
+    from reviewtune.commands.deployment import promote as command
 
     command.show_champion(out=out, history=history)
 
@@ -69,6 +69,6 @@ def rollback(
 
     Example: reviewtune rollback --reason "refunds are taken for praise"
     """
-    from reviewtune.commands.promotion import promote as command
+    from reviewtune.commands.deployment import promote as command
 
     command.roll_back(reason, version=version)

@@ -1,1 +1,0 @@
-"""Commands about the model that applications use."""
