@@ -154,6 +154,10 @@ def _write_adapter(asked: Asked, folder: Path, progress: Progress) -> None:
         )
     folder.mkdir()
     base_models = [provider.base_model]
-    write_model(
-        asked.model, folder, account_folder(), base_models, adapter=True, check=lambda _: None, progress=progress
-    )
+    try:
+        write_model(
+            asked.model, folder, account_folder(), base_models, adapter=True, check=lambda _: None, progress=progress
+        )
+    except ProviderError as error:
+        reason = str(error).partition(";")[0]
+        raise ProviderError(f"--with-weights: {reason}; leave the option out to promote the model's name") from error

@@ -1,4 +1,4 @@
-"""A fine-tune of the local provider becomes champion: with its weights, and safe from `clean`."""
+"""A fine-tune of the local provider becomes champion, and `clean` keeps what it needs."""
 
 import pytest
 
@@ -12,7 +12,12 @@ pytestmark = pytest.mark.pipeline
 def promoted(committed: Clone) -> Clone:
     """The tiny model spells letters and holds no gate, so it is forced."""
     committed.env["PYTHONPATH"] = str(committed.folder)
-    reviewtune(committed, "promote", "--with-weights", "--force", "--reason", "to see it work")
+    force = ("promote", "--force", "--reason", "to see it work")
+    refused = reviewtune(committed, *force, "--with-weights", ok=False)  # the tiny model is no adapter
+    assert "error: --with-weights: ft:tiny:local:" in refused
+    assert "leave the option out to promote the model's name" in refused
+    committed.git("checkout", "-q", ".")
+    reviewtune(committed, *force)
     return committed
 
 
@@ -27,15 +32,13 @@ def test_the_gates_ask_the_model_itself(promoted: Clone) -> None:
     assert gates["latency"]["value"] > 0
 
 
-def test_the_folder_holds_the_adapter(promoted: Clone) -> None:
+def test_the_folder_names_the_model_and_its_origin(promoted: Clone) -> None:
     reviewtune(promoted, "champion", "--out", "../champion")
-    served = promoted.json("../champion/served_model.json")
-    record = promoted.json("models/finetuned.json")
+    served, record = promoted.json("../champion/served_model.json"), promoted.json("models/finetuned.json")
     assert (served["kind"], served["model"]) == ("finetuned", record["model"])
     assert served["provenance"]["job_id"] == record["job_id"]
     assert served["provenance"]["training_run_id"] == promoted.json("models/run.json")["mlflow_run_id"]
-    adapter = promoted.folder.parent / "champion" / "adapter"
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= {file.name for file in adapter.iterdir()}
+    assert not (promoted.folder.parent / "champion" / "adapter").exists()
 
 
 def test_clean_keeps_the_model_and_the_job_of_the_champion(promoted: Clone) -> None:
