@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from reviewtune.commands.data.app import app as data
 from reviewtune.commands.deployment.app import app as deployment
 from reviewtune.commands.jobs import jobs
+from reviewtune.commands.monitoring.app import app as monitoring
 from reviewtune.commands.runs import app as runs
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.errors import INTERRUPTED, INTERRUPTED_MESSAGE
@@ -57,6 +58,7 @@ cache = typer.Typer(
 app.add_typer(cache, name="cache")
 app.add_typer(data)  # without a name, so that its commands are next to those of this file
 app.add_typer(deployment)
+app.add_typer(monitoring)
 app.add_typer(runs)
 app.add_typer(jobs, name="jobs")
 

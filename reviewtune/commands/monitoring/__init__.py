@@ -1,0 +1,1 @@
+"""The commands about a model after its launch."""
