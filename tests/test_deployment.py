@@ -5,9 +5,9 @@ The tests follow a team: each continues where the one before stopped.
 
 import csv
 import json
-import time
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from tests.support.serving import wait_for
 
 pytestmark = pytest.mark.pipeline
 REVIEWS = ("Still no parcel after three weeks.", "The mug arrived in two pieces.")
-REQUESTS = 200
+CLIENTS = 4
+REQUESTS = 50  # of each client, at least
 REFRESH = 1.0  # seconds
 NEW = [
     ("It came nine days after the date that you promised me.", "delivery_delay"),
@@ -95,33 +96,30 @@ def test_added_reviews_keep_the_test_set_and_a_candidate_that_is_not_better_is_r
 
 
 def test_no_request_is_lost_while_a_better_model_is_promoted_and_taken_back(team: Clone, app: AppProcess) -> None:
-    tuned = answers_of(app)
-    with ThreadPoolExecutor(4) as pool:
-        requests = [pool.submit(_classified_later, app, number) for number in range(REQUESTS)]
-        _after(requests, REQUESTS // 8)
-        shown = team.run("reviewtune", "promote", "--arm", "linear")
-        assert "version 2 is champion" in shown
-        promoted = time.monotonic()
-        wait_for(lambda: answers_of(app)[0] == "2", 30)
-        assert time.monotonic() - promoted < 10 * REFRESH  # the command's own exit, the look, the download
-        linear = answers_of(app)
-        _after(requests, REQUESTS // 2)
-        assert "version 1 is champion again" in team.run("reviewtune", "rollback", "--reason", "a trial")
-        wait_for(lambda: answers_of(app) == tuned, 30)
-        results = [result for request in requests for result in request.result(120)]
-    assert len(results) == REQUESTS * len(REVIEWS)
+    tuned, enough = answers_of(app), threading.Event()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(_ask_until, enough, app) for _ in range(CLIENTS)]
+        try:
+            assert "version 2 is champion" in team.run("reviewtune", "promote", "--arm", "linear")
+            wait_for(lambda: answers_of(app)[0] == "2", 15)
+            linear = answers_of(app)
+            assert "version 1 is champion again" in team.run("reviewtune", "rollback", "--reason", "a trial")
+            wait_for(lambda: answers_of(app) == tuned, 15)
+        finally:
+            enough.set()
+        results = [result for client in clients for result in client.result(120)]
+    assert len(results) >= CLIENTS * REQUESTS * len(REVIEWS)
     assert all(result["label"] for result in results)
     assert {(result["version"], result["model"]) for result in results} == {tuned, linear}
     assert "a trial" in team.run("reviewtune", "champion", "--history")
 
 
-def _classified_later(app: AppProcess, number: int) -> list[dict[str, Any]]:
-    time.sleep(0.1 * (number % 2))  # so that the requests do not end before the promotion
-    return app.classify(*(f"{text} ({number})" for text in REVIEWS))
-
-
-def _after(requests: list["Future[list[dict[str, Any]]]"], count: int) -> None:
-    wait_for(lambda: sum(request.done() for request in requests) >= count, 120)
+def _ask_until(enough: threading.Event, app: AppProcess) -> list[dict[str, Any]]:
+    """The results of at least REQUESTS requests; `classify` fails the test if one is not answered."""
+    results: list[dict[str, Any]] = []
+    while not enough.is_set() or len(results) < REQUESTS * len(REVIEWS):
+        results += app.classify(*REVIEWS)
+    return results
 
 
 def test_lineage_shows_where_the_model_is_used(team: Clone) -> None:
