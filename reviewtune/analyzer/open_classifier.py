@@ -10,7 +10,7 @@ from reviewtune.analyzer.answer_reader import AnswerReader, Verdicts
 from reviewtune.analyzer.classifier import Classifier, Prepared, missing
 from reviewtune.analyzer.linear_classifier import LinearClassifier
 from reviewtune.analyzer.model_classifier import ModelClassifier
-from reviewtune.analyzer.served_model import SERVED_MODEL, TRAINING_REVIEWS, ServedModel, read_served_model
+from reviewtune.analyzer.served_model import ADAPTER, SERVED_MODEL, TRAINING_REVIEWS, ServedModel, read_served_model
 from reviewtune.core.config.arms import LinearArmConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.terminal.progress import SILENT, Progress
@@ -19,6 +19,7 @@ from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.providers.call_policy import CallPolicy
+from reviewtune.providers.local.import_model import add_to_account
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +42,12 @@ def open_classifier(
     Raises:
         DataError: the folder is not complete, or damaged.
         ConfigError: the model needs a package that is not installed, or there is a budget without prices.
+        ProviderError: the folder holds the model's weights, and the local provider cannot take them.
     """
     served = read_served_model(folder)
     verdicts = Verdicts.of_served(served, version)
     if served.kind == "finetuned":
+        _add_weights(folder / ADAPTER, served)
         subject = ModelSubject.of_finetuned(served.model, served.config)
         return _of_subject(
             subject, verdicts, served.config, prior=served.label_prior, seconds=seconds, progress=progress
@@ -152,6 +155,13 @@ def _of_subject(
     reader = AnswerReader(prompt=subject.prompt, verdicts=verdicts, prior=prior)
     model = ModelClassifier(replace(subject, asking=asking), reader, seconds=seconds, progress=progress)
     return Prepared(model, config.data)
+
+
+def _add_weights(adapter: Path, served: ServedModel) -> None:
+    """Let the local provider of this machine answer with the weights of `promote --with-weights`."""
+    provider = served.config.provider
+    if provider.kind == "local" and provider.base_url is None and adapter.is_dir():
+        add_to_account(served.model, provider.base_model, adapter)
 
 
 def _training_reviews(folder: Path, served: ServedModel) -> "pd.DataFrame":

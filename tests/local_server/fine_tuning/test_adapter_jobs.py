@@ -1,6 +1,9 @@
 """Fine-tunes that are adapters, through the real server: chains, deleted beginnings, kills, a base that moved."""
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +116,34 @@ def test_a_base_that_is_gone_is_named_and_may_come_back(tmp_path: Path, base: Pa
             answer(server, model)
         (tmp_path / "elsewhere").rename(own)
         assert answer(server, model) == expected
+
+
+def add(adapter: Path, name: str, base: Path, account: Path) -> str:
+    """Add an adapter to an account; returns what it prints if it fails."""
+    folders = ["--adapter", str(adapter), "--data-dir", str(account), "--cache-dir", str(account.parent / "cache")]
+    command = [sys.executable, "-m", "reviewtune.local_server.import_model", "--model", name, "--base", str(base)]
+    return subprocess.run([*command, *folders], capture_output=True, text=True).stderr
+
+
+def test_another_account_answers_with_a_copied_adapter(server: ServerProcess, base: Path, tmp_path: Path) -> None:
+    name, folder = trained(server, str(base), epochs=3, suffix="copied")
+    moved = shutil.copytree(base, tmp_path / "elsewhere")
+    copy = shutil.copytree(folder, tmp_path / "adapter")
+    config = json.loads((copy / "adapter_config.json").read_text())
+    (copy / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "/not/here"}))
+    with running(tmp_path / "data", "--base-model", str(moved)) as other:
+        with pytest.raises(openai.NotFoundError):
+            answer(other, name)
+        assert add(copy, name, moved, other.data_dir) == ""
+        assert answer(other, name) == answer(server, name)
+        assert add(copy, name, moved, other.data_dir) == ""  # nothing more to do
+        assert len(list((other.data_dir / "models").iterdir())) == 1
+        other.client.models.delete(name)
+        assert add(copy, name, moved, other.data_dir) == ""  # as the champion of the registry comes back
+        assert answer(other, name) == answer(server, name)
+
+
+def test_what_is_no_adapter_is_refused_and_leaves_nothing(base: Path, tmp_path: Path) -> None:
+    shown = add(base, "ft:x", base, tmp_path / "data")
+    assert shown == f"error: {base} is not an adapter: it has no adapter_config.json\n"
+    assert not (tmp_path / "data").exists()
