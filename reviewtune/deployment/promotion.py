@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewtune.analyzer.served_model import ServedModel
+from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import points
 from reviewtune.core.project import ProjectPaths
@@ -12,6 +13,7 @@ from reviewtune.data.frozen_splits import freeze
 from reviewtune.deployment import gates
 from reviewtune.deployment.candidate import NO_TRAINING, Candidate, find_candidate
 from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
+from reviewtune.deployment.lifecycle.uses import Use, warn_of
 from reviewtune.deployment.measuring import hostile
 from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
 from reviewtune.deployment.registration import find_or_register, is_same
@@ -51,12 +53,14 @@ class Promotion:
         champion: the new champion, or the one that the candidate already is; None: nothing was promoted.
         change: how it became champion just now.
         notes: what the user should know, one line each.
+        warnings: the candidate's model, if it ends soon.
     """
 
     report: GateReport | None
     champion: RegisteredVersion | None
     change: Change | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Progress = SILENT) -> Promotion:
@@ -71,12 +75,13 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
     _refuse_bad(options)
     champion = by_alias(config.tracking, config.registered_name)
     candidate = find_candidate(config, root, run_id=options.run_id, arm=options.arm, progress=progress)
+    warnings = _warnings(candidate, config)
     if champion is not None and is_same(champion, candidate, with_weights=options.with_weights):
-        return Promotion(report=None, champion=champion)
+        return Promotion(report=None, champion=champion, warnings=warnings)
     served = served_model(candidate, config.registered_name, progress=progress)
     report = _report(candidate, served, champion, config, root, progress)
     if report.failed and not options.force:
-        return Promotion(report=_published(report, candidate, config, root), champion=None)
+        return Promotion(report=_published(report, candidate, config, root), champion=None, warnings=warnings)
     notes = freeze(ProjectPaths(root), config).notes
     version = find_or_register(
         config.tracking, candidate, served, report.gates, with_weights=options.with_weights, progress=progress
@@ -93,7 +98,19 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
         champion=version,
         change=change,
         notes=notes,
+        warnings=warnings,
     )
+
+
+def _warnings(candidate: Candidate, config: Config) -> tuple[str, ...]:
+    """One line if the candidate's model ends soon, by the facts of the project, which may be newer than the run's."""
+    asked = candidate.asked
+    if asked.kind == "linear":
+        return ()
+    arm, lines = asked.config.arms.get(asked.arm), list[str]()
+    provider = arm.provider if isinstance(arm, PromptArmConfig) else asked.config.provider
+    warn_of([Use(provider, asked.model, provider.base_model, f"arm {asked.arm}")], config, lines.append)
+    return tuple(lines)
 
 
 def _refuse_bad(options: PromoteOptions) -> None:
