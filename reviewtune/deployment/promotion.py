@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewtune.analyzer.served_model import ServedModel
-from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import points
 from reviewtune.core.project import ProjectPaths
@@ -13,7 +12,7 @@ from reviewtune.data.frozen_splits import freeze
 from reviewtune.deployment import gates
 from reviewtune.deployment.candidate import NO_TRAINING, Candidate, find_candidate
 from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
-from reviewtune.deployment.lifecycle.uses import Use, warn_of
+from reviewtune.deployment.lifecycle.uses import answering, warn_of
 from reviewtune.deployment.measuring import hostile
 from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
 from reviewtune.deployment.registration import find_or_register, is_same
@@ -104,12 +103,9 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
 
 def _warnings(candidate: Candidate, config: Config) -> tuple[str, ...]:
     """One line if the candidate's model ends soon, by the facts of the project, which may be newer than the run's."""
-    asked = candidate.asked
-    if asked.kind == "linear":
-        return ()
-    arm, lines = asked.config.arms.get(asked.arm), list[str]()
-    provider = arm.provider if isinstance(arm, PromptArmConfig) else asked.config.provider
-    warn_of([Use(provider, asked.model, provider.base_model, f"arm {asked.arm}")], config, lines.append)
+    asked, lines = candidate.asked, list[str]()
+    if asked.kind != "linear":
+        warn_of([answering(asked.arm, asked.model, asked.config)], config, lines.append)
     return tuple(lines)
 
 

@@ -169,13 +169,13 @@ def warn(
         live: as in `endings_of`.
     """
     today = clock.today()
-    matters = [ending for ending in endings_of(provider, models, config, live) if trains or ending.event == "shutdown"]
-    endings = soon(matters, config, today)
-    dates = [f"{ending.event} {ending.date}" for ending in endings]
-    key = f"{provider.kind} {models[0]} {dates}"
-    if endings and key not in _said:
-        _said.add(key)
-        report(line_about(models[0], provider, endings, today))
+    known = [ending for ending in endings_of(provider, models, config, live) if trains or ending.event == "shutdown"]
+    keys = {
+        ending: f"{provider.kind} {models[0]} {ending.event} {ending.date}" for ending in soon(known, config, today)
+    }
+    if new := [ending for ending, key in keys.items() if key not in _said]:
+        _said.update(keys.values())
+        report(line_about(models[0], provider, new, today))
 
 
 def forget_warnings() -> None:

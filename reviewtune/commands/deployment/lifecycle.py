@@ -31,8 +31,8 @@ def show(*, as_json: bool) -> None:
 
 
 def _print(found: LifecycleReport) -> None:
-    days, source = Column("days", right=True), Column("source", spare=1)
-    table = FittedTable("model", "provider", "used by", "ends", "on", days, source, box=SIMPLE_HEAD)
+    on, days, source = Column("on", right=True), Column("days", right=True), Column("source", spare=1)
+    table = FittedTable("model", "provider", "used by", "ends", on, days, source, box=SIMPLE_HEAD)
     for row in found.rows:
         left = NONE if row.days_left is None else str(row.days_left)
         users = ", ".join(row.used_by)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date as Day  # noqa: N812 - `date` is the name of a field
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,8 +16,6 @@ from reviewtune.errors import ReviewtuneError
 from reviewtune.providers.address import address_of
 from reviewtune.providers.lifecycle import Ending, applies, endings_of, service_of
 from reviewtune.providers.shutdown_dates import ShutdownDates, read_shutdown_dates
-
-Result = TypeVar("Result")
 
 
 class LifecycleRow(ResultPart):
@@ -61,12 +59,10 @@ def report(config: Config, paths: ProjectPaths) -> LifecycleReport:
     What cannot be seen is named in `missing`; the rest is there.
     """
     missing: list[str] = []
-    runs = _attempt("stored runs", lambda: trained(config), missing)
     uses = [
         *configured(config),
         *_attempt("the last fine-tune", lambda: last_finetune(config, paths), missing),
-        *_attempt("champion and previous", lambda: in_registry(config, runs), missing),
-        *of_runs(config, runs),
+        *_attempt("champion, previous and stored runs", lambda: _in_store(config), missing),
     ]
     dates = _ask(uses, missing)
     today = clock.today()
@@ -80,7 +76,13 @@ def report(config: Config, paths: ProjectPaths) -> LifecycleReport:
     )
 
 
-def _attempt(what: str, look: Callable[[], list[Result]], missing: list[str]) -> list[Result]:
+def _in_store(config: Config) -> list[Use]:
+    """What MLflow knows. A server that does not answer is asked once, since that takes a while."""
+    runs = trained(config)
+    return [*in_registry(config, runs), *of_runs(config, runs)]
+
+
+def _attempt(what: str, look: Callable[[], list[Use]], missing: list[str]) -> list[Use]:
     try:
         return look()
     except ReviewtuneError as error:
@@ -97,7 +99,7 @@ def _ask(uses: Iterable[Use], missing: list[str]) -> dict[tuple[str, str], Shutd
     names: dict[tuple[str, str], set[str]] = {}
     providers = {_place(use.provider): use.provider for use in uses}
     for use in uses:
-        names.setdefault(_place(use.provider), set()).update((*use.names, use.base))
+        names.setdefault(_place(use.provider), set()).update(use.names)
     dates = {place: read_shutdown_dates(one, sorted(names[place])) for place, one in providers.items()}
     for (kind, _), found in dates.items():
         if found.fault:
@@ -115,7 +117,7 @@ def _grouped(uses: Iterable[Use]) -> list[list[Use]]:
 
 def _rows(group: list[Use], config: Config, dates: ShutdownDates, today: Day) -> list[LifecycleRow]:
     first, trains = group[0], any(use.trains for use in group)
-    live = dates.of((*first.names, first.base))
+    live = dates.of(first.names)
     endings = endings_of(first.provider, first.names, config.lifecycle, live)
     matters = [ending for ending in endings if trains or ending.event == "shutdown"]
     return [_row(group, ending, today) for ending in matters] or [_row(group, None, today)]

@@ -7,7 +7,7 @@ from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.project import ProjectPaths
-from reviewtune.providers.lifecycle import names_of, warn
+from reviewtune.providers.lifecycle import base_of, names_of, warn
 from reviewtune.tracking.queries import find_runs
 from reviewtune.tracking.registry import CHAMPION, PREVIOUS, RegisteredVersion, by_alias, is_empty
 from reviewtune.tracking.runs import RunRecord
@@ -34,7 +34,7 @@ class Use:
     @property
     def names(self) -> tuple[str, ...]:
         """By which it is known what ends."""
-        return names_of(self.model, self.base)
+        return self.model, self.base
 
 
 def configured(config: Config) -> list[Use]:
@@ -45,6 +45,13 @@ def configured(config: Config) -> list[Use]:
         if isinstance(arm, PromptArmConfig):
             uses.append(Use(arm.provider, arm.provider.base_model, arm.provider.base_model, f"arm {name}"))
     return uses
+
+
+def answering(arm: str, model: str, config: Config) -> Use:
+    """A model that answers as this arm; the fine-tune and its checkpoints are not arms of the configuration."""
+    settings = config.arms.get(arm)
+    provider = settings.provider if isinstance(settings, PromptArmConfig) else config.provider
+    return Use(provider, model, provider.base_model, f"arm {arm}")
 
 
 def warn_of(uses: Iterable[Use], config: Config, say: Callable[[str], object]) -> None:
@@ -117,7 +124,8 @@ def _of_version(version: RegisteredVersion, alias: str, config: Config, training
     tags = {**training, **version.tags}
     provider = _provider(config, tags.get("provider", config.provider.kind), None)
     model = tags.get("model", config.provider.base_model)
-    base = tags.get("base_model", model if tags.get("kind") == "prompt" else provider.base_model)
+    guess = model if tags.get("kind") == "prompt" else base_of(names_of(model, provider.base_model)[-1])
+    base = tags.get("base_model", guess)  # a version of an earlier release does not say it
     return Use(provider, model, base, f"{alias} (version {version.version} of {version.name})")
 
 
