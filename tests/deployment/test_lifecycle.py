@@ -132,8 +132,9 @@ def test_champion_previous_and_stored_runs_are_listed(project: Path, capsys: pyt
 
 
 def test_a_damaged_record_and_an_unreachable_registry_are_named_and_the_rest_is_there(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     configure(project, "provider=openai", "tracking.uri=http://127.0.0.1:9")
     Path("models").mkdir()
     Path("models/finetuned.json").write_text("{")
