@@ -98,7 +98,12 @@ def test_missing_values_have_their_lines(conf: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("config.yaml", "test: 0.25", "test: 2", "conf/config.yaml line LINE: split.test: should be less than 1 (got 2)"),
+        (
+            "config.yaml",
+            "test: 0.25",
+            "test: 2",
+            "conf/config.yaml line LINE: split.test: should be less than 1 (got 2)",
+        ),
         ("arm/few_shot.yaml", "shots: 4", "shots: many", "conf/arm/few_shot.yaml line 8: arms.few_shot.shots: should"),
         (
             "prompt/detailed.yaml",
