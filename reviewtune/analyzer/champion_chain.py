@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from reviewtune.analyzer.champion import Champion, ChampionSource
 from reviewtune.analyzer.classifier import Classifier
-from reviewtune.analyzer.fallback import Chain, Member
+from reviewtune.analyzer.fallback import Chain, Member, log
 from reviewtune.analyzer.open_classifier import open_arm, open_classifier
 from reviewtune.analyzer.served_model import TRAINING_REVIEWS, ServedModel, read_served_model
+from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
+from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import Progress
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation.subject import zero_shot_arm
+from reviewtune.providers.lifecycle import EndingNotice, names_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,7 @@ class ChainOptions:
         seconds: how long an answer may take; None: provider.timeout.
         project: its training split is read for an arm that needs it; None: there is no project.
         progress: receives messages.
+        lifecycle: the project's facts on what ends; None: those that were known at the promotion.
     """
 
     fallbacks: Sequence[str] | None
@@ -40,6 +44,7 @@ class ChainOptions:
     seconds: float | None
     project: ProjectPaths | None
     progress: Progress
+    lifecycle: LifecycleConfig | None = None
 
 
 def champion_chain(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> Chain:
@@ -67,18 +72,25 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
             members += _previous(champion, source, before, options)
         else:
             members.append(arm_member(name, served.config, options, training=folder / TRAINING_REVIEWS))
-    return Chain(members, unsure=UNSURE in chosen)
+    return Chain(members, unsure=UNSURE in chosen, notice=_notice(served, options))
 
 
-def single_chain(first: Member, config: Config, options: ChainOptions) -> Chain:
+def single_chain(first: Member, config: Config, options: ChainOptions, *, names: Sequence[str]) -> Chain:
     """One model of the project; by default without fallbacks, so that a fault is raised.
+
+    Args:
+        first: the model.
+        config: the project's configuration.
+        options: how the models are opened.
+        names: of the model, by which it is known whether it ends soon.
 
     Raises:
         ConfigError: a fallback has an unknown name.
     """
     chosen = options.fallbacks or ()
     arms = [arm_member(name, config, options) for name in _known(chosen, config) if name != PREVIOUS]
-    return Chain([first, *arms], unsure=UNSURE in chosen)
+    notice = EndingNotice(log.warning, config.provider, names, config.lifecycle)
+    return Chain([first, *arms], unsure=UNSURE in chosen, notice=notice)
 
 
 def arm_member(name: str, config: Config, options: ChainOptions, training: Path | None = None) -> Member:
@@ -104,6 +116,16 @@ def arm_member(name: str, config: Config, options: ChainOptions, training: Path 
         return open_arm(name, config, reviews, seconds=options.seconds, progress=options.progress)
 
     return Member(f"arm {name}", opener, rest=options.rest)
+
+
+def _notice(served: ServedModel, options: ChainOptions) -> EndingNotice | None:
+    """Logs once if the champion's model ends soon; None: it is a part of its folder."""
+    if served.kind == "linear":
+        return None
+    arm, config = served.config.arms.get(served.arm), served.config
+    provider = arm.provider if served.kind == "prompt" and isinstance(arm, PromptArmConfig) else config.provider
+    names = names_of(served.model, provider.base_model)
+    return EndingNotice(log.warning, provider, names, options.lifecycle or config.lifecycle)
 
 
 def _opened(folder: Path, version: str, options: ChainOptions) -> Classifier:

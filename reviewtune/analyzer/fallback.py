@@ -90,10 +90,13 @@ class Chain:
         members: at least one.
         unsure: whether a review that none can answer gets a classification without a label; otherwise the fault is
             raised if it concerns all reviews of a call.
+        notice: called now and with each call; logs if the first model ends soon. None: it is not known to end.
     """
 
-    def __init__(self, members: Sequence[Member], *, unsure: bool) -> None:
-        self.members, self._unsure = tuple(members), unsure
+    def __init__(self, members: Sequence[Member], *, unsure: bool, notice: Callable[[], object] | None = None) -> None:
+        self.members, self._unsure, self._notice = tuple(members), unsure, notice
+        if notice:
+            notice()
 
     @property
     def head(self) -> Classifier:
@@ -106,6 +109,8 @@ class Chain:
         Raises:
             ProviderError: no model answered any text, and the chain does not end with `unsure`.
         """
+        if self._notice:
+            self._notice()
         outcomes: list[Outcome] = [ProviderError("no model of the chain can be asked at the moment")] * len(texts)
         waiting = list(range(len(texts)))
         for member in self._awake():

@@ -1,5 +1,6 @@
 """The models of a project: the champion of its registry, its last fine-tune, its base model."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from reviewtune.analyzer.open_classifier import open_base, open_finetuned
 from reviewtune.core.config.config import Config
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import ConfigError
+from reviewtune.providers.lifecycle import names_of
 
 LIGHT = (
     "ReviewAnalyzer: without a project it needs served_model=FOLDER, a folder that `reviewtune champion --out FOLDER` "
@@ -23,7 +25,7 @@ class ProjectModels:
 
     Args:
         paths: the project's files.
-        options: how models are opened.
+        options: how models are opened; the attribute `options` also has the project's facts on what ends.
 
     Raises:
         ConfigError: params.yaml is missing or not valid, or the packages of a project are not installed.
@@ -34,8 +36,8 @@ class ProjectModels:
             raise ConfigError(LIGHT)
         from reviewtune.core.config.loading import load_params  # imports PyYAML
 
-        self._paths, self._options = paths, options
-        self._config = load_params(paths.params)
+        self._paths, self._config = paths, load_params(paths.params)
+        self.options = replace(options, lifecycle=self._config.lifecycle)
 
     def registry(self) -> ChampionSource:
         """The registry of the project; one without a champion if MLflow is not installed."""
@@ -66,15 +68,16 @@ class ProjectModels:
 
         record = fitting_record(self._paths.model_record, model, self._config)
         name = model or (record.model if record else "")
-        options = self._options
+        options = self.options
         classifier = open_finetuned(name, self._config, seconds=options.seconds, progress=options.progress)
-        return _single(name, classifier, self._config, options)
+        names = names_of(name, self._config.provider.base_model)
+        return _single(name, classifier, self._config, options, names)
 
     def base(self, model: str | None) -> Chain:
         """The base model, with the prompt that lists the labels; `model` instead of provider.base_model."""
-        options = self._options
+        options = self.options
         classifier = open_base(model, self._config, seconds=options.seconds, progress=options.progress)
-        return _single(classifier.model, classifier, self._config, options)
+        return _single(classifier.model, classifier, self._config, options, (classifier.model,))
 
 
 class NoRegistry:
@@ -93,5 +96,5 @@ class NoRegistry:
         raise AssertionError(f"there is no champion, so no version {version}")
 
 
-def _single(title: str, classifier: Classifier, config: Config, options: ChainOptions) -> Chain:
-    return single_chain(Member(title, lambda: classifier, rest=options.rest), config, options)
+def _single(title: str, classifier: Classifier, config: Config, options: ChainOptions, names: tuple[str, ...]) -> Chain:
+    return single_chain(Member(title, lambda: classifier, rest=options.rest), config, options, names=names)

@@ -24,7 +24,8 @@ class ReviewAnalyzer:
     Without arguments it asks the champion of the model registry, and another one as soon as that is promoted. If there
     is none, it asks the fine-tuned model of the last `dvc repro`. If the champion does not answer a review, the next
     model of the chain does: the champion before, the zero-shot arm; and a review that none can answer has no label.
-    The log says so once (`logging`, logger reviewtune.analyzer). Nothing else is reported unless there is a `progress`.
+    The log says so once (`logging`, logger reviewtune.analyzer), and once if its model ends within
+    lifecycle.warn_days. Nothing else is reported unless there is a `progress`.
 
     Args:
         use_finetuned: False asks the base model with the label list in its prompt; expect much worse answers.
@@ -75,7 +76,7 @@ class ReviewAnalyzer:
             self._chain = _followed(FolderSource(Path(str(served_model))), None, options, refresh)
         elif use_finetuned and finetuned_model is None:
             models = ProjectModels(paths, options)
-            self._chain = _followed(models.registry(), models.last_finetuned, options, refresh)
+            self._chain = _followed(models.registry(), models.last_finetuned, models.options, refresh)
         else:
             models = ProjectModels(paths, options)
             chain = models.finetuned(finetuned_model) if use_finetuned else models.base(base_model)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from reviewtune.core.config.config import Config, TrackingConfig
+from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.loading import load_config, load_params
 from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.core.project import project_root
@@ -43,5 +44,5 @@ def _arguments(run: RunRecord, tracking: TrackingConfig) -> list[str]:
 
 
 def _decisive(config: Config) -> Config:
-    """The settings that a result depends on; runs of earlier releases have no section `promotion`."""
-    return config.model_copy(update={"promotion": PromotionConfig()})
+    """The settings that a result depends on; runs of earlier releases lack the others."""
+    return config.model_copy(update={"promotion": PromotionConfig(), "lifecycle": LifecycleConfig()})

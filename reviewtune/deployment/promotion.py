@@ -12,6 +12,7 @@ from reviewtune.data.frozen_splits import freeze
 from reviewtune.deployment import gates
 from reviewtune.deployment.candidate import NO_TRAINING, Candidate, find_candidate
 from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
+from reviewtune.deployment.lifecycle.uses import answering, warn_of
 from reviewtune.deployment.measuring import hostile
 from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
 from reviewtune.deployment.registration import find_or_register, is_same
@@ -51,12 +52,14 @@ class Promotion:
         champion: the new champion, or the one that the candidate already is; None: nothing was promoted.
         change: how it became champion just now.
         notes: what the user should know, one line each.
+        warnings: the candidate's model, if it ends soon.
     """
 
     report: GateReport | None
     champion: RegisteredVersion | None
     change: Change | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Progress = SILENT) -> Promotion:
@@ -71,12 +74,13 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
     _refuse_bad(options)
     champion = by_alias(config.tracking, config.registered_name)
     candidate = find_candidate(config, root, run_id=options.run_id, arm=options.arm, progress=progress)
+    warnings = _warnings(candidate, config)
     if champion is not None and is_same(champion, candidate, with_weights=options.with_weights):
-        return Promotion(report=None, champion=champion)
+        return Promotion(report=None, champion=champion, warnings=warnings)
     served = served_model(candidate, config.registered_name, progress=progress)
     report = _report(candidate, served, champion, config, root, progress)
     if report.failed and not options.force:
-        return Promotion(report=_published(report, candidate, config, root), champion=None)
+        return Promotion(report=_published(report, candidate, config, root), champion=None, warnings=warnings)
     notes = freeze(ProjectPaths(root), config).notes
     version = find_or_register(
         config.tracking, candidate, served, report.gates, with_weights=options.with_weights, progress=progress
@@ -93,7 +97,16 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
         champion=version,
         change=change,
         notes=notes,
+        warnings=warnings,
     )
+
+
+def _warnings(candidate: Candidate, config: Config) -> tuple[str, ...]:
+    """One line if the candidate's model ends soon, by the facts of the project, which may be newer than the run's."""
+    asked, lines = candidate.asked, list[str]()
+    if asked.kind != "linear":
+        warn_of([answering(asked.arm, asked.model, asked.config)], config, lines.append)
+    return tuple(lines)
 
 
 def _refuse_bad(options: PromoteOptions) -> None:

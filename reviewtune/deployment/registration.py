@@ -11,6 +11,7 @@ import pandas as pd
 import reviewtune
 from reviewtune.analyzer.served_model import ServedModel
 from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.formatting import with_interval
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.deployment import pyfunc_model
@@ -86,11 +87,15 @@ def package_of(served: ServedModel) -> Package:
 
 
 def _requirements(served: ServedModel) -> list[str]:
-    settings = served.config.arms.get(served.arm)
-    provider = getattr(settings, "provider", served.config.provider)
+    provider = _provider(served)
     is_local = served.kind != "linear" and provider.kind == "local" and provider.base_url is None
     names = [*REQUIREMENTS, *(LOCAL if is_local else ())]
     return [f"{name}=={version}" for name in names if (version := _installed(name))]
+
+
+def _provider(served: ServedModel) -> ProviderConfig:
+    """Who serves it: an arm may have a separate provider."""
+    return getattr(served.config.arms.get(served.arm), "provider", served.config.provider)
 
 
 def _installed(name: str) -> str:
@@ -107,6 +112,8 @@ def _tags(candidate: Candidate, served: ServedModel, gates: Sequence[Gate]) -> d
         "arm": served.arm,
         "kind": served.kind,
         "model": served.model,
+        "provider": _provider(served).kind if served.kind != "linear" else None,
+        "base_model": _provider(served).base_model if served.kind != "linear" else None,
         "data": served.config.data.name,
         "accuracy": candidate.measured.accuracy.value,
         "gates": f"failed: {', '.join(failed)}" if failed else "passed",

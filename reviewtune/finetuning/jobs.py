@@ -19,6 +19,7 @@ from filelock import FileLock
 from openai.types.fine_tuning import FineTuningJob
 
 from reviewtune.core.config.config import Config
+from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.config.training import TrainingConfig
 from reviewtune.core.project import ChatFiles, project_root
@@ -30,10 +31,14 @@ from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
 from reviewtune.finetuning.job_notes import note_of, noted_job, write_note
+from reviewtune.finetuning.last_training_day import refuse_ended
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
 
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
+
+
+NO_FACTS = LifecycleConfig()
 
 
 class Reserve(Protocol):
@@ -56,6 +61,7 @@ class Order:
         provider: who trains.
         training: the job's settings.
         reserve: called before a job is created; raises if the job costs too much.
+        lifecycle: facts on when the training ends; a job that comes too late is not created.
     """
 
     training_file: Path
@@ -63,6 +69,7 @@ class Order:
     provider: ProviderConfig
     training: TrainingConfig
     reserve: Reserve = reserve_nothing
+    lifecycle: LifecycleConfig = NO_FACTS
 
     @classmethod
     def of(cls, config: Config, files: ChatFiles) -> Self:
@@ -77,6 +84,7 @@ class Order:
             validation_file=validation,
             provider=config.provider,
             training=config.training,
+            lifecycle=config.lifecycle,
             reserve=partial(
                 reserve_training,
                 file=training,
@@ -202,8 +210,12 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
         client: a client of the order's provider.
         order: what is to be trained.
         attempt: how many jobs of this order there were, which failed, were cancelled or lost their model.
-        progress: receives the cost.
+        progress: receives the cost, and a warning of what ends soon.
+
+    Raises:
+        JobError: the provider takes no jobs any more, or its base model was shut down; nothing was uploaded.
     """
+    refuse_ended(order.provider, order.lifecycle, progress=progress)
     order.reserve(progress=progress)
     training = order.training
     training_id, *validation_id = upload(client, order.files, progress=progress)

@@ -92,7 +92,7 @@ def by_alias(settings: "TrackingConfig", name: str, alias: str = CHAMPION) -> Re
     Raises:
         TrackingError: the registry does not answer.
     """
-    if _is_empty(settings):
+    if is_empty(settings):
         return None
     found = tracking_store.open_store(settings).get_version_or_none(name, alias)
     return None if found is None else _version(found)
@@ -188,14 +188,14 @@ def set_tags(settings: "TrackingConfig", version: RegisteredVersion, tags: Mappi
         store.set_model_version_tag(version.name, str(version.version), key, str(value)[:TAG_LENGTH])
 
 
-def _is_empty(settings: "TrackingConfig") -> bool:
+def is_empty(settings: "TrackingConfig") -> bool:
     """Whether the project's own store does not exist yet; a question must not create it."""
     return not settings.uri and not (tracking_store.own_folder() / tracking_store.DATABASE).exists()
 
 
 def _search(settings: "TrackingConfig", query: str = "") -> list[RegisteredVersion]:
     """Versions with their aliases, which MLflow's search returns with the registered models only."""
-    if _is_empty(settings):
+    if is_empty(settings):
         return []
     store = tracking_store.open_store(settings)
     aliases: dict[tuple[str, int], list[str]] = {}

@@ -1,4 +1,4 @@
-"""Commands about the model that applications use: `promote`, `champion`, `rollback`, `serve-app`, `export`."""
+"""Commands about the model in use: `promote`, `champion`, `rollback`, `serve-app`, `export`, `lifecycle`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +72,22 @@ def rollback(
     from reviewtune.commands.deployment import promote as command
 
     command.roll_back(reason, version=version)
+
+
+@app.command()
+def lifecycle(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """List the models that this project depends on, what needs them, and when they end.
+
+    Listed are the base models of params.yaml, the last fine-tune, the champion and the one before, and the fine-tunes
+    of stored runs. Dates come from conf/lifecycle, with their sources, and from the providers (GET /v1/models). What
+    cannot be reached is named, and the rest is listed. The exit status is 3 if something ends within
+    lifecycle.warn_days (90) or has ended, otherwise 0, so that a scheduled job can act on it.
+
+    Examples: reviewtune lifecycle; reviewtune lifecycle --json
+    """
+    from reviewtune.commands.deployment import lifecycle as command
+
+    command.show(as_json=as_json)
 
 
 @app.command()

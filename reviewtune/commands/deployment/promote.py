@@ -34,6 +34,8 @@ def promote(options: "PromoteOptions", *, as_json: bool) -> None:
         print(outcome.report.model_dump_json(indent=2) if outcome.report else "null")
     elif outcome.report:
         _print_gates(outcome.report)
+    for warning in outcome.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     for line in _lines(outcome):
         print(line, file=sys.stderr if as_json else sys.stdout)
     sys.exit(0 if outcome.champion else 1)

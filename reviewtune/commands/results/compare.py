@@ -1,6 +1,7 @@
 """`reviewtune compare`: print the comparison; with --html also write it as a page and log a copy to its MLflow run."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from reviewtune.core.html_page import refuse_foreign
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
-from reviewtune.errors import ReviewtuneError
+from reviewtune.errors import ConfigError, ReviewtuneError
 from reviewtune.evaluation.comparison.comparison_file import COMPARISON_FILE, Comparison, read_comparison
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ def compare(options: CompareOptions) -> None:
         target.write_text(page)
         print(f"page: {target.path}", file=sys.stderr)
         print(_logged(page, comparison, reports), file=sys.stderr)
+    _warn()
+
+
+def _warn() -> None:
+    """What the project depends on and ends soon. The comparison may be another project's, so params.yaml may lack."""
+    from reviewtune.core.config.loading import load_params
+    from reviewtune.deployment.lifecycle.uses import configured, warn_of
+
+    with suppress(ConfigError):
+        config = load_params(ProjectPaths(project_root()).params)
+        warn_of(configured(config), config, lambda line: print(f"warning: {line}", file=sys.stderr))
 
 
 def _checked(path: Path) -> Output:

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from reviewtune.core.config.arms import CHECKPOINT, FINETUNED, ArmConfig, EvaluationConfig
 from reviewtune.core.config.data import DataConfig, SplitConfig
+from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.core.config.provider import Prices, ProviderConfig
 from reviewtune.core.config.section import Section
@@ -39,9 +40,12 @@ class Config(Section):
     evaluation: EvaluationConfig = Field(description="How the fine-tuned model is asked and all arms are compared.")
     prices: Prices = Field(description="Prices in USD per million tokens.")
     tracking: TrackingConfig = Field(description="Where runs are stored.")
-    # It has a default, unlike the other sections, because params.yaml of earlier runs does not have it.
+    # These have defaults, unlike the other sections, because params.yaml of earlier runs does not have them.
     promotion: PromotionConfig = Field(
         PromotionConfig(), description="What a candidate must hold to become the champion (`reviewtune promote`)."
+    )
+    lifecycle: LifecycleConfig = Field(
+        LifecycleConfig(), description="When models and training end at providers (`reviewtune lifecycle`)."
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""What this project depends on at providers, and when it ends."""
