@@ -47,11 +47,16 @@ def noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
     except openai.NotFoundError as error:
         if _denies_job(error, job_id):
             return None  # the note is of a different account, or of one that was cleared
-        raise JobError(
-            f"{client.base_url} answers HTTP 404 for fine-tuning job {job_id}, which this order paid for: "
-            f"{words_of(error.body) or 'without a reason'}; correct the provider's address, "
-            f"or delete {note} to create the job again"
-        ) from error
+        raise not_found(client, job_id, key, error) from error
+
+
+def not_found(client: openai.OpenAI, job_id: str, key: str, error: openai.NotFoundError) -> JobError:
+    """The provider does not find a job that it was paid for: what the user can do."""
+    return JobError(
+        f"{client.base_url} answers HTTP 404 for fine-tuning job {job_id}, which this order paid for: "
+        f"{words_of(error.body) or 'without a reason'}; correct the provider's address, "
+        f"or delete {note_of(key)} to create the job again"
+    )
 
 
 def is_finetuned(model: str, project: Path) -> bool:

@@ -30,7 +30,7 @@ from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import reserve_training
 from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
-from reviewtune.finetuning.job_notes import note_of, noted_job, write_note
+from reviewtune.finetuning.job_notes import not_found, note_of, noted_job, write_note
 from reviewtune.finetuning.last_training_day import refuse_ended
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
@@ -160,13 +160,16 @@ def finetune(
         progress: receives the cost, the steps and the advice.
 
     Raises:
-        JobError: the job failed, was cancelled, or ended without a model.
+        JobError: the job failed, was cancelled, ended without a model, or the provider does not find it.
         BudgetError: the job could cost more than is left of the budget; it was not created.
         openai.APIError: the provider refused or could not be reached.
     """
     job, _ = place(client, order, progress=progress)
-    with note_on_interrupt(job, progress=progress):
-        monitor = follow(client, job, title=title, jobs=jobs, progress=progress)
+    try:
+        with note_on_interrupt(job, progress=progress):
+            monitor = follow(client, job, title=title, jobs=jobs, progress=progress)
+    except openai.NotFoundError as error:
+        raise not_found(client, job.id, order.key, error) from error
     job = monitor.job
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""

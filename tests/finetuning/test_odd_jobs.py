@@ -289,6 +289,15 @@ ROUTES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("name", [0, "x/y", "unknown"])
+def test_a_created_job_that_the_server_does_not_find_is_named_with_its_note(
+    config: Config, server: JobServer, name: object
+) -> None:
+    server.server.routes[f"POST {JOBS}"] = lambda _: {**JOB, "id": name}
+    with pytest.raises(JobError, match=f"fine-tuning job {name}, which this order paid for: .* delete .* to create"):
+        tuned(config, server)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @PROPERTIES
 @given(data=st.data())
