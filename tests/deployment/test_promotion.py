@@ -190,6 +190,15 @@ def test_a_run_can_be_promoted_by_its_id(linear_project: Clone) -> None:
     assert linear_project.json("reports/gates.json")["candidate"]["accuracy"] == then
 
 
+def test_a_run_of_another_training_split_is_refused(linear_project: Clone) -> None:
+    """With the training reviews of now it would be another model than the one that was scored."""
+    run_id = linear_project.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    worse_linear_arm(linear_project)
+    said = reviewtune(linear_project, "promote", run_id[:12], ok=False)
+    assert f"error: run {run_id[:12]} answered with training split" in said
+    assert "with these reviews it is another model; `dvc repro` scores that one" in said
+
+
 def test_clean_keeps_what_the_champion_needs(promoted: Clone, tmp_path: Path) -> None:
     clone = promoted.copy(tmp_path / "project")
     clone.env["PYTHONPATH"] = str(clone.folder)
