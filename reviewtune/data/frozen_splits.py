@@ -126,6 +126,18 @@ def freeze(paths: ProjectPaths, config: Config) -> FreezeSummary:
     return FreezeSummary(path, newly, kept, len(frozen) + len(added), notes)
 
 
+def refuse_stale(paths: ProjectPaths, config: Config) -> None:
+    """What `freeze` checks first, for commands that freeze after minutes of work.
+
+    Raises:
+        DataError: as `freeze`.
+    """
+    frozen = read_frozen(paths.frozen_splits) if paths.frozen_splits.exists() else {}
+    division = divide(_labelled(paths), config, frozen)
+    _refuse_stale(division.parts, paths)
+    _on_source(paths, config, division.keys)
+
+
 def _related(reviews: pd.DataFrame, keys: list[str], config: Config, *, with_same: bool) -> Related:
     """The reviews with their near-duplicates.
 
