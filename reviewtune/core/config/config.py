@@ -41,7 +41,8 @@ class Config(Section):
     tracking: TrackingConfig = Field(description="Where runs are stored.")
     # It has a default, unlike the other sections, because params.yaml of earlier runs does not have it.
     promotion: PromotionConfig = Field(
-        PromotionConfig(), description="What a candidate must hold to become the champion (`reviewtune promote`)."
+        PromotionConfig(),
+        description="The gates that a candidate must pass to become the champion (`reviewtune promote`).",
     )
 
     @model_validator(mode="after")
