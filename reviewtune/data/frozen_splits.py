@@ -80,8 +80,9 @@ def divide(reviews: pd.DataFrame, config: Config, frozen: Mapping[str, Side]) ->
         DataError: a label has too few reviews, a side would be empty, data.train_size exceeds the training split, or
             the file gives a review another side than it was frozen on.
     """
-    related, given = _related(reviews, config), _given(reviews)
-    fixed = _fixed_sides(reviews, related.keys, given, frozen)
+    keys, given = review_keys(reviews["text"], config.data.language), _given(reviews)
+    fixed = _fixed_sides(reviews, keys, given, frozen)
+    related = _related(reviews, keys, config, with_same=any(fixed))
     if any(fixed):
         sides = assign(related, fixed, config.split)
         if any(given) and "valid" not in given:
@@ -125,15 +126,35 @@ def freeze(paths: ProjectPaths, config: Config) -> FreezeSummary:
     return FreezeSummary(path, newly, kept, len(frozen) + len(added), notes)
 
 
-def _related(reviews: pd.DataFrame, config: Config) -> Related:
-    """The reviews with their near-duplicates; reviews with the same hash are near-duplicates too."""
-    keys = review_keys(reviews["text"], config.data.language)
+def refuse_stale(paths: ProjectPaths, config: Config) -> None:
+    """What `freeze` checks first, for commands that freeze after minutes of work.
+
+    Raises:
+        DataError: as `freeze`.
+    """
+    frozen = read_frozen(paths.frozen_splits) if paths.frozen_splits.exists() else {}
+    division = divide(_labelled(paths), config, frozen)
+    _refuse_stale(division.parts, paths)
+    _on_source(paths, config, division.keys)
+
+
+def _related(reviews: pd.DataFrame, keys: list[str], config: Config, *, with_same: bool) -> Related:
+    """The reviews with their near-duplicates.
+
+    With `with_same`, reviews with the same hash are near-duplicates too, as they have one side between them. A drawn
+    split must not depend on hashes, or the test reviews of projects from before would change.
+    """
+    pairs = near_duplicates(reviews["text"].tolist(), config.split.similarity)
+    if with_same:
+        pairs = [*pairs, *_with_same_key(keys)]
+    return Related(reviews["label"].tolist(), keys, connected_groups(pairs, len(keys)), pairs)
+
+
+def _with_same_key(keys: Sequence[str]) -> list[SimilarPair]:
     rows = defaultdict[str, list[int]](list)
     for row, key in enumerate(keys):
         rows[key].append(row)
-    same = [SimilarPair(*pair, 1.0) for members in rows.values() for pair in combinations(members, 2)]
-    pairs = [*near_duplicates(reviews["text"].tolist(), config.split.similarity), *same]
-    return Related(reviews["label"].tolist(), keys, connected_groups(pairs, len(keys)), pairs)
+    return [SimilarPair(*pair, 1.0) for members in rows.values() for pair in combinations(members, 2)]
 
 
 def _given(reviews: pd.DataFrame) -> list[str]:

@@ -109,6 +109,8 @@ def find_candidate(
     asked = Asked(arm=name, kind=_kind(name, own), model=model, config=own, pool=_pool(name, own, train))
     digest = str(manifest["splits"]["test"]["sha256"])
     _refuse_other_test(run, digest)
+    if asked.pool is not None:
+        _refuse_other_training(run, str(manifest["splits"]["train"]["sha256"]))
     measured = load_arm(folder) if is_last else measure(asked, test, test_sha256=digest, valid=valid, progress=progress)
     if measured.metrics.test_sha256 != digest:
         raise DataError(f"{folder}: scored on another test split than data/splits has now; run `dvc repro`")
@@ -165,6 +167,16 @@ def _refuse_other_test(run: RunRecord | None, digest: str) -> None:
         raise DataError(
             f"run {run.id[:12]} was scored on test split {then[:12]}, data/splits has {digest[:12]}: its model may "
             "know reviews of this one; `dvc repro` trains and scores on the current one"
+        )
+
+
+def _refuse_other_training(run: RunRecord | None, digest: str) -> None:
+    """An arm that answers with training reviews is another model with those of now."""
+    then = run.tags.get("train_sha256") if run else None
+    if run and then and then != digest:
+        raise DataError(
+            f"run {run.id[:12]} answered with training split {then[:12]}, data/splits has {digest[:12]}: with these "
+            "reviews it is another model; `dvc repro` scores that one, then promote it"
         )
 
 

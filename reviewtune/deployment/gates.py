@@ -25,9 +25,14 @@ from reviewtune.evaluation.metrics.significance import (
 )
 from reviewtune.evaluation.metrics_file import InjectionMetrics
 
+WAITING = (
+    "measured while provider.concurrency requests ran at once, so it includes their waiting: lower that and evaluate "
+    "again, or raise promotion.max_latency_p95"
+)
+
 
 class Opponent(NamedTuple):
-    """Whom the candidate is held against.
+    """Whom the candidate is compared with.
 
     Args:
         title: such as "the champion (version 3, finetuned)".
@@ -129,6 +134,8 @@ def latency_gate(arm: Arm, settings: PromotionConfig) -> Gate:
         return _off("latency", "not known: all answers came in batches")
     shown = f"{value:.4f} s per review" if run.latency_p95 is None else f"95 of 100 answers within {value:.2f} s"
     asked = f"95 of 100 answers within {limit:g} s" if limit is not None else ""
+    if limit is not None and value > limit and run.latency_p95 is not None:
+        shown = f"{shown}; {WAITING}"
     return _limited("latency", asked=asked, seen=shown, value=value, limit=limit)
 
 
@@ -194,15 +201,21 @@ def _labels_gate(test: PairwiseTest, title: str) -> Gate:
         f"{label.only_other_right} only by the other)"
         for name, label in worse.items()
     )
-    lowest = min((label.holm_p for label in test.per_label.values()), default=1.0)
+    lost = [label.holm_p for label in test.per_label.values() if label.only_other_right > label.only_this_right]
     return Gate(
         name="labels",
         asked=f"none significantly worse than {title} (McNemar, Holm over {counted(len(test.per_label), 'label')})",
-        seen="; ".join(named) or f"none, the lowest {p_value(lowest).replace('p =', 'p is').replace('p <', 'p is <')}",
+        seen="; ".join(named) or _none_worse(lost),
         outcome=_outcome(not worse),
-        value=lowest,
+        value=min(lost, default=1.0),
         limit=ALPHA,
     )
+
+
+def _none_worse(lost: Sequence[float]) -> str:
+    if not lost:
+        return "none lost reviews"
+    return f"none, the lowest {p_value(min(lost)).replace('p =', 'p is').replace('p <', 'p is <')}"
 
 
 def _test(this: pd.DataFrame, other: pd.DataFrame, labels: Iterable[str], resamples: int) -> PairwiseTest:

@@ -1,4 +1,4 @@
-"""reports/gates.json: what a candidate was asked to hold, what was seen, and what was decided."""
+"""reports/gates.json: the gates that a candidate had to pass, what was seen, and what was decided."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Whom a candidate is held against: the champion on the current test split, or the reference arm without a champion."""
+"""Whom a candidate is compared with: the champion on the current test split, or the reference arm without one."""
 
 import tempfile
 from dataclasses import dataclass
@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from reviewtune.analyzer.open_classifier import open_classifier
 from reviewtune.analyzer.served_model import ServedModel, read_served_model
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import listed
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
+from reviewtune.data.leakage import refuse_leak
 from reviewtune.deployment import gates
 from reviewtune.deployment.candidate import Candidate
 from reviewtune.deployment.gates_file import Contender, Gate
-from reviewtune.deployment.measuring import Asked, measure
 from reviewtune.deployment.served_folder import read_pool, read_predictions
-from reviewtune.errors import DataError, ReviewtuneError
+from reviewtune.errors import DataError, ProviderError, ReviewtuneError
 from reviewtune.evaluation.comparison.compare import load_arm
+from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.tracking.registry import RegisteredVersion, download
+
+ADVICE = "go back to the data/frozen_splits.csv of its promotion, which keeps test reviews, and run `dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Comparison:
 def compare_with_champion(
     champion: RegisteredVersion, candidate: Candidate, config: Config, *, progress: Progress = SILENT
 ) -> Comparison:
-    """Hold the candidate against the champion; if the champion cannot be asked, that is a failed gate."""
+    """Compare the candidate with the champion; if the champion cannot be asked, that is a failed gate."""
     tags = champion.tags
     title = f"the champion (version {champion.version}, {tags.get('arm', '?')})"
     who = Contender(
@@ -59,7 +63,7 @@ def compare_with_champion(
 
 
 def compare_with_reference(candidate: Candidate, config: Config, root: Path) -> Comparison:
-    """Hold a first champion against the reference arm of the last `dvc repro`."""
+    """Compare a first champion with the reference arm of the last `dvc repro`."""
     name = config.evaluation.reference
     asked = f"no champion yet: better than the reference arm {name}"
     if candidate.asked.arm == name:
@@ -95,18 +99,29 @@ def _predictions(champion: RegisteredVersion, candidate: Candidate, config: Conf
             return known
         _refuse_other_labels(served, candidate.test)
         progress.message(f"asking the champion, {served.model}, about the current test reviews")
-        valid = candidate.valid if served.label_prior is not None else None
-        asked = _asked(served, read_pool(folder))
-        return measure(
-            asked, candidate.test, test_sha256=candidate.test_sha256, valid=valid, progress=progress
-        ).predictions
+        return as_deployed(folder, candidate.test, progress=progress)
 
 
-def _asked(served: ServedModel, pool: pd.DataFrame | None) -> Asked:
-    """The champion as it was evaluated, without slices: the current reviews may have other columns."""
-    data = served.config.data.model_copy(update={"slices": ()})
-    config = served.config.model_copy(update={"data": data})
-    return Asked(arm=served.arm, kind=served.kind, model=served.model, config=config, pool=pool)
+def as_deployed(folder: Path, test: pd.DataFrame, *, progress: Progress = SILENT) -> pd.DataFrame:
+    """The labels that an application gets from the served model in a folder: with its own label prior, not a new one.
+
+    Args:
+        folder: of the served model.
+        test: columns review_id, text, label.
+        progress: receives messages and a progress bar.
+
+    Raises:
+        DataError: the folder is damaged.
+        LeakError: it knows some of these reviews.
+        ProviderError: the model cannot be asked.
+    """
+    pool = read_pool(folder)
+    if pool is not None:
+        similarity = read_served_model(folder).config.split.similarity
+        refuse_leak(test, {"its training reviews": pool["text"].tolist()}, similarity=similarity, advice=ADVICE)
+    given = open_classifier(folder, progress=progress).classify(test["text"].tolist(), cache=True, progress=progress)
+    labels = [INVALID if isinstance(one, ProviderError) else one.label or INVALID for one in given]
+    return test[["review_id", "label"]].assign(predicted=labels)
 
 
 def _refuse_other_labels(served: ServedModel, test: pd.DataFrame) -> None:

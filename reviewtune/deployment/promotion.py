@@ -1,4 +1,4 @@
-"""Promote a candidate: hold it against the champion, register it, make it the champion; or say why not."""
+"""Promote a candidate: compare it with the champion, register it, make it the champion; or say why not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import points
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.data.frozen_splits import freeze
+from reviewtune.data.frozen_splits import freeze, refuse_stale
 from reviewtune.deployment import gates
 from reviewtune.deployment.candidate import NO_TRAINING, Candidate, find_candidate
 from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_gates
@@ -17,11 +17,14 @@ from reviewtune.deployment.measuring import hostile
 from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
 from reviewtune.deployment.registration import find_or_register, is_same
 from reviewtune.deployment.served_folder import served_model
-from reviewtune.errors import ConfigError, DataError, GitError
+from reviewtune.errors import ConfigError, DataError, GitError, ReviewtuneError
 from reviewtune.tracking import aliases, git
 from reviewtune.tracking.aliases import Change
 from reviewtune.tracking.queries import stored_run
 from reviewtune.tracking.registry import RegisteredVersion, by_alias
+
+MAKE_RESULTS = ("conf", "data", "dvc.lock", "params.yaml", "reviewtune", "stages")
+"""Files and folders of a project on which its results depend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Promotion:
         report: the gates; None: they were not needed.
         champion: the new champion, or the one that the candidate already is; None: nothing was promoted.
         change: how it became champion just now.
+        froze: whether data/frozen_splits.csv got more reviews.
         notes: what the user should know, one line each.
         warnings: the candidate's model, if it ends soon.
     """
@@ -58,12 +62,13 @@ class Promotion:
     report: GateReport | None
     champion: RegisteredVersion | None
     change: Change | None = None
+    froze: bool = False
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Progress = SILENT) -> Promotion:
-    """Promote a candidate if it holds all gates, or if that is forced.
+    """Promote a candidate if it passes all gates, or if that is forced.
 
     Raises:
         ConfigError: the options do not fit together, or the arm cannot be promoted.
@@ -73,6 +78,7 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
     """
     _refuse_bad(options)
     champion = by_alias(config.tracking, config.registered_name)
+    refuse_stale(ProjectPaths(root), config)
     candidate = find_candidate(config, root, run_id=options.run_id, arm=options.arm, progress=progress)
     warnings = _warnings(candidate, config)
     if champion is not None and is_same(champion, candidate, with_weights=options.with_weights):
@@ -81,7 +87,7 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
     report = _report(candidate, served, champion, config, root, progress)
     if report.failed and not options.force:
         return Promotion(report=_published(report, candidate, config, root), champion=None, warnings=warnings)
-    notes = freeze(ProjectPaths(root), config).notes
+    frozen = freeze(ProjectPaths(root), config)
     version = find_or_register(
         config.tracking, candidate, served, report.gates, with_weights=options.with_weights, progress=progress
     )
@@ -92,11 +98,13 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
         reason=options.reason or _reason(report),
         forced=bool(report.failed),
     )
+    report, why_not = _noted(_promoted(report, change), candidate, config, root)
     return Promotion(
-        report=_published(_promoted(report, change), candidate, config, root),
+        report=report,
         champion=version,
         change=change,
-        notes=notes,
+        froze=any(frozen.newly_frozen.values()),
+        notes=(*frozen.notes, *(f"promoted, but not noted: {why}" for why in (change.not_noted, why_not) if why)),
         warnings=warnings,
     )
 
@@ -178,12 +186,16 @@ def _hostile_gate(candidate: Candidate, config: Config, root: Path, progress: Pr
 
 
 def _changed(root: Path) -> list[str] | str:
-    """Files of the project with changes that are not committed, or why git does not say."""
+    """Files of the project with changes that are not committed, or why git does not say.
+
+    New files count where they make results; a note or a picture elsewhere in the project does not.
+    """
     try:
-        lines = git.ask(root, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
+        tracked = git.ask(root, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
+        places = git.ask(root, "status", "--porcelain", "--untracked-files=all", "--", *MAKE_RESULTS).splitlines()
     except GitError as error:
         return str(error)
-    return [line[3:] for line in lines]
+    return [line[3:] for line in [*tracked, *(line for line in places if line.startswith("??"))]]
 
 
 def _reason(report: GateReport) -> str:
@@ -199,6 +211,14 @@ def _promoted(report: GateReport, change: Change) -> GateReport:
     return report.model_copy(
         update={"candidate": candidate, "decision": "promoted", "forced": change.forced, "reason": change.reason}
     )
+
+
+def _noted(report: GateReport, candidate: Candidate, config: Config, root: Path) -> tuple[GateReport, str]:
+    """As `_published`, but an error is only told: the champion has changed already, which the user must learn."""
+    try:
+        return _published(report, candidate, config, root), ""
+    except (ReviewtuneError, OSError) as error:
+        return report, str(error)
 
 
 def _published(report: GateReport, candidate: Candidate, config: Config, root: Path) -> GateReport:

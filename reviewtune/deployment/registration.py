@@ -18,7 +18,7 @@ from reviewtune.deployment import pyfunc_model
 from reviewtune.deployment.candidate import Candidate
 from reviewtune.deployment.gates_file import Gate
 from reviewtune.deployment.served_folder import identity, write_folder
-from reviewtune.tracking.registry import Package, RegisteredVersion, register, versions
+from reviewtune.tracking.registry import Package, RegisteredVersion, register, set_tags, versions
 
 IDENTITY, WEIGHTS = "identity", "with_weights"  # tags of a version
 
@@ -56,9 +56,11 @@ def find_or_register(
         ProviderError: the weights are wanted, but they are not on this machine.
         TrackingError: the registry does not answer.
     """
+    noted = _tags(candidate, served, gates)  # of the gates of now, also if the version is one from before
     known = versions(settings, served.name)
     same = next((one for one in known if is_same(one, candidate, with_weights=with_weights)), None)
     if same is not None and not same.aliases and same.run_id == candidate.run_id:
+        set_tags(settings, same, {key: value for key, value in noted.items() if value is not None})
         return same
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as scratch:
         folder = Path(scratch)
@@ -69,7 +71,7 @@ def find_or_register(
             folder,
             package=package_of(served),
             run_id=candidate.run.id if candidate.run else None,
-            tags={**_tags(candidate, served, gates), WEIGHTS: str(with_weights).lower()},
+            tags={**noted, WEIGHTS: str(with_weights).lower()},
             description=_description(candidate, served),
         )
 

@@ -24,7 +24,13 @@ from reviewtune.errors import ProviderError
 from reviewtune.evaluation.metrics.calibration import NEVER, threshold_for
 
 TEST_PREDICTIONS = "test_predictions.csv"
-"""Columns review_id, label, predicted: a later candidate is held against them without asking the model again."""
+"""Columns review_id, label, predicted: a later candidate is compared with them without asking the model again."""
+ASKING = ("label_scores", "temperature", "max_tokens", "seed")
+"""Settings of the section `evaluation` that answers depend on."""
+PROVIDER = (
+    "kind", "base_url", "base_model", "structured_output", "label_scores", "leave_out", "answer_limit",
+)  # fmt: skip
+"""Settings of the section `provider` that answers depend on."""
 
 
 def served_model(candidate: Candidate, name: str, *, progress: Progress = SILENT) -> ServedModel:
@@ -84,19 +90,37 @@ def write_folder(
 
 
 def identity(asked: Asked, training_sha256: str) -> str:
-    """What makes two candidates the same model, asked in the same way: a hash. Runs and limits are not part of it."""
+    """What makes two candidates the same model, asked in the same way: a hash.
+
+    Only what makes answers is part of it. A budget or a rate limit that changed makes no other model.
+    """
     config = asked.config
-    settings = config.evaluation if asked.kind == "finetuned" else config.arms[asked.arm]
-    sections = [settings, *([config.prompt, config.provider] if asked.kind == "finetuned" else [])]
-    parts = [
-        asked.arm,
-        asked.kind,
-        asked.model,
-        training_sha256,
-        dict(config.data.labels),
-        *(section.model_dump(mode="json") for section in sections),
-    ]
+    parts = {
+        "arm": asked.arm,
+        "kind": asked.kind,
+        "model": asked.model,
+        "training": training_sha256,
+        "labels": dict(config.data.labels),
+        "masked": [config.data.mask_personal, config.data.language if config.data.mask_personal else None],
+        "wanted_accuracy": config.evaluation.cascade.wanted_accuracy,
+        "asking": _asking(asked),
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _asking(asked: Asked) -> dict[str, object]:
+    """The settings that the arm's answers depend on."""
+    config = asked.config
+    if asked.kind == "finetuned":
+        return {
+            **config.evaluation.model_dump(mode="json", include=set(ASKING)),
+            "prompt": config.prompt.model_dump(mode="json"),
+            "provider": config.provider.model_dump(mode="json", include=set(PROVIDER)),
+        }
+    settings = config.arms[asked.arm]
+    own = settings.model_dump(mode="json", exclude={"provider", "repeats"})
+    provider = getattr(settings, "provider", None)
+    return own if provider is None else {**own, "provider": provider.model_dump(mode="json", include=set(PROVIDER))}
 
 
 def read_predictions(folder: Path) -> pd.DataFrame | None:

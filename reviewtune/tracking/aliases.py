@@ -42,6 +42,7 @@ class Change:
         reason: why.
         forced: whether gates had failed.
         completed: False if the process was killed in between; `version` may then never have been champion.
+        not_noted: why the registry did not take the last notes, although the champion changed; usually empty.
     """
 
     action: Action
@@ -52,6 +53,7 @@ class Change:
     reason: str
     forced: bool = False
     completed: bool = False
+    not_noted: str = ""
 
 
 def promote(
@@ -62,7 +64,7 @@ def promote(
     Args:
         settings: the section `tracking`.
         version: the version; `registry.register` made it.
-        expected: the champion that it was held against; None: there was none.
+        expected: the champion that it was compared with; None: there was none.
         reason: why, for the history.
         forced: whether gates failed.
 
@@ -165,8 +167,11 @@ def _switch(
     store.set_registered_model_alias(name, CHAMPION, str(to.version))
     _verify(by_alias(settings, name), to)
     done = replace(change, completed=True)
-    set_tags(settings, to, {"champion_since": done.at, "champion_by": done.by, "champion_reason": done.reason})
-    _note(store, name, key, done)
+    try:
+        set_tags(settings, to, {"champion_since": done.at, "champion_by": done.by, "champion_reason": done.reason})
+        _note(store, name, key, done)
+    except TrackingError as error:  # the champion has changed: a failure would say the opposite; `history` repairs it
+        return replace(done, not_noted=str(error))
     return done
 
 

@@ -106,6 +106,19 @@ def test_without_frozen_sides_the_split_is_the_drawn_one(own: Config) -> None:
     assert all(ours.equals(theirs) for ours, theirs in zip(again.parts, drawn, strict=True))
 
 
+def test_reviews_that_differ_in_personal_data_only_do_not_change_a_drawn_split(own: Config) -> None:
+    """They have one hash, so once they are frozen they have one side; a project that freezes nothing never had that."""
+    reviews = numbered(LABELS)
+    users = ("jane.miller.of.springfield", "bob")
+    twins = [f"mail me: {users[n % 2]}@{'abcdefghij'[n]}{'xyzuv'[n // 2] * 9}.example" for n in range(10)]
+    reviews.loc[: len(twins) - 1, "text"] = twins
+    drawn, division = split(reviews, own.split, train_size="all"), divide(reviews, own, {})
+    assert len(set(division.keys[: len(twins)])) == 1
+    assert all(ours.equals(theirs) for ours, theirs in zip(division.parts, drawn, strict=True))
+    frozen = sides_of(divide(reviews, own, {division.keys[0]: "test"}), reviews)
+    assert {frozen[name] for name in reviews["review_id"][: len(twins)]} == {"test"}
+
+
 def test_the_side_of_a_new_review_depends_on_no_order(own: Config) -> None:
     frozen = frozen_of(divide(numbered(LABELS), own, {}))
     after = numbered({label: n + 7 for label, n in LABELS.items()})

@@ -83,6 +83,21 @@ def test_a_label_that_got_worse_fails_whatever_the_accuracy_says() -> None:
     assert gate.seen.startswith("delivery p < 0.001 (0 right only by the candidate, 60 only by the other)")
 
 
+def test_a_label_that_only_won_does_not_count_as_the_lowest_loss() -> None:
+    gate = held_against_champion(60, 0, 140)["labels"]
+    assert (gate.outcome, gate.value, gate.seen) == ("passed", 1.0, "none lost reviews")
+
+
+def test_a_failed_latency_says_under_what_load_it_was_measured(tmp_path: Path) -> None:
+    arm = write_arm(tmp_path, "prompted", [True] * 10)
+    arm = replace(arm, run=arm.run.model_copy(update={"latency_p95": 12.0}))
+    gate = gates.latency_gate(arm, SETTINGS)
+    assert gate.outcome == "failed"
+    assert "while provider.concurrency requests ran at once, so it includes their waiting" in gate.seen
+    assert "raise promotion.max_latency_p95" in gate.seen
+    assert "waiting" not in gates.latency_gate(arm, PromotionConfig(max_latency_p95=20.0)).seen
+
+
 def test_a_first_champion_must_be_better_than_the_reference() -> None:
     def gate(right: int, wrong: int) -> Gate:
         this, other = (predictions(of(right, wrong, 100, first=side)) for side in (True, False))

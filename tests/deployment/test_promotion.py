@@ -190,6 +190,59 @@ def test_a_run_can_be_promoted_by_its_id(linear_project: Clone) -> None:
     assert linear_project.json("reports/gates.json")["candidate"]["accuracy"] == then
 
 
+def test_new_files_count_where_they_make_results(linear_project: Clone) -> None:
+    (linear_project.folder / "notes.txt").write_text("mine")
+    (linear_project.folder / "conf" / "arm" / "mine.yaml").write_text("kind: linear\n")
+    refused = " ".join(reviewtune(linear_project, "promote", "--arm", "linear", ok=False).split())
+    assert "not promoted: git failed; commit these files and run the command again; `--force" in refused
+    gates = {gate["name"]: gate for gate in linear_project.json("reports/gates.json")["gates"]}
+    assert gates["git"]["seen"] == "not committed: conf/arm/mine.yaml"
+
+
+def test_stale_splits_are_refused_before_anything_is_measured(linear_project: Clone) -> None:
+    linear_project.edit("conf/config.yaml", "test: 0.25", "test: 0.3")
+    linear_project.write_params()
+    refused = reviewtune(linear_project, "promote", "--arm", "linear", ok=False)
+    assert "is not what" in refused
+    assert "dvc repro split" in refused
+    assert not (linear_project.folder / "reports" / "gates.json").exists()
+
+
+def test_a_rollback_from_another_version_names_the_champion(promoted: Clone) -> None:
+    refused = reviewtune(promoted, "rollback", "--from", "2", ok=False)
+    assert refused.startswith("error: --from 2: version 1 is champion (since 2")
+    assert refused.strip().endswith("so nothing was changed")
+
+
+def test_what_cannot_be_noted_after_the_change_does_not_hide_it(linear_project: Clone) -> None:
+    (linear_project.folder / "reports" / "gates.json").mkdir()
+    said = reviewtune(linear_project, "promote", "--arm", "linear")
+    assert "promoted: reviewtune-reviews_en version 1 is champion" in said
+    assert "promoted, but not noted: " in said
+    assert "version 1" in reviewtune(linear_project, "champion")
+
+
+def test_the_version_of_an_interrupted_promotion_gets_the_gates_of_now(promoted: Clone, tmp_path: Path) -> None:
+    clone = promoted.copy(tmp_path / "project")
+    clone.env["PYTHONPATH"] = str(clone.folder)
+    client = registry(clone)
+    client.delete_registered_model_alias("reviewtune-reviews_en", "champion")
+    client.set_model_version_tag("reviewtune-reviews_en", "1", "gates", "failed: git")
+    said = reviewtune(clone, "promote", "--arm", "linear")
+    assert "version 1 is champion" in said
+    assert "commit it" not in said, "no review was frozen newly"
+    assert registry(clone).get_model_version("reviewtune-reviews_en", "1").tags["gates"] == "passed"
+
+
+def test_a_run_of_another_training_split_is_refused(linear_project: Clone) -> None:
+    """With the training reviews of now it would be another model than the one that was scored."""
+    run_id = linear_project.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    worse_linear_arm(linear_project)
+    said = reviewtune(linear_project, "promote", run_id[:12], ok=False)
+    assert f"error: run {run_id[:12]} answered with training split" in said
+    assert "with these reviews it is another model; `dvc repro` scores that one" in said
+
+
 def test_clean_keeps_what_the_champion_needs(promoted: Clone, tmp_path: Path) -> None:
     clone = promoted.copy(tmp_path / "project")
     clone.env["PYTHONPATH"] = str(clone.folder)

@@ -24,10 +24,10 @@ def promote(
     reason: Annotated[str | None, typer.Option(help="why; kept in the history of the champion")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the gates as JSON")] = False,
 ) -> None:
-    """Make a model the champion, which applications use, if it holds all gates.
+    """Make a model the champion, which applications use, if it passes all gates.
 
-    It is held against the champion on the frozen test split: accuracy not worse by more than promotion.margin, no label
-    significantly worse; against limits on unusable answers, hostile reviews, latency, cost and calibration; and its
+    It is compared with the champion on the frozen test split: accuracy not worse by more than promotion.margin, no
+    label significantly worse. There are limits on unusable answers, hostile reviews, latency, cost and calibration. Its
     training data and code must be known. Without a champion it must beat evaluation.reference. The gates are printed,
     written to reports/gates.json and noted on the MLflow run. If one fails, nothing is promoted: exit status 1.
 

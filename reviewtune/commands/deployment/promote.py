@@ -62,12 +62,17 @@ def roll_back(reason: str | None, *, version: int | None) -> None:
     """
     config = _config()
     champion = _champion_of(config)
-    expected = version if version is not None else champion.version
+    if version is not None and version != champion.version:
+        raise TrackingError(
+            f"--from {version}: version {champion.version} is champion ({_since(champion)}), so nothing was changed"
+        )
     change = aliases.roll_back(
-        config.tracking, champion.name, expected=expected, reason=reason or "no reason was given"
+        config.tracking, champion.name, expected=champion.version, reason=reason or "no reason was given"
     )
     print(f"{champion.name}: version {change.version} is champion again, version {change.replaced} is the previous one")
-    print("applications that watch the registry change over within their polling interval")
+    if change.not_noted:
+        print(f"rolled back, but not noted: {change.not_noted}")
+    print("applications that follow the registry use it at their next look (every 30 seconds by default)")
 
 
 def _config() -> Config:
@@ -107,18 +112,24 @@ def _title(report: "GateReport") -> str:
 def _lines(outcome: "Promotion") -> list[str]:
     champion, change = outcome.champion, outcome.change
     if champion is None:
-        failed = ", ".join(gate.name for gate in outcome.report.failed) if outcome.report else ""
-        return [f"not promoted: {failed} failed; `--force --reason TEXT` promotes it anyway, and the reason is kept"]
+        return [_refusal([gate.name for gate in outcome.report.failed] if outcome.report else [])]
     if change is None:
         return [f"already champion: {champion.name} version {champion.version}, {_since(champion)}"]
     lines = [
         f"promoted: {champion.name} version {change.version} is champion, {_how(change)}",
         *outcome.notes,
-        "data/frozen_splits.csv keeps the test reviews on their side from now on: commit it",
     ]
+    if outcome.froze:
+        lines.append("data/frozen_splits.csv keeps the test reviews on their side from now on: commit it")
     if change.replaced:
         lines.append(f"version {change.replaced} is the previous one: `reviewtune rollback` goes back to it")
     return lines
+
+
+def _refusal(failed: Sequence[str]) -> str:
+    force = "`--force --reason TEXT` promotes it anyway, and the reason is kept"
+    step = "commit these files and run the command again; " if list(failed) == ["git"] else ""
+    return f"not promoted: {', '.join(failed)} failed; {step}{force}"
 
 
 def _how(change: Change) -> str:

@@ -42,7 +42,8 @@ class Config(Section):
     tracking: TrackingConfig = Field(description="Where runs are stored.")
     # These have defaults, unlike the other sections, because params.yaml of earlier runs does not have them.
     promotion: PromotionConfig = Field(
-        PromotionConfig(), description="What a candidate must hold to become the champion (`reviewtune promote`)."
+        PromotionConfig(),
+        description="The gates that a candidate must pass to become the champion (`reviewtune promote`).",
     )
     lifecycle: LifecycleConfig = Field(
         LifecycleConfig(), description="When models and training end at providers (`reviewtune lifecycle`)."

@@ -1,4 +1,4 @@
-"""The section `promotion`: what a candidate must hold to become the champion."""
+"""The section `promotion`: the gates that a candidate must pass to become the champion."""
 
 from typing import Annotated
 
