@@ -94,4 +94,4 @@ class NoRegistry:
 
 
 def _single(title: str, classifier: Classifier, config: Config, options: ChainOptions) -> Chain:
-    return single_chain(Member(title, lambda: classifier, rest=options.rest), config, options)
+    return single_chain(Member(title, lambda: classifier, rest=options.rest, limit=options.limit), config, options)

@@ -57,7 +57,9 @@ class CurrentModel:
         """A model gets less than a third of a request's time: the chain has three, one after the other."""
         settings = self._settings
         seconds = SHARE_OF_ONE * settings.timeout
-        return ReviewAnalyzer(served_model=settings.served_model, refresh=settings.refresh, timeout=seconds)
+        return ReviewAnalyzer(
+            served_model=settings.served_model, refresh=settings.refresh, timeout=seconds, call_timeout=seconds
+        )
 
     def _note(self, state: ModelState) -> None:
         """Log and count what has changed."""
