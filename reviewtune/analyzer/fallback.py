@@ -185,10 +185,16 @@ class Chain:
         return _without_faults(outcomes, keep_all=self._unsure)
 
     def unready(self) -> str | None:
-        """Why no model can be asked now; None: one can."""
-        if not all(member.rests for member in self.members):
+        """Why no model can be asked now; None: one can. Makes the first one ready, which may take seconds."""
+        head, is_open = self.members[0], True
+        try:
+            head.classifier().open()
+        except ReviewtuneError as error:
+            head.note_failure(str(error))
+            is_open = False
+        if (is_open and not head.rests) or not all(member.rests for member in self.members[1:]):
             return None
-        return self.members[0].fault
+        return head.fault
 
     def _awake(self) -> list[Member]:
         """All members if all rest: one of them may be back."""

@@ -13,7 +13,6 @@ from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, i
 from reviewtune.analyzer.project_models import ProjectModels
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.errors import ReviewtuneError
 
 REFRESH_SECONDS = 30.0
 
@@ -172,12 +171,7 @@ class ReviewAnalyzer:
         It makes ready what the first answer needs, such as the local provider's server, which may take seconds. Models
         that failed several times in a row count as not ready until they may be asked again, after `refresh` seconds.
         """
-        chain = self._chain()
-        try:
-            chain.head.open()
-        except ReviewtuneError as error:
-            return str(error)
-        return chain.unready()
+        return self._chain().unready()
 
 
 def _followed(
