@@ -1,4 +1,6 @@
-"""An event loop in a thread, so that programs without asyncio share the connections of those with it.
+"""Work in the background: an event loop in a thread, and threads that do not hold up the end of the program.
+
+The loop is for programs without asyncio, which share the connections of those with it.
 
 `asyncio.run` would open new connections for each call, and it cannot be called in a notebook, whose loop is running.
 """
@@ -6,7 +8,8 @@
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +44,24 @@ _shared = BackgroundLoop()
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run on the loop of this process."""
     return _shared.run(work)
+
+
+def in_daemon_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """Start the work in a thread that ends with the program.
+
+    `asyncio.to_thread` has a few threads for everybody, and a program waits for them before it ends.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # from now on nobody can cancel it
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # passed on to those who wait for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 def _renew() -> None:

@@ -1,7 +1,9 @@
 """Where the champion comes from: the registry of the project, or the folder of a served model."""
 
 import hashlib
+import json
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +14,7 @@ from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import DataError, TrackingError
 
 VERSION_DIGITS = 12
+STORE_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -88,36 +91,68 @@ class RegistrySource:
 
     def __init__(self, settings: TrackingConfig, name: str, copies: Path) -> None:
         self._settings, self._name, self._copies = settings, name, copies
+        self._store = hashlib.sha256((settings.uri or "").encode()).hexdigest()[:STORE_DIGITS]
+        self._created: dict[str, float] = {}  # by version: a store that was made anew counts from 1 again
+        self._temporary: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
     def look(self) -> Champion | None:
-        from reviewtune.tracking.registry import CHAMPION, PREVIOUS, by_alias
+        from reviewtune.tracking.aliases import before
+        from reviewtune.tracking.registry import by_alias
 
-        champion = by_alias(self._settings, self._name, CHAMPION)
+        champion = by_alias(self._settings, self._name)
         if champion is None:
             return None
-        previous = by_alias(self._settings, self._name, PREVIOUS)
+        previous = before(self._settings, champion)
+        self._created |= {str(one.version): one.created for one in (champion, previous) if one}
         return Champion(str(champion.version), str(previous.version) if previous else None)
 
     def fetch(self, version: str) -> Path:
-        """The copy, which is made at the first call: complete or not at all."""
-        copy = self._copies / f"{self._name}-{version}"
-        if not (copy / SERVED_MODEL).exists():
+        """The copy, which is made at the first call: complete or not at all.
+
+        Raises:
+            DataError: there is no space for it, neither in `copies` nor for temporary files.
+        """
+        created = f"{self._created.get(version, 0):.0f}"
+        copy = self._copies / f"{self._name}-{self._store}-{version}-{created}"
+        if (copy / SERVED_MODEL).exists():
+            return copy
+        try:
             self._download(version, copy)
+        except OSError as error:
+            return self._fetch_temporarily(version, error)
         return copy
 
+    def _fetch_temporarily(self, version: str, fault: OSError) -> Path:
+        """A copy for this process only, if the disk of the others is full or may not be written."""
+        try:
+            if version not in self._temporary:
+                folder = tempfile.TemporaryDirectory(prefix="reviewtune-champion-")
+                self._download(version, Path(folder.name) / self._name)
+                self._temporary[version] = folder
+        except OSError as error:
+            raise DataError(
+                f"{self._copies}: {fault.strerror}, and no temporary folder for the champion's copy either "
+                f"({error.strerror}); free some space, or make one of them writable"
+            ) from error
+        return Path(self._temporary[version].name) / self._name
+
     def remember(self, champion: Champion) -> None:
-        write_text(champion.version, self._newest)
+        known = {"version": champion.version, "previous": champion.previous, "created": self._created}
+        with suppress(OSError):  # it is needed only for a start without the registry
+            write_text(json.dumps(known), self._newest)
 
     def last_known(self) -> Champion | None:
         """The last champion that was fetched on this machine, for a start without the registry."""
         try:
-            return Champion(self._newest.read_text(encoding="utf-8"))
-        except OSError:
+            known = json.loads(self._newest.read_text(encoding="utf-8"))
+            self._created |= known["created"]
+            return Champion(known["version"], known["previous"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     @property
     def _newest(self) -> Path:
-        return self._copies / f"{self._name}.version"
+        return self._copies / f"{self._name}-{self._store}.version"
 
     def _download(self, version: str, copy: Path) -> None:
         from reviewtune.tracking.registry import download, versions
@@ -125,8 +160,8 @@ class RegistrySource:
         found = [one for one in versions(self._settings, self._name) if str(one.version) == version]
         if not found:
             raise TrackingError(f"{self._name} version {version} is no longer in the registry; promote a model again")
-        self._copies.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._copies) as scratch:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
             downloaded = download(self._settings, found[0], Path(scratch))
             read_served_model(downloaded)
             try:

@@ -34,6 +34,7 @@ class ChainOptions:
             None: the usual ones.
         rest: seconds without a question to a model that failed several times.
         seconds: how long an answer may take; None: provider.timeout.
+        limit: seconds that one model may take for all reviews of a call; None: as long as their answers take.
         project: its training split is read for an arm that needs it; None: there is no project.
         progress: receives messages.
         lifecycle: the project's facts on what ends; None: those that were known at the promotion.
@@ -42,6 +43,7 @@ class ChainOptions:
     fallbacks: Sequence[str] | None
     rest: float
     seconds: float | None
+    limit: float | None
     project: ProjectPaths | None
     progress: Progress
     lifecycle: LifecycleConfig | None = None
@@ -62,7 +64,9 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
     """
     folder = source.fetch(champion.version)
     served = read_served_model(folder)
-    head = Member("the champion", lambda: _opened(folder, champion.version, options), rest=options.rest)
+    head = Member(
+        "the champion", lambda: _opened(folder, champion.version, options), rest=options.rest, limit=options.limit
+    )
     head.classifier()  # so that a folder that cannot be opened is noticed before it answers
     source.remember(champion)
     chosen = _usual(served) if options.fallbacks is None else options.fallbacks
@@ -115,7 +119,7 @@ def arm_member(name: str, config: Config, options: ChainOptions, training: Path 
     def opener() -> Classifier:
         return open_arm(name, config, reviews, seconds=options.seconds, progress=options.progress)
 
-    return Member(f"arm {name}", opener, rest=options.rest)
+    return Member(f"arm {name}", opener, rest=options.rest, limit=options.limit)
 
 
 def _notice(served: ServedModel, options: ChainOptions) -> EndingNotice | None:
@@ -136,10 +140,10 @@ def _previous(champion: Champion, source: ChampionSource, before: Chain | None, 
     version = champion.previous
     if version is not None:
         opener = lambda: _opened(source.fetch(version), version, options)  # noqa: E731
-        return [Member("the previous champion", opener, rest=options.rest)]
+        return [Member("the previous champion", opener, rest=options.rest, limit=options.limit)]
     if before is not None:
         classifier = before.head
-        return [Member("the previous champion", lambda: classifier, rest=options.rest)]
+        return [Member("the previous champion", lambda: classifier, rest=options.rest, limit=options.limit)]
     return []
 
 

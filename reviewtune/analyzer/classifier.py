@@ -1,6 +1,7 @@
 """What a classifier of reviews is, and how the reviews are prepared for it."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -13,6 +14,12 @@ from reviewtune.errors import ConfigError, ProviderError
 
 Outcome = Classification | ProviderError
 EMPTY = Classification(None, why="the review is empty")
+Note = Callable[[int, Outcome], None]
+"""Receives the index of a text and its outcome, as soon as it is known."""
+
+
+def ignore(index: int, outcome: Outcome) -> None:
+    """For callers that need no outcome before the last one."""
 
 
 class Classifier(Protocol):
@@ -55,8 +62,14 @@ class Classifier(Protocol):
             ProviderError: with `cache` only: the provider could not be reached, or it refused the requests.
         """
 
-    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
-        """As `classify` without the cache; does not block the event loop."""
+    async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
+        """As `classify` without the cache; does not block the event loop.
+
+        Args:
+            texts: the reviews.
+            note: receives each outcome as it comes, so that none is lost if the call is cancelled.
+        """
+        ...
 
 
 class Prepared:
@@ -98,9 +111,14 @@ class Prepared:
         written = self._written(texts)
         return _with_empty(written, self._inner.classify([*filter(None, written)], cache=cache, progress=progress))
 
-    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
-        written = self._written(texts)
-        return _with_empty(written, await self._inner.aclassify([*filter(None, written)]))
+    async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
+        # Masking takes milliseconds per review.
+        written = await asyncio.to_thread(self._written, texts) if self._data.mask_personal else self._written(texts)
+        asked = [index for index, text in enumerate(written) if text]
+        for index in set(range(len(written))) - set(asked):
+            note(index, EMPTY)
+        inner = self._inner.aclassify([*filter(None, written)], lambda place, outcome: note(asked[place], outcome))
+        return _with_empty(written, await inner)
 
     def _written(self, texts: Sequence[str]) -> list[str]:
         written = [normalise(text) for text in texts]

@@ -8,15 +8,46 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from threading import Lock
 
+from reviewtune.analyzer.background_loop import in_daemon_thread
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Classifier, Outcome
+from reviewtune.analyzer.classifier import EMPTY, Classifier, Outcome
 from reviewtune.errors import ProviderError, ReviewtuneError
 
 log = logging.getLogger("reviewtune.analyzer")
 RESTS_AFTER = 3
-"""Failures in a row, after which a model is not asked for a while: each review would wait for it in vain."""
+"""Calls in a row without any answer, after which a model is not asked for a while: reviews would wait in vain."""
+GIVES_UP_AFTER = 16
+"""Reviews of one call without any answer, after which the rest of them is not asked: it may be thousands."""
+OPENING_SECONDS = 60.0
+"""For opening a model of a chain without a limit per call. The thread goes on; the next call may find it open."""
+
+
+class _Call:
+    """The outcomes of one call so far.
+
+    Args:
+        texts: how many texts there are.
+    """
+
+    def __init__(self, texts: int) -> None:
+        self.outcomes: list[Outcome | None] = [None] * texts
+        self.answered, self.failed = 0, 0
+        self.fault: str | None = None
+
+    def note(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        if isinstance(outcome, ProviderError):
+            self.failed, self.fault = self.failed + 1, str(outcome)
+        elif outcome is not EMPTY:  # no model was asked about an empty review
+            self.answered += 1
+
+    def all_outcomes(self) -> list[Outcome]:
+        """With the fault for each text that got no outcome."""
+        missing = ProviderError(self.fault or "no answer")
+        return [missing if outcome is None else outcome for outcome in self.outcomes]
 
 
 class Member:
@@ -26,11 +57,15 @@ class Member:
         title: such as "the champion".
         opener: opens it.
         rest: seconds without a question after several failures in a row.
+        limit: seconds for all reviews of a call together, and for opening it before; None: no limit for the reviews.
     """
 
-    def __init__(self, title: str, opener: Callable[[], Classifier], *, rest: float) -> None:
-        self.title, self._opener, self._rest = title, opener, rest
+    def __init__(
+        self, title: str, opener: Callable[[], Classifier], *, rest: float, limit: float | None = None
+    ) -> None:
+        self.title, self._opener, self._rest, self._limit = title, opener, rest, limit
         self._opening, self._changing = Lock(), Lock()
+        self._opened: Future[Classifier] | None = None
         self._classifier: Classifier | None = None
         self._failures, self._failed_at = 0, 0.0
         self.fault: str | None = None
@@ -51,25 +86,57 @@ class Member:
         return self._failures >= RESTS_AFTER and time.monotonic() - self._failed_at < self._rest
 
     async def attempt(self, texts: Sequence[str]) -> list[Outcome]:
-        """The classification of each text, or why there is none."""
+        """The classification of each text, or why there is none. What was answered within the limit counts."""
+        call = _Call(len(texts))
         try:
-            classifier = self._classifier
-            if classifier is None:
-                classifier = await asyncio.to_thread(self.classifier)
-            outcomes = await classifier.aclassify(texts)
+            async with asyncio.timeout(self._limit) as clock:
+                await self._ask(texts, call, clock)
+        except TimeoutError:
+            call.fault = call.fault or f"{self.title}: no answer within {self._limit:g} s"
         except ReviewtuneError as error:
-            outcomes = [ProviderError(str(error))] * len(texts)
-        self._note(outcomes)
-        return outcomes
+            call.fault = str(error)
+        finally:  # also if the caller does not wait any more
+            if call.fault and not call.answered:
+                self.note_failure(call.fault)
+        return call.all_outcomes()
 
-    def _note(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, ProviderError):
-                self._note_failure(str(outcome))
-            elif self._failures:
+    async def _ask(self, texts: Sequence[str], call: _Call, clock: asyncio.Timeout) -> None:
+        """Ask until all outcomes are known, or the model is given up, which ends the time on the clock."""
+
+        def note(index: int, outcome: Outcome) -> None:
+            call.note(index, outcome)
+            if not isinstance(outcome, ProviderError) and call.answered and self.fault is not None:
                 self._note_success()
+            enough = RESTS_AFTER if self.rests else GIVES_UP_AFTER
+            if not call.answered and call.failed >= enough and not clock.expired():
+                clock.reschedule(0)
 
-    def _note_failure(self, fault: str) -> None:
+        classifier = self._classifier
+        if classifier is None:
+            classifier = await self._open()
+        await classifier.aclassify(texts, note)
+
+    async def _open(self) -> Classifier:
+        """Open it in a thread that other calls wait for too.
+
+        Raises:
+            ProviderError: it cannot be opened, or not within the limit.
+        """
+        with self._changing:
+            if self._opened is None or self._opened.done():
+                self._opened = in_daemon_thread(self.classifier, f"reviewtune opens {self.title}")
+            opened = self._opened
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(opened), self._limit or OPENING_SECONDS)
+        except TimeoutError as error:
+            raise ProviderError(f"{self.title}: it could not be opened in time") from error
+        except ReviewtuneError:
+            raise
+        except Exception as error:
+            raise ProviderError(f"{self.title}: it could not be opened ({type(error).__name__})") from error
+
+    def note_failure(self, fault: str) -> None:
+        """Count a call without any answer."""
         with self._changing:
             is_new, self.fault = self.fault is None, fault
             self._failures, self._failed_at = self._failures + 1, time.monotonic()
@@ -123,10 +190,16 @@ class Chain:
         return _without_faults(outcomes, keep_all=self._unsure)
 
     def unready(self) -> str | None:
-        """Why no model can be asked now; None: one can."""
-        if not all(member.rests for member in self.members):
+        """Why no model can be asked now; None: one can. Makes the first one ready, which may take seconds."""
+        head, is_open = self.members[0], True
+        try:
+            head.classifier().open()
+        except ReviewtuneError as error:
+            head.note_failure(str(error))
+            is_open = False
+        if (is_open and not head.rests) or not all(member.rests for member in self.members[1:]):
             return None
-        return self.members[0].fault
+        return head.fault
 
     def _awake(self) -> list[Member]:
         """All members if all rest: one of them may be back."""

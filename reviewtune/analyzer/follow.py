@@ -34,7 +34,7 @@ class Follower:
         self._fault: str | None = None
         self._champion = source.last_known()
         self._champion = source.look() if self._champion is None else self._first(self._champion)
-        self._chain = chain_of(self._champion, None)
+        self._chain = self._opened()
         self._looked_at = time.monotonic()
 
     @property
@@ -56,6 +56,22 @@ class Follower:
         if look.is_alive():
             self._note(f"no answer within {FIRST_LOOK_SECONDS} s")
         return seen[0] if seen and self._fault is None else known
+
+    def _opened(self) -> Chain:
+        """The champion's chain, or that of the one before if its files are gone; the looks try it again."""
+        try:
+            return self._chain_of(self._champion, None)
+        except ReviewtuneError as error:
+            if self._champion is None or self._champion.previous is None:
+                raise
+            before = Champion(self._champion.previous)
+            try:
+                chain = self._chain_of(before, None)
+            except ReviewtuneError:
+                raise error from None
+            self._champion = before
+            self._note(str(error))
+            return chain
 
     def _seen(self) -> Champion | None:
         try:

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Any
 
 from reviewtune.analyzer.answer_reader import Verdicts
-from reviewtune.analyzer.classifier import Outcome
+from reviewtune.analyzer.classifier import Note, Outcome, ignore
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.evaluation import linear_baseline
 
@@ -69,5 +69,8 @@ class LinearClassifier:
         pairs = zip(answers, shares.max(axis=1), strict=True)
         return [self._verdicts.labelled(str(label), float(share)) for label, share in pairs]
 
-    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
-        return await asyncio.to_thread(self.classify, texts)
+    async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
+        outcomes = await asyncio.to_thread(self.classify, texts)
+        for index, outcome in enumerate(outcomes):
+            note(index, outcome)
+        return outcomes

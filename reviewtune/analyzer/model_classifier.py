@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from reviewtune.analyzer import background_loop
 from reviewtune.analyzer.answer_reader import AnswerReader
-from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Outcome
+from reviewtune.analyzer.classifier import Note, Outcome, ignore
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ProviderError
@@ -63,20 +62,26 @@ class ModelClassifier:
         asked = ask(subject.policy, subject.request, subject.chats(texts), title="classifying", progress=progress)
         return [self._reader.read(answer) for answer in asked.answers]
 
-    async def aclassify(self, texts: Sequence[str]) -> list[Outcome]:
+    async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
         """At most provider.concurrency requests of this call run at once; other calls do not count."""
         chats = await self._chats(texts)
         turn = asyncio.Semaphore(self._subject.provider.concurrency)
-        return await asyncio.gather(*(self._classified(chat, turn) for chat in chats))
+
+        async def classified(index: int, chat: list[Message]) -> Outcome:
+            async with turn:
+                outcome = await self._classified(chat)
+            note(index, outcome)
+            return outcome
+
+        return await asyncio.gather(*(classified(index, chat) for index, chat in enumerate(chats)))
 
     async def _chats(self, texts: Sequence[str]) -> list[list[Message]]:
         """The search for the nearest examples takes seconds, so it runs in a thread."""
         chats = self._subject.chats
         return chats(texts) if self._subject.pool is None else await asyncio.to_thread(chats, texts)
 
-    async def _classified(self, chat: list[Message], turn: asyncio.Semaphore) -> Classification | ProviderError:
-        async with turn:
-            try:
-                return self._reader.read(await self._live.ask(chat))
-            except ProviderError as error:
-                return error
+    async def _classified(self, chat: list[Message]) -> Outcome:
+        try:
+            return self._reader.read(await self._live.ask(chat))
+        except ProviderError as error:
+            return error

@@ -97,4 +97,5 @@ class NoRegistry:
 
 
 def _single(title: str, classifier: Classifier, config: Config, options: ChainOptions, names: tuple[str, ...]) -> Chain:
-    return single_chain(Member(title, lambda: classifier, rest=options.rest), config, options, names=names)
+    member = Member(title, lambda: classifier, rest=options.rest, limit=options.limit)
+    return single_chain(member, config, options, names=names)

@@ -13,7 +13,6 @@ from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, i
 from reviewtune.analyzer.project_models import ProjectModels
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.errors import ReviewtuneError
 
 REFRESH_SECONDS = 30.0
 
@@ -39,6 +38,8 @@ class ReviewAnalyzer:
         refresh: seconds between two looks for another champion, and without a question to a model that failed several
             times in a row.
         timeout: seconds that an answer of a model may take, retries included; None: provider.timeout.
+        call_timeout: seconds that one model of the chain may take for all reviews of a call. Then the next one is asked
+            about those without an answer. None: as long as the answers take.
         cache: keep answers in the cache of `reviewtune evaluate`, as a command does for a file; then the first model
             answers alone, and only the methods that are not asynchronous are affected. By default nothing is written.
         project: the project's folder; None: the one that contains the current folder.
@@ -62,6 +63,7 @@ class ReviewAnalyzer:
         fallbacks: Sequence[str] | None = None,
         refresh: float = REFRESH_SECONDS,
         timeout: float | None = None,
+        call_timeout: float | None = None,
         cache: bool = False,
         project: Path | None = None,
         progress: Progress | None = None,
@@ -69,7 +71,12 @@ class ReviewAnalyzer:
         self._cache, self._progress = cache, progress or SILENT
         paths = None if served_model is not None else ProjectPaths(project or project_root())
         options = ChainOptions(
-            fallbacks=fallbacks, rest=refresh, seconds=timeout, project=paths, progress=self._progress
+            fallbacks=fallbacks,
+            rest=refresh,
+            seconds=timeout,
+            limit=call_timeout,
+            project=paths,
+            progress=self._progress,
         )
         self._chain: Callable[[], Chain]
         if paths is None:
@@ -165,12 +172,7 @@ class ReviewAnalyzer:
         It makes ready what the first answer needs, such as the local provider's server, which may take seconds. Models
         that failed several times in a row count as not ready until they may be asked again, after `refresh` seconds.
         """
-        chain = self._chain()
-        try:
-            chain.head.open()
-        except ReviewtuneError as error:
-            return str(error)
-        return chain.unready()
+        return self._chain().unready()
 
 
 def _followed(

@@ -44,7 +44,7 @@ class LiveModel:
     ) -> None:
         self._policy, self._request, self._progress = policy, request, progress
         self._seconds = seconds or policy.provider.timeout
-        self._opening = threading.Lock()
+        self._opening, self._connecting = threading.Lock(), threading.Lock()
         self._client: openai.OpenAI | None = None
         self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = WeakKeyDictionary()
 
@@ -118,12 +118,13 @@ class LiveModel:
 
     def _connection(self, client: openai.OpenAI) -> "_Connection":
         loop = asyncio.get_running_loop()
-        held = self._connections.get(loop)
-        if held is None or held.client is not client:
-            for ended in [other for other in list(self._connections) if other.is_closed()]:
-                self._connections.pop(ended, None)
-            held = self._connections[loop] = _Connection(client, self._policy)
-        return held
+        with self._connecting:  # other threads have their own loops
+            held = self._connections.get(loop)
+            if held is None or held.client is not client:
+                for ended in [other for other in list(self._connections) if other.is_closed()]:
+                    self._connections.pop(ended, None)
+                held = self._connections[loop] = _Connection(client, self._policy)
+            return held
 
 
 class _Connection:

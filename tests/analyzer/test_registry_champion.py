@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from reviewtune.analyzer.champion import RegistrySource
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
@@ -123,9 +124,8 @@ def test_without_the_registry_the_last_known_champion_answers(
 ) -> None:
     version = promote("ft:one")
     assert ReviewAnalyzer().version == str(version)
-    params = yaml.safe_load((workspace / "params.yaml").read_text())
-    params["tracking"]["uri"] = f"sqlite:///{workspace}/params.yaml"  # which is no database
-    (workspace / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for rest in (workspace / "mlruns").glob("mlflow.db*"):
+        rest.write_text("this is no database " * 1000)
     analyzer = ReviewAnalyzer()
     assert analyzer.categorize_issues(["late"]) == ["delivery_delay"]
     assert analyzer.version == str(version)
@@ -169,3 +169,33 @@ def test_classify_takes_the_champion_and_splits_off_what_a_person_should_see(
     status, shown = classify("--out", "x.csv", "--confidence", "--base")
     assert "gives labels without a confidence" in str(status)
     assert not (workspace / "x.csv").exists()
+
+
+def test_a_champion_without_its_files_leaves_the_one_before(
+    workspace: Path, promote: Callable[[str], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also after a promotion that was killed between its two aliases. Copies belong to one store."""
+    first, second = promote("ft:one"), promote("ft:two")
+    config = load_params(workspace / "params.yaml")
+    store = tracking_store.open_store(config.tracking)
+    store.set_registered_model_alias(config.registered_name, registry.PREVIOUS, str(second))
+    for path in (workspace / "mlruns").rglob("served_model.json"):
+        if '"ft:two"' in path.read_text():
+            path.unlink()
+    analyzer = ReviewAnalyzer(refresh=0.1)
+    (result,) = analyzer.classify_reviews(["late"])
+    assert (result.model, result.version) == ("ft:one", str(first))
+    assert len([line for line in caplog.messages if "the champion cannot be followed" in line]) == 1
+    other = config.tracking.model_copy(update={"uri": "http://127.0.0.1:1"})
+    copies = workspace / ".work" / "champion"
+    assert RegistrySource(config.tracking, config.registered_name, copies).last_known() is not None
+    assert RegistrySource(other, config.registered_name, copies).last_known() is None
+
+
+def test_it_starts_where_nothing_can_be_written(workspace: Path, promote: Callable[[str], int]) -> None:
+    """A file is where the copies would be: also root cannot write there."""
+    version = promote("ft:one")
+    (workspace / ".work").mkdir(exist_ok=True)
+    (workspace / ".work" / "champion").touch()
+    (result,) = ReviewAnalyzer().classify_reviews(["late"])
+    assert result.version == str(version)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
+from reviewtune.analyzer.background_loop import in_daemon_thread
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.deployment.app.metrics import AppMetrics
 from reviewtune.deployment.app.request_log import events
@@ -39,7 +40,8 @@ class CurrentModel:
     async def watch(self) -> None:
         """Open the analyzer as soon as there is a model, then look at it again and again."""
         while True:
-            self._note(await asyncio.to_thread(self._look))
+            look = in_daemon_thread(self._look, "reviewtune-look")  # the process may end before the registry answers
+            self._note(await asyncio.wrap_future(look))
             await asyncio.sleep(min(self._settings.refresh, LONGEST_PAUSE))
 
     def _look(self) -> ModelState:
@@ -57,7 +59,9 @@ class CurrentModel:
         """A model gets less than a third of a request's time: the chain has three, one after the other."""
         settings = self._settings
         seconds = SHARE_OF_ONE * settings.timeout
-        return ReviewAnalyzer(served_model=settings.served_model, refresh=settings.refresh, timeout=seconds)
+        return ReviewAnalyzer(
+            served_model=settings.served_model, refresh=settings.refresh, timeout=seconds, call_timeout=seconds
+        )
 
     def _note(self, state: ModelState) -> None:
         """Log and count what has changed."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from reviewtune.analyzer.classification import Classification
-from reviewtune.deployment.app.current_model import CurrentModel
+from reviewtune.deployment.app.current_model import OPENING, CurrentModel
 from reviewtune.deployment.app.metrics import CONTENT_TYPE, AppMetrics
 from reviewtune.deployment.app.middleware import Exchange, RequestMiddleware
 from reviewtune.deployment.app.openapi_page import CLASSIFY_PROBLEMS, REQUEST_BODY, describe, problems
@@ -38,6 +38,7 @@ from reviewtune.deployment.app.settings import AppSettings, is_loopback_host
 from reviewtune.errors import ReviewtuneError
 
 T = TypeVar("T")
+NO_MODEL = "no model can be asked now"
 
 
 def build(settings: AppSettings) -> FastAPI:
@@ -196,7 +197,8 @@ async def _readyz(request: Request) -> Readiness:
     """Whether a model can answer."""
     state = request.app.state.service.current.state
     if state.unready is not None:
-        raise Problem(503, f"Not ready: {state.unready}")
+        # Everybody may ask this, so the reason, which may contain names and addresses, is in the log only.
+        raise Problem(503, f"Not ready: {OPENING if state.unready == OPENING else NO_MODEL}")
     return Readiness(model=state.model, version=state.version)
 
 

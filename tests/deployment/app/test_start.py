@@ -82,7 +82,9 @@ def test_without_a_model_it_waits_and_answers_as_soon_as_there_is_one(
     app = AppProcess(tmp_path / "champion", "--refresh", "0.2")
     try:
         assert app.client.get("/healthz").status_code == 200
-        wait_for(lambda: "served_model.json: No such file" in app.client.get("/readyz").text)
+        wait_for(lambda: "no model can be asked now" in app.client.get("/readyz").text)
+        assert "served_model.json" not in app.client.get("/readyz").text
+        assert "served_model.json: No such file" in app.events("not ready")[-1]["reason"]
         assert app.client.get("/readyz").status_code == 503
         asked = app.client.post("/classify", json={"text": "late"})
         assert (asked.status_code, asked.headers["retry-after"]) == (503, "1")
