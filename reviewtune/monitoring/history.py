@@ -55,6 +55,6 @@ def _metrics(report: Monitoring) -> dict[str, object]:
         "new_topics": len(report.topics),
         "reviews": report.compared,
         "estimated_accuracy": estimate.named("value") if estimate else None,
-        "effect": groups,
+        **({"effect": groups} if groups else {}),
         "share": {row.label: row.new for row in report.labels},
     }
