@@ -144,7 +144,7 @@ def test_the_text_test_sees_other_texts_and_not_the_same() -> None:
 def test_a_label_that_surges_in_one_week_is_named() -> None:
     start = date(2026, 11, 1)
     days = [start + timedelta(days=place % 28) for place in range(280)]
-    late = [20 < (day - start).days for day in days]
+    late = [(day - start).days > 20 for day in days]
     labels = ["damaged" if is_late and place % 2 else "late" for place, is_late in enumerate(late)]
     tests, note = surges(labels, days)
     alarms = [test.name for test in adjusted(tests) if test.is_alarm]
