@@ -1,0 +1,203 @@
+"""Make a queue: classify new reviews, choose some, and write the record of what is asked."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from reviewtune.analyzer.classification import Classification
+from reviewtune.core.config.config import Config
+from reviewtune.core.formatting import counted
+from reviewtune.core.normalisation import normalise
+from reviewtune.data.personal_data import mask
+from reviewtune.data.reviews import sha256
+from reviewtune.data.sides.review_key import review_key
+from reviewtune.data.tables import Row, Table, read_table, refuse_stream
+from reviewtune.errors import DataError
+from reviewtune.monitoring.labelling_queue import choose as choosing
+from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, Pick, Pool, Prediction
+from reviewtune.monitoring.labelling_queue.queue_record import (
+    QueuedReview,
+    QueueRecord,
+    queue_id,
+    read_records,
+    write_record,
+)
+from reviewtune.monitoring.labelling_queue.raw_data import RawData, columns_to_carry, read_raw, reviews_of_test
+
+Topics = Callable[[Sequence[str], Sequence[str]], Sequence[Sequence[int]]]
+"""From new reviews and labelled ones to the positions of each new topic's reviews, the most typical first."""
+
+
+class Model(Protocol):
+    """What labels the reviews, such as `ReviewAnalyzer`."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def version(self) -> str | None: ...
+
+    def classify_reviews(self, reviews: Sequence[str]) -> list[Classification]: ...
+
+
+class QueueOptions(NamedTuple):
+    """How a queue is made.
+
+    Attributes:
+        size: number of reviews to ask for.
+        audit: size of the random sample; None: AUDIT_SHARE of `size`.
+        text_column: the column with the reviews; None: the one that conf/data names, or a usual name.
+    """
+
+    size: int
+    audit: int | None = None
+    text_column: str | None = None
+
+    @property
+    def sample(self) -> int:
+        return round(AUDIT_SHARE * self.size) if self.audit is None else self.audit
+
+
+class Made(NamedTuple):
+    """A queue.
+
+    Attributes:
+        record: what is asked.
+        texts: of its rows, by their number.
+        notes: what the user should know, one line each.
+    """
+
+    record: QueueRecord
+    texts: dict[int, str]
+    notes: tuple[str, ...]
+
+
+class _Review(NamedTuple):
+    row: Row
+    text: str
+    key: str
+
+
+def make_queue(
+    file: Path,
+    column: str,
+    options: QueueOptions,
+    config: Config,
+    root: Path,
+    model: Model,
+    topics: Topics | None = None,
+) -> Made:
+    """Make a queue and write its record. The same file, model and raw data give the same queue.
+
+    Args:
+        file: the new reviews.
+        column: the column that holds them.
+        options: how the queue is made.
+        config: the project's configuration.
+        root: the project's folder.
+        model: labels them.
+        topics: finds new topics; None: none are searched.
+
+    Raises:
+        DataError: a file cannot be read, or it has no review that could be asked for.
+        ProviderError: the model does not answer.
+    """
+    refuse_stream(file)
+    table, raw = read_table(file), read_raw(config, root)
+    table.refuse_faults()
+    reviews = _reviews(table, column, config)
+    tested, frozen_test = reviews_of_test(raw, config, root)
+    open_ones = [review for review in reviews if review.key not in raw.labels and review.key not in frozen_test]
+    if not open_ones:
+        raise DataError(f"{file}: all of its {counted(len(reviews), 'usable review')} are labelled already")
+    answers = model.classify_reviews([review.text for review in open_ones])
+    known = [*(normalise(row.cells[config.data.columns.text]) for row in raw.table.rows), *tested]
+    pool = Pool([review.text for review in open_ones], _predictions(answers), known, config.split.similarity)
+    found = topics(pool.texts, known) if topics else ()
+    picks = choosing.choose(pool, size=options.size, audit=options.sample, topics=found, seed=config.split.seed)
+    name = queue_id(sha256(file), sha256(raw.table.path), model.model, model.version, options)
+    record = _record(name, file, [open_ones[pick.position] for pick in picks], picks, pool, raw, table, config, model)
+    kept, text_of = _kept(record, root), {review.key: review.text for review in open_ones}
+    texts = {row.row: text_of[row.key] for row in kept.rows}
+    return Made(kept, texts, tuple(_notes(table, reviews, open_ones, picks, options)))
+
+
+def _reviews(table: Table, column: str, config: Config) -> list[_Review]:
+    """The rows that can be asked for: not empty, not too long. Masked if data.mask_personal says so."""
+    data = config.data
+    rows = [(row, normalise(row.cells[column])) for row in table.rows]
+    usable = [(row, text) for row, text in rows if 0 < len(text) <= data.max_characters]
+    shown = [(row, mask(text, data.language) if data.mask_personal else text) for row, text in usable]
+    return [_Review(row, text, review_key(text, data.language)) for row, text in shown]
+
+
+def _predictions(answers: Sequence[Classification]) -> list[Prediction]:
+    return [Prediction(answer.label, answer.confidence) for answer in answers]
+
+
+def _record(
+    name: str,
+    file: Path,
+    reviews: Sequence[_Review],
+    picks: Sequence[Pick],
+    pool: Pool,
+    raw: RawData,
+    table: Table,
+    config: Config,
+    model: Model,
+) -> QueueRecord:
+    identity = config.data.columns.id
+    carried = [column for column in columns_to_carry(raw.table, config.data) if column in table.columns]
+    rows = [
+        QueuedReview(
+            row=number,
+            key=review.key,
+            line=review.row.line,
+            id=normalise(review.row.cells[identity]) or None if identity in table.columns else None,
+            cells={column: normalise(review.row.cells[column]) for column in carried},
+            predicted=pool.predictions[pick.position].label,
+            confidence=pool.predictions[pick.position].confidence,
+            why=pick.why,
+            weight=pick.weight,
+        )
+        for number, (pick, review) in enumerate(zip(picks, reviews, strict=True), start=1)
+    ]
+    return QueueRecord(
+        queue=name,
+        made_on=datetime.now(UTC).date().isoformat(),
+        data=config.data.name,
+        file=file.name,
+        file_sha256=sha256(file),
+        reviews=len(pool.texts),
+        registered_name=config.registered_name,
+        registered_version=model.version,
+        model=model.model,
+        rows=tuple(rows),
+    )
+
+
+def _kept(record: QueueRecord, root: Path) -> QueueRecord:
+    """The record of this queue: the one that is there, with labels that came back, or this one, which is written."""
+    there = next((one for one in read_records(root) if one.queue == record.queue), None)
+    if there is None:
+        write_record(record, root)
+    return there or record
+
+
+def _notes(
+    table: Table, reviews: Sequence[_Review], open_ones: Sequence[_Review], picks: Sequence[Pick], options: QueueOptions
+) -> list[str]:
+    unusable, labelled = len(table.rows) - len(reviews), len(reviews) - len(open_ones)
+    notes = []
+    if unusable:
+        notes.append(f"{counted(unusable, 'review')} left out: empty, or longer than data.max_characters")
+    if labelled:
+        notes.append(f"{counted(labelled, 'review')} left out: in the raw data already")
+    if len(picks) < options.size:
+        notes.append(
+            f"{len(picks)} instead of {options.size}: the others are near-duplicates of these or of labelled ones"
+        )
+    if any(pick.why == "random" for pick in picks):
+        notes.append("the model gives no confidence, so no review is least sure: the others were drawn at random")
+    return notes
