@@ -40,7 +40,7 @@ def to_json(tasks: Iterable[Task], model: str) -> bytes:
         tasks: the reviews.
         model: name of the model that predicted.
     """
-    items = [{"data": {**task.cells, "task": task.name}, "predictions": _predictions(task, model)} for task in tasks]
+    items: list[dict[str, Any]] = [{"data": {**task.cells, "task": task.name}, "predictions": _predictions(task, model)} for task in tasks]
     return (json.dumps(items, ensure_ascii=False, indent=2) + "\n").encode()
 
 
