@@ -49,12 +49,14 @@ class Checked:
         present: in the raw data with this label already.
         unlabelled: lines without a label.
         problems: rows that are not merged, and why.
+        asked: number of rows that belong to a queue of the project.
     """
 
     new: list[Labelled] = field(default_factory=list)
     present: list[Labelled] = field(default_factory=list)
     unlabelled: list[int] = field(default_factory=list)
     problems: list[Fault] = field(default_factory=list)
+    asked: int = 0
 
 
 def check(filled: FilledFile, records: Sequence[QueueRecord], known: Known, data: DataConfig) -> Checked:
@@ -71,10 +73,11 @@ def check(filled: FilledFile, records: Sequence[QueueRecord], known: Known, data
     index = _Index(records, data.language)
     for row in filled.rows:
         one = index.find(row)
-        if isinstance(one, Fault):
-            checked.problems.append(one)
-        elif not row.label:
+        checked.asked += index.knows(row)
+        if not row.label:
             checked.unlabelled.append(row.line)
+        elif isinstance(one, Fault):
+            checked.problems.append(one)
         elif row.label not in data.labels:
             checked.problems.append(Fault(row.line, unknown_label(row.label, data.labels), row.label))
         else:
@@ -93,16 +96,26 @@ class _Index:
         self._by_task = {record.task(review.row): (record.queue, review) for record, review in rows}
         self._by_key = {review.key: (record.queue, review) for record, review in rows}  # the newest queue wins
 
+    def knows(self, row: FilledRow) -> bool:
+        """Whether a queue asked for it, even if its text has changed since."""
+        return self._asked(row) is not None
+
     def find(self, row: FilledRow) -> Labelled | Fault:
-        key = review_key(row.text, self._language) if row.text else ""
-        named = self._by_task.get(row.task)
-        queue, review = named or self._by_key.get(key) or (None, None)
-        if queue is None or review is None:
+        """The review with its label, or what is wrong."""
+        asked = self._asked(row)
+        if asked is None:
             return Fault(row.line, f"no queue of this project asked for it (data/queues): {_advice(row)}", row.text)
-        if review.key != key:
+        queue, review = asked
+        if review.key != self._key(row):
             seen = "its text is not the one that was asked" if row.text else "its text is gone"
             return Fault(row.line, f"{seen}; copy it again from line {review.line} of the file it came from", row.text)
         return Labelled(row.line, row.text, row.label, queue, review)
+
+    def _asked(self, row: FilledRow) -> tuple[str, QueuedReview] | None:
+        return self._by_task.get(row.task) or self._by_key.get(self._key(row))
+
+    def _key(self, row: FilledRow) -> str:
+        return review_key(row.text, self._language) if row.text else ""
 
 
 def _advice(row: FilledRow) -> str:

@@ -40,7 +40,7 @@ def to_json(tasks: Iterable[Task], model: str) -> bytes:
         tasks: the reviews.
         model: name of the model that predicted.
     """
-    items: list[dict[str, Any]] = [{"data": {**task.cells, "task": task.name}, "predictions": _predictions(task, model)} for task in tasks]
+    items = [_item(task, model) for task in tasks]
     return (json.dumps(items, ensure_ascii=False, indent=2) + "\n").encode()
 
 
@@ -68,6 +68,10 @@ def read_choices(content: bytes, path: Path) -> list[Choice]:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise DataError(f"{path}: this JSON is not a list of tasks; {EXPORT}")
     return [choice for number, item in enumerate(items, start=1) for choice in _choices(number, item)]
+
+
+def _item(task: Task, model: str) -> dict[str, Any]:
+    return {"data": {**task.cells, "task": task.name}, "predictions": _predictions(task, model)}
 
 
 def _predictions(task: Task, model: str) -> list[dict[str, Any]]:

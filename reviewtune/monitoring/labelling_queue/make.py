@@ -106,21 +106,28 @@ def make_queue(
     refuse_stream(file)
     table, raw = read_table(file), read_raw(config, root)
     table.refuse_faults()
-    reviews = _reviews(table, column, config)
     tested, frozen_test = reviews_of_test(raw, config, root)
+    reviews = _reviews(table, column, config)
     open_ones = [review for review in reviews if review.key not in raw.labels and review.key not in frozen_test]
     if not open_ones:
-        raise DataError(f"{file}: all of its {counted(len(reviews), 'usable review')} are labelled already")
-    answers = model.classify_reviews([review.text for review in open_ones])
+        raise DataError(f"{file}: no review to ask for; all of its {len(table.rows)} are labelled, empty or too long")
     known = [*(normalise(row.cells[config.data.columns.text]) for row in raw.table.rows), *tested]
+    answers = model.classify_reviews([review.text for review in open_ones])
     pool = Pool([review.text for review in open_ones], _predictions(answers), known, config.split.similarity)
     found = topics(pool.texts, known) if topics else ()
     picks = choosing.choose(pool, size=options.size, audit=options.sample, topics=found, seed=config.split.seed)
+    if not picks:
+        raise DataError(f"{file}: all of its reviews are near-duplicates of labelled ones: nothing to ask for")
+    carried = _carried(table, raw, config)
+    rows = [
+        _row(number, pick, open_ones[pick.position], pool.predictions[pick.position], carried)
+        for number, pick in enumerate(picks, start=1)
+    ]
     name = queue_id(sha256(file), sha256(raw.table.path), model.model, model.version, options)
-    record = _record(name, file, [open_ones[pick.position] for pick in picks], picks, pool, raw, table, config, model)
-    kept, text_of = _kept(record, root), {review.key: review.text for review in open_ones}
-    texts = {row.row: text_of[row.key] for row in kept.rows}
-    return Made(kept, texts, tuple(_notes(table, reviews, open_ones, picks, options)))
+    kept = _kept(_record(name, file, rows, len(pool.texts), config, model), root)
+    text_of = {review.key: review.text for review in open_ones}
+    notes = tuple(_notes(table, reviews, open_ones, picks, options))
+    return Made(kept, {row.row: text_of[row.key] for row in kept.rows}, notes)
 
 
 def _reviews(table: Table, column: str, config: Config) -> list[_Review]:
@@ -136,40 +143,49 @@ def _predictions(answers: Sequence[Classification]) -> list[Prediction]:
     return [Prediction(answer.label, answer.confidence) for answer in answers]
 
 
-def _record(
-    name: str,
-    file: Path,
-    reviews: Sequence[_Review],
-    picks: Sequence[Pick],
-    pool: Pool,
-    raw: RawData,
-    table: Table,
-    config: Config,
-    model: Model,
-) -> QueueRecord:
+class _Carried(NamedTuple):
+    """Columns of the new reviews that the raw data have too.
+
+    Attributes:
+        id: the column with an id; None: there is none.
+        others: taken over as they are.
+    """
+
+    id: str | None
+    others: tuple[str, ...]
+
+
+def _carried(table: Table, raw: RawData, config: Config) -> _Carried:
     identity = config.data.columns.id
-    carried = [column for column in columns_to_carry(raw.table, config.data) if column in table.columns]
-    rows = [
-        QueuedReview(
-            row=number,
-            key=review.key,
-            line=review.row.line,
-            id=normalise(review.row.cells[identity]) or None if identity in table.columns else None,
-            cells={column: normalise(review.row.cells[column]) for column in carried},
-            predicted=pool.predictions[pick.position].label,
-            confidence=pool.predictions[pick.position].confidence,
-            why=pick.why,
-            weight=pick.weight,
-        )
-        for number, (pick, review) in enumerate(zip(picks, reviews, strict=True), start=1)
-    ]
+    others = [column for column in columns_to_carry(raw.table, config.data) if column in table.columns]
+    return _Carried(identity if identity in table.columns else None, tuple(others))
+
+
+def _row(number: int, pick: Pick, review: _Review, predicted: Prediction, carried: _Carried) -> QueuedReview:
+    cells = review.row.cells
+    return QueuedReview(
+        row=number,
+        key=review.key,
+        line=review.row.line,
+        id=normalise(cells[carried.id]) or None if carried.id else None,
+        cells={column: normalise(cells[column]) for column in carried.others},
+        predicted=predicted.label,
+        confidence=predicted.confidence,
+        why=pick.why,
+        weight=pick.weight,
+    )
+
+
+def _record(
+    name: str, file: Path, rows: Sequence[QueuedReview], reviews: int, config: Config, model: Model
+) -> QueueRecord:
     return QueueRecord(
         queue=name,
         made_on=datetime.now(UTC).date().isoformat(),
         data=config.data.name,
         file=file.name,
         file_sha256=sha256(file),
-        reviews=len(pool.texts),
+        reviews=reviews,
         registered_name=config.registered_name,
         registered_version=model.version,
         model=model.model,

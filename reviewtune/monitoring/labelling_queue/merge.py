@@ -82,13 +82,18 @@ def merge(file: Path, config: Config, root: Path, *, keep_columns: bool = False)
         raw = read_raw(config, root)
         known = Known(raw.labels, *raw_data.reviews_of_test(raw, config, root), config.split.similarity)
         checked = check(filled, records, known, config.data)
-        _refuse_unlabelled(file, checked)
+        _refuse_unfit(file, checked)
         columns = _write(raw, checked.new, config, keep_columns=keep_columns)
         touched = _updated(records, checked, read_raw(config, root).labels, root)
     return Merged(raw.table.path, checked, columns, tuple(_publish(touched, config, root)))
 
 
-def _refuse_unlabelled(file: Path, checked: Checked) -> None:
+def _refuse_unfit(file: Path, checked: Checked) -> None:
+    if not checked.asked:
+        raise DataError(
+            f"{file}: none of its rows was asked for by a queue of this project; merge a file that `reviewtune queue` "
+            "wrote here, or get data/queues/ from who made it"
+        )
     if checked.unlabelled and not (checked.new or checked.present or checked.problems):
         raise DataError(f"{file}: none of its {len(checked.unlabelled)} rows has a label; fill in column label first")
 

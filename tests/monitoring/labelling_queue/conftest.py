@@ -1,7 +1,6 @@
 """A project whose champion is a linear arm, so that a queue is made in seconds."""
 
 import random
-from pathlib import Path
 
 import pytest
 
@@ -18,12 +17,8 @@ OPENINGS = {
     "refund_return": "Still waiting for the refund of the {} that I sent back to {}",
     "no_issue": "Lovely {}, works well, greetings from {}",
 }
-THINGS = (
-    "lamp jacket kettle backpack umbrella toaster keyboard blanket mirror violin saucepan bicycle telescope armchair"
-).split()
-PLACES = (
-    "Lisbon Oslo Krakow Dublin Seville Antwerp Malmo Turin Vilnius Zagreb Nantes Leipzig Gdansk Tampere Bergen Porto"
-).split()
+THINGS = ("lamp", "jacket", "kettle", "backpack", "umbrella", "toaster", "blanket", "mirror", "violin", "bicycle")
+PLACES = ("Lisbon", "Oslo", "Krakow", "Dublin", "Seville", "Antwerp", "Malmo", "Turin", "Zagreb", "Nantes", "Leipzig")
 
 
 def new_reviews(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -46,9 +41,3 @@ def promoted(evaluated: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clon
     reviewtune(copy, "promote", "--arm", "linear")
     copy.commit("frozen sides")
     return copy
-
-
-@pytest.fixture
-def project_of_two(tmp_path: Path) -> Path:
-    """A folder for the files of a person."""
-    return tmp_path

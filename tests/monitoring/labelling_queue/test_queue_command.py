@@ -1,4 +1,4 @@
-"""`reviewtune queue` and `reviewtune queue merge` as a person runs them, with a real champion and a real MLflow store."""
+"""`reviewtune queue` and `reviewtune queue merge` as a person runs them, with a real champion and MLflow store."""
 
 import csv
 import json
