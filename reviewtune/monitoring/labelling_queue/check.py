@@ -121,7 +121,7 @@ class _Index:
 def _advice(row: FilledRow) -> str:
     if row.task:
         return f"task '{row.task}' is unknown; get data/queues/ from who made the queue"
-    return "add labels of other reviews to the raw data by hand"
+    return "add other reviews to the raw data yourself"
 
 
 def _without_conflicts(found: Sequence[Labelled], checked: Checked) -> list[Labelled]:

@@ -10,33 +10,10 @@ from hypothesis import strategies as st
 from reviewtune.data.splits import alike, near_duplicates
 from reviewtune.monitoring.labelling_queue.choose import Pick, Pool, Prediction, choose
 
-WORDS = [
-    "apple",
-    "bridge",
-    "candle",
-    "desert",
-    "engine",
-    "forest",
-    "garden",
-    "hammer",
-    "island",
-    "jungle",
-    "kitten",
-    "ladder",
-    "magnet",
-    "needle",
-    "orange",
-    "pencil",
-    "quartz",
-    "rocket",
-    "saddle",
-    "temple",
-    "unicorn",
-    "valley",
-    "walnut",
-    "yellow",
-    "zebra",
-]
+WORDS = (
+    "apple", "bridge", "candle", "desert", "engine", "forest", "garden", "hammer", "island", "jungle", "kitten",
+    "ladder", "magnet", "needle", "orange", "pencil", "quartz", "rocket", "saddle", "temple", "unicorn", "valley",
+)  # fmt: skip
 
 
 def text(seed: int) -> str:

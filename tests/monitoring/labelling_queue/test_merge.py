@@ -26,17 +26,14 @@ from reviewtune.monitoring.labelling_queue.queue_record import (
 from tests.support.tracking import SETTINGS, stored
 
 LABELS = ("delivery_delay", "damaged_item", "no_issue")
-TEXTS = [
-    f"review number {word} says something else"
-    for word in ["zero", "one", "two", "three", "four", "five", "six", "seven"]
-]
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
+TEXTS = [f"review number {number} says something else" for number in NUMBERS]
 RAW = "review_id,text,label\nr1,It arrived two weeks late,delivery_delay\nr2,Broken glass in the box,damaged_item\n"
 QUEUE = "q0a1b2c3"
 
 
 class Project:
-    """A project with a raw CSV and a queue of eight reviews, four of them a random sample that all were predicted as
-    delivery_delay."""
+    """A raw CSV and a queue of eight reviews. Four are a random sample; all were predicted as delivery_delay."""
 
     def __init__(self, root: Path, config: Config) -> None:
         self.root, self.raw, self.file = root, root / "raw.csv", root / "to_label.csv"
