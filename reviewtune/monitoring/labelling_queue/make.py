@@ -14,8 +14,7 @@ from reviewtune.data.reviews import sha256
 from reviewtune.data.sides.review_key import review_key
 from reviewtune.data.tables import Row, Table, read_table, refuse_stream
 from reviewtune.errors import DataError
-from reviewtune.monitoring.labelling_queue import choose as choosing
-from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, Pick, Pool, Prediction
+from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, Pick, Pool, Prediction, choose
 from reviewtune.monitoring.labelling_queue.queue_record import (
     QueuedReview,
     QueueRecord,
@@ -106,28 +105,44 @@ def make_queue(
     refuse_stream(file)
     table, raw = read_table(file), read_raw(config, root)
     table.refuse_faults()
-    tested, frozen_test = reviews_of_test(raw, config, root)
     reviews = _reviews(table, column, config)
+    tested, frozen_test = reviews_of_test(raw, config, root)
     open_ones = [review for review in reviews if review.key not in raw.labels and review.key not in frozen_test]
     if not open_ones:
         raise DataError(f"{file}: no review to ask for; all of its {len(table.rows)} are labelled, empty or too long")
-    known = [*(normalise(row.cells[config.data.columns.text]) for row in raw.table.rows), *tested]
-    answers = model.classify_reviews([review.text for review in open_ones])
-    pool = Pool([review.text for review in open_ones], _predictions(answers), known, config.split.similarity)
-    found = topics(pool.texts, known) if topics else ()
-    picks = choosing.choose(pool, size=options.size, audit=options.sample, topics=found, seed=config.split.seed)
+    pool = _pool(open_ones, [*_texts(raw, config), *tested], config, model)
+    picks = _picks(pool, options, config, topics)
     if not picks:
         raise DataError(f"{file}: all of its reviews are near-duplicates of labelled ones: nothing to ask for")
-    carried = _carried(table, raw, config)
-    rows = [
-        _row(number, pick, open_ones[pick.position], pool.predictions[pick.position], carried)
-        for number, pick in enumerate(picks, start=1)
-    ]
     name = queue_id(sha256(file), sha256(raw.table.path), model.model, model.version, options)
-    kept = _kept(_record(name, file, rows, len(pool.texts), config, model), root)
+    rows = _rows(picks, open_ones, pool, _carried(table, raw, config))
+    kept = _kept(_record(name, file, rows, len(open_ones), config, model), root)
     text_of = {review.key: review.text for review in open_ones}
     notes = tuple(_notes(table, reviews, open_ones, picks, options))
     return Made(kept, {row.row: text_of[row.key] for row in kept.rows}, notes)
+
+
+def _texts(raw: RawData, config: Config) -> list[str]:
+    return [normalise(row.cells[config.data.columns.text]) for row in raw.table.rows]
+
+
+def _pool(reviews: Sequence[_Review], known: Sequence[str], config: Config, model: Model) -> Pool:
+    """The reviews with the model's labels."""
+    texts = [review.text for review in reviews]
+    predictions = [Prediction(answer.label, answer.confidence) for answer in model.classify_reviews(texts)]
+    return Pool(texts, predictions, known, config.split.similarity)
+
+
+def _picks(pool: Pool, options: QueueOptions, config: Config, topics: Topics | None) -> list[Pick]:
+    found = topics(pool.texts, pool.known) if topics else ()
+    return choose(pool, size=options.size, audit=options.sample, topics=found, seed=config.split.seed)
+
+
+def _rows(picks: Sequence[Pick], reviews: Sequence[_Review], pool: Pool, carried: "_Carried") -> list[QueuedReview]:
+    return [
+        _row(number, pick, reviews[pick.position], pool.predictions[pick.position], carried)
+        for number, pick in enumerate(picks, start=1)
+    ]
 
 
 def _reviews(table: Table, column: str, config: Config) -> list[_Review]:
@@ -137,10 +152,6 @@ def _reviews(table: Table, column: str, config: Config) -> list[_Review]:
     usable = [(row, text) for row, text in rows if 0 < len(text) <= data.max_characters]
     shown = [(row, mask(text, data.language) if data.mask_personal else text) for row, text in usable]
     return [_Review(row, text, review_key(text, data.language)) for row, text in shown]
-
-
-def _predictions(answers: Sequence[Classification]) -> list[Prediction]:
-    return [Prediction(answer.label, answer.confidence) for answer in answers]
 
 
 class _Carried(NamedTuple):
