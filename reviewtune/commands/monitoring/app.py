@@ -1,11 +1,13 @@
-"""The commands about a model after its launch, as the command line knows them."""
+"""Commands about new reviews and the model in use: `reviewtune monitor`, `queue`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 app = typer.Typer()
+CHOOSE = "choose"
 
 
 @app.command()
@@ -48,3 +50,72 @@ def monitor(
         as_json=as_json,
     )
     command.monitor(options)
+
+
+class QueueCommands(TyperGroup):
+    """`queue FILE` is `queue choose FILE`, unless FILE is the name of a command: then write ./merge, for example."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the class of `ctx` is private to typer
+        is_named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if is_named or not args else [CHOOSE, *args])
+
+
+queue = typer.Typer(
+    cls=QueueCommands,
+    no_args_is_help=True,
+    help="Choose the reviews that a person should label: `reviewtune queue FILE --size 50 --out to_label.xlsx`, which "
+    "is `queue choose FILE`. Then merge the labels. A file called merge or choose: ./merge.",
+)
+app.add_typer(queue, name="queue")
+
+
+@queue.command(CHOOSE)
+def choose(
+    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with new reviews, one per row")],
+    out: Annotated[
+        list[Path], typer.Option(help="file to fill in: .csv, .xlsx with a list of labels, or .json; may be repeated")
+    ],
+    size: Annotated[int, typer.Option(help="number of reviews to label", min=1)] = 50,
+    audit: Annotated[
+        int | None, typer.Option(help="number of random reviews, for the accuracy; default: 40 % of --size", min=0)
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="the column that holds the review; default: as conf/data")
+    ] = None,
+) -> None:
+    """Choose what a person should label, with the label of the model, its confidence, and why it was chosen.
+
+    There is a random sample (the audit), which gives an unbiased accuracy, and the reviews of which the champion is
+    least sure. Near-duplicates are asked once, and reviews like those of the raw data are left out. Fill in the column
+    `label`, then `reviewtune queue merge`. A .json is for Label Studio; its labelling interface is written next to it.
+    What was asked is kept in data/queues: commit it. Existing files are not replaced. Answers are cached, so the same
+    command continues.
+
+    Examples: reviewtune queue new.csv --size 50 --out to_label.csv; reviewtune queue new.csv --out a.xlsx --out a.json
+    """
+    from reviewtune.commands.monitoring import queue as command
+    from reviewtune.monitoring.labelling_queue.make import QueueOptions
+
+    command.choose(file, out, QueueOptions(size=size, audit=audit, text_column=text_column))
+
+
+@queue.command()
+def merge(
+    file: Annotated[Path, typer.Argument(help="the filled file: CSV, .xlsx, or an export of Label Studio as JSON")],
+    keep_columns: Annotated[
+        bool, typer.Option("--keep-columns", help="add no columns for date and source to the raw data")
+    ] = False,
+) -> None:
+    """Append the labels of a filled file to the raw data, and update the accuracy of the audit in MLflow.
+
+    Rows without a label are listed and can be merged later from the same file. Rows with an unknown label, with several
+    labels, of a test review or with a changed text are listed and not merged: exit status 1. Rows that were merged
+    before are not doubled, so the same command may be repeated, also after it was killed. New rows get the date and the
+    queue in the columns labelled_on and label_source, which are added at the first merge; from then on git shows added
+    lines only.
+
+    Example: reviewtune queue merge to_label.xlsx
+    """
+    from reviewtune.commands.monitoring import queue as command
+
+    command.merge(file, keep_columns=keep_columns)
