@@ -28,7 +28,9 @@ def fit_calibration(confidence: Sequence[float], correct: Sequence[bool]) -> Cal
         DataError: the lengths differ, or a confidence is not in [0, 1].
     """
     if len(confidence) != len(correct):
-        raise DataError(f"calibration: {len(confidence)} confidences, but {len(correct)} answers")
+        raise DataError(
+            f"calibration: the numbers of confidences ({len(confidence)}) and of answers ({len(correct)}) differ"
+        )
     if not all(0.0 <= value <= 1.0 for value in confidence):
         raise DataError("calibration: a confidence must lie between 0 and 1")
     n = len(confidence)

@@ -19,7 +19,6 @@ from reviewtune.errors import ConfigError, DataError
 from reviewtune.evaluation import linear_baseline
 from reviewtune.evaluation.subject import ModelSubject, zero_shot_arm
 from reviewtune.providers.call_policy import CallPolicy
-from reviewtune.providers.local.import_model import add_to_account
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,6 +160,8 @@ def _add_weights(adapter: Path, served: ServedModel) -> None:
     """Let the local provider of this machine answer with the weights of `promote --with-weights`."""
     provider = served.config.provider
     if provider.kind == "local" and provider.base_url is None and adapter.is_dir():
+        from reviewtune.providers.local.import_model import add_to_account  # the light client has no local provider
+
         add_to_account(served.model, provider.base_model, adapter)
 
 

@@ -1,7 +1,8 @@
 """The model that an application uses, as a folder that can be copied: served_model.json and the files it needs.
 
 Promotion writes the folder, the registry keeps it, and `ReviewAnalyzer` reads it. It holds no key and no review, except
-for an arm that needs the training reviews to answer (linear, or few-shot examples chosen for each review).
+for an arm that needs the training reviews to answer (linear, or few-shot examples chosen for each review). For
+`reviewtune monitor` it holds hashed words of the labelled reviews (deployment/text_features.py).
 """
 
 from bisect import bisect_left

@@ -13,7 +13,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import Progress, TerminalProgress
-from reviewtune.data.reviews import TEXT_COLUMNS
+from reviewtune.data.reviews import text_column_of
 from reviewtune.data.spreadsheets import refuse_long_cells
 from reviewtune.data.tables import XLSX, Row, Table, read_table, to_bytes
 from reviewtune.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def classify(file: Path, written: Written, how: Asked, *, text_column: str | Non
     if how.finetuned and (how.base or how.model is None):
         raise ConfigError("--finetuned needs --model NAME and does not go with --base")
     outputs, table = _outputs(written), read_table(file)
-    column = _text_column(table, text_column)
+    column = text_column_of(table, text_column, load_params(ProjectPaths(project_root()).params).data.columns)
     _refuse_unfit(table, written)
     messages = sys.stderr if any(output.is_stdout for output in outputs) else sys.stdout
     analyzer = _analyzer(how, progress=TerminalProgress(messages))
@@ -152,24 +152,6 @@ def _analyzer(how: Asked, *, progress: Progress) -> ReviewAnalyzer:
     if not is_recorded:
         progress.message(how_asked(model, config, finetuned=finetuned))
     return ReviewAnalyzer(finetuned, model, base_model=model, progress=progress, cache=True)
-
-
-def _text_column(table: Table, given: str | None) -> str:
-    """The given column, that of conf/data, one with a usual name, or the only one.
-
-    Raises:
-        DataError: there is no such column.
-    """
-    if given is not None:
-        table.require([given], hint="choose one of them with --text-column")
-        return given
-    configured = load_params(ProjectPaths(project_root()).params).data.columns.text
-    usual = next((name for name in (configured, *TEXT_COLUMNS) if name in table.columns), None)
-    if usual is None and len(table.columns) == 1:
-        return table.columns[0]
-    if usual is None:
-        table.require([configured], hint="name the column with the reviews with --text-column")
-    return usual or configured
 
 
 def _refuse_unfit(table: Table, written: Written) -> None:

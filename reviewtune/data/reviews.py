@@ -111,6 +111,28 @@ def review_id(row: Row, columns: ColumnsConfig) -> str:
     return normalise(row.cells[columns.id]) if columns.id else f"line-{row.line}"
 
 
+def text_column_of(table: Table, given: str | None, columns: ColumnsConfig) -> str:
+    """The column that holds new reviews: the given one, that of conf/data, one with a usual name, or the only one.
+
+    Args:
+        table: new reviews.
+        given: what the user named with --text-column.
+        columns: of the data set.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if given is not None:
+        table.require([given], hint="choose one of them with --text-column")
+        return given
+    usual = next((name for name in (columns.text, *TEXT_COLUMNS) if name in table.columns), None)
+    if usual is None and len(table.columns) == 1:
+        return table.columns[0]
+    if usual is None:
+        table.require([columns.text], hint="name the column with the reviews with --text-column")
+    return usual or columns.text
+
+
 def labels_of(row: Row, columns: ColumnsConfig) -> tuple[str, str]:
     """The label and the second annotator's, which is empty if there is none."""
     second = normalise(row.cells[columns.second_label]) if columns.second_label else ""
@@ -164,9 +186,9 @@ def _label_fault(row: Row, data: DataConfig) -> Fault | None:
     if not label:
         return Fault(row.line, f"no label; allowed are {', '.join(data.labels)}")
     if label not in data.labels:
-        return Fault(row.line, _unknown_label(row.cells[data.columns.label], data.labels), label)
+        return Fault(row.line, unknown_label(row.cells[data.columns.label], data.labels), label)
     if second and second not in data.labels:
-        return Fault(row.line, _unknown_label(row.cells[data.columns.second_label or ""], data.labels), second)
+        return Fault(row.line, unknown_label(row.cells[data.columns.second_label or ""], data.labels), second)
     return None
 
 
@@ -180,7 +202,8 @@ def _side_fault(row: Row, data: DataConfig) -> Fault | None:
     return Fault(row.line, f"'{cell}' is not a side of the split (column {column}); {hint}", cell)
 
 
-def _unknown_label(cell: str, labels: Collection[str]) -> str:
+def unknown_label(cell: str, labels: Collection[str]) -> str:
+    """What is wrong with a cell that is not a label, and what is allowed."""
     unknown = normalise(cell)
     if parts := labels_in(cell, labels):
         listed = " and ".join(f"'{part}'" for part in parts)

@@ -4,7 +4,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,15 @@ def sheet_rows(content: bytes, path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def to_xlsx(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+def to_xlsx(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], choices: Mapping[str, Sequence[str]] | None = None
+) -> bytes:
     """An .xlsx with a header. Every cell is text, so that no program runs a review as a formula.
+
+    Args:
+        columns: the header.
+        rows: the cells.
+        choices: values of a column, which its cells offer as a list; they are kept in a hidden sheet.
 
     Raises:
         DataError: a cell is too long for Excel.
@@ -66,6 +73,8 @@ def to_xlsx(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     sheet = book.create_sheet("reviews")
     for row in cells:
         sheet.append([_text_cell(sheet, text) for text in row])
+    for name, values in (choices or {}).items():
+        _offer(book, sheet, columns.index(name) + 1, len(cells), values)
     target = io.BytesIO()
     book.save(target)
     return target.getvalue()
@@ -95,6 +104,22 @@ def _text_cell(sheet: Any, text: str) -> Any:  # noqa: ANN401 - the library has 
     cell = WriteOnlyCell(sheet, UNWRITABLE.sub("\ufffd", text))
     cell.data_type = "s"
     return cell
+
+
+def _offer(book: "Workbook", sheet: Any, column: int, last_row: int, values: Sequence[str]) -> None:  # noqa: ANN401
+    """Offer these values in a column. They lie in a hidden sheet, since a list in the cell holds 255 characters."""
+    from openpyxl.utils import get_column_letter
+    from openpyxl.worksheet.datavalidation import DataValidation
+
+    hidden = book.create_sheet(f"choices {column}")
+    hidden.sheet_state = "hidden"
+    for value in values:
+        hidden.append([_text_cell(hidden, value)])
+    offered = DataValidation(type="list", formula1=f"'{hidden.title}'!$A$1:$A${len(values)}", allow_blank=True)
+    offered.showErrorMessage = True
+    letter = get_column_letter(column)
+    offered.add(f"{letter}2:{letter}{max(last_row, 2)}")
+    sheet.data_validations.append(offered)
 
 
 def _refuse_other_kinds(content: bytes, path: Path) -> None:

@@ -146,17 +146,24 @@ def read_rows(path: Path, required: Iterable[str], *, hint: str = NAME_COLUMNS) 
     return table.rows
 
 
-def to_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, str]], path: Path) -> bytes:
+def to_bytes(
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, str]],
+    path: Path,
+    *,
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> bytes:
     """The content of a table's file: an .xlsx if the path ends like that, otherwise a CSV in UTF-8.
 
     Args:
         columns: the header.
         rows: cells by column.
         path: the file to write.
+        choices: values of a column, which the cells of an .xlsx offer as a list; a CSV cannot.
     """
     cells = [[row[name] for name in columns] for row in rows]
     if path.suffix.lower() == XLSX:
-        return spreadsheets.to_xlsx(columns, cells)
+        return spreadsheets.to_xlsx(columns, cells, choices)
     target = io.StringIO()
     csv.writer(target, lineterminator="\n").writerows([columns, *cells])
     return target.getvalue().encode("utf-8", "replace")

@@ -20,7 +20,7 @@ from reviewtune.deployment.gates_file import Gate
 from reviewtune.deployment.served_folder import identity, write_folder
 from reviewtune.tracking.registry import Package, RegisteredVersion, register, set_tags, versions
 
-IDENTITY, WEIGHTS = "identity", "with_weights"  # tags of a version
+IDENTITY, WEIGHTS, HAS_REFERENCE = "identity", "with_weights", "has_reference"  # tags of a version
 
 REQUIREMENTS = (
     "mlflow", "openai", "httpx2", "aiohttp", "anyio", "pandas", "scikit-learn", "scipy", "pydantic", "omegaconf",
@@ -35,7 +35,9 @@ EXAMPLES = ("The parcel came two weeks late.", "Great quality, I would buy it ag
 
 
 def is_same(version: RegisteredVersion, candidate: Candidate, *, with_weights: bool) -> bool:
-    """Whether a version is this candidate, and holds the weights if they are wanted."""
+    """Whether a version is this candidate, has a reference for `monitor`, and the weights if they are wanted."""
+    if version.tags.get(HAS_REFERENCE) != "true":
+        return False  # promoted by an earlier release
     has_weights = version.tags.get(WEIGHTS) == "true"
     wanted = identity(candidate.asked, candidate.training_sha256)
     return version.is_ready and version.tags.get(IDENTITY) == wanted and (has_weights or not with_weights)
@@ -71,7 +73,7 @@ def find_or_register(
             folder,
             package=package_of(served),
             run_id=candidate.run.id if candidate.run else None,
-            tags={**noted, WEIGHTS: str(with_weights).lower()},
+            tags={**noted, WEIGHTS: str(with_weights).lower(), HAS_REFERENCE: "true"},
             description=_description(candidate, served),
         )
 

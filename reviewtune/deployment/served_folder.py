@@ -20,6 +20,7 @@ from reviewtune.core.user_dirs import account_folder
 from reviewtune.deployment.candidate import Candidate
 from reviewtune.deployment.measuring import Asked, measure, prior_of
 from reviewtune.deployment.model_writer import write_model
+from reviewtune.deployment.reference import write_reference
 from reviewtune.errors import ProviderError
 from reviewtune.evaluation.metrics.calibration import NEVER, threshold_for
 
@@ -85,6 +86,7 @@ def write_folder(
         candidate.asked.pool.to_csv(folder / TRAINING_REVIEWS, index=False, lineterminator="\n")
     predictions = candidate.measured.predictions[["review_id", "label", "predicted"]]
     predictions.to_csv(folder / TEST_PREDICTIONS, index=False, lineterminator="\n")
+    write_reference(served, candidate, folder)
     if with_weights:
         _write_adapter(candidate.asked, folder / ADAPTER, progress)
 

@@ -4,7 +4,7 @@ A run is kept if one of these holds, as `kept_ids` decides:
 
 - a run.json names it: of the workspace, of a running experiment, of any commit, stash or DVC experiment;
 - a registered model's version with an alias, such as `champion`, names it: applications use that;
-- it has the tag `keep`;
+- it has the tag `keep`, or it is an audit, for which people labelled reviews;
 - it is open;
 - it is a kept sweep (the newest ones, by default all), or a finished job of one;
 - it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
@@ -40,7 +40,7 @@ def kept_ids(
         others: runs of different workspaces.
         sweeps: how many of the newest sweeps to keep; None keeps all.
     """
-    tagged = {run.id for run in runs if "keep" in run.tags}
+    tagged = {run.id for run in runs if "keep" in run.tags or run.tags.get("kind") == "audit"}
     still_open = {run.id for run in runs if run.status == "RUNNING"}
     kept_sweeps = _newest_sweeps([run for run in runs if run.id not in others], sweeps)
     jobs = _finished_jobs(runs, kept_sweeps)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from reviewtune.core.config.config import TrackingConfig
 
-RunKind = Literal["finetune", "evaluation", "comparison", "sweep", "job"]
+RunKind = Literal["finetune", "evaluation", "comparison", "sweep", "job", "monitoring", "audit"]
 
 _DATASETS: dict[tuple[str, str], "Dataset"] = {}  # by name and digest: MLflow calls git for each description
 UNIQUE_CONSTRAINT = re.compile(r"unique constraint", re.IGNORECASE)  # in the errors of SQLite and PostgreSQL

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from reviewtune.analyzer.classification import Classification
+from reviewtune.core.formatting import counted
 from reviewtune.deployment.app.current_model import OPENING, CurrentModel
 from reviewtune.deployment.app.metrics import CONTENT_TYPE, AppMetrics
 from reviewtune.deployment.app.middleware import Exchange, RequestMiddleware
@@ -161,7 +162,7 @@ async def _reviews(request: Request, settings: AppSettings) -> list[str]:
     except ValidationError as error:
         raise from_validation(error) from None
     if len(reviews) > settings.max_batch:
-        detail = f"has {len(reviews):,} reviews; at most {settings.max_batch:,} are allowed in one request"
+        detail = f"has {counted(len(reviews), 'review')}; at most {settings.max_batch:,} are allowed in one request"
         raise Problem(422, f"/texts {detail}.", errors=[FieldFault(pointer="/texts", detail=detail)])
     return reviews
 

@@ -92,6 +92,29 @@ def proportion(successes: int, n: int) -> Interval:
     return Interval(successes / n, float(bounds.low), float(bounds.high))
 
 
+def weighted_proportion(successes: Sequence[bool], weights: Sequence[float]) -> Interval:
+    """Share of successes by weight, with Wilson's score interval for the effective number of observations.
+
+    That number is (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965). With equal weights this is `proportion`.
+
+    Args:
+        successes: one value per observation.
+        weights: of the observations, above 0.
+
+    Raises:
+        DataError: there is no observation, or the lengths differ.
+    """
+    if not len(successes) or len(successes) != len(weights):
+        raise DataError(f"no interval without data: {len(successes)} observations, {len(weights)} weights")
+    total = sum(weights)
+    n = total**2 / sum(weight**2 for weight in weights)
+    share = sum(weight for weight, success in zip(weights, successes, strict=True) if success) / total
+    centre, scale = share + Z**2 / (2 * n), 1 + Z**2 / n
+    half = Z * float(np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)))
+    low, high = max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+    return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
+
+
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     """Test whether two arms are right equally often. If they never disagree, p is 1.
 

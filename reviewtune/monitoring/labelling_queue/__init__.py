@@ -1,0 +1,1 @@
+"""Choose the reviews that a person should label, and bring the labels into the raw data."""
