@@ -125,6 +125,8 @@ class TestCommitted:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        # The kill may come while git writes its index; git's own message says to remove the file.
+        (committed.folder / ".git" / "index.lock").unlink(missing_ok=True)
         undo(committed, "`dvc exp run` was killed", BRANCH=branch)
         undo(committed, "`dvc exp run`, `dvc exp apply`")
         assert committed.git("branch", "--show-current").strip() == branch
