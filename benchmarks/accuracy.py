@@ -17,11 +17,12 @@ from typing import NamedTuple
 import pandas as pd
 from data_sets import meaning
 from engine_runs import fine_tune
-from reviews import accuracy, split_reviews
+from reviews import accuracy, correct, split_reviews
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_config
 from reviewtune.data.prompts import Prompt
+from reviewtune.evaluation.metrics.significance import proportion
 
 
 class Parts(NamedTuple):
@@ -39,11 +40,12 @@ def main() -> None:
         work = options.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         trained = fine_tune(options.base, work, prompt, parts.train, parts.valid, seed=options.seed)
-        share = accuracy(trained.folder, prompt, parts.test)
-        _print_hard(trained.folder, prompt, parts.test)
+        right = correct(trained.folder, prompt, parts.test)
+        _print_hard(right, parts.test)
         if parts.valid is not None:
             held_out = accuracy(trained.folder, prompt, parts.valid)
             print(f"{len(parts.valid)} held-out texts, by which a recipe may be chosen: accuracy {held_out.value:.3f}")
+    share = proportion(sum(right), len(right))
     print(
         f"{options.base}, {len(parts.labels)} labels, {len(parts.train)} training and {len(parts.test)} test texts: "
         f"seed {options.seed}: accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), trained in "
@@ -52,11 +54,11 @@ def main() -> None:
     )
 
 
-def _print_hard(folder: Path, prompt: Prompt, test: pd.DataFrame) -> None:
+def _print_hard(right: list[bool], test: pd.DataFrame) -> None:
     """The accuracy on the reviews that are marked as hard, if the data set marks any."""
-    hard = test[test["hard"].astype(str) == "1"] if "hard" in test else test[:0]
-    if len(hard):
-        share = accuracy(folder, prompt, hard)
+    hard = [hit for hit, mark in zip(right, test.get("hard", [""] * len(test)), strict=True) if str(mark) == "1"]
+    if hard:
+        share = proportion(sum(hard), len(hard))
         print(f"{len(hard)} hard test texts: accuracy {share.value:.3f} ({share.low:.3f} to {share.high:.3f})")
 
 

@@ -34,8 +34,13 @@ def request_for(prompt: Prompt, text: str) -> GenerationRequest:
 
 def accuracy(folder: Path, prompt: Prompt, test: pd.DataFrame) -> Interval:
     """Accuracy of a model folder's answers, with its interval."""
+    return proportion(sum(correct(folder, prompt, test)), len(test))
+
+
+def correct(folder: Path, prompt: Prompt, test: pd.DataFrame) -> list[bool]:
+    """Whether a model folder's answer to each text is its label."""
     labels = answers(folder, prompt, test["text"].tolist())
-    return proportion(sum(label == truth for label, truth in zip(labels, test["label"], strict=True)), len(test))
+    return [label == truth for label, truth in zip(labels, test["label"], strict=True)]
 
 
 def answers(folder: Path, prompt: Prompt, texts: Sequence[str]) -> list[str | None]:

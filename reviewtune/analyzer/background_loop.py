@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Runs coroutines one process-wide loop, which starts with the first of them and ends with the program."""
+    """Runs coroutines on one process-wide loop, which starts with the first of them and ends with the program."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

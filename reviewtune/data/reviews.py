@@ -43,7 +43,8 @@ class Prepared(NamedTuple):
 
 def sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prepare(path: Path, data: DataConfig) -> Prepared:

@@ -27,18 +27,7 @@ def label_mix(reference: Sequence[str | None], new: Sequence[str | None]) -> Raw
     old_labels, new_labels = [*filter(None, reference)], [*filter(None, new)]
     if not old_labels or not new_labels:
         return None
-    p, effect = g_test(old_labels, new_labels)
-    most = _largest_change(old_labels, new_labels)
-    return Raw(
-        group="label mix",
-        name="label mix",
-        method="G-test",
-        p=p,
-        effect=effect,
-        effect_name="Cramer's V",
-        least_effect=LEAST_V,
-        seen=f"largest change: {most}",
-    )
+    return _mix("label mix", old_labels, new_labels)
 
 
 def label_shares(reference: Sequence[str | None], new: Sequence[str | None], labels: Sequence[str]) -> list[Raw]:
@@ -46,13 +35,14 @@ def label_shares(reference: Sequence[str | None], new: Sequence[str | None], lab
     before, after = Counter(filter(None, reference)), Counter(filter(None, new))
     if not before or not after:
         return []
-    return [_share_test("label share", name, (before, before.total()), (after, after.total())) for name in labels]
+    n, m = before.total(), after.total()
+    return [share_change("label share", name, (before[name], n), (after[name], m)) for name in labels]
 
 
 def unusable_answers(reference: Sequence[str | None], new: Sequence[str | None]) -> Raw:
     """The share of reviews for which the model names no label."""
-    before, after = (Counter("unusable" for label in side if label is None) for side in (reference, new))
-    return _share_test("unusable answers", "unusable", (before, len(reference)), (after, len(new)))
+    before, after = (sum(label is None for label in side) for side in (reference, new))
+    return share_change("unusable answers", "unusable", (before, len(reference)), (after, len(new)))
 
 
 def languages(reference: Sequence[str], new: Sequence[str]) -> Raw:
@@ -60,19 +50,9 @@ def languages(reference: Sequence[str], new: Sequence[str]) -> Raw:
     counts = Counter(reference)
     known = {language for language, count in counts.items() if count >= COMMON * len(reference)}
     old_names, new_names = ([name if name in known else OTHER for name in side] for side in (reference, new))
-    p, effect = g_test(old_names, new_names)
     foreign = Counter(name for name in new if name not in known)
     more = f"; not in the reference: {', '.join(f'{k} {n}' for k, n in foreign.most_common(3))}" if foreign else ""
-    return Raw(
-        group="language",
-        name="language",
-        method="G-test",
-        p=p,
-        effect=effect,
-        effect_name="Cramer's V",
-        least_effect=LEAST_V,
-        seen=f"largest change: {_largest_change(old_names, new_names)}{more}",
-    )
+    return _mix("language", old_names, new_names, more)
 
 
 def confidence(reference: Sequence[float], new: Sequence[float]) -> Raw:
@@ -122,6 +102,20 @@ def _log_sum(tables: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(counts > 0, counts * np.log(np.maximum(counts, 1)), 0).sum(axis=(1, 2)))
 
 
+def _mix(group: str, reference: Sequence[str], new: Sequence[str], more: str = "") -> Raw:
+    p, effect = g_test(reference, new)
+    return Raw(
+        group=group,
+        name=group,
+        method="G-test",
+        p=p,
+        effect=effect,
+        effect_name="Cramer's V",
+        least_effect=LEAST_V,
+        seen=f"largest change: {_largest_change(reference, new)}{more}",
+    )
+
+
 def _ks(group: str, reference: Sequence[float], new: Sequence[float], seen: str) -> Raw:
     from scipy.stats import ks_2samp
 
@@ -136,11 +130,6 @@ def _ks(group: str, reference: Sequence[float], new: Sequence[float], seen: str)
         least_effect=LEAST_D,
         seen=seen,
     )
-
-
-def _share_test(group: str, name: str, before: tuple[Counter[str], int], after: tuple[Counter[str], int]) -> Raw:
-    (old, n), (now, m) = before, after
-    return share_change(group, name, (old[name], n), (now[name], m))
 
 
 def share_change(group: str, name: str, before: tuple[int, int], after: tuple[int, int]) -> Raw:

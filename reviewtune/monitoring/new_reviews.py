@@ -5,7 +5,6 @@ command asks the model about the same reviews.
 """
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.text_files import encoding_of
 from reviewtune.data import delimited_text, spreadsheets
-from reviewtune.data.reviews import TEXT_COLUMNS
+from reviewtune.data.reviews import TEXT_COLUMNS, sha256
 from reviewtune.data.tables import Row, read_table, refuse_stream
 from reviewtune.errors import DataError
 
@@ -88,7 +87,7 @@ def read_new_reviews(path: Path, options: ReadOptions) -> NewReviews:
     ]
     return NewReviews(
         path=path,
-        sha256=_sha256(path),
+        sha256=sha256(path),
         texts=tuple(normalise(row.cells[text]) for row in kept),
         dates=dates or (None,) * len(kept),
         total=total,
@@ -206,8 +205,3 @@ def _day(cell: str) -> date | None:
 def _is_spreadsheet(path: Path) -> bool:
     with path.open("rb") as file:
         return spreadsheets.is_spreadsheet(file.read(8))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -59,7 +59,7 @@ class PageInput:
         arms: the compared arms.
         texts: test reviews by id; empty: the page leaves them out.
         gates: conditions for a promotion; empty: the page has no such section.
-        gates_of: which model was held against them, and what was decided.
+        gates_of: which model was checked by them, and what was decided.
     """
 
     comparison: Comparison
