@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import yaml
 
 from reviewtune.analyzer.champion import RegistrySource
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
@@ -17,9 +15,11 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.data.tables import read_table
 from reviewtune.errors import TrackingError
-from reviewtune.tracking import aliases, registry
+from reviewtune.tracking import registry
 from reviewtune.tracking import store as tracking_store
 from tests.support.odd_server import CHAT, Asked, OddServer, odd_server
+from tests.support.projects import write_params
+from tests.support.registry import promote_served
 from tests.support.served import RARE, scored_completion, served_folder
 from tests.support.serving import wait_for
 from tests.support.tracking import SETTINGS
@@ -55,12 +55,8 @@ def workspace(
     """A project's folder without runs."""
     root = tmp_path / "shop"
     shutil.copytree(empty_store, root)
-    params = yaml.safe_load((project / "params.yaml").read_text())
     here = {"kind": "compatible", "base_url": provider.base_url, "api_key_env": None, "priced_as": None}
-    params["provider"] |= here
-    for arm in params["arms"].values():
-        arm.get("provider", {}).update(here)
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(root, project, **here)
     monkeypatch.chdir(root)
     return root
 
@@ -72,29 +68,7 @@ def promote(workspace: Path, tmp_path: Path) -> Callable[[str], int]:
 
     def promote(model: str) -> int:
         folder = served_folder(tmp_path / model.replace(":", "-"), config, model)
-        code = tmp_path / "loader"
-        code.mkdir(exist_ok=True)
-        (code / "__init__.py").touch()
-        package = registry.Package(
-            loader="loader",
-            code=code,
-            requirements=[],
-            inputs={"text": "string"},
-            outputs={"label": "string"},
-            example=pd.DataFrame({"text": ["late"]}),
-        )
-        before = registry.by_alias(config.tracking, config.registered_name)
-        version = registry.register(
-            config.tracking,
-            config.registered_name,
-            folder,
-            package=package,
-            run_id=None,
-            tags={},
-            description="",
-        )
-        aliases.promote(config.tracking, version, expected=before.version if before else None, reason="a test")
-        return version.version
+        return promote_served(config, folder, tmp_path)
 
     return promote
 

@@ -12,12 +12,12 @@ from typing import Any
 import httpx2
 import pandas as pd
 import pytest
-import yaml
 
 from reviewtune.core.config.config import Config
 from reviewtune.evaluation.metrics_file import read_metrics
 from tests.support.engine_models import real
 from tests.support.exports import REVIEWS, account, model, project, save, settings
+from tests.support.projects import write_params
 from tests.support.services import free_port
 from tests.support.serving import running, wait_for
 
@@ -67,11 +67,8 @@ def answers(url: str) -> bool:
 
 def project_of(folder: Path, source: Path, **provider: Any) -> Path:
     """A project that asks this provider."""
-    params = yaml.safe_load((source / "params.yaml").read_text())
-    for section in (params, *(arm for arm in params["arms"].values() if "provider" in arm)):
-        section["provider"] |= provider
     folder.mkdir()
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(folder, source, **provider)
     (folder / "dvc.yaml").touch()
     shutil.copytree(source / "conf", folder / "conf")
     return folder

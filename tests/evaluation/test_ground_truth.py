@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from reviewtune.commands.main import main
 from reviewtune.core.atomic_files import write_json
@@ -22,6 +21,7 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.ground_truth import read_ground_truth
 from reviewtune.evaluation.metrics_file import read_metrics
 from reviewtune.tracking.runs import open_run
+from tests.support.projects import write_params
 from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess
 
@@ -38,10 +38,7 @@ def labelled(config: Config, n: int, word: str) -> pd.DataFrame:
 @pytest.fixture
 def workspace(tmp_path: Path, project: Path, config: Config, server: ServerProcess, base: str) -> Path:
     """A project whose provider is the test server, with a model record that names chat files."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    for section in (params, *(arm for arm in params["arms"].values() if "provider" in arm)):
-        section["provider"] |= {"base_url": server.base_url, "base_model": base}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(tmp_path, project, base_url=server.base_url, base_model=base)
     (tmp_path / "dvc.yaml").touch()
     shutil.copytree(project / "conf", tmp_path / "conf")
     prompt, trained = Prompt.of(config), labelled(config, 22, "trained")

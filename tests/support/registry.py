@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.core.config.config import TrackingConfig
+from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.tracking import aliases, registry
 from tests.support.tracking import SETTINGS
 
@@ -22,6 +22,25 @@ class Model:
 def _load_pyfunc(folder):
     return Model(folder)
 """
+
+
+def promote_served(config: Config, folder: Path, place: Path) -> int:
+    """Make the served model in a folder the champion; its version. `place` is for temporary files."""
+    settings, name, code = config.tracking, config.registered_name, place / "loader"
+    code.mkdir(exist_ok=True)
+    (code / "__init__.py").touch()
+    package = registry.Package(
+        loader="loader",
+        code=code,
+        requirements=[],
+        inputs={"text": "string"},
+        outputs={"label": "string"},
+        example=pd.DataFrame({"text": ["late"]}),
+    )
+    before = registry.by_alias(settings, name)
+    version = registry.register(settings, name, folder, package=package, run_id=None, tags={}, description="")
+    aliases.promote(settings, version, expected=before.version if before else None, reason="a test")
+    return version.version
 
 
 def register(place: Path, content: str, settings: TrackingConfig = SETTINGS) -> registry.RegisteredVersion:

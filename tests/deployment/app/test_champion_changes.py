@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pandas as pd
 import pytest
-import yaml
 
 from reviewtune.core.config.loading import load_params
-from reviewtune.tracking import aliases, registry
+from reviewtune.tracking import aliases
 from tests.support.app_service import AppProcess, app_process
 from tests.support.odd_server import CHAT, Asked, OddServer, completion, odd_server
+from tests.support.projects import write_params
+from tests.support.registry import promote_served
 from tests.support.served import served_folder
 from tests.support.serving import wait_for
 
@@ -37,12 +37,8 @@ def shop(project: Path, provider: OddServer, tmp_path: Path, monkeypatch: pytest
     """A project's folder without runs."""
     root = tmp_path / "shop"
     root.mkdir()
-    params = yaml.safe_load((project / "params.yaml").read_text())
     here = {"kind": "compatible", "base_url": provider.base_url, "api_key_env": None, "priced_as": None}
-    params["provider"] |= here
-    for arm in params["arms"].values():
-        arm.get("provider", {}).update(here)
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_params(root, project, **here)
     (root / "dvc.yaml").touch()
     monkeypatch.chdir(root)
     return root
@@ -50,23 +46,9 @@ def shop(project: Path, provider: OddServer, tmp_path: Path, monkeypatch: pytest
 
 def promoted(shop: Path, model: str) -> int:
     """Register a model and make it the champion; its version."""
-    config, code = load_params(shop / "params.yaml"), shop.parent / "loader"
-    code.mkdir(exist_ok=True)
-    (code / "__init__.py").touch()
-    package = registry.Package(
-        loader="loader",
-        code=code,
-        requirements=[],
-        inputs={"text": "string"},
-        outputs={"label": "string"},
-        example=pd.DataFrame({"text": ["late"]}),
-    )
-    settings, name = config.tracking, config.registered_name
-    before = registry.by_alias(settings, name)
+    config = load_params(shop / "params.yaml")
     folder = served_folder(shop.parent / model[3:], config, model, calibration=None, threshold=None)
-    version = registry.register(settings, name, folder, package=package, run_id=None, tags={}, description="")
-    aliases.promote(settings, version, expected=before.version if before else None, reason="a test")
-    return int(version.version)
+    return promote_served(config, folder, shop.parent)
 
 
 def test_no_request_is_lost_during_promotion_and_rollback(shop: Path) -> None:
