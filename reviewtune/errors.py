@@ -15,9 +15,10 @@ A message is one line: what was seen and where, what is allowed, and what to do 
 """
 
 import errno
+import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 INTERRUPTED_MESSAGE = "interrupted: run the same command again to continue"
@@ -81,6 +82,42 @@ class TrackingError(ReviewtuneError):
 
 class GitError(ReviewtuneError):
     """git is missing, refused, or knows only a part of the history."""
+
+
+def installing(*extras: str, python: str = "pip") -> str:
+    """The pip command that adds extras of pyproject.toml to this installation, between backticks.
+
+    reviewtune is in no package index, so the command names the folder, wheel or repository that it came from.
+
+    Args:
+        *extras: such as "app".
+        python: its path, for a command that must not reach another Python.
+    """
+    pip = "pip" if python == "pip" else f"{python} -m pip"
+    names, source = f"[{','.join(extras)}]", _source()
+    if source is None:
+        return f"`{pip} install '.{names}'` in a clone of reviewtune"
+    return f"`{pip} install '{source.replace('[]', names)}'`"
+
+
+def _source() -> str | None:
+    """Where this installation came from, as pip takes it, with `[]` for the extras; None: that is not known.
+
+    pip notes it in direct_url.json (PEP 610). Not every description of the package has that file: setuptools leaves one
+    without it in a clone, reviewtune.egg-info, which Python finds first.
+    """
+    from importlib.metadata import distributions
+    from urllib.parse import unquote, urlsplit
+
+    texts = (found.read_text("direct_url.json") for found in distributions(name="reviewtune"))
+    with suppress(ValueError, KeyError, TypeError):
+        noted = json.loads(next(filter(None, texts), ""))
+        address = str(noted["url"])
+        if "vcs_info" in noted:
+            return f"reviewtune[] @ {noted['vcs_info']['vcs']}+{address}"
+        if address.startswith("file:"):
+            return f"{unquote(urlsplit(address).path)}[]"
+    return None
 
 
 @contextmanager

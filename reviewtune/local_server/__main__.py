@@ -8,8 +8,22 @@ import typer
 
 from reviewtune.core.user_dirs import account_folder, cache_folder
 from reviewtune.errors import one_line_errors
+from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE
 from reviewtune.local_server.logs import LogFormat
-from reviewtune.local_server.settings import Settings, importing, share_the_cores
+from reviewtune.local_server.settings import Settings, importing, prepare_torch
+
+
+def check_aliases(entries: list[str] | None) -> list[str] | None:
+    """Refuse what is not NAME=MODEL, and names that are there already."""
+    names: set[str] = set()
+    for entry in entries or ():
+        name, _, model = entry.partition("=")
+        if not name or not model:
+            raise typer.BadParameter(f"{entry!r} is not NAME=MODEL, such as gpt-4o-mini=smollm2-135m-instruct")
+        if name in CATALOGUE or name in names:
+            raise typer.BadParameter(f"there is another model with the name {name!r}; choose another alias")
+        names.add(name)
+    return entries
 
 
 def start(
@@ -30,6 +44,14 @@ def start(
     base_model: Annotated[
         list[str] | None,
         typer.Option(help="An additional base model: a Hugging Face name or a folder. Can be repeated."),
+    ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Another name for a base model or a fine-tune, which must be there. Can be repeated.",
+            callback=check_aliases,
+        ),
     ] = None,
     max_waiting: Annotated[
         int,
@@ -55,7 +77,7 @@ def start(
         float | None, typer.Option(min=0, help="Shut down after this many seconds without a request, a job or a batch.")
     ] = None,
 ) -> None:
-    """Serve OpenAI's files, fine-tuning jobs, models, chat completions and batches from this machine.
+    """Serve OpenAI's files, fine-tuning jobs, models, chats, completions, responses and batches from this machine.
 
     Point any OpenAI client at it:
 
@@ -72,13 +94,14 @@ def start(
         port=port,
         api_key=(api_key or "").strip() or None,  # a key that was read from a file may end with a line break
         base_models=tuple(base_model or ()),
+        aliases=dict(entry.split("=", 1) for entry in alias or ()),
         max_waiting=max_waiting,
         log_format=log_format,
         log_file=log_file,
         log_contents=log_contents,
         idle_exit=idle_exit,
     )
-    share_the_cores()
+    prepare_torch()
     gc.set_threshold(100_000)  # torch leaves a million long-lived objects; collecting garbage among them takes 0.5 s
     with one_line_errors():
         with importing("fastapi"):

@@ -18,19 +18,30 @@ from reviewtune.local_server.chat import routes as chat_routes
 from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.service import ChatService
+from reviewtune.local_server.completions import routes as completions_routes
 from reviewtune.local_server.files import routes as files_routes
 from reviewtune.local_server.files.service import forget_expired
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
 from reviewtune.local_server.fine_tuning.scheduler import Scheduler
 from reviewtune.local_server.models import routes as models_routes
 from reviewtune.local_server.protocol.api_errors import ApiError, from_faults
-from reviewtune.local_server.protocol.middleware import Activity, RequestMiddleware
+from reviewtune.local_server.protocol.middleware import HEALTH, Activity, RequestMiddleware, is_open
 from reviewtune.local_server.protocol.openapi_page import describe
 from reviewtune.local_server.protocol.request_checks import check_request
 from reviewtune.local_server.protocol.unknown_routes import advice
+from reviewtune.local_server.responses import routes as responses_routes
+from reviewtune.local_server.responses.service import forget_old
 from reviewtune.local_server.storage.account import Account
 
-RESOURCES = (files_routes, fine_tuning_routes, models_routes, chat_routes, batches_routes)
+RESOURCES = (
+    files_routes,
+    fine_tuning_routes,
+    models_routes,
+    chat_routes,
+    completions_routes,
+    responses_routes,
+    batches_routes,
+)
 ENGINE_PATIENCE = 2.0  # seconds that a working model gets to finish when the server ends
 
 
@@ -55,7 +66,7 @@ def build(account: Account, activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_response)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(check_request)])
-    app.get("/healthz", tags=["health"])(_health)
+    app.get(HEALTH, tags=["health"])(_health)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend its page
     return app
 
@@ -67,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler, batch_runner = Scheduler(account, model_thread.expect), BatchRunner(account, model_thread)
     app.state.chat = ChatService(model_thread, Admission(account.settings.max_waiting), account.settings.log_contents)
     forget_expired(account)
+    forget_old(account)
     for thread in (model_thread, scheduler, batch_runner):
         thread.start()
     yield
@@ -85,6 +97,8 @@ def _version() -> str:
 
 def _health(request: Request) -> dict[str, Any]:
     account: Account = request.app.state.account
+    if account.settings.api_key is not None and is_open(request.scope):
+        return {"status": "ok"}
     folder = os.fsencode(account.settings.data_dir).decode("utf-8", "replace")  # a path need not be valid Unicode
     return {"status": "ok", "version": request.app.version, "data_dir": folder, "pid": os.getpid()}
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from reviewtune.errors import ProviderError, one_line_errors
 from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE
 from reviewtune.local_server.models.service import ModelSource, find_model
-from reviewtune.local_server.settings import Settings, share_the_cores
+from reviewtune.local_server.settings import Settings, prepare_torch
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Database, File, Job, Model
 
@@ -56,7 +56,7 @@ def start(
     adapter: Annotated[bool, typer.Option("--adapter")] = False,
 ) -> None:
     """Write a model as a folder that other programs open."""
-    share_the_cores()
+    prepare_torch()
     settings = Settings(data_dir, cache_dir, base_models=tuple(base_model or ()))
     with one_line_errors():
         _export(settings, model, target, adapter=adapter)

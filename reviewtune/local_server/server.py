@@ -23,12 +23,15 @@ from reviewtune.local_server import app, logs
 from reviewtune.local_server.batches.service import has_active_batch
 from reviewtune.local_server.fine_tuning.job_folder import write_json
 from reviewtune.local_server.fine_tuning.service import has_active_job
+from reviewtune.local_server.models.service import check_aliases
+from reviewtune.local_server.protocol.connection import Connection
 from reviewtune.local_server.protocol.middleware import Activity
 from reviewtune.local_server.settings import Settings
 from reviewtune.local_server.storage.account import Account, open_account
 from reviewtune.local_server.storage.tables import now
 
 PATIENCE = 15.0  # seconds to wait for another server that is just starting or ending
+KEEP_ALIVE = 75  # seconds without a request; clients reuse a connection for 5, and must not find it just closed
 GRACE = 3  # seconds for requests in progress when the server ends
 
 log = logging.getLogger(__name__)
@@ -47,13 +50,16 @@ def serve(settings: Settings) -> None:
     tempfile.tempdir = str(settings.data_dir)  # /tmp may be in memory, and an upload can have 512 MB
     with _alone(settings.data_dir), _listening(settings) as sock:
         account = open_account(settings)
+        check_aliases(account)
         activity = Activity()
         application = app.build(account, activity)
         config = uvicorn.Config(
             application,
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
             # Not from the variables WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which mean another program.
             workers=1,

@@ -1,5 +1,6 @@
 """The server process: command line, API key, address, one server per folder, clean end."""
 
+import http.client
 import json
 import socket
 import subprocess
@@ -77,12 +78,23 @@ def test_a_key_that_no_request_can_carry_is_refused(tmp_path: Path) -> None:
         assert key not in line
 
 
+@pytest.mark.parametrize("model", ["ft:nobody", "gpt-4o", "other"])
+def test_a_name_for_a_model_that_is_not_there_is_refused(tmp_path: Path, model: str) -> None:
+    """Before the server answers anything. A name is not given to a name either."""
+    names = ("--alias", f"mine={model}", "--alias", "other=gemma-3-270m")
+    line = one_line(start("--port", "0", "--data-dir", str(tmp_path / "data"), *names))
+    assert f"--alias mine={model}: there is no model '{model}'" in line
+    assert "gemma-3-270m" in line
+    assert "--base-model" in line
+    assert not (tmp_path / "data" / "server.json").exists()
+
+
 def test_the_key_is_required_and_never_logged(tmp_path: Path) -> None:
     with running(tmp_path / "data", api_key="sesame-77\n") as server:
         server.client.api_key = "sesame-77"
         assert list(server.client.models.list())
         root = server.base_url.removesuffix("/v1")
-        assert httpx2.get(f"{root}/healthz").status_code == 401
+        assert httpx2.get(f"{root}/healthz").json() == {"status": "ok"}
 
         missing = httpx2.get(f"{server.base_url}/models")
         assert (missing.status_code, missing.json()["error"]["code"]) == (401, None)
@@ -129,6 +141,19 @@ def test_idle_server_ends_itself(tmp_path: Path) -> None:
             server.client.models.list()
         assert server.process.wait(20) == 0
         assert not (tmp_path / "data" / "server.json").exists()
+
+
+def test_a_connection_stays_open_longer_than_clients_keep_it(server: ServerProcess) -> None:
+    """httpx uses an idle one for 5 s. If the server closed it just then, that request would be lost."""
+    connection = http.client.HTTPConnection(server.base_url.split("/")[2], timeout=30)
+    for pause in (0, 6):
+        time.sleep(pause)
+        connection.request("GET", "/v1/models")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+        assert connection.sock is not None  # http.client drops it if the answer says that it ends
+    connection.close()
 
 
 def test_folders_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

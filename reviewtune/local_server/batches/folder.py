@@ -24,11 +24,13 @@ class Tally:
         """Count lines of the output and the error file."""
         for line in output:
             usage = line["response"]["body"]["usage"]
+            is_chat = "prompt_tokens" in usage
+            read, written = ("prompt", "completion") if is_chat else ("input", "output")
             self.done.add(line["custom_id"])
             self.completed += 1
-            self.prompt_tokens += usage["prompt_tokens"]
-            self.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
-            self.completion_tokens += usage["completion_tokens"]
+            self.prompt_tokens += usage[f"{read}_tokens"]
+            self.cached_tokens += usage[f"{read}_tokens_details"]["cached_tokens"]
+            self.completion_tokens += usage[f"{written}_tokens"]
         for line in errors:
             self.done.add(line["custom_id"])
             self.failed += 1

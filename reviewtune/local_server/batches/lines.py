@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from reviewtune.local_server.batches.questions import QUESTIONS, Question, standard_url
 from reviewtune.local_server.batches.requests import BatchLine
-from reviewtune.local_server.chat import translation
-from reviewtune.local_server.chat.requests import ChatRequest
-from reviewtune.local_server.chat.served_model import AnswerOrError
-from reviewtune.local_server.engine.types import GenerationRequest
+from reviewtune.local_server.engine.generation.compile_trial import try_to_compile
+from reviewtune.local_server.engine.types import GenerationResult, UnsupportedSchema
 from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol.api_errors import ApiError, from_validation
-from reviewtune.local_server.protocol.pagination import dump
 from reviewtune.local_server.schemas import strict_json
 from reviewtune.local_server.storage import content_ids
 
@@ -74,7 +72,7 @@ def _parse(line: bytes, number: int) -> BatchLine | dict[str, Any]:
 
 
 def _fault(line: BatchLine, number: int, endpoint: str, model: str, seen: set[str]) -> dict[str, Any] | None:
-    if line.url != endpoint:
+    if standard_url(line.url) != standard_url(endpoint):
         message = f"The URL '{line.url}' is not the batch's endpoint '{endpoint}'."
         return _error("mismatched_endpoint", message, "url", number)
     if line.custom_id in seen:
@@ -91,11 +89,10 @@ def _error(code: str, message: str, param: str | None = None, line: int | None =
 
 
 class PreparedLine(NamedTuple):
-    """One line: ready for the engine (`body`, `request`), or with the error response it gets instead."""
+    """One line: ready for the engine (`question`), or with the error response it gets instead."""
 
     custom_id: str
-    body: ChatRequest | None
-    request: GenerationRequest | None
+    question: Question | None
     error: ApiError | None
 
 
@@ -108,14 +105,17 @@ def read_requests(path: Path, done: Container[str]) -> Iterator[PreparedLine]:
 def _read_request(line: bytes) -> PreparedLine:
     entry = BatchLine.model_validate_json(line)
     try:
-        body = ChatRequest.model_validate(entry.body)
-        if body.stream:
-            raise ApiError(400, "'stream' is not supported in a batch.", param="stream", code="unsupported_parameter")
-        return PreparedLine(entry.custom_id, body, translation.generation_request(body), None)
+        question = QUESTIONS[standard_url(entry.url)](entry.body)
     except ValidationError as error:
-        return PreparedLine(entry.custom_id, None, None, from_validation(error, entry.body))
+        return PreparedLine(entry.custom_id, None, from_validation(error, entry.body))
     except ApiError as error:
-        return PreparedLine(entry.custom_id, None, None, error)
+        return PreparedLine(entry.custom_id, None, error)
+    try:
+        for request in question.requests:
+            try_to_compile(request)
+    except UnsupportedSchema as error:
+        return PreparedLine(entry.custom_id, None, question.error(error))
+    return PreparedLine(entry.custom_id, question, None)
 
 
 class ResultLines(NamedTuple):
@@ -125,25 +125,27 @@ class ResultLines(NamedTuple):
     errors: list[dict[str, Any]]
 
 
-def result_lines(batch_id: str, lines: Sequence[PreparedLine], answers: Sequence[AnswerOrError]) -> ResultLines:
+Answers = Sequence[GenerationResult] | Exception  # to the requests of one line
+
+
+def result_lines(batch_id: str, lines: Sequence[PreparedLine], answers: Sequence[Answers]) -> ResultLines:
     """The lines for these answers.
 
     Args:
         batch_id: the batch's id.
         lines: the input lines.
-        answers: one per line that has a request, in the same order.
+        answers: one entry per line that has a question, in the same order.
     """
     output, errors = [], []
     remaining = iter(answers)
     for line in lines:
         error = line.error
-        if line.body is not None:
+        if line.question is not None:
             answer = next(remaining)
             if not isinstance(answer, Exception):
-                body = dump(translation.completion(line.body, answer))
-                output.append(_line(batch_id, line.custom_id, 200, body))
+                output.append(_line(batch_id, line.custom_id, 200, line.question.body(answer)))
                 continue
-            error = translation.error_for(answer)
+            error = line.question.error(answer)
         assert error is not None
         errors.append(_line(batch_id, line.custom_id, error.status_code, error.body))
     return ResultLines(output, errors)

@@ -14,7 +14,7 @@ class ExpiresAfter(Strict):
 
 class BatchRequest(Strict):
     input_file_id: str
-    endpoint: Literal["/v1/chat/completions"]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/chat/completions"]  # Azure's last
     completion_window: Literal["24h"]
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None

@@ -18,12 +18,19 @@ from sqlalchemy.orm import Session
 
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.batches.folder import BatchFolder, Tally
-from reviewtune.local_server.batches.lines import PreparedLine, check, expired_lines, read_requests, result_lines
+from reviewtune.local_server.batches.lines import (
+    Answers,
+    PreparedLine,
+    check,
+    expired_lines,
+    read_requests,
+    result_lines,
+)
 from reviewtune.local_server.batches.service import ACTIVE, WINDOW, get_batch, set_status
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.served_model import AnswerOrError
-from reviewtune.local_server.engine.types import GenerationRequest
+from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
 from reviewtune.local_server.files.service import add_file
 from reviewtune.local_server.models.service import get_model
 from reviewtune.local_server.protocol.api_errors import ApiError
@@ -144,22 +151,22 @@ class BatchRunner(threading.Thread):
             if not lines and row.status == "in_progress":
                 set_status(row, "finalizing")
 
-    def _answered(self, row: Batch, lines: Sequence[PreparedLine]) -> tuple[list[PreparedLine], list[AnswerOrError]]:
-        """The lines that are done, and the engine's answers to those of them that have a request."""
-        answers = iter(self._answers(row, [line.request for line in lines if line.request is not None]))
-        results = [(line, None if line.request is None else next(answers)) for line in lines]
+    def _answered(self, row: Batch, lines: Sequence[PreparedLine]) -> tuple[list[PreparedLine], list[Answers]]:
+        """The lines that are done, and the engine's answers to those of them that have a question."""
+        answers = iter(self._answers(row, [line.question.requests for line in lines if line.question is not None]))
+        results = [(line, None if line.question is None else next(answers)) for line in lines]
         done = [(line, answer) for line, answer in results if not isinstance(answer, CancelledError)]
         return [line for line, _ in done], [answer for _, answer in done if answer is not None]
 
-    def _answers(self, row: Batch, requests: Sequence[GenerationRequest]) -> list[AnswerOrError]:
-        """One entry per request; CancelledError if it was not answered because the batch was cancelled."""
-        if not requests or row.model is None:
+    def _answers(self, row: Batch, questions: Sequence[Sequence[GenerationRequest]]) -> list[Answers]:
+        """One entry per question; CancelledError if it was not answered because the batch was cancelled."""
+        if not questions or row.model is None:
             return []
         try:
             source = get_model(self._account, row.model)
         except Exception as error:  # the model was deleted in the meantime
-            return [error] * len(requests)
-        futures = [self._model_thread.submit(source, [request], bulk=True) for request in requests]
+            return [error] * len(questions)
+        futures = [self._model_thread.submit(source, requests, bulk=True) for requests in questions]
         self._wait(row, futures)
         return [_answer(future) for future in futures]
 
@@ -193,14 +200,19 @@ class BatchRunner(threading.Thread):
         return add_file(self._account, session, copy, name=name, purpose="batch_output", **columns).id
 
 
-def _answer(future: Future[list[AnswerOrError]]) -> AnswerOrError:
+def _answer(future: Future[list[AnswerOrError]]) -> Answers:
+    """The answers to one question, or the first error."""
+    results: list[GenerationResult] = []
     try:
-        (answer,) = future.result()
+        for answer in future.result():
+            if isinstance(answer, Exception):
+                return answer
+            results.append(answer)
     except ReviewtuneError as error:
         return translation.model_unavailable(error)
     except Exception as error:  # cancelled, or the model is broken
         return error
-    return answer
+    return results
 
 
 def _count(row: Batch, tally: Tally) -> None:

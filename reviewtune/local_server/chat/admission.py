@@ -20,7 +20,11 @@ LONGEST_WAIT = 60  # seconds that a client is asked to wait
 def tokens_of(request: GenerationRequest) -> int:
     """Estimate a request's tokens from above, as OpenAI's limits do: the prompt, and answers of maximal length."""
     characters = sum(len(message.content) for message in request.messages)
-    return characters // CHARACTERS_A_TOKEN + request.n * (request.max_tokens or ANSWER_TOKENS)
+    if request.prompt is not None:
+        characters += len(request.prompt) * (1 if isinstance(request.prompt, str) else CHARACTERS_A_TOKEN)
+    characters += sum(len(function.parameters) for function in request.tools.functions) if request.tools else 0
+    answer = ANSWER_TOKENS if request.max_tokens is None else request.max_tokens
+    return characters // CHARACTERS_A_TOKEN + request.n * answer
 
 
 class Admission:

@@ -1,11 +1,14 @@
 """What a client may send to /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from reviewtune.local_server.schemas.messages import NO_AUDIO, NO_TOOLS, USE_A_SCHEMA, Message, TextPart
-from reviewtune.local_server.schemas.strict_models import Metadata, Strict, neutral
+from reviewtune.local_server.chat.tool_requests import FunctionName, ToolChoice
+from reviewtune.local_server.schemas.messages import NO_AUDIO, Message, TextPart
+from reviewtune.local_server.schemas.strict_models import Metadata, Strict, Verbosity, neutral
+from reviewtune.local_server.schemas.tools import FunctionList, ToolList
 
 TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 
@@ -62,9 +65,13 @@ class ChatRequest(Strict):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    tools: ToolList | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None  # has no effect without tools
+    functions: FunctionList | None = None  # the legacy form of tools
+    function_call: Literal["none", "auto"] | FunctionName | None = None  # the legacy form of tool_choice
     # These do not change the answer.
     metadata: Metadata | None = None
-    parallel_tool_calls: bool | None = None  # has no effect without tools
     prediction: Prediction | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
@@ -74,13 +81,22 @@ class ChatRequest(Strict):
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     store: bool | None = None
     user: str | None = None
+    verbosity: Verbosity | None = None
     # Not supported: only values that change nothing are accepted.
     audio: Annotated[Any, NO_AUDIO] = None
-    function_call: Annotated[Any, neutral("none", instead=USE_A_SCHEMA)] = None
-    functions: Annotated[Any, NO_TOOLS] = None
     modalities: Annotated[Any, neutral(["text"], instead="the model writes text only")] = None
     moderation: Annotated[Any, neutral()] = None
-    tool_choice: Annotated[Any, neutral("none", instead=USE_A_SCHEMA)] = None
-    tools: Annotated[Any, NO_TOOLS] = None
-    verbosity: Annotated[Any, neutral("medium", instead="ask for short or long answers in a message")] = None
     web_search_options: Annotated[Any, neutral(instead="the model has no access to the web")] = None
+
+    @model_validator(mode="after")
+    def _one_form_of_tools(self) -> Self:
+        if self.legacy and (self.tools or self.tool_choice):
+            message = "it is the older form of 'tools' and 'tool_choice'; give only one of both"
+            param = "functions" if self.functions else "function_call"
+            raise PydanticCustomError("invalid_value", message, {"param": param})
+        return self
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the client speaks the older form, in which an answer has one `function_call`."""
+        return bool(self.functions or self.function_call)

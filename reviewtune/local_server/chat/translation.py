@@ -2,41 +2,62 @@
 
 import secrets
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionTokenLogprob
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionMessage,
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionTokenLogprob,
+)
 from openai.types.chat.chat_completion import Choice, ChoiceLogprobs
+from openai.types.chat.chat_completion_message import FunctionCall
+from openai.types.chat.chat_completion_message_function_tool_call import Function
 from openai.types.chat.chat_completion_token_logprob import TopLogprob
 from openai.types.completion_usage import CompletionTokensDetails, PromptTokensDetails
 
 from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.chat.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from reviewtune.local_server.chat.strict_schemas import fault_of
+from reviewtune.local_server.chat.tool_requests import (
+    FunctionName,
+    NamedTool,
+    Wish,
+    bad_parameters,
+    choice_of,
+    legacy_choice_of,
+    tools_of,
+)
+from reviewtune.local_server.engine.conversation import chat_message
 from reviewtune.local_server.engine.types import (
-    ChatMessage,
     ContextLengthExceeded,
     Generation,
     GenerationRequest,
     GenerationResult,
     TokenLogprob,
+    UnknownPromptToken,
     UnknownToken,
     UnsupportedSchema,
 )
 from reviewtune.local_server.protocol.api_errors import ApiError, server_error
+from reviewtune.local_server.schemas.messages import fault_of_results
 from reviewtune.local_server.storage.tables import now
+
+AnyFinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 def generation_request(request: ChatRequest) -> GenerationRequest:
     """The request that the engine gets.
 
     Raises:
-        ApiError: 400, parameters contradict each other, or a strict schema is not strict.
+        ApiError: 400, parameters or messages contradict each other, or a strict schema is not strict.
     """
     _check_combinations(request)
+    _check_results(request)
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return GenerationRequest(
-        messages=tuple(ChatMessage(message.role, message.text) for message in request.messages),
+        messages=tuple(map(chat_message, request.messages)),
         max_tokens=request.max_completion_tokens or request.max_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -44,6 +65,7 @@ def generation_request(request: ChatRequest) -> GenerationRequest:
         seed=request.seed,
         stop=tuple(text for text in stop if text),
         schema=_schema(request),
+        tools=tools_of(_wish(request)),
         logprobs=bool(request.logprobs),
         top_logprobs=request.top_logprobs or 0,
         presence_penalty=request.presence_penalty or 0.0,
@@ -63,6 +85,20 @@ def _check_combinations(request: ChatRequest) -> None:
         raise ApiError(400, message, param="max_tokens", code="invalid_parameter_combination")
 
 
+def _wish(request: ChatRequest) -> Wish:
+    several = request.parallel_tool_calls is not False
+    if not request.legacy:
+        definitions = [tool.function for tool in request.tools or []]
+        return Wish(definitions, choice_of(request.tool_choice), several, "tools[{}].function")
+    choice = legacy_choice_of(request.function_call)
+    return Wish(request.functions or [], choice, False, "functions[{}]", "function_call")
+
+
+def _check_results(request: ChatRequest) -> None:
+    if (fault := fault_of_results(request.messages)) is not None:
+        raise ApiError(400, fault.reason, param=fault.param, code="invalid_value")
+
+
 def _schema(request: ChatRequest) -> dict[str, Any] | None:
     match request.response_format:
         case JsonObjectFormat():
@@ -77,6 +113,10 @@ def _schema(request: ChatRequest) -> dict[str, Any] | None:
 def _bad_schema(reason: str) -> ApiError:
     message = f"Invalid schema for response_format{reason}"
     return ApiError(400, message, param="response_format", code="invalid_json_schema")
+
+
+def new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
 
 
 def new_completion_id() -> str:
@@ -99,10 +139,36 @@ def completion(request: ChatRequest, result: GenerationResult) -> ChatCompletion
 def _choice(index: int, generation: Generation, request: ChatRequest) -> Choice:
     return Choice(
         index=index,
-        message=ChatCompletionMessage(role="assistant", content=generation.text, annotations=[]),
-        finish_reason=generation.finish_reason,
+        message=_message(generation, legacy=request.legacy),
+        finish_reason=finish_reason(generation, request),
         logprobs=logprobs(generation.logprobs) if request.logprobs else None,
     )
+
+
+def _message(generation: Generation, *, legacy: bool) -> ChatCompletionMessage:
+    message = ChatCompletionMessage(role="assistant", content=generation.text, annotations=[])
+    if not generation.calls:
+        return message
+    message.content = generation.text or None
+    if legacy:
+        (call,) = generation.calls
+        message.function_call = FunctionCall(name=call.name, arguments=call.arguments)
+    else:
+        message.tool_calls = [
+            ChatCompletionMessageFunctionToolCall(
+                id=new_call_id(), type="function", function=Function(name=call.name, arguments=call.arguments)
+            )
+            for call in generation.calls
+        ]
+    return message
+
+
+def finish_reason(generation: Generation, request: ChatRequest) -> AnyFinishReason:
+    """Why an answer ended, as OpenAI says it: after a call of the one function that it had to call, `stop`."""
+    forced = isinstance(request.tool_choice, NamedTool) or isinstance(request.function_call, FunctionName)
+    if not generation.calls or forced or generation.finish_reason != "stop":
+        return generation.finish_reason
+    return "function_call" if request.legacy else "tool_calls"
 
 
 def logprobs(tokens: Iterable[TokenLogprob]) -> ChoiceLogprobs:
@@ -146,10 +212,14 @@ def error_for(error: Exception) -> ApiError:
         case ContextLengthExceeded():
             message = f"This model's maximum context length is {error.limit} tokens, but {error}."
             return ApiError(400, message, param="messages", code="context_length_exceeded")
+        case UnsupportedSchema(function=str(function)):
+            return bad_parameters(function, str(error))
         case UnsupportedSchema():
             return _bad_schema(f": {error}")
         case RecursionError():
             return _bad_schema(": it is nested too deeply.")
+        case UnknownPromptToken():
+            return ApiError(400, f"Invalid 'prompt': {error}.", param="prompt", code="invalid_value")
         case UnknownToken():
             return ApiError(400, f"Invalid key in 'logit_bias': {error}.", param="logit_bias", code="invalid_value")
         case ReviewtuneError():  # the model's chat template does not accept these messages

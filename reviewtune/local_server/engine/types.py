@@ -16,28 +16,66 @@ ADAPTER_CONFIG = "adapter_config.json"  # in the folder of a model that is an ad
 RESUME = "resume.safetensors"  # in a training's output folder: the state to resume from; useless when it is done
 
 FinishReason = Literal["stop", "length"]
-# Called with a choice's index, its text and its log-probabilities so far, from the thread that runs the model.
-Listener = Callable[[int, str, Sequence["TokenLogprob"]], None]
+# Called while an answer is written, from the thread that runs the model.
+Listener = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function by the model; `arguments` is JSON text, incomplete while it is written."""
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    role: str  # system, developer, user, assistant
+    role: str  # system, developer, user, assistant, tool
     content: str
+    calls: tuple[ToolCall, ...] = ()  # of an assistant
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that the model may know of."""
+
+    name: str
+    description: str | None
+    parameters: str  # the JSON schema of its arguments, as JSON text
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The functions of a request, and how the answer may call them.
+
+    Attributes:
+        functions: what the model is shown.
+        allowed: the names of those that it may call.
+        required: whether the answer must be a call.
+        several: whether there may be more than one call, if the model's format has a way to write that.
+    """
+
+    functions: tuple[Function, ...]
+    allowed: tuple[str, ...]
+    required: bool = False
+    several: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One chat completion, already validated against the API's limits."""
+    """One question for a model, already validated against the API's limits: a conversation, or a prompt as it is."""
 
-    messages: tuple[ChatMessage, ...]
-    max_tokens: int | None = None  # None: up to the model's context
+    messages: tuple[ChatMessage, ...] = ()
+    prompt: str | tuple[int, ...] | None = None  # instead of messages: the model's whole input, as text or tokens
+    score_prompt: bool = False  # also report the log-probabilities of the prompt's tokens
+    max_tokens: int | None = None  # None: up to the model's context; 0: nothing is written
     temperature: float = 1.0
     top_p: float = 1.0
     n: int = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
-    schema: dict[str, Any] | None = None  # JSON schema that the answer must match
+    schema: dict[str, Any] | None = None  # JSON schema that the answer must match, unless it is a call
+    tools: Tools | None = None
     logprobs: bool = False
     top_logprobs: int = 0
     presence_penalty: float = 0.0  # subtracted from the score of each token that the answer contains
@@ -61,8 +99,20 @@ class UnknownToken(ValueError):  # noqa: N818 - not a fault of the program
         super().__init__(f"{token} is not a token of this model; its ids are 0 to {vocabulary - 1}")
 
 
+class UnknownPromptToken(UnknownToken):
+    """The same in a prompt that is given as tokens."""
+
+
 class UnsupportedSchema(ValueError):  # noqa: N818 - not a fault of the program
-    """A JSON schema that answers cannot be constrained to; the message gives the reason."""
+    """A JSON schema that answers cannot be constrained to; the message gives the reason.
+
+    Attributes:
+        function: the name of the function whose arguments it describes, if any.
+    """
+
+    def __init__(self, reason: str, function: str | None = None) -> None:
+        super().__init__(reason)
+        self.function = function
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +133,18 @@ class Generation:
     finish_reason: FinishReason
     completion_tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # of all its tokens but the first, if the request wants them
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One choice of an answer as far as it is written."""
+
+    choice: int
+    text: str
+    logprobs: Sequence[TokenLogprob] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +154,7 @@ class GenerationResult:
     prompt_tokens: int
     cached_tokens: int  # of the prompt's tokens, those taken from a cached prefix
     choices: tuple[Generation, ...]
+    prompt: bytes = b""  # the text of a prompt that was given as it is, in UTF-8
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from reviewtune.local_server.files.service import numbered_lines
 from reviewtune.local_server.protocol.api_errors import from_validation
 from reviewtune.local_server.schemas import strict_json
-from reviewtune.local_server.schemas.messages import Example
+from reviewtune.local_server.schemas.messages import Example, fault_of_results
 
 MIN_EXAMPLES = 10  # of a training file
 
@@ -53,5 +53,7 @@ def _check_line(line: bytes) -> str | None:
         example = Example.model_validate(content)
     except ValidationError as error:
         return from_validation(error, content).message
+    if (fault := fault_of_results(example.messages, may_end_with_calls=True)) is not None:
+        return f"{fault.param}: {fault.reason}"
     reason = example.nothing_to_learn
     return reason and f"{reason}."

@@ -48,6 +48,8 @@ class JobFolder:
     @property
     def trainer_alive(self) -> bool:
         """Whether a trainer works on this job."""
+        if not self.path.exists():  # the lock would make the folder of a deleted job again
+            return False
         try:
             with FileLock(self.path / "trainer.lock", timeout=0):
                 return False

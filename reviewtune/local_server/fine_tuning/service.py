@@ -121,7 +121,8 @@ def create_job(account: Account, session: Session, request: JobRequest, idempote
         raise ApiError(400, message, param="model", code="model_not_available")
     training = _chat_file(session, request.training_file, "training_file")
     validation = request.validation_file and _chat_file(session, request.validation_file, "validation_file")
-    job = _new_row(session, request, training, validation or None, source.base)
+    base = request.model if request.model in account.settings.aliases else source.base  # clients look for it
+    job = _new_row(session, request, training, validation or None, base)
     job.idempotency_key, job.request_sha256 = idempotency_key, request_sha256
     _prepare_folder(account, job, training, validation or None, source)
     session.add(job)

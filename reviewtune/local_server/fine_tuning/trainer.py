@@ -21,7 +21,7 @@ from reviewtune.errors import DataError, ProviderError, ReviewtuneError
 from reviewtune.local_server.engine.types import CheckpointSaved, DiskFull, News, TrainingSpec
 from reviewtune.local_server.fine_tuning.duration import DurationNotice, faster_base
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
-from reviewtune.local_server.settings import importing, share_the_cores
+from reviewtune.local_server.settings import importing, prepare_torch
 
 NO_SPACE = "no space left on the disk of {folder} for a checkpoint; the training waits until you free some"
 PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is just ending
@@ -29,7 +29,7 @@ PATIENCE = 10.0  # seconds to wait for an earlier trainer of this job that is ju
 
 def main() -> int:
     """Train the job whose folder is the first argument."""
-    share_the_cores()
+    prepare_torch()
     gc.set_threshold(100_000)  # as in local_server.__main__
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     job = JobFolder(Path(sys.argv[1]))

@@ -8,6 +8,7 @@ from openai.types import Model as ModelObject
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.types import ADAPTER_CONFIG
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
@@ -39,7 +40,8 @@ class ModelSource(NamedTuple):
 
 
 def find_model(account: Account, session: Session, name: str) -> ModelSource | None:
-    """The model of that name; None if there is none, or if its weights were removed from the disk."""
+    """The model of that name or alias; None if there is none, or if its weights were removed from the disk."""
+    name = account.settings.aliases.get(name, name)
     if name in account.settings.offered:
         return ModelSource(name, name, None)
     row = session.scalar(select(Model).where(Model.id == name))
@@ -47,6 +49,21 @@ def find_model(account: Account, session: Session, name: str) -> ModelSource | N
         return None
     folder = account.settings.models / row.folder
     return ModelSource(name, row.base, folder, (folder / ADAPTER_CONFIG).is_file())
+
+
+def check_aliases(account: Account) -> None:
+    """Refuse names for models that are not there, before the first request asks for one.
+
+    Raises:
+        ProviderError: there is no such model.
+    """
+    aliases = account.settings.aliases
+    with account.database.reading() as session:
+        for name, model in aliases.items():
+            if model in aliases or find_model(account, session, model) is None:
+                offered = ", ".join(account.settings.offered)
+                advice = f"base models are {offered}; --base-model adds another, and fine-tunes have their whole name"
+                raise ProviderError(f"--alias {name}={model}: there is no model {model!r}; {advice}")
 
 
 def get_model(account: Account, name: str) -> ModelSource:
@@ -68,10 +85,11 @@ def _not_found(name: str) -> ApiError:
 
 
 def model_objects(account: Account) -> list[ModelObject]:
-    """All models as the API shows them: the base models, then fine-tunes and checkpoints by age."""
+    """All models as the API shows them: base models, aliases, then fine-tunes and checkpoints by age."""
     with account.database.reading() as session:
         rows = session.scalars(select(Model).order_by(Model.seq)).all()
-    return [*map(_base_object, account.settings.offered), *map(_row_object, rows)]
+    names = (*account.settings.offered, *account.settings.aliases)
+    return [*map(_base_object, names), *map(_row_object, rows)]
 
 
 def retrieve_model(account: Account, name: str) -> ModelObject:

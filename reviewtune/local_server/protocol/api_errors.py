@@ -14,6 +14,7 @@ Fault = Mapping[str, Any]  # one entry of pydantic's ValidationError.errors()
 SHOWN = 100  # characters of a wrong value in a message
 _BELOW = {"greater_than": ">", "greater_than_equal": ">="}
 _ABOVE = {"less_than": "<", "less_than_equal": "<="}
+_OBJECTS = ("model_type", "model_attributes_type", "dict_type")
 _EXPECTED = {
     "string_type": "a string",
     "string_unicode": "a string of valid Unicode",
@@ -72,11 +73,20 @@ def from_faults(faults: Sequence[Fault], body: object) -> ApiError:
     params = [(_param(fault, body), fault) for fault in faults]
     if params[0] == ("", faults[0]) and faults[0]["type"] == "missing":
         return ApiError(400, "The request has no body: send a JSON object, declared as application/json.")
-    first = params[0][0]
-    inside = [entry for entry in params if first and entry[0].startswith((f"{first}.", f"{first}["))]
-    param, fault = inside[0] if inside else [entry for entry in params if entry[0] == first][-1]
+    param, fault = _furthest(params)
     message, code = _reason(fault, param)
     return ApiError(400, message, param=param or None, code=code)
+
+
+def _furthest(params: Sequence[tuple[str, Fault]]) -> tuple[str, Fault]:
+    """The fault of the branch of a union that matched furthest, with its parameter."""
+    first, inside = params[0][0], list(params)
+    while first and (deeper := [entry for entry in inside if entry[0].startswith((f"{first}.", f"{first}["))]):
+        first, inside = deeper[0][0], deeper
+    own = [entry for entry in inside if entry[0] == first]
+    if first != params[0][0] or all(fault["type"] in ("literal_error", *_OBJECTS) for _, fault in own):
+        return own[0]  # a word is expected, or an object: the list of words says more
+    return own[-1]
 
 
 def from_validation(error: ValidationError, body: object) -> ApiError:
@@ -103,6 +113,8 @@ def _param(fault: Fault, body: object) -> str:
             name = str(step)
     if fault["type"].startswith("union_tag"):
         name += "." + fault["ctx"]["discriminator"].strip("'")
+    if field := fault.get("ctx", {}).get("field"):  # our own check of an object names the field in it
+        name = f"{name}.{field}" if name else field
     return name
 
 

@@ -1,5 +1,6 @@
 """The middleware around every request: API key, size limit, response headers, one log line, and a 500 for a crash."""
 
+import asyncio
 import logging
 import secrets
 import signal
@@ -16,14 +17,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reviewtune.core.user_dirs import ENGINE_PACKAGES
 from reviewtune.local_server.logs import facts
 from reviewtune.local_server.protocol.api_errors import ApiError, server_error
+from reviewtune.local_server.protocol.azure_paths import as_openai, is_azure
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as at OpenAI
 BODY_LIMIT = 32 * 2**20  # bytes of any other request
+BODY_PATIENCE = 15.0  # seconds without a byte of a body that is not complete
 MULTIPART_MARGIN = 2**16  # bytes that a form adds around its file
 
 FOREIGN_HOST = "Without an API key this server answers to localhost only, so that no web page can reach it by a name."
 
 ORGANIZATION = "local"
+HEALTH = "/healthz"
 
 log = logging.getLogger("reviewtune.requests")
 
@@ -54,13 +58,18 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send)
+        if is_azure(scope):  # its body is counted before the model is put into it, by the limit of OpenAI's path
+            openai_scope, _ = as_openai(scope, receive)
+            scope, receive = as_openai(scope, _limited(openai_scope, receive))
+        else:
+            receive = _limited(scope, receive)
         self._activity.in_flight += 1
         try:
             error = self._check(scope)
             if error is not None:
                 await exchange.answer(error)
             else:
-                await self._app(scope, _limited(scope, receive), exchange.send)
+                await self._app(scope, receive, exchange.send)
         except Exception as crash:
             log.exception("request %s crashed", exchange.id)
             engine_fault = _engine_fault(crash)
@@ -80,12 +89,22 @@ class RequestMiddleware:
             return _too_large(scope)
         if self._api_key is None:
             return None if _is_local(headers.get("host", "")) else ApiError(403, FOREIGN_HOST, code="host_not_allowed")
+        if is_open(scope):
+            return None
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
+            key = headers.get("api-key", "")  # Azure's header
+        if not key.strip():
             return ApiError(401, _missing_key(headers))
         if not secrets.compare_digest(key.strip().encode(), self._api_key.encode()):
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         return None
+
+
+def is_open(scope: Scope) -> bool:
+    """Whether this asks for the health and gives no key, as programs that watch a service do."""
+    headers = Headers(scope=scope)
+    return scope["path"] == HEALTH and not any(name in headers for name in ("authorization", "api-key"))
 
 
 class _Exchange:
@@ -147,8 +166,7 @@ def _engine_fault(crash: Exception) -> str | None:
 
 
 def _missing_key(headers: Headers) -> str:
-    other = next((name for name in ("api-key", "x-api-key") if name in headers), None)
-    instead = f", not as '{other}'; with the openai package use OpenAI, not AzureOpenAI" if other else ""
+    instead = ", not as 'x-api-key'" if "x-api-key" in headers else ""
     return f"You didn't provide an API key: send it as 'Authorization: Bearer KEY'{instead}."
 
 
@@ -163,12 +181,22 @@ def _is_local(host: str) -> bool:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
-    """The request's body, counted, because a chunked upload announces no size; too many bytes raise ApiError."""
-    received = 0
+    """The request's body, counted, because a chunked upload announces no size.
+
+    Too many bytes, or a client that sends nothing for BODY_PATIENCE seconds, raise ApiError.
+    """
+    received, is_complete = 0, False
 
     async def counted() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, is_complete
+        if is_complete:  # then the application waits for the client to go away
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), BODY_PATIENCE)
+        except TimeoutError:
+            reason = f"The request is incomplete: nothing more of its body came for {BODY_PATIENCE:g} s."
+            raise ApiError(408, reason, code="request_timeout") from None
+        is_complete = not message.get("more_body")
         received += len(message.get("body", b""))
         if received > _limit(scope):
             raise _too_large(scope)

@@ -4,10 +4,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from openai.types import Batch, FileDeleted, FileObject, Model, ModelDeleted
+from openai.types import Batch, Completion, FileDeleted, FileObject, Model, ModelDeleted
 from openai.types.chat import ChatCompletion
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from openai.types.responses import Response
+from openai.types.responses.input_token_count_response import InputTokenCountResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -25,6 +27,10 @@ OBJECTS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/models/{name}"): Model,
     ("delete", "/v1/models/{name}"): ModelDeleted,
     ("post", "/v1/chat/completions"): ChatCompletion,
+    ("post", "/v1/completions"): Completion,
+    ("post", "/v1/responses"): Response,
+    ("post", "/v1/responses/input_tokens"): InputTokenCountResponse,
+    ("get", "/v1/responses/{response_id}"): Response,
     ("post", "/v1/batches"): Batch,
     ("get", "/v1/batches/{batch_id}"): Batch,
     ("post", "/v1/batches/{batch_id}/cancel"): Batch,
@@ -90,7 +96,7 @@ def _responses(verb: str, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
         content = {"application/json": {"schema": _list_of(schemas[LISTS[path].__name__])}}
     elif path.endswith("/content"):
         content = {"application/octet-stream": {"schema": TEXT | {"format": "binary"}}}
-    if path.endswith("/completions"):
+    if path.endswith(("/completions", "/responses")):
         content["text/event-stream"] = {"schema": TEXT}
     error = {"application/json": {"schema": {"$ref": REFERENCE.format(model="Refusal")}}}
     return {

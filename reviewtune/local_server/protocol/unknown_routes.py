@@ -1,18 +1,15 @@
 """What a client can do that asks for a path which this server does not have."""
 
-RESOURCES = ("/files", "/fine_tuning/jobs", "/models", "/chat/completions", "/batches")
-OTHER_CHATS = ("/responses", "/completions", "/engines", "/messages", "/assistants", "/threads", "/chat", "/generate")
+RESOURCES = ("/files", "/fine_tuning/jobs", "/models", "/chat/completions", "/completions", "/responses", "/batches")
+OTHER_CHATS = ("/engines", "/messages", "/assistants", "/threads", "/chat", "/generate")
 USE_CHAT = "this server answers at POST /v1/chat/completions"
-USE_OPENAI = (
-    "Azure's paths are not served: use openai.OpenAI (not AzureOpenAI) with a base_url that ends with /v1, "
-    "and send the deployment's name as 'model'"
-)
+USE_AZURE_PATHS = "Azure's paths begin with /openai/deployments/ or /openai/v1/"
 
 
 def advice(path: str) -> str | None:
     """What to do instead, or None if nothing is known of this path."""
-    if path.startswith(("/openai/", "/deployments/")):
-        return USE_OPENAI
+    if path.startswith("/deployments/"):
+        return USE_AZURE_PATHS
     resource = "/" + path.removeprefix("/api").lstrip("/").removesuffix("/")
     while resource.startswith("/v1/"):
         resource = resource.removeprefix("/v1")

@@ -4,7 +4,7 @@ The models also list parameters of OpenAI's that this provider does not support.
 (`tools: []`) are accepted; other values are refused by name (`unsupported_parameter`).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -33,6 +33,8 @@ def neutral(*allowed: object, instead: str = "") -> AfterValidator:
     return AfterValidator(check)
 
 
+Verbosity = Literal["low", "medium", "high"]
+"""How long answers should be; the models here have no such setting, so it changes nothing."""
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]

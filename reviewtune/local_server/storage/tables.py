@@ -123,6 +123,15 @@ class Batch(Row):
     errors: Mapped[dict[str, Any] | None]
 
 
+class StoredResponse(Row):
+    """A response with the conversation before it."""
+
+    __tablename__ = "responses"
+
+    body: Mapped[dict[str, Any]]
+    input: Mapped[dict[str, Any]]  # {"items": [...]}
+
+
 class Database:
     """Transactions on the tables.
 
@@ -200,7 +209,8 @@ def _refuse_other_version(connection: Connection, path: Path) -> None:
     Raises:
         ProviderError: the database was written by another version.
     """
-    for table in Base.metadata.sorted_tables:
+    known = set(inspect(connection).get_table_names())  # of a copy that is only read, later tables may be missing
+    for table in [table for table in Base.metadata.sorted_tables if table.name in known]:
         missing = set(table.columns.keys()) - {column["name"] for column in inspect(connection).get_columns(table.name)}
         if missing:
             fault = f"{path} was written by another version: its table {table.name} has no {', '.join(sorted(missing))}"

@@ -14,7 +14,7 @@ import httpx2
 from filelock import FileLock
 
 from reviewtune.core.loopback import no_certificates
-from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, running_server
+from reviewtune.core.user_dirs import SERVER_LOG, account_folder, require_engine, running_server, with_own_modules
 from reviewtune.errors import ProviderError
 from reviewtune.providers.address import OWN_KEY_ENV
 
@@ -115,7 +115,7 @@ def _environment() -> dict[str, str]:
     A key would make it refuse all those that do not have it. Encodings are UTF-8, whatever the terminal's are.
     """
     kept = {name: value for name, value in os.environ.items() if name not in (OWN_KEY_ENV, "PYTHONIOENCODING")}
-    return kept | {"PYTHONUTF8": "1"}
+    return with_own_modules(kept | {"PYTHONUTF8": "1"})
 
 
 def _last_line(log: Path) -> str:

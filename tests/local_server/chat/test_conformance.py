@@ -279,6 +279,15 @@ def test_strict_schemas_are_closed(client: openai.OpenAI, base: str, schema: Any
     assert ask(strict=False).choices
 
 
+def test_a_schema_that_leaves_more_properties_open_gets_none(client: openai.OpenAI, base: str) -> None:
+    """pydantic writes such schemas. A small model would go on inventing properties until the answer is cut off."""
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+    response_format: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = client.chat.completions.create(model=base, messages=ASK, response_format=response_format, n=8)
+    assert {choice.finish_reason for choice in answer.choices} == {"stop"}
+    assert {choice.message.content for choice in answer.choices} <= {'{"a": "x"}', '{"a": "y"}'}
+
+
 def test_a_schema_that_is_nested_too_deeply(client: openai.OpenAI, base: str) -> None:
     schema: dict[str, Any] = {"const": 1}
     for _ in range(450):

@@ -14,7 +14,7 @@ from reviewtune.local_server.chat import model_memory, model_thread
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.served_model import AnswerOrError, Lane, ServedModel
 from reviewtune.local_server.engine.generation.running_rows import RunningRows
-from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
+from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult, Progress
 from reviewtune.local_server.models.service import ModelSource
 from tests.support.engine_models import one_thread, tiny
 
@@ -106,8 +106,8 @@ def begun(running: ModelThread, source: ModelSource, *, bulk: bool = False) -> F
     """A long answer of which some text is written."""
     writing = threading.Event()
 
-    def listen(_: int, text: str, __: object) -> None:
-        if text:
+    def listen(progress: Progress) -> None:
+        if progress.text:
             writing.set()
 
     answer = running.submit(source, [replace(LONG, listener=listen)], bulk=bulk)

@@ -40,7 +40,7 @@ def trained(tmp_path: Path) -> Callable[..., Path]:
 
 def states(model: LoadedModel) -> torch.Tensor:
     with torch.inference_mode():
-        return CachedForward(model, None, 1).read(TOKENS)[0]
+        return CachedForward(model, None, 1).read(TOKENS)[0].cpu()  # PEFT's network is there, also on a GPU
 
 
 def opened(folder: Path, base: Path | None = None) -> LoadedModel:

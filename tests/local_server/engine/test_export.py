@@ -42,7 +42,7 @@ def engine_scores(source: export.Source, tokens: torch.Tensor, *, with_adapter: 
     model = load_model(source.folder, torch.float32, "sdpa", source.base)
     adapters.use(model.network, model.adapter if with_adapter else None)
     with torch.inference_mode():
-        scores: torch.Tensor = model.network(tokens).logits.float()
+        scores: torch.Tensor = model.network(tokens.to(model.network.device)).logits.float().cpu()
     adapters.use(model.network, None)
     return scores
 

@@ -34,7 +34,8 @@ def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("adapters") / "data", "--base-model", str(base)) as process:
+    data = tmp_path_factory.mktemp("adapters") / "data"
+    with running(data, "--base-model", str(base), warm_trainings=True) as process:
         yield process
 
 

@@ -20,6 +20,10 @@ class Case(NamedTuple):
 
 
 NAN = float("nan")
+F: dict[str, Any] = {"name": "f"}
+TOOL: dict[str, Any] = {"type": "function", "function": F}
+CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLS: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 CHAT = [
     Case({"messages": None}, "messages", "invalid_type"),
     Case({"messages": []}, "messages", "empty_array"),
@@ -32,7 +36,7 @@ CHAT = [
         "messages[0].content[0].type",
         "invalid_value",
     ),
-    Case({"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]}, "messages[0].tool_calls", ""),
+    Case({"messages": [{"role": "assistant", "tool_calls": [1]}]}, "messages[0].tool_calls[0]", "invalid_type"),
     Case({"model": 7}, "model", "invalid_type"),
     Case({"n": 0}, "n", "integer_below_min_value"),
     Case({"n": 129}, "n", "integer_above_max_value"),
@@ -70,13 +74,65 @@ CHAT = [
     Case({"stream": True, "stream_options": {"x": 1}}, "stream_options.x", "unknown_parameter"),
     Case({"messages": [ASK[0] | {"colour": "red"}]}, "messages[0].colour", "unknown_parameter"),
     Case({"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages[0].role", "invalid_value"),
-    Case({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
-    Case({"tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    Case({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
+    Case({"messages": [{"role": "function", "content": "x"}]}, "messages[0].name", "missing_required_parameter"),
+    Case({"messages": [ASK[0] | {"tool_calls": [CALL]}]}, "messages[0].tool_calls", "invalid_value"),
+    Case({"messages": [ASK[0] | {"content": None}]}, "messages[0].content", "invalid_type"),
+    Case({"messages": [*ASK, CALLS]}, "messages[1].tool_calls", "invalid_value"),
+    Case({"messages": [*ASK, CALLS, *ASK]}, "messages[1].tool_calls", "invalid_value"),
+    Case(
+        {"messages": [*ASK, CALLS, {"role": "tool", "content": "x", "tool_call_id": "d"}]},
+        "messages[2].tool_call_id",
+        "invalid_value",
+    ),
+    Case({"functions": [{"name": "f g"}]}, "functions[0].name", "invalid_value"),
+    Case({"functions": [F], "tools": [TOOL]}, "functions", "invalid_value"),
+    Case({"function_call": {"name": "f"}}, "function_call", "invalid_value"),
+    Case({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    Case({"tool_choice": "any", "tools": [TOOL]}, "tool_choice", "invalid_value"),
+    Case({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type", "invalid_value"),
+    Case(
+        {"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]},
+        "tool_choice",
+        "invalid_value",
+    ),
+    Case({"tools": [TOOL] * 129}, "tools", "array_above_max_length"),
+    Case({"tools": [TOOL, TOOL]}, "tools[1].function.name", "invalid_value"),
+    Case({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type", "invalid_value"),
+    Case(
+        {"tools": [{"type": "function", "function": F | {"parameters": {"type": "array"}}}]},
+        "tools[0].function.parameters",
+        "invalid_function_parameters",
+    ),
+    Case(
+        {
+            "tools": [
+                {
+                    "type": "function",
+                    "function": F | {"strict": True, "parameters": {"type": "object", "properties": {"a": {}}}},
+                }
+            ]
+        },
+        "tools[0].function.parameters",
+        "invalid_function_parameters",
+    ),
+    Case(
+        {
+            "tools": [
+                {
+                    "type": "function",
+                    "function": F | {"parameters": {"type": "object", "properties": {"a": {"type": "strnig"}}}},
+                }
+            ]
+        },
+        "tools",
+        "invalid_function_parameters",
+    ),
     Case({"web_search_options": {}}, "web_search_options", "unsupported_parameter"),
     Case({"prediction": {"type": "words"}}, "prediction.type", "invalid_value"),
     Case({"audio": {"voice": "x", "format": "wav"}}, "audio", "unsupported_parameter"),
-    Case({"verbosity": "low"}, "verbosity", "unsupported_parameter"),
-    Case({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    Case({"verbosity": "chatty"}, "verbosity", "invalid_value"),
+    Case({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
     Case({"modalities": ["audio"]}, "modalities", "unsupported_parameter"),
     Case({"reasoning_effort": "enormous"}, "reasoning_effort", "invalid_value"),
     Case({"service_tier": "first class"}, "service_tier", "invalid_value"),
@@ -85,7 +141,7 @@ CHAT = [
     Case({"moderation": {"model": "x"}}, "moderation", "unsupported_parameter"),
     Case({"messages": [ASK[0] | {"name": 7}]}, "messages[0].name", "invalid_type"),
     Case({"messages": [{"role": "assistant", "content": "x", "refusal": "no"}]}, "messages[0].refusal", ""),
-    Case({"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "messages[0].tool_calls", ""),
+    Case({"messages": [CALLS | {"tool_calls": [{}]}]}, "messages[0].tool_calls[0].id", "missing_required_parameter"),
 ]
 
 JOB = [
@@ -192,7 +248,7 @@ def test_neutral_values_are_accepted(client: openai.OpenAI, base: str) -> None:
         "modalities": ["text"],
         "store": True,
         "service_tier": "flex",
-        "verbosity": "medium",
+        "verbosity": "low",
         "reasoning_effort": "high",
         "prompt_cache_retention": "24h",
         "prompt_cache_options": {"mode": "implicit"},
@@ -211,17 +267,14 @@ def test_values_that_change_nothing_do_not_change_the_answer(client: openai.Open
     plain: Any = {"model": base, "messages": ASK, "max_completion_tokens": 4, "temperature": 0}
     named: Any = plain | {"messages": [ASK[0] | {"name": "Minsu"}]}
     expected = client.chat.completions.create(**plain).choices
-    for change in ({}, {"store": True}, {"service_tier": "priority"}, {"reasoning_effort": "low"}):
+    changes: tuple[Any, ...] = ({"store": True}, {"service_tier": "priority"}, {"reasoning_effort": "low"})
+    for change in ({}, *changes, {"verbosity": "high"}):
         assert client.chat.completions.create(**named, **change).choices == expected
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "'response_format' with the type json_schema"),
-        ({"tool_choice": "required"}, "'response_format' with the type json_schema"),
-        ({"functions": [{"name": "f"}]}, "'response_format' with the type json_schema"),
-        ({"verbosity": "low"}, "ask for short or long answers in a message"),
         ({"web_search_options": {}}, "no access to the web"),
         ({"modalities": ["text", "audio"]}, "text only"),
     ],
@@ -235,13 +288,13 @@ def test_refusals_say_what_to_do_instead(server: ServerProcess, base: str, chang
 @pytest.mark.parametrize(
     ("route", "words"),
     [
-        ("POST /v1/responses", "POST /v1/chat/completions"),
-        ("GET /v1/responses/resp_1", "POST /v1/chat/completions"),
-        ("POST /v1/completions", "POST /v1/chat/completions"),
+        ("POST /v1/assistants", "POST /v1/chat/completions"),
+        ("GET /v1/threads/thread_1", "POST /v1/chat/completions"),
+        ("POST /responses", "did you mean /v1/responses? The base_url must end with /v1"),
+        ("POST /completions", "did you mean /v1/completions? The base_url must end with /v1"),
         ("POST /v1/messages", "POST /v1/chat/completions"),
         ("POST /api/chat", "POST /v1/chat/completions"),
-        ("POST /openai/deployments/m/chat/completions?api-version=2026-01-01", "openai.OpenAI (not AzureOpenAI)"),
-        ("GET /openai/models?api-version=2026-01-01", "openai.OpenAI (not AzureOpenAI)"),
+        ("POST /deployments/m/chat/completions", "begin with /openai/deployments/ or /openai/v1/"),
         ("POST /chat/completions", "did you mean /v1/chat/completions? The base_url must end with /v1"),
         ("GET /v1/v1/models", "did you mean /v1/models?"),
         ("GET /models/", "did you mean /v1/models?"),

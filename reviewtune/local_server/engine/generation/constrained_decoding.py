@@ -11,18 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 from torch import Tensor
-
-from reviewtune.local_server.engine.generation.bounded_schemas import bounded
-from reviewtune.local_server.engine.types import UnsupportedSchema
 
 MAX_ANSWERS = 1000  # that are listed in a tree
 CLOSERS = ('"', '"]', '"}', '"]}', '"}]'), ("]", "}", "]}", "}]")  # what ends a string, or else a list or an object
 REPEATED = 64  # tokens that are the same few
 LONGEST_PERIOD = 40  # tokens of what is repeated
 RELAPSES = 3  # after which an answer gets no further chance
-LIKE_PYTHON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # the format of json.dumps
 
 
 class Constraint(Protocol):
@@ -144,7 +140,9 @@ class Grammar:
         self._tokens.append(token)
 
     def _closing(self) -> list[int]:
-        """While the answer repeats itself, the tokens that can end that."""
+        """While the answer repeats itself, the tokens that can end that; none if the answer may end here anyway."""
+        if self._matcher.is_accepting():
+            return []
         if len(self._closed_at) < RELAPSES:
             if not repeats_itself(self._tokens):
                 return []
@@ -184,7 +182,7 @@ def answers_of(schema: Any) -> list[str] | None:  # noqa: ANN401 - a JSON schema
 def _values(schema: Any) -> list[Any] | None:  # noqa: ANN401
     match schema:
         case {"enum": [*values]} if schema.keys() <= {"enum", "type", "title", "description"}:
-            return values
+            return values if len(values) <= MAX_ANSWERS else None
         case {"const": value} if schema.keys() <= {"const", "type", "title", "description"}:
             return [value]
         case {"type": "boolean"}:
@@ -199,26 +197,3 @@ def _objects(parts: dict[Any, Any]) -> list[Any] | None:
     if len(choices) < len(parts) or math.prod(map(len, choices)) > MAX_ANSWERS:
         return None
     return [dict(zip(parts, values, strict=True)) for values in itertools.product(*choices)]
-
-
-def grammar_of(schema: dict[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
-    """Compile a JSON schema, with bounds where it has none.
-
-    Raises:
-        UnsupportedSchema: the schema cannot be compiled; the message gives the reason.
-    """
-    matcher = _compiled(schema, tokenizer)  # first as it is, because a message must be about the client's schema
-    try:
-        return _compiled(bounded(schema), tokenizer)
-    except UnsupportedSchema:  # the bounds contradict others in the schema
-        return matcher
-
-
-def _compiled(schema: dict[str, Any], tokenizer: LLTokenizer) -> LLMatcher:
-    try:
-        matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(schema, defaults=LIKE_PYTHON))
-    except ValueError as error:
-        raise UnsupportedSchema(str(error)) from error
-    if matcher.is_error():
-        raise UnsupportedSchema(matcher.get_error())
-    return matcher

@@ -1,12 +1,13 @@
 """One answer while it is generated: its tokens, the choice of the next one, and its end."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from reviewtune.local_server.engine.generation.call_reader import CallReader
 from reviewtune.local_server.engine.generation.constrained_decoding import Constraint
 from reviewtune.local_server.engine.generation.text_stream import TextStream
 from reviewtune.local_server.engine.types import FinishReason, Generation, GenerationRequest, TokenLogprob
@@ -31,8 +32,10 @@ class AnswerInProgress:
         random: the source of random numbers.
         unread: tokens that the network has not processed yet; the next token follows the last of them.
         stream: reports the text while it is generated.
+        reader: finds the calls of functions in the text, if the answer may contain some.
         tokens: the answer so far.
         logprobs: the log-probabilities of its tokens so far.
+        prompt_logprobs: those of the prompt's tokens so far, without the first, if the request wants them.
         finish: why it ended, None while it has not.
     """
 
@@ -44,8 +47,10 @@ class AnswerInProgress:
     random: torch.Generator
     unread: list[int]
     stream: TextStream | None = None
+    reader: CallReader | None = None
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: FinishReason | None = None
 
     def begin(self) -> None:
@@ -56,10 +61,12 @@ class AnswerInProgress:
     @property
     def waiting(self) -> bool:
         """Whether the network must run: for the next token, or for the log-probabilities of tokens taken already."""
-        return self.finish is None or self._unscored > 0
+        return self.finish is None or self._unscored > 0 or self._prompt_waits
 
     def states_to_score(self, read: int) -> int:
         """How many of the last hidden states of the next `read` tokens need the scores of the whole vocabulary."""
+        if self._prompt_waits:
+            return read
         later = len(self.unread) - read
         if self.request.logprobs:
             return max(0, self._unscored + 1 - later)
@@ -73,26 +80,35 @@ class AnswerInProgress:
             scores: scores of all tokens of the vocabulary for the last `states_to_score` of them.
             head: the output matrix, [vocabulary, width].
         """
+        if self._prompt_waits:
+            self.prompt_logprobs += self._scored(scores, self.unread[1 : len(hidden) + 1])
         self.unread = self.unread[len(hidden) :]
         if self.request.logprobs:
-            self._score(scores, self.tokens[len(self.logprobs) :])
+            self.logprobs += self._scored(scores, self.tokens[len(self.logprobs) :])
         if self.finish is None and not self.unread:
             few = self.constraint.allowed() if self.constraint.few else None
             token = self._best_allowed(scores)
             self._take(self._choice(few, hidden[-1], scores, head) if token is None else token)
             if self.request.logprobs:
-                self._score(scores[-1:], self.tokens[len(self.logprobs) :][:1], few)
+                self.logprobs += self._scored(scores[-1:], self.tokens[len(self.logprobs) :][:1], few)
         self._report()
 
     def generation(self) -> Generation:
         text = self._text()
         for stop in self.request.stop:
             text = text.split(stop, 1)[0]
-        return Generation(text, self.finish or "length", len(self.tokens), tuple(self.logprobs))
+        text, calls = self.reader.complete(text) if self.reader else (text, ())
+        scores = tuple(self.logprobs), tuple(self.prompt_logprobs)
+        return Generation(text, self.finish or "length", len(self.tokens), scores[0], calls, scores[1])
 
     @property
     def _unscored(self) -> int:
         return len(self.tokens) - len(self.logprobs) if self.request.logprobs else 0
+
+    @property
+    def _prompt_waits(self) -> bool:
+        """Whether tokens of the prompt have no log-probability yet, but are to have one."""
+        return self.request.score_prompt and not self.tokens and len(self.unread) > 1
 
     def _best_allowed(self, scores: Tensor) -> int | None:
         """The most likely token, if the request wants exactly that and the constraint permits it.
@@ -173,13 +189,13 @@ class AnswerInProgress:
             ready = self.tokens[: len(self.logprobs)] if self.request.logprobs else self.tokens
             self.stream.report(self.to_bytes(ready[self.stream.reported :]), len(ready), self.logprobs)
 
-    def _score(self, scores: Tensor, tokens: Sequence[int], allowed: Tensor | None = None) -> None:
+    def _scored(self, scores: Tensor, tokens: Sequence[int], allowed: Tensor | None = None) -> Iterator[TokenLogprob]:
         for row, token in zip(scores, tokens, strict=False):
             logprobs = row.log_softmax(-1)
             listed = _listed(logprobs, self.request.top_logprobs, allowed)
             value, *values = logprobs[[token, *listed]].tolist()  # at once: a GPU would stop for each number
             top = tuple(map(self._logprob, listed, values))
-            self.logprobs.append(self._logprob(token, value, top))
+            yield self._logprob(token, value, top)
 
     def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         content = self.to_bytes([token])
@@ -189,7 +205,7 @@ class AnswerInProgress:
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose probabilities add up to at least top_p."""
-    ordered, tokens = probabilities.sort(descending=True)
+    ordered, tokens = probabilities.sort(descending=True, stable=True)  # of equal ones the first, as argmax takes
     kept = ordered.cumsum(-1) - ordered < top_p
     kept[0] = True  # even if top_p is 0
     return torch.zeros_like(probabilities).scatter(-1, tokens[kept], ordered[kept])

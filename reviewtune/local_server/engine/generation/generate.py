@@ -17,6 +17,9 @@ from llguidance.hf import from_tokenizer
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
 from reviewtune.local_server.engine.generation.batching import Batcher, PrefixCache
+from reviewtune.local_server.engine.generation.bounded_schemas import closed
+from reviewtune.local_server.engine.generation.call_grammar import all_calls, call_grammar
+from reviewtune.local_server.engine.generation.call_reader import CallReader
 from reviewtune.local_server.engine.generation.constrained_decoding import (
     CLOSERS,
     Choice,
@@ -25,10 +28,10 @@ from reviewtune.local_server.engine.generation.constrained_decoding import (
     Grammar,
     Tree,
     answers_of,
-    grammar_of,
     tree_of,
 )
 from reviewtune.local_server.engine.generation.decoding import AnswerInProgress
+from reviewtune.local_server.engine.generation.grammars import bounded_grammar
 from reviewtune.local_server.engine.generation.running_rows import PendingRequest
 from reviewtune.local_server.engine.generation.text_stream import TextStream
 from reviewtune.local_server.engine.generation.token_bytes import TokenBytes
@@ -37,6 +40,8 @@ from reviewtune.local_server.engine.types import (
     ContextLengthExceeded,
     GenerationRequest,
     GenerationResult,
+    Tools,
+    UnknownPromptToken,
     UnknownToken,
 )
 
@@ -54,6 +59,8 @@ class Generator:
         self._ends = frozenset({model.chat.end_of_turn, model.chat.tokenizer.eos_token_id})
         self._tree = lru_cache(16)(self._build_tree)
         self._grammar = lru_cache(16)(self._compile)  # milliseconds, in which running answers wait
+        self._call_tree = lru_cache(16)(self._build_call_tree)
+        self._call_grammar = lru_cache(16)(self._compile_calls)
         self._bytes_of = lru_cache(1 << 16)(self._token_bytes())
 
     def get_ready(self) -> None:
@@ -78,7 +85,7 @@ class Generator:
 
         Raises:
             ContextLengthExceeded: a prompt leaves no room for an answer.
-            UnknownToken: a bias for a token that is not in the vocabulary.
+            UnknownToken: a bias for a token, or a token of the prompt, that is not in the vocabulary.
             UnsupportedSchema: a schema that cannot be compiled.
         """
         pending = [self.prepare(request) for request in requests]
@@ -94,19 +101,32 @@ class Generator:
 
         Raises:
             ContextLengthExceeded: the prompt leaves no room for an answer.
-            UnknownToken: a bias for a token that is not in the vocabulary.
+            UnknownToken: a bias for a token, or a token of the prompt, that is not in the vocabulary.
             UnsupportedSchema: a schema that cannot be compiled.
         """
-        history, rest = self._model.chat.prompt(request.messages)
+        history, rest = self._prompt(request)
         room = self._model.context - len(history) - len(rest)
-        if room < 1:
+        if room < 1 and (request.max_tokens != 0 or request.score_prompt):  # otherwise its tokens are only counted
             raise ContextLengthExceeded(self._model.context, len(history) + len(rest))
         if unknown := [token for token in request.logit_bias if token >= self._size]:
             raise UnknownToken(unknown[0], self._size)
-        limit = min(room, request.max_tokens or LONGEST_ANSWER)
-        return PendingRequest(
+        limit = min(max(0, room), LONGEST_ANSWER if request.max_tokens is None else request.max_tokens)
+        pending = PendingRequest(
             request, history, rest, lambda: [self._new_answer(request, rest, limit, n) for n in range(request.n)]
         )
+        if request.prompt is not None:
+            pending.text = request.prompt.encode() if isinstance(request.prompt, str) else self._to_bytes(rest)
+        return pending
+
+    def _prompt(self, request: GenerationRequest) -> tuple[Tokens, Tokens]:
+        """The prompt's tokens: those that other requests may share, and the rest."""
+        if request.prompt is None:
+            return self._model.chat.prompt(request.messages, request.tools.functions if request.tools else ())
+        if isinstance(request.prompt, str):
+            return (), self._model.chat.raw(request.prompt)
+        if unknown := [token for token in request.prompt if token >= self._size]:
+            raise UnknownPromptToken(unknown[0], self._size)
+        return (), request.prompt
 
     def pause(self) -> None:
         """Free the weights; answers in progress can continue after `resume`."""
@@ -124,12 +144,17 @@ class Generator:
         else:
             random.manual_seed(request.seed + choice)
         constraint = self._constraint(request)
-        stream = request.listener and TextStream(request.listener, choice, request.stop)
-        answer = AnswerInProgress(request, constraint, self._ends, limit, self._to_bytes, random, list(rest), stream)
+        reader = CallReader(self._model.chat.tool_format) if request.tools else None
+        stream = request.listener and TextStream(request.listener, choice, request.stop, reader)
+        answer = AnswerInProgress(
+            request, constraint, self._ends, limit, self._to_bytes, random, list(rest), stream, reader
+        )
         answer.begin()
         return answer
 
     def _constraint(self, request: GenerationRequest) -> Constraint:
+        if request.tools is not None:
+            return self._call_constraint(request.tools, None if request.schema is None else json.dumps(request.schema))
         if request.schema is None:
             return Free()
         schema = json.dumps(request.schema)
@@ -137,11 +162,24 @@ class Generator:
             return Choice(tree)
         return Grammar(self._grammar(schema).deep_copy(), self._size, self._closers)
 
+    def _call_constraint(self, tools: Tools, schema: str | None) -> Constraint:
+        if (tree := self._call_tree(tools)) is not None:
+            return Choice(tree)
+        return Grammar(self._call_grammar(tools, schema).deep_copy(), self._size, self._closers)
+
+    def _compile_calls(self, tools: Tools, schema: str | None) -> LLMatcher:
+        return call_grammar(tools, None if schema is None else json.loads(schema), self._model.chat, self._vocabulary)
+
+    def _build_call_tree(self, tools: Tools) -> Tree | None:
+        chat = self._model.chat
+        calls = all_calls(tools, chat.tool_format)
+        return tree_of((*chat.plain(call), chat.end_of_turn) for call in calls) if calls else None
+
     def _compile(self, schema: str) -> LLMatcher:
-        return grammar_of(json.loads(schema), self._vocabulary)
+        return bounded_grammar(json.loads(schema), self._vocabulary)
 
     def _build_tree(self, schema: str) -> Tree | None:
-        answers = answers_of(json.loads(schema))
+        answers = answers_of(closed(json.loads(schema)))
         if answers is None:
             return None
         chat = self._model.chat

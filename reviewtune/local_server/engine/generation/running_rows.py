@@ -13,6 +13,7 @@ from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
 
 MAX_ROWS = 128  # a step with so many rows takes hardly longer than with few
+SCORED = 256  # tokens of prompts whose scores are in memory at a time: each takes a number per token of the vocabulary
 SPARE = 4096  # stored tokens of padding that cost less than a second pass over the weights
 
 NewAnswers = Callable[[], list[AnswerInProgress]]
@@ -26,6 +27,7 @@ class PendingRequest:
         history: tokens of all messages but the last.
         rest: tokens of the prompt from there on.
         answers: one per choice.
+        text: the text of a prompt that was given as it is, in UTF-8.
         cached: how many tokens of the prompt need not be read, because their keys and values are known.
         error: why there is no answer.
         alone: whether to answer it in a separate batch, because a batch with it failed.
@@ -33,6 +35,7 @@ class PendingRequest:
 
     def __init__(self, request: GenerationRequest, history: Tokens, rest: Tokens, new_answers: NewAnswers) -> None:
         self.request, self.history, self.rest = request, history, rest
+        self.text = b""
         self.cached: int | None = None
         self.error: Exception | None = None
         self.alone = False
@@ -76,7 +79,7 @@ class PendingRequest:
         if self.error is not None:
             raise self.error
         choices = tuple(answer.generation() for answer in self.answers)
-        return GenerationResult(len(self.history) + len(self.rest), self.cached or 0, choices)
+        return GenerationResult(len(self.history) + len(self.rest), self.cached or 0, choices, self.text)
 
 
 class RunningRows:
@@ -129,6 +132,8 @@ class RunningRows:
     def _width(self, tokens: int) -> int:
         if not self.reading:
             return min(len(answer.unread) for answer in self.answers)  # forced tokens: never padded
+        if any(answer.request.score_prompt for answer in self.answers):
+            tokens = min(tokens, SCORED)
         return min(self._to_read, max(1, tokens // len(self.answers)))
 
     def _advance(self, hidden: Sequence[Tensor]) -> None:

@@ -3,14 +3,19 @@
 import codecs
 from collections.abc import Sequence
 
-from reviewtune.local_server.engine.types import Listener, TokenLogprob
+from reviewtune.local_server.engine.generation.call_reader import CallReader, settled_length
+from reviewtune.local_server.engine.types import Listener, Progress, TokenLogprob
 
 
 class TextStream:
-    """Reports only final text: no incomplete character, and nothing that may be the beginning of a stop text."""
+    """Reports only final text: no incomplete character, and nothing that may be the beginning of a stop text.
 
-    def __init__(self, listener: Listener, choice: int, stops: Sequence[str]) -> None:
+    With a reader for calls also nothing that may be the beginning of one.
+    """
+
+    def __init__(self, listener: Listener, choice: int, stops: Sequence[str], reader: CallReader | None = None) -> None:
         self.reported = 0  # tokens
+        self._reader = reader
         self._listener, self._choice, self._stops = listener, choice, stops
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._text = ""
@@ -25,16 +30,12 @@ class TextStream:
         """
         self.reported = tokens
         self._text += self._decoder.decode(new_bytes)
-        self._listener(self._choice, self._final_text(), tuple(logprobs))
+        text = self._final_text()
+        text, calls = self._reader.so_far(text) if self._reader else (text, ())
+        self._listener(Progress(self._choice, text, tuple(logprobs), calls))
 
     def _final_text(self) -> str:
         text = self._text
         for stop in self._stops:
             text = text.partition(stop)[0]
-        return text[: min((_final_length(text, stop) for stop in self._stops), default=len(text))]
-
-
-def _final_length(text: str, stop: str) -> int:
-    """The length of a text without an end that may be the beginning of a stop text."""
-    begins = (len(text) - size for size in range(min(len(stop) - 1, len(text)), 0, -1))
-    return next((at for at in begins if stop.startswith(text[at:])), len(text))
+        return text[: min((settled_length(text, stop) for stop in self._stops), default=len(text))]

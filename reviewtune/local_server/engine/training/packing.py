@@ -16,9 +16,14 @@ from reviewtune.core.text_files import JSON_SPACE, read_lines
 from reviewtune.errors import DataError, ProviderError
 from reviewtune.local_server.engine.attention import PADDING, SHARED
 from reviewtune.local_server.engine.chat_template import ChatTemplate, Tokens
-from reviewtune.local_server.engine.types import ChatMessage
+from reviewtune.local_server.engine.conversation import chat_message, functions_of
 from reviewtune.local_server.schemas import strict_json
 from reviewtune.local_server.schemas.messages import Example as Conversation
+
+NO_TOOLS = (
+    "the chat template of this base model has no format for tools, so examples with them cannot be learned; "
+    "use a base model whose template has one, or write the examples as text"
+)
 
 
 class Example(NamedTuple):
@@ -143,9 +148,13 @@ def _spans(row: int, examples: Sequence[Example], prefix: int) -> Iterator[tuple
 
 
 def _example(line: bytes, chat: ChatTemplate, longest: int, where: str) -> Example:
-    messages, trained = _messages(line, where)
+    conversation = _conversation(line, where)
+    if (field := conversation.needs_tools) and not chat.tool_format.native:
+        raise DataError(f"{where}: '{field}': {NO_TOOLS}")
+    messages = [chat_message(message) for message in conversation.messages]
+    trained = [message.is_learned for message in conversation.messages]
     try:
-        tokens, learned = chat.example(messages, trained)
+        tokens, learned = chat.example(messages, trained, functions_of(conversation.definitions))
     except ProviderError as error:
         raise DataError(f"{where}: {error}") from error
     if len(tokens) > longest:
@@ -153,17 +162,16 @@ def _example(line: bytes, chat: ChatTemplate, longest: int, where: str) -> Examp
     return Example(tokens, learned)
 
 
-def _messages(line: bytes, where: str) -> tuple[list[ChatMessage], list[bool]]:
-    """The conversation, and per message whether it is learned."""
+def _conversation(line: bytes, where: str) -> Conversation:
     try:
         conversation = Conversation.model_validate(strict_json.loads(line))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"]))
+        field = fault.get("ctx", {}).get("field")  # our own check of a message names the field in it
+        place = ".".join(map(str, [*fault["loc"], *([field] if field else [])]))
         raise DataError(f"{where}: {place}: {fault['msg']}") from error
     except ValueError as error:
         raise DataError(f"{where}: not valid JSON ({error})") from error
     if reason := conversation.nothing_to_learn:
         raise DataError(f"{where}: {reason}")
-    messages = [ChatMessage(message.role, message.text) for message in conversation.messages]
-    return messages, [message.is_learned for message in conversation.messages]
+    return conversation

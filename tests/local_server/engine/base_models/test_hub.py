@@ -62,7 +62,7 @@ def stop(hub: HubServer) -> None:
 
 
 def test_a_model_is_downloaded_once(ask: Ask, hub: HubServer) -> None:
-    (folder,) = ask("owner/toy")
+    *_, folder = ask("owner/toy")  # after a line of progress, if the machine is busy
     assert sorted(file.name for file in Path(folder).iterdir()) == ["LICENSE", "config.json", "model.safetensors"]
     stop(hub)
     assert ask("owner/toy") == [folder]  # also without a network

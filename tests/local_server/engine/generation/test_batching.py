@@ -12,7 +12,7 @@ from reviewtune.local_server.engine.generation.batching import Batcher
 from reviewtune.local_server.engine.generation.generate import Generator
 from reviewtune.local_server.engine.generation.running_rows import PendingRequest
 from reviewtune.local_server.engine.model_loading import load_model
-from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult
+from reviewtune.local_server.engine.types import ChatMessage, GenerationRequest, GenerationResult, Progress
 from tests.support.engine_models import REVIEWS, SCHEMA, asked, one_thread, real, tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
@@ -153,8 +153,8 @@ def test_rows_join_others_where_that_saves_a_pass(small: Generator) -> None:
 
 
 def test_one_failure_affects_no_other_request(small: Generator) -> None:
-    def listen(_: int, text: str, __: object) -> None:
-        if text:
+    def listen(progress: Progress) -> None:
+        if progress.text:
             raise OSError("nobody listens")
 
     batcher = small.batcher()

@@ -15,8 +15,9 @@ from transformers import AutoTokenizer
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.generation import generate
-from reviewtune.local_server.engine.generation.constrained_decoding import answers_of, grammar_of, repeats_itself
+from reviewtune.local_server.engine.generation.constrained_decoding import answers_of, repeats_itself
 from reviewtune.local_server.engine.generation.generate import Generator
+from reviewtune.local_server.engine.generation.grammars import bounded_grammar
 from reviewtune.local_server.engine.model_loading import load_model
 from reviewtune.local_server.engine.types import (
     ChatMessage,
@@ -224,6 +225,7 @@ def closed(**parts: object) -> dict[str, object]:
         (closed(reason={"type": "string"}), "ab "),
         (closed(numbers={"type": "array", "items": {"type": "integer"}}), "1,"),
         (closed(names={"type": "array", "items": {"enum": ["x", "y"]}}), ","),
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, '{"a": 1,'),
         ({"type": "object"}, '{"a": 1'),
     ],
     ids=str,
@@ -250,7 +252,7 @@ def test_what_a_model_would_repeat_for_ever_ends(small: Generator, schema: dict[
     ids=str,
 )
 def test_usual_values_are_allowed(small: Generator, kind: dict[str, object], text: str) -> None:
-    matcher = grammar_of(closed(value=kind), small._vocabulary)
+    matcher = bounded_grammar(closed(value=kind), small._vocabulary)
     tokens = list(small._model.chat.plain(f'{{"value": {text}}}'))
     assert matcher.validate_tokens(tokens) == len(tokens)
 
