@@ -20,6 +20,8 @@ from reviewtune.core.user_dirs import cache_folder
 from reviewtune.errors import CacheError
 from reviewtune.providers.completion import Answer, from_json, to_json
 
+Values = tuple[object, ...] | dict[str, object]
+"""Of the parameters of a statement, in order or by name."""
 NAME = "answers.db"
 BUSY_SECONDS = 60.0  # how long to wait while another process writes
 SCHEMA = """
@@ -70,6 +72,11 @@ class AnswerStore:
     def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
         return self._connection.execute(query, values).fetchall()
 
+    def change(self, statement: str, rows: Sequence[Values]) -> int:
+        """Run the statement for each of the rows in one transaction; returns how many rows of the file it changed."""
+        with self.writing() as connection:
+            return connection.executemany(statement, rows).rowcount
+
     def key_address(self, address: str, *, shared_name: str | None) -> str:
         """The address in the keys of a provider's answers.
 
@@ -78,8 +85,7 @@ class AnswerStore:
         """
         if shared_name is None:
             return address
-        with self.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO shared_names VALUES (?, ?)", (shared_name, address))
+        self.change("INSERT OR IGNORE INTO shared_names VALUES (?, ?)", [(shared_name, address)])
         owner = self.rows("SELECT address FROM shared_names WHERE name = ?", shared_name)[0][0]
         return shared_name if owner == address else address
 
@@ -89,16 +95,14 @@ class AnswerStore:
         query = "SELECT key, answer FROM answers WHERE key IN (SELECT value FROM json_each(?))"
         answers = {str(key): from_json(str(answer)) for key, answer in self.rows(query, wanted)}
         if answers:
-            with self.writing() as connection:
-                touch = "UPDATE answers SET used_at = ? WHERE key IN (SELECT value FROM json_each(?))"
-                connection.execute(touch, (time.time(), wanted))
+            touch = "UPDATE answers SET used_at = ? WHERE key IN (SELECT value FROM json_each(?))"
+            self.change(touch, [(time.time(), wanted)])
         return answers
 
     def keep(self, model: str, answers: Mapping[str, Answer]) -> None:
         """Add answers by key. A question keeps its first answer, even if another process adds one later."""
         rows = [(key, model, to_json(answer), time.time()) for key, answer in answers.items()]
-        with self.writing() as connection:
-            connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
+        self.change("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
 
     def shares(self) -> list[ModelShare]:
         """The share of each model, the largest first."""
@@ -134,6 +138,47 @@ class AnswerStore:
         return count
 
 
+class LentStore(AnswerStore):
+    """The cache that this process owns, for processes on other machines: they call `rows` and `change` from afar.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        CacheError: its folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _connect(path))
+
+
+class BorrowedStore(AnswerStore):
+    """The cache of another machine.
+
+    Args:
+        path: of the file, on that machine.
+        owner: a `LentStore`, or what passes its calls on.
+    """
+
+    def __init__(self, path: Path, owner: LentStore) -> None:
+        self.path, self._owner = path, owner
+
+    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        return self._owner.rows(query, *values)
+
+    def change(self, statement: str, rows: Sequence[Values]) -> int:
+        return self._owner.change(statement, rows)
+
+
+_borrowed: BorrowedStore | None = None
+
+
+def borrow(store: BorrowedStore) -> None:
+    """Let this process use the cache of another machine from now on."""
+    global _borrowed
+    _borrowed = store
+
+
 class BatchNote(NamedTuple):
     """A running batch, noted so that the next run finds it.
 
@@ -161,22 +206,23 @@ class BatchNotes:
             yield BatchNote(str(identity), batch_id=known_id, keys=frozenset(json.loads(str(keys))))
 
     def write(self, note: BatchNote) -> None:
-        with self._store.writing() as connection:
-            row = (note.identity, self._address, note.batch_id, json.dumps(sorted(note.keys)))
-            connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", row)
+        row = (note.identity, self._address, note.batch_id, json.dumps(sorted(note.keys)))
+        self._store.change("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", [row])
 
     def forget(self, note: BatchNote) -> None:
-        with self._store.writing() as connection:
-            connection.execute("DELETE FROM batches WHERE identity = ?", (note.identity,))
+        self._store.change("DELETE FROM batches WHERE identity = ?", [(note.identity,)])
 
 
 @contextmanager
 def open_store(path: Path | None = None) -> Iterator[AnswerStore]:
-    """The user's cache of answers, created if there is none.
+    """The user's cache of answers, created if there is none, or the borrowed one of another machine.
 
     Raises:
         CacheError: the file is damaged, or its folder cannot be written.
     """
+    if _borrowed is not None and path is None:
+        yield _borrowed
+        return
     path = path or default_path()
     try:
         with closing(_connect(path)) as connection:

@@ -1,15 +1,16 @@
 """A hard cap on spending: the highest cost of a request is reserved before it is sent, its real cost booked after.
 
-One cap applies to one run, or to all jobs of a sweep in total, whichever processes run them. What a killed process
-reserved stays booked, because nobody knows whether the provider did the work.
+One cap applies to one run, to all jobs of a sweep in total, or to all steps of a retraining in total, whichever
+processes run them. What a killed process reserved stays booked, because nobody knows whether the provider did the work.
 """
 
 import json
+import math
 import os
-import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,13 +18,39 @@ from reviewtune.errors import BudgetError
 from reviewtune.providers.answer_cache import AnswerStore
 
 SWEEP = "REVIEWTUNE_SWEEP_PARENT"  # variable with the sweep's run id, which the sweep sets for its jobs
+RETRAINING = "REVIEWTUNE_RETRAINING"  # variable with the name of the retraining that this process works for
 ROUNDING = 1e-9  # USD
 RUN_PREFIX = "run-"  # of a scope that ends with its process
 
 
 def scope() -> str:
-    """What shares the cap: the sweep that this process works for, or else this process."""
-    return os.environ.get(SWEEP) or _this_process()
+    """What shares the cap: the sweep or the retraining that this process works for, or else this process."""
+    return os.environ.get(SWEEP) or os.environ.get(RETRAINING) or _this_process()
+
+
+@contextmanager
+def shared(name: str) -> Iterator[None]:
+    """Let this process, and those that it starts in the block, share the cap of the retraining with this name.
+
+    A later process with the same name continues with what was spent.
+    """
+    before = os.environ.get(RETRAINING)
+    os.environ[RETRAINING] = f"{RUN_PREFIX}{name}"
+    try:
+        yield
+    finally:
+        os.environ.pop(RETRAINING)
+        if before is not None:
+            os.environ[RETRAINING] = before
+
+
+def join(scope: str) -> None:
+    """Let this process share the cap of another one from now on, also on another machine with a borrowed cache.
+
+    Args:
+        scope: what `scope` returned there.
+    """
+    os.environ[RETRAINING] = scope
 
 
 @cache
@@ -45,8 +72,7 @@ def settled(store: AnswerStore, sweeps: Sequence[str], *, unchanged_since: float
 
 
 def forget(store: AnswerStore, scopes: Sequence[str]) -> None:
-    with store.writing() as connection:
-        connection.executemany("DELETE FROM spending WHERE scope = ?", [(scope,) for scope in scopes])
+    store.change("DELETE FROM spending WHERE scope = ?", [(scope,) for scope in scopes])
 
 
 @dataclass(frozen=True)
@@ -71,24 +97,23 @@ class Budget:
         """
         if self.limit is None or usd == 0:
             return
-        with self.store.writing() as connection:
-            spent = self.spent
-            if spent + usd > self.limit + ROUNDING:
-                raise BudgetError(
-                    f"evaluation.budget_usd is {self.limit:g} USD: {spent:.6f} are spent or reserved, the next request "
-                    f"may cost {usd:.6f}; nothing more was sent and every answer so far is kept: raise the budget and "
-                    "run the same command again"
-                )
-            self._book(connection, usd)
+        if not self._book(usd, most=self.limit + ROUNDING):
+            raise BudgetError(
+                f"evaluation.budget_usd is {self.limit:g} USD: {self.spent:.6f} are spent or reserved, the next "
+                f"request may cost {usd:.6f}; nothing more was sent and every answer so far is kept: raise the budget "
+                "and run the same command again"
+            )
 
     def settle(self, set_aside: float, paid: float) -> None:
         """Replace a reserved amount by what was really paid."""
         if self.limit is None or set_aside == paid:
             return
-        with self.store.writing() as connection:
-            self._book(connection, paid - set_aside)
+        self._book(paid - set_aside, most=math.inf)
 
-    def _book(self, connection: sqlite3.Connection, usd: float) -> None:
-        query = """INSERT INTO spending VALUES (?, ?, ?)
-                   ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd, changed_at = excluded.changed_at"""
-        connection.execute(query, (self.scope, usd, time.time()))
+    def _book(self, usd: float, *, most: float) -> bool:
+        """Book an amount unless the sum would exceed `most`; one statement, so that others cannot book in between."""
+        statement = """INSERT INTO spending SELECT :scope, :usd, :now
+                       WHERE :usd + COALESCE((SELECT usd FROM spending WHERE scope = :scope), 0) <= :most
+                       ON CONFLICT (scope) DO UPDATE SET usd = usd + excluded.usd, changed_at = excluded.changed_at"""
+        values = {"scope": self.scope, "usd": usd, "now": time.time(), "most": most}
+        return self.store.change(statement, [values]) > 0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reviewtune.core.config.arms import EvaluationConfig
@@ -65,6 +65,20 @@ class CallPolicy:
             tokens_per_minute=settings.tokens_per_minute,
         )
 
+    def shared_by(self, processes: int) -> "CallPolicy":
+        """The policy of each of several processes that call the provider at once: together they keep the limits."""
+
+        def share(rate: float | None) -> float | None:
+            return None if rate is None else rate / processes
+
+        concurrency = max(self.provider.concurrency // processes, 1)
+        return replace(
+            self,
+            provider=self.provider.model_copy(update={"concurrency": concurrency}),
+            requests_per_minute=share(self.requests_per_minute),
+            tokens_per_minute=share(self.tokens_per_minute),
+        )
+
     @property
     def address(self) -> str:
         """Identifies the provider in the keys of answers."""
@@ -87,7 +101,7 @@ class CallPolicy:
         """Tokens of a prompt as gpt-4o-mini counts them; 0 if neither prices nor rate limits need the number."""
         if not (self.prices or self.tokens_per_minute):
             return 0
-        from reviewtune.data.chat_files import count_tokens  # imports pandas, and OpenAI's vocabulary of tokens
+        from reviewtune.data.chat.chat_files import count_tokens  # imports pandas, and OpenAI's vocabulary of tokens
 
         return count_tokens(list(chat))
 

@@ -16,7 +16,7 @@ from reviewtune.providers.client import connect
 from reviewtune.providers.completion import Answer, Fetched, Question, Request, busy_seconds, key_of
 from reviewtune.providers.online import ask_online
 
-__all__ = ["Answer", "Answers", "CallPolicy", "Request", "ask"]
+__all__ = ["Answer", "Answers", "CallPolicy", "Request", "ask", "kept_answers"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,19 @@ def ask(
         answers |= store.find(list(missing)) | dict(fetched.unreadable)
     _report(fetched, title, progress)
     return Answers(answers=[answers[key] for key in keys], requests=fetched.requests, cached=cached)
+
+
+def kept_answers(policy: CallPolicy, request: Request, chats: Sequence[list[Message]]) -> list[Answer | None]:
+    """The cached answer to every chat, None where there is none; nothing is sent.
+
+    Raises:
+        CacheError: the cache of answers cannot be used.
+    """
+    with open_store() as store:
+        address = store.key_address(policy.address, shared_name=policy.shared_name)
+        keys = [key_of(address, policy.body(request, chat), request.repeat) for chat in chats]
+        answers = store.find(keys)
+    return [answers.get(key) for key in keys]
 
 
 def _report(fetched: Fetched, title: str, progress: Progress) -> None:

@@ -1,5 +1,7 @@
 """Send single requests: many at once, within the rate limits, with retries; each answer is kept when it arrives.
 
+The local provider gets no more at once than it can answer within the time-out, at the speed that it has shown.
+
 When the provider fails for good, or the budget ends, no new request is sent, but running ones may finish, as they are
 paid for. A request that fails alone, while others with the same settings are answered, does not stop the others.
 """
@@ -12,10 +14,11 @@ from textwrap import shorten
 import openai
 
 from reviewtune.core.terminal.progress import SILENT, Progress, Step
+from reviewtune.data.prompts import Message
 from reviewtune.providers.budget import Budget
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.completion import Answer, Fetched, Question, Request, timed, unreadable
-from reviewtune.providers.rate_limit import Pace
+from reviewtune.providers.rate_limit import InFlight, Pace
 from reviewtune.providers.responses.completion_body import read_completion
 from reviewtune.providers.responses.http_client import unreachable
 from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
@@ -25,6 +28,7 @@ from reviewtune.providers.retry_policy import asked_pause, is_passing, most_retr
 from reviewtune.providers.transport import Completions, causes, completions
 
 Keep = Callable[[Question, Answer], None]
+BYTES_A_TOKEN = 4  # roughly
 PROBES = 10  # questions that may fail one after the other until the settings are known to be wrong
 MOST_IN_A_ROW = 20  # unreadable answers, in addition to one per worker; more of them are not chance
 ABOUT_ONE = (400, 413, 422, 451)  # statuses that are about one review, if others are answered
@@ -68,7 +72,7 @@ async def ask_online(
     """
     async with completions(client, policy.provider) as asking:
         run = _Run(asking, request=request, policy=policy, budget=budget, keep=keep, step=step, progress=progress)
-        run.proven = proven
+        run.proven, run.shared = proven, questions[0].body["messages"]
         queue = iter(questions)
         while not run.answered and run.failure is None and (first := next(queue, None)):
             await run.work(iter([first]))
@@ -98,8 +102,10 @@ class _Run:
         self.asking, self.request, self.policy, self.budget = asking, request, policy, budget
         self.keep, self.step, self.progress = keep, step, progress
         self.pace = Pace(policy.requests_per_minute, policy.tokens_per_minute)
+        self.in_flight = InFlight(policy.provider.timeout if policy.provider.kind == "local" else None)
         self.start_lock = asyncio.Lock()
         self.requests = self.answered = 0
+        self.shared: list[Message] = []  # messages of the first question
         self.in_a_row = 0  # questions without a usable answer since the last answer
         self.undercount = 1.0  # the largest ratio so far of the provider's count of prompt tokens to reviewtune's
         self.proven = False  # whether any request with these settings was ever answered
@@ -154,8 +160,19 @@ class _Run:
         self.step(1, note=_short(error))
 
     async def try_once(self, question: Question, attempt: int) -> Answer:
-        await self.pace.turn(question.tokens + self.request.max_tokens)
-        await self.wait_for_turn()
+        size = self.size_of(question)
+        async with self.in_flight.place(size):
+            await self.pace.turn(question.tokens + self.request.max_tokens)
+            await self.wait_for_turn()
+            return await self.send(question, attempt, size)
+
+    def size_of(self, question: Question) -> int:
+        """Bytes of the messages that are its own, since shared ones are computed once, and of the longest answer."""
+        own = [message["content"] for message in question.body["messages"] if message not in self.shared]
+        return len("".join(own).encode()) + BYTES_A_TOKEN * self.request.max_tokens
+
+    async def send(self, question: Question, attempt: int, size: int) -> Answer:
+        """Send one request; `size` as of `size_of`."""
         highest = self.policy.highest(question, self.request, self.undercount)
         self.budget.set_aside(highest)
         self.requests += 1
@@ -167,6 +184,7 @@ class _Run:
             if (unanswered := refused(error)) is None:
                 raise
             return timed(unanswered, began=began, ended=began + time.perf_counter() - started, retries=attempt)
+        self.in_flight.note(size)
         ended = began + time.perf_counter() - started
         answer = timed(self.read(content, highest), began=began, ended=ended, retries=attempt)
         if question.tokens:

@@ -45,6 +45,15 @@ PAUSE_SHARE = 1 / 50  # of the time that the batch has taken so far
 IDENTITY = "reviewtune"  # key of the batch's identity in its metadata
 
 
+def has_batches(client: openai.OpenAI) -> bool:
+    """Whether the provider has a Batch API; False also if it does not answer, which the next request will report."""
+    try:
+        client.batches.list(limit=1)
+    except (openai.OpenAIError, UnreadableError):
+        return False
+    return True
+
+
 def ask_batch(batches: "Batches", questions: Sequence[Question], *, proven: bool = False) -> Fetched:
     """Ask every question.
 

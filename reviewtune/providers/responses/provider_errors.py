@@ -32,7 +32,8 @@ def one_line(provider: ProviderConfig) -> Iterator[None]:
     try:
         yield
     except openai.APITimeoutError as error:
-        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; raise provider.timeout") from error
+        remedy = "raise provider.timeout, or lower provider.concurrency"
+        raise ProviderError(f"{who}: no answer within {provider.timeout:g} s; {remedy}") from error
     except openai.APIConnectionError as error:
         where = provider.base_url or getattr(error.request, "url", "its address")
         raise ProviderError(f"{who}: {where} cannot be reached; start it or correct provider.base_url") from error
