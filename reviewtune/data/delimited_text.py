@@ -3,8 +3,9 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from reviewtune.core import text_files
@@ -22,6 +23,7 @@ OTHER_FILES = {
 }
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 LONGEST_HEADER = 10_000  # characters in which the header is looked for
+HEAD = 2**18  # of a large file: bytes or characters in which the separator is looked for
 Numbered = list[tuple[int, list[str]]]
 
 
@@ -35,19 +37,14 @@ def decoded(content: bytes, path: Path) -> str:
     Raises:
         DataError: the encoding is not certain, the file is not text, or its lines end as on old Macs.
     """
-    if kind := next((kind for mark, kind in OTHER_FILES.items() if content.startswith(mark)), None):
-        raise DataError(f"{path}: this is {kind}; a text file is needed here")
+    _refuse_other_file(content, path)
     try:
         text = text_files.decode(content)
     except text_files.UndecodableError as error:
-        raise DataError(f"{path} {error}; {_advice(content, error.encoding)}") from error
+        raise _undecodable(error, content, path) from error
     if "\x00" in text:
-        raise DataError(f"{path} line {text.count(chr(10), 0, text.index(chr(0))) + 1}: {_null_advice(content)}")
-    if "\n" not in text and "\r" in QUOTED.sub("", text).strip("\r"):
-        raise DataError(
-            f"{path}: its lines end as on old Macs, with a carriage return alone; save it with ordinary line ends: "
-            "`tr '\\r' '\\n' < OLD > NEW`"
-        )
+        raise _null(text.count("\n", 0, text.index("\x00")) + 1, content, path)
+    _refuse_old_line_ends(text, path)
     return text
 
 
@@ -60,10 +57,78 @@ def rows(text: str, path: Path) -> tuple[str, Numbered]:
     Raises:
         DataError: several separators are possible, or a double quote is never closed.
     """
+    separator, body, first_line = _beginning(text, path)
+    return separator, [*_parsed(io.StringIO(body), separator, path, first_line=first_line)]
+
+
+def stream(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV of any size, as `rows` of its `decoded` text, but one at a time, with the memory of one row.
+
+    The separator and the line ends are those of its first HEAD bytes.
+
+    Raises:
+        DataError: as `decoded` and `rows`; what is wrong with a row, when it is reached.
+    """
+    with path.open("rb") as file:
+        content = file.read(HEAD)
+    _refuse_other_file(content, path)
+    head = _whole_rows(path)
+    _refuse_old_line_ends(head, path)
+    separator, _, first_line = _beginning(head, path)
+    return _parsed(islice(_lines(path), first_line - 1, None), separator, path, first_line=first_line)
+
+
+def _beginning(text: str, path: Path) -> tuple[str, str, int]:
+    """The separator, what follows the line that declares it, and the number of the line with which that begins."""
     if declared := DECLARED.match(text):
-        return declared["separator"], _parsed(text[declared.end() :], declared["separator"], path, first_line=2)
-    separator = _separator(text, path)
-    return separator, _parsed(text, separator, path)
+        return declared["separator"], text[declared.end() :], 2
+    return _separator(text, path), text, 1
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, refused where they are not text."""
+    with path.open("rb") as file:
+        content = file.read(HEAD)  # for the advice
+    try:
+        for number, line in enumerate(text_files.stream_lines(path), start=1):
+            if "\x00" in line:
+                raise _null(number, content, path)
+            yield line
+    except text_files.UndecodableError as error:
+        raise _undecodable(error, content, path) from error
+
+
+def _whole_rows(path: Path) -> str:
+    """About the first HEAD characters of a file, up to a line break outside of quotes if there is one."""
+    complete, head, length, quotes = 0, list[str](), 0, 0
+    for line in _lines(path):
+        head.append(line)
+        length, quotes = length + len(line), quotes + line.count('"')
+        complete = len(head) if quotes % 2 == 0 else complete
+        if length >= HEAD:
+            break
+    return "".join(head[: complete or None])
+
+
+def _refuse_other_file(content: bytes, path: Path) -> None:
+    if kind := next((kind for mark, kind in OTHER_FILES.items() if content.startswith(mark)), None):
+        raise DataError(f"{path}: this is {kind}; a text file is needed here")
+
+
+def _refuse_old_line_ends(text: str, path: Path) -> None:
+    if "\n" not in text and "\r" in QUOTED.sub("", text).strip("\r"):
+        raise DataError(
+            f"{path}: its lines end as on old Macs, with a carriage return alone; save it with ordinary line ends: "
+            "`tr '\\r' '\\n' < OLD > NEW`"
+        )
+
+
+def _undecodable(error: text_files.UndecodableError, content: bytes, path: Path) -> DataError:
+    return DataError(f"{path} {error}; {_advice(content, error.encoding)}")
+
+
+def _null(line: int, content: bytes, path: Path) -> DataError:
+    return DataError(f"{path} line {line}: {_null_advice(content)}")
 
 
 def _advice(content: bytes, encoding: str) -> str:
@@ -107,17 +172,21 @@ def _any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _parsed(text: str, separator: str, path: Path, *, first_line: int = 1) -> Numbered:
-    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-    numbered, line = Numbered(), first_line
-    try:
-        with _any_length():
-            for cells in reader:
-                numbered.append((line, cells))
-                line = reader.line_num + first_line
-    except csv.Error as error:
-        raise DataError(f"{path} line {line}: {_reason(error)}") from error
-    return numbered
+def _parsed(
+    lines: Iterable[str], separator: str, path: Path, *, first_line: int = 1
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line on which each begins. The limit of a cell is back in place whenever a row is handed out."""
+    reader, line = csv.reader(lines, delimiter=separator, strict=True), first_line
+    while True:
+        try:
+            with _any_length():
+                cells = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{path} line {line}: {_reason(error)}") from error
+        if cells is None:
+            return
+        yield line, cells
+        line = reader.line_num + first_line
 
 
 def _reason(error: csv.Error) -> str:
@@ -151,7 +220,7 @@ def _header_line(text: str) -> str:
 def _share_as_wide(text: str, separator: str, path: Path) -> float:
     """Share of the rows that are as wide as the header; 0 for a header of one column or a text that cannot be read."""
     try:
-        numbered = _parsed(text, separator, path)
+        numbered = [*_parsed(io.StringIO(text), separator, path)]
     except DataError:
         return 0.0
     widths = [len(cells) for _, cells in numbered if any(cell.strip() for cell in cells)]

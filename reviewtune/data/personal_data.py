@@ -8,7 +8,12 @@ errors nobody could predict.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from reviewtune.core.normalisation import normalise
+
+if TYPE_CHECKING:
+    from reviewtune.core.config.data import DataConfig
 
 Kind = Literal["email", "order_number", "phone"]
 KINDS: tuple[Kind, ...] = ("email", "order_number", "phone")
@@ -62,6 +67,12 @@ def mask(text: str, language: str) -> str:
     for item in reversed(find(text, language)):
         text = text[: item.start] + MASKS[item.kind] + text[item.end :]
     return text
+
+
+def prepared(text: str, data: "DataConfig") -> str:
+    """A text as it is in the training file: normalised, and masked if `data.mask_personal` is set."""
+    text = normalise(text)
+    return mask(text, data.language) if data.mask_personal else text
 
 
 def count(texts: Iterable[str], language: str) -> dict[str, int]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.project import ChatFiles, SplitFiles
-from reviewtune.data import chat_files, splits
-from reviewtune.data.chat_files import ChatFile
+from reviewtune.data import splits
+from reviewtune.data.chat import chat_files
+from reviewtune.data.chat.chat_files import ChatFile
 from reviewtune.data.frozen_splits import divide
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import Prepared, prepare, read_reviews, write_reviews

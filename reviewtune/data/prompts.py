@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.training import PromptConfig
@@ -29,6 +29,8 @@ class Line(TypedDict):
     """One line of a chat JSONL file."""
 
     messages: list[Message]
+    tools: NotRequired[list[Any]]
+    functions: NotRequired[list[Any]]  # the older form
 
 
 @dataclass(frozen=True)

@@ -112,13 +112,13 @@ def review_id(row: Row, columns: ColumnsConfig) -> str:
     return normalise(row.cells[columns.id]) if columns.id else f"line-{row.line}"
 
 
-def text_column_of(table: Table, given: str | None, columns: ColumnsConfig) -> str:
+def text_column_of(table: Table, given: str | None, configured: str) -> str:
     """The column that holds new reviews: the given one, that of conf/data, one with a usual name, or the only one.
 
     Args:
         table: new reviews.
         given: what the user named with --text-column.
-        columns: of the data set.
+        configured: the column of the labelled reviews, as conf/data names it.
 
     Raises:
         DataError: there is no such column.
@@ -126,12 +126,12 @@ def text_column_of(table: Table, given: str | None, columns: ColumnsConfig) -> s
     if given is not None:
         table.require([given], hint="choose one of them with --text-column")
         return given
-    usual = next((name for name in (columns.text, *TEXT_COLUMNS) if name in table.columns), None)
+    usual = next((name for name in (configured, *TEXT_COLUMNS) if name in table.columns), None)
     if usual is None and len(table.columns) == 1:
         return table.columns[0]
     if usual is None:
-        table.require([columns.text], hint="name the column with the reviews with --text-column")
-    return usual or columns.text
+        table.require([configured], hint="name the column with the reviews with --text-column")
+    return usual or configured
 
 
 def labels_of(row: Row, columns: ColumnsConfig) -> tuple[str, str]:
@@ -232,8 +232,9 @@ def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
 
 def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
     """One row per text, whatever its case; and the texts with several labels."""
-    same_text = table.groupby(table["text"].str.casefold(), sort=False)
-    conflicting = [group for _, group in same_text if group["label"].nunique() > 1]
+    texts = table["text"].str.casefold()
+    several = table.groupby(texts)["label"].transform("nunique") > 1  # few rows: a loop over all texts takes minutes
+    conflicting = [group for _, group in table[several].groupby(texts, sort=False)]
     conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in conflicting]
     if conflicts and data.conflicts == "refuse":
         raise DataError(

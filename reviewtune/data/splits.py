@@ -4,9 +4,9 @@ The test split depends neither on the validation share nor on the training size.
 
 import math
 import re
-from functools import lru_cache
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,10 @@ from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.data import SplitConfig
 from reviewtune.core.formatting import counted
 from reviewtune.data.reviews import sha256, write_reviews
+from reviewtune.data.similarity.pairs import Pairs, pairs_between, pairs_within
 from reviewtune.errors import DataError
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
 MIN_DISTINCT = 3  # of a label: one for each split
-CHUNK = 1_000  # texts compared with all others at once
 METHOD = "cosine of character 3-5-gram counts, case and punctuation aside"
 
 
@@ -50,44 +47,21 @@ def alike(left: list[str], right: list[str], threshold: float) -> list[SimilarPa
     Returns:
         The pairs, the most similar first.
     """
-    return list(_alike(tuple(left), tuple(right), threshold))
-
-
-@lru_cache(maxsize=4)  # every job of a sweep compares the same splits
-def _alike(left: tuple[str, ...], right: tuple[str, ...], threshold: float) -> tuple[SimilarPair, ...]:
-    left_counts, right_counts = _counts(left), _counts(right).T.tocsr()
-    # In chunks: most pairs share some 3-gram, so the product of 20,000 texts with each other would not fit into memory.
-    starts = range(0, len(left), CHUNK)
-    close = [_close(left_counts[start : start + CHUNK] @ right_counts, start, threshold) for start in starts]
-    if not close:
-        return ()
-    rows, columns, values = (np.concatenate(parts) for parts in zip(*close, strict=True))
-    order = np.lexsort((columns, rows, -values))
-    return tuple(SimilarPair(int(rows[i]), int(columns[i]), float(values[i])) for i in order)
-
-
-@lru_cache(maxsize=3)  # the three splits; the jobs of a learning curve change only one of them
-def _counts(texts: tuple[str, ...]) -> "csr_matrix":
-    """Counts [texts, hashed n-grams]. No idf: the similarity of two texts must not depend on other texts."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    vectorizer = HashingVectorizer(
-        preprocessor=comparable, analyzer="char_wb", ngram_range=(3, 5), alternate_sign=False
-    )
-    counts: csr_matrix = vectorizer.transform(texts)
-    return counts
-
-
-def _close(similarity: "csr_matrix", start: int, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column and value of the entries at or above the threshold; row 0 is row `start` of the whole matrix."""
-    entries = similarity.tocoo()
-    close = entries.data >= threshold - 1e-9
-    return entries.row[close] + start, entries.col[close], entries.data[close]
+    pairs = pairs_between(_comparable(left), _comparable(right), threshold)
+    return _as_list(pairs)
 
 
 def near_duplicates(texts: list[str], threshold: float) -> list[SimilarPair]:
     """Pairs of near-duplicates within a list, each pair once with `left < right`; `threshold` as in `alike`."""
-    return [pair for pair in alike(texts, texts, threshold) if pair.left < pair.right]
+    return _as_list(pairs_within(_comparable(texts), threshold))
+
+
+def _comparable(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(comparable, texts))
+
+
+def _as_list(pairs: Pairs) -> list[SimilarPair]:
+    return list(map(SimilarPair, *(each.tolist() for each in pairs)))
 
 
 def split(reviews: pd.DataFrame, settings: SplitConfig, *, train_size: int | str) -> Splits:

@@ -22,6 +22,7 @@ SHOWN = 20
 IMBALANCE = 10  # warn if the most frequent label has this many times the reviews of the rarest
 FAR_OUT = 3.0  # interquartile ranges beyond the quartiles, on the logarithm of the length (Tukey 1977, chapter 2)
 FOREIGN_SHARE = 0.02  # warn if more than this share of the reviews is in another language than declared
+MOST_DETECTED = 20_000  # texts whose language is detected: each takes 0.4 ms, and shares need no more
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def to_markdown(summary: DataSummary) -> str:
         f"- {counted(summary.reviews, 'review')}; languages: {with_counts(summary.languages)}",
         f"- characters: {characters.min:.0f} to {characters.max:.0f}, median {characters.median:.0f}",
         f"- lengths far from the rest: {', '.join(summary.length_outliers) or 'none'}",
-        f"- language detected from the text: {with_counts(summary.languages_detected)}",
+        f"- language detected from the text: {with_counts(summary.languages_detected)}{_sampled(summary)}",
         f"- personal data, reviews with: {_personal(summary.personal_data)}",
         f"- annotators: {agreed}",
         f"- empty rows skipped: {summary.empty_rows_skipped}",
@@ -179,8 +180,9 @@ def length_outliers(lengths: Sequence[int] | pd.Series) -> list[int]:
 
 
 def language_counts(texts: Sequence[str]) -> dict[str, int]:
-    """Number of texts per ISO 639-1 code (or "unsure"), the most frequent first."""
-    counts = Counter(each.language for each in language_detection.detect(texts))
+    """Number of texts per ISO 639-1 code (or "unsure"), the most frequent first; of very many texts, of a sample."""
+    step = max(1, -(-len(texts) // MOST_DETECTED))
+    counts = Counter(each.language for each in language_detection.detect(texts[::step]))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -190,6 +192,11 @@ def _counts(values: pd.Series) -> dict[str, int]:
 
 def _named(pair: SimilarPair, ids: Sequence[str]) -> tuple[str, str, float]:
     return ids[pair.left], ids[pair.right], round(pair.similarity, 4)
+
+
+def _sampled(summary: DataSummary) -> str:
+    number = sum(summary.languages_detected.values())
+    return "" if number == summary.reviews else f" (of a sample of {number:,})"
 
 
 def _personal(personal: PersonalDataCounts) -> str:

@@ -7,7 +7,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -134,6 +134,47 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
     return replace(table, encoding=encoding_of(content), text=text)
 
 
+def stream_csv(path: Path) -> tuple[tuple[str, ...], Iterator[Row]]:
+    """The columns and the rows of a CSV of any size, as `read_table` reads it, but with the memory of one row.
+
+    The separator is the one that fits the beginning of the file.
+
+    Raises:
+        DataError: as `read_table` and `Table.refuse_faults`; what is wrong with a row, when it is reached.
+    """
+    columns, rows = stream_csv_with_faults(path)
+
+    def faultless() -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, Fault):
+                refuse_faults(path, [row])
+            else:
+                yield row
+
+    return columns, faultless()
+
+
+def stream_csv_with_faults(path: Path) -> tuple[tuple[str, ...], Iterator[Row | Fault]]:
+    """As `stream_csv`, but a row with too few or too many cells is handed out as a fault and does not end the stream.
+
+    Raises:
+        DataError: as `read_table`; what is wrong with the text itself, when it is reached.
+    """
+    filled = ((line, cells) for line, cells in delimited_text.stream(path) if any(map(normalise, cells)))
+    _, header = next(filled, (1, []))
+    _refuse_other_text(" ".join(header), path)
+    names = [normalise(name) for name in header]
+    places = _places(path, names, [])
+
+    def rows() -> Iterator[Row | Fault]:
+        for line, cells in filled:
+            if "" in names:
+                _refuse_unnamed(path, names, cells)
+            yield _row(line, cells, places)
+
+    return tuple(places), rows()
+
+
 def read_rows(path: Path, required: Iterable[str], *, hint: str = NAME_COLUMNS) -> tuple[Row, ...]:
     """The rows of a table that has the required columns and no faulty row.
 
@@ -173,27 +214,36 @@ def _table(path: Path, kind: Literal["csv", "xlsx"], numbered: delimited_text.Nu
     filled = [(line, cells) for line, cells in numbered if any(map(normalise, cells))]
     header, *body = filled or [(1, [])]
     places = _places(path, [normalise(name) for name in header[1]], [cells for _, cells in body])
-    width = max(places.values(), default=-1) + 1
     if places and not body and not may_be_empty:
         raise DataError(f"{path}: no reviews below the header; add labelled reviews, at least 100 are advised")
-    rows, faults = [], []
-    for line, cells in body:
-        padded = cells if kind == "csv" else [*cells, *[""] * (width - len(cells))]
-        if len(padded) < width or any(map(normalise, padded[width:])):
-            faults.append(_width_fault(line, cells, width))
-        else:
-            rows.append(Row(line, {name: padded[place] for name, place in places.items()}))
-    return Table(path, kind, tuple(places), tuple(rows), len(numbered) - len(filled), tuple(faults))
+    width = max(places.values(), default=-1) + 1
+    padded = body if kind == "csv" else [(line, [*cells, *[""] * (width - len(cells))]) for line, cells in body]
+    read = [_row(line, cells, places) for line, cells in padded]
+    rows = tuple(one for one in read if isinstance(one, Row))
+    faults = tuple(one for one in read if isinstance(one, Fault))
+    return Table(path, kind, tuple(places), rows, len(numbered) - len(filled), faults)
+
+
+def _row(line: int, cells: Sequence[str], places: Mapping[str, int]) -> Row | Fault:
+    width = max(places.values(), default=-1) + 1
+    if len(cells) < width or any(map(normalise, cells[width:])):
+        return _width_fault(line, cells, width)
+    return Row(line, {name: cells[place] for name, place in places.items()})
 
 
 def _places(path: Path, names: Sequence[str], body: Sequence[Sequence[str]]) -> dict[str, int]:
     """The place of each named column; columns without a name are left out if they are empty."""
     if repeated := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
         raise DataError(f"{path}: the header has column '{repeated[0]}' {names.count(repeated[0])} times; rename one")
-    for place, name in enumerate(names):
-        if not name and any(normalise(cells[place]) for cells in body if place < len(cells)):
-            raise DataError(f"{path}: column {place + 1} has no name in the header; give it one, or remove the column")
+    for cells in body if "" in names else ():
+        _refuse_unnamed(path, names, cells)
     return {name: place for place, name in enumerate(names) if name}
+
+
+def _refuse_unnamed(path: Path, names: Sequence[str], cells: Sequence[str]) -> None:
+    for place, (name, cell) in enumerate(zip(names, cells, strict=False)):
+        if not name and normalise(cell):
+            raise DataError(f"{path}: column {place + 1} has no name in the header; give it one, or remove the column")
 
 
 def _width_fault(line: int, cells: Sequence[str], width: int) -> Fault:

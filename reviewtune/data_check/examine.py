@@ -7,6 +7,7 @@ from typing import Any
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import SILENT, Progress
+from reviewtune.data.faults import fault_table
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import checks, label_errors, learning_curve, training_checks
 from reviewtune.data_check.checks import CheckResult
@@ -17,6 +18,7 @@ from reviewtune.data_check.learning_curve import Curve
 from reviewtune.data_check.split_check import splits
 from reviewtune.errors import DataError
 
+REFUSED = ("format", "labels", "conflicts", "splits")  # checks whose problems stop the pipeline
 SIMILARITY = 0.9  # outside a project; inside, the split's similarity is used
 SEED = 13
 MIN_ROWS = 20  # with fewer reviews cross-validation shows nothing
@@ -104,6 +106,20 @@ def examine(
         )
         step(1)
     return DataCheck(file, results, baseline.label_errors)
+
+
+def refuse_unusable(check: DataCheck) -> None:
+    """Refuse a file that the pipeline would refuse.
+
+    Raises:
+        DataError: with what it would refuse.
+    """
+    if refused := [result for result in check.problems if result.name in REFUSED]:
+        findings = " ".join("; ".join(f"{result.title.lower()}: {result.says}" for result in refused).split())
+        raise DataError(
+            f"{check.file.path}: the pipeline would refuse this file: {findings}",
+            details=fault_table(check.file.faults),
+        )
 
 
 def _check_file(file: LabelledFile, similarity: float) -> list[CheckResult[Facts]]:

@@ -18,7 +18,7 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.data import chat_files
+from reviewtune.data.chat import chat_files
 from reviewtune.data.preparation import write_chat, write_splits
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import mask_and_merge, read_reviews, write_reviews

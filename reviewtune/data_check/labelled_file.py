@@ -22,7 +22,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.text_files import encoding_of
 from reviewtune.data import spreadsheets
-from reviewtune.data.chat_files import example_fault, parsed_lines
+from reviewtune.data.chat.chat_files import example_fault, parsed_lines
 from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.language_detection import main_languages

@@ -1,6 +1,9 @@
 """The most similar labelled reviews as examples, and the leak of an index that contains the test set."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,7 +11,8 @@ import pytest
 from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
-from reviewtune.data.nearest_examples import nearest_examples
+from reviewtune.data import nearest_examples
+from reviewtune.data.nearest_examples import NearestExamples
 from reviewtune.errors import LeakError
 from reviewtune.evaluation.arms import evaluate_arm
 from reviewtune.evaluation.subject import ModelSubject
@@ -22,14 +26,30 @@ POOL = pd.DataFrame(
 
 
 def test_the_most_similar_reviews_are_chosen_the_most_similar_last() -> None:
-    (late, broken) = nearest_examples(POOL, ["my parcel came late", "a broken glass"], 2)
+    (late, broken) = NearestExamples(POOL, 2).of(["my parcel came late", "a broken glass"])
     assert {label for _, label in late} == {"late"}
     assert late[-1] == ("parcel came late", "late")
     assert broken[-1] == ("broken glass", "broken")
 
 
 def test_asking_for_more_examples_than_the_pool_has_returns_all() -> None:
-    assert len(nearest_examples(POOL, ["x"], 20)[0]) == len(POOL)
+    assert len(NearestExamples(POOL, 20).of(["x"])[0]) == len(POOL)
+
+
+def test_the_index_is_made_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, fitted = [], nearest_examples._fitted
+
+    def counted(texts: Sequence[str], count: int) -> Any:
+        made.append(count)
+        return fitted(texts, count)
+
+    monkeypatch.setattr(nearest_examples, "_fitted", counted)
+    examples = NearestExamples(POOL, 2)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(examples.of, [["my parcel came late"]] * 8))
+    assert len(made) == 1
+    assert found == [NearestExamples(POOL, 2).of(["my parcel came late"])] * 8
+    assert examples.of([]) == []
 
 
 def arms_with_retrieval(config: Config) -> Config:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from reviewtune.core.normalisation import normalise
+from reviewtune.data import delimited_text
 from reviewtune.data.spreadsheets import to_xlsx
-from reviewtune.data.tables import Table, read_table, to_bytes
+from reviewtune.data.tables import Table, read_table, stream_csv, to_bytes
 from reviewtune.errors import DataError
 
 ROWS = [("Comment", "Topic"), ("Late, again; really", "late"), ('The "new" cup\nbroke', "broken")]
@@ -234,6 +235,9 @@ def test_any_table_is_read_as_it_was_written(
     assert [(row.line, list(map(normalise, row.cells.values()))) for row in table.rows] == [
         (line, list(map(normalise, cells))) for line, cells in filled[1:]
     ]
+    if not excel:
+        columns, streamed = stream_csv(tmp_path / "own.csv")
+        assert (tuple(columns), tuple(streamed)) == (table.columns, table.rows)
 
 
 def _as_csv(rows: list[list[str]], separator: str, encoding: str, end: str) -> tuple[bytes, list[int]]:
@@ -252,3 +256,55 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         table = read(tmp_path, to_bytes(["text", "issue"], rows, Path(name)), name)
         assert [row.cells for row in table.rows] == rows
     assert re.match(rb'text,issue\n"a, ""b""\nc",\n', to_bytes(["text", "issue"], rows, Path("out.csv")))
+
+
+LIKE_ALL = (
+    csv_text(";", "\r\n").encode("utf-16"),
+    '\ufeff"text";label\na;b\n'.encode("utf-16-le"),
+    b"\xef\xbb\xbfsep=;\r\na, b;c\r\nx, y;z\r\n",
+    b"text\nlate, again,\n",
+    b"\n;\na;b\n1;2\n\n ; \xe2\x80\x8b\n3;4\n;\n",
+    b"a,b,,\n1,2,,\n3,4\n",
+    b"a,b\n" + b"x" * 140_000 + b",1\ny,2\n",
+    "\u1112\u1161\u11ab,Topic\u200b\n\u1112\u1161\u11ab, late \n".encode(),
+)
+REFUSED = (
+    b"a,b\n1,2,3\n",
+    b"a,b,,\n1,2,x,\n",
+    b"a,b;c\n1,2;3\n4,5;6\n",
+    b"a,a\n1,2\n",
+    b'a,b\n1,2\n"3,4\n5,6\n',
+    b"a,b\n1\rx,2\n",
+    b"a,b\n1,x\x00y\nlong enough to be sure, yes\n",
+    b'{"messages": []}\n',
+    b"%PDF-1.7",
+)
+
+
+@pytest.mark.parametrize("content", LIKE_ALL)
+@pytest.mark.parametrize("head", [delimited_text.HEAD, 64])
+def test_a_large_csv_is_read_by_the_same_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, head: int
+) -> None:
+    """Row by row, with the separator of its beginning."""
+    monkeypatch.setattr(delimited_text, "HEAD", head)
+    path = stored(tmp_path, content)
+    whole, (columns, rows) = read_table(path), stream_csv(path)
+    assert (tuple(columns), tuple(rows)) == (whole.columns, whole.rows)
+    assert csv.field_size_limit() < 140_000
+
+
+@pytest.mark.parametrize("content", REFUSED)
+def test_a_large_csv_is_refused_with_the_same_words(tmp_path: Path, content: bytes) -> None:
+    path, refusals = stored(tmp_path, content), list[str]()
+    for rows in (lambda: read_table(path).refuse_faults(), lambda: list(stream_csv(path)[1])):
+        with pytest.raises(DataError) as caught:
+            rows()
+        refusals.append(str(caught.value))
+    assert refusals[0] == refusals[1]
+
+
+def test_a_large_csv_in_another_encoding_gets_the_advice(tmp_path: Path) -> None:
+    path = stored(tmp_path, b"a,b\n1,caf\xe9\n")
+    with pytest.raises(DataError, match=r"byte 0xe9 is not UTF-8; save the file as UTF-8 \(`iconv -f CP1252"):
+        list(stream_csv(path)[1])

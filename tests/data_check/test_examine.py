@@ -17,7 +17,7 @@ from reviewtune.core.atomic_files import write_json
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import compose_text
 from reviewtune.core.outputs import Output
-from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.sides.frozen_file import write_frozen
 from reviewtune.data_check import checks, finetuned_curve, html_report, learning_curve, plots, training_checks

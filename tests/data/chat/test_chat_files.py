@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.core.config.config import Config
-from reviewtune.data.chat_files import as_utf8, check, count_tokens, lines_of, read_lines, write_lines
+from reviewtune.data.chat.chat_files import as_utf8, check, count_tokens, lines_of, read_lines, write_lines
 from reviewtune.data.prompts import Message, Prompt
 from reviewtune.data_check.labelled_file import read
 from reviewtune.errors import DataError
@@ -153,7 +153,6 @@ def test_content_in_parts_is_one_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assistant", "fault"),
     [
-        ({"content": None, "tool_calls": [{"id": "1"}]}, "an assistant message has tool calls; tool calls cannot be"),
         ({"content": None}, "an assistant message has no text"),
         ({"content": [{"type": "image_url"}]}, "an assistant message has a part that is not text"),
         ({"content": "\ud800"}, "half of a surrogate pair"),
@@ -204,3 +203,59 @@ def test_tokens_of_a_text_of_any_length_are_counted() -> None:
     short, long = (count_tokens([Message(role="user", content="late " * n)]) for n in (1_000, 500_000))
     assert short < 1_100
     assert 500_000 <= long < 500_100
+
+
+CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "label", "arguments": '{"issue": "late"}'}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "label", "parameters": {"type": "object"}}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": ""}
+USER, CALLS = {"role": "user", "content": "no parcel"}, {"role": "assistant", "content": None, "tool_calls": [CALL]}
+OLDER = {"role": "assistant", "content": None, "function_call": CALL["function"]}
+GOOD: list[dict[str, Any]] = [
+    {"messages": [USER, CALLS], "tools": [TOOL], "parallel_tool_calls": False},
+    {"messages": [USER, CALLS, RESULT, {"role": "assistant", "content": "late"}], "tools": [TOOL]},
+    {"messages": [USER, OLDER], "functions": [TOOL["function"]]},
+    {"messages": [USER, OLDER, {"role": "function", "name": "label", "content": "x"}, example()["messages"][1]]},
+]
+
+
+def test_examples_that_call_functions_pass_if_no_label_is_asked_for(tmp_path: Path, prompt: Prompt) -> None:
+    """The pipeline and check-data want labels; `jobs create` sends what the provider can teach."""
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in GOOD * 3))
+    checked = check(path, None)
+    assert checked.examples == 12
+    assert checked.tokens > sum(count_tokens(line["messages"]) for line in read_lines(path)) > 12 * 15
+    for checks in (lambda: check(path, prompt), lambda: read(path, None)):
+        with pytest.raises(DataError, match=r"line 1: .*tool calls cannot be trained here"):
+            checks()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ({"messages": [USER, CALLS | {"tool_calls": [{"id": "1"}]}]}, "a tool call needs an id and the type"),
+        ({"messages": [USER, CALLS | {"tool_calls": "x"}]}, "tool_calls must be a list"),
+        ({"messages": [USER, CALLS | {"tool_calls": [CALL | {"function": {}}]}]}, "needs the name of a function"),
+        (
+            {"messages": [USER, OLDER | {"function_call": {"name": "label", "arguments": "late"}}]},
+            "the arguments of a call of label must be a JSON object as text",
+        ),
+        ({"messages": [USER | {"tool_calls": [CALL]}, CALLS]}, "only an assistant calls functions"),
+        ({"messages": [USER, RESULT, CALLS]}, "answers the call 'c1', which is not open before it"),
+        ({"messages": [USER, CALLS, USER, CALLS]}, "the call 'c1' has no tool message with its result"),
+        ({"messages": [USER, CALLS | {"content": 7}]}, "a content that is not text"),
+        ({"messages": [USER, CALLS], "tools": [{"type": "custom"}]}, r"tools\[0\] must have the type 'function'"),
+        ({"messages": [USER, CALLS], "tools": [{"type": "function"}]}, r"tools\[0\]: a function needs a name"),
+        (
+            {"messages": [USER, CALLS], "functions": [{"name": "f", "parameters": 1}]},
+            "parameters must be a JSON schema",
+        ),
+        ({"messages": [USER, CALLS], "tools": {"a": 1}}, "tools must be a list"),
+    ],
+    ids=str,
+)
+def test_functions_in_another_form_are_explained(tmp_path: Path, line: dict[str, Any], fault: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join([json.dumps(GOOD[0]), json.dumps(line)]))
+    with pytest.raises(DataError, match=f"line 2: .*{fault}"):
+        check(path, None)

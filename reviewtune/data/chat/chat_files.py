@@ -20,6 +20,7 @@ from reviewtune.core import text_files
 from reviewtune.core.atomic_files import write_bytes, write_text
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
+from reviewtune.data.chat.tool_calls import RESULT_ROLES, call_texts, calls_fault, results_fault, texts_of, tools_fault
 from reviewtune.data.delimited_text import decoded
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.prompts import Line, Message, Prompt
@@ -91,7 +92,7 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
 
     Args:
         path: the file.
-        prompt: what the answers must parse with; without it any answer is accepted.
+        prompt: what the answers must parse with; without it any answer is accepted, also calls of functions.
         least: the number of examples that the file must have.
 
     Raises:
@@ -103,7 +104,7 @@ def check(path: Path, prompt: Prompt | None, least: int = MIN_EXAMPLES) -> ChatF
     if len(lines) < least:
         raise DataError(f"{path}: {counted(len(lines), 'example')}, at least {least} are needed; label more reviews")
     examples = [line for _, line in lines]
-    sizes = [count_tokens(line["messages"]) for line in examples]
+    sizes = [_tokens_of(line) for line in examples]
     return ChatFile(len(lines), sum(sizes), max(sizes), _warnings(path, examples, prompt))
 
 
@@ -140,22 +141,38 @@ def parse_line(text: str) -> Line:
         raise ValueError(f"not valid JSON ({error})") from error
     if not isinstance(line, dict) or not isinstance(line.get("messages"), list):
         raise ValueError('not an object {"messages": [...]}')
-    return Line(messages=[_with_plain_text(message) for message in line["messages"]])
+    parsed = Line(messages=[_with_plain_text(message) for message in line["messages"]])
+    for field in ("tools", "functions"):
+        if line.get(field):
+            parsed[field] = line[field]
+    return parsed
 
 
-def example_fault(messages: Sequence[Any]) -> str | None:
-    """The first rule of the protocol that an example breaks, whatever its task; None if it is valid."""
-    faults = (_message_fault(message) for message in messages)
+def example_fault(messages: Sequence[Any], *, with_tools: bool = False) -> str | None:
+    """The first rule of the protocol that an example breaks, whatever its task; None if it is valid.
+
+    Args:
+        messages: the example.
+        with_tools: whether it may call functions.
+    """
+    faults = (_message_fault(message, with_tools) for message in messages)
     return next(filter(None, faults), None) or _order_fault(messages) or _size_fault(messages)
 
 
 def count_tokens(messages: Sequence[Message]) -> int:
     """Tokens of one example or prompt, as gpt-4o-mini counts them."""
     return TOKENS_PER_EXAMPLE + sum(
-        TOKENS_PER_MESSAGE + _tokens_in(message["role"]) + _tokens_in(message["content"]) for message in messages
+        TOKENS_PER_MESSAGE + sum(map(_tokens_in, (message["role"], message["content"] or "", *call_texts(message))))
+        for message in messages
     )
 
 
+def _tokens_of(line: Line) -> int:
+    """Those of an example, about: how a provider writes tools and calls is not documented."""
+    return count_tokens(line["messages"]) + sum(map(_tokens_in, texts_of(line)))
+
+
+@lru_cache(maxsize=1024)  # the system prompt and the labels are in every example
 def _tokens_in(text: str) -> int:
     """In parts, because the library refuses texts of a million characters."""
     encode = _encoding().encode
@@ -170,7 +187,9 @@ def _encoding() -> Any:  # noqa: ANN401 - the library has no types
 
 
 def _line_fault(number: int, line: Line, prompt: Prompt | None) -> Fault | None:
-    message = example_fault(line["messages"]) or _answer_fault(line, prompt)
+    with_tools = prompt is None
+    message = example_fault(line["messages"], with_tools=with_tools) or _answer_fault(line, prompt)
+    message = message or (tools_fault(line) if with_tools else None)
     return Fault(number, message, _last_text(line)) if message else None
 
 
@@ -200,22 +219,31 @@ def _answer_fault(line: Line, prompt: Prompt | None) -> str | None:
     return f"the answer {answer!r} does not name a label; labels are {', '.join(prompt.labels)}"
 
 
-def _message_fault(message: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        return f"a message's role must be one of {', '.join(ROLES)}"
+def _message_fault(message: Any, with_tools: bool) -> str | None:  # noqa: ANN401 - any JSON value
+    roles = (*ROLES, *RESULT_ROLES) if with_tools else ROLES
+    if not isinstance(message, dict) or message.get("role") not in roles:
+        return f"a message's role must be one of {', '.join(roles)}"
     role, content = message["role"], message.get("content")
     article = "an" if role == "assistant" else "a"
-    if message.get("tool_calls") or message.get("function_call"):
+    has_calls = bool(message.get("tool_calls") or message.get("function_call"))
+    if has_calls and not with_tools:
         return f"{article} {role} message has tool calls; tool calls cannot be trained here, only texts"
+    if has_calls and (fault := calls_fault(message) if role == "assistant" else "only an assistant calls functions"):
+        return f"{article} {role} message: {fault}"
     if isinstance(content, list):
         return f"{article} {role} message has a part that is not text; only text can be trained here"
     if message.get("weight") not in WEIGHTS:
         return f"{article} {role} message has the weight {message['weight']!r}; it may be 0 or 1"
-    if not isinstance(content, str) or not normalise(content):
+    if not has_calls and not (isinstance(content, str) and (normalise(content) or role in RESULT_ROLES)):
         return f"{article} {role} message has no text"
-    if HALF_PAIR.search(content):
-        return "half of a surrogate pair (\\ud800 to \\udfff alone) is not a character"
-    return None
+    if not isinstance(content, str | None):
+        return f"{article} {role} message has a content that is not text"
+    return _pair_fault(content or "", *call_texts(message))
+
+
+def _pair_fault(*texts: str) -> str | None:
+    is_broken = any(HALF_PAIR.search(text) for text in texts)
+    return "half of a surrogate pair (\\ud800 to \\udfff alone) is not a character" if is_broken else None
 
 
 def _order_fault(messages: Sequence[Message]) -> str | None:
@@ -224,7 +252,7 @@ def _order_fault(messages: Sequence[Message]) -> str | None:
         return f"the last message must be the assistant's, it is {roles[-1] if roles else 'missing'}"
     if all(_weight(message) == 0 for message in messages if message["role"] == "assistant"):
         return "no assistant message to learn from: every one has the weight 0"
-    return None if "user" in roles else "no user message"
+    return results_fault(messages) if "user" in roles else "no user message"
 
 
 def _weight(message: Mapping[str, Any]) -> object:
