@@ -1,7 +1,7 @@
 """Hydra's side of `hydra/launcher=ray`; Hydra loads launchers only from the package hydra_plugins.
 
 Every Hydra program imports this module, so it imports nothing heavy before a sweep uses this launcher. Ray's side is
-reviewtune/sweeps/ray_cluster.py.
+reviewtune/sweeps/ray_jobs.py.
 """
 
 import os
@@ -45,7 +45,7 @@ class RayLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from reviewtune.core.terminal.progress import TerminalProgress
-        from reviewtune.sweeps import ray_cluster
+        from reviewtune.sweeps import ray_jobs
         from reviewtune.sweeps.job import ENVIRONMENT, composed
 
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
@@ -53,7 +53,7 @@ class RayLauncher(Launcher):
         TerminalProgress().message(f"the output of a job: {shared.sweep}/NUMBER/{OUTPUT}, on its node")
         combinations = [tuple(overrides) for overrides in job_overrides]
         calls = {overrides: (composed(overrides), initial_job_idx + at) for at, overrides in enumerate(combinations)}
-        results = ray_cluster.current().run_all(run_one, shared, calls)
+        results = ray_jobs.current().run_all(run_one, shared, calls)
         return [_job_return(calls[overrides][0], results[overrides]) for overrides in combinations]
 
 

@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError, ReviewtuneError, one_line_errors
-from reviewtune.sweeps import ray_cluster
+from reviewtune.sweeps import ray_jobs
 from reviewtune.sweeps.job import Job, Sweep, refuse_varied, refuse_without_effect
 from reviewtune.sweeps.progress_watcher import watched
 from reviewtune.sweeps.sweep import check_all, parent_run
 
-ELSEWHERE = (ray_cluster.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
+ELSEWHERE = (ray_jobs.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -84,8 +84,8 @@ class GuardSweep(Callback):
     def _start_launcher(self, launcher: dict[str, Any], jobs: list[Job]) -> bool:
         """Whether the launcher's jobs run where their output is not seen; connects to Ray if it is the launcher."""
         target = launcher.pop("_target_")
-        if target == ray_cluster.PLUGIN:
-            self._progress.message(ray_cluster.start(launcher, [job.config for job in jobs]))
+        if target == ray_jobs.PLUGIN:
+            self._progress.message(ray_jobs.start(launcher, [job.config for job in jobs]))
         return bool(target.startswith(ELSEWHERE))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ANN401

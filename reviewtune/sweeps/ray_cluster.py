@@ -1,41 +1,38 @@
-"""The only module that uses Ray: connect to a cluster or start one, check its nodes, run calls on it.
+"""The only module that uses Ray: connect to a cluster or start one, ask its nodes, run calls on it.
 
-Nothing is lost when a node or process dies: Ray runs its calls again elsewhere, and a job (run_job.py) continues the
-run that the first attempt began. Hydra's side is hydra_plugins/reviewtune_ray.py.
+Nothing is lost when a node or process dies: Ray runs its calls again elsewhere. The jobs of a sweep on Ray are in
+ray_jobs.py, the parts of `reviewtune classify --on ray` in reviewtune/bulk/on_ray.py.
 """
 
 import importlib.util
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
-from pydantic import Field
-
-from reviewtune.core.config.config import Config
-from reviewtune.core.config.loading import section_of
-from reviewtune.core.config.section import Section
-from reviewtune.core.loopback import is_loopback
-from reviewtune.core.project import project_root
-from reviewtune.errors import ConfigError, JobError
-from reviewtune.tracking.provenance import code_sha256
+from reviewtune.errors import ConfigError, JobError, installing
 
 Result = TypeVar("Result")
+Key = TypeVar("Key")
+Object = TypeVar("Object")
 Overrides = tuple[str, ...]  # of a job
 Arguments = tuple[Any, ...]
-PLUGIN = "hydra_plugins.reviewtune_ray.RayLauncher"
+LOOK_SECONDS = 5.0  # between two looks whether any node is left
+KNOCK_SECONDS = 10.0  # until a cluster must accept a connection
 
 
-class Settings(Section):
-    """conf/hydra/launcher/ray.yaml."""
+class Entrance(NamedTuple):
+    """How a user asks for Ray, for messages.
 
-    address: str | None
-    workers: Annotated[int, Field(ge=1)] | None
-    cpus_per_job: Annotated[float, Field(gt=0)] | None
-    retries: Annotated[int, Field(ge=0)]
+    Attributes:
+        option: that chooses Ray.
+        address: how the address is given, up to its value.
+    """
+
+    option: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -75,46 +72,78 @@ class Cluster:
         references = {overrides: task.remote(everywhere, *arguments) for overrides, arguments in calls.items()}
         return {overrides: _result(reference) for overrides, reference in references.items()}
 
+    def slots(self) -> int:
+        """How many calls run at once now."""
+        return sum(int(node.cpus / self.cpus_per_job) for node in alive())
 
-_current: Cluster | None = None
+    def as_they_end(
+        self,
+        function: Callable[..., Result],
+        shared: object,
+        calls: Iterable[tuple[Key, Arguments]],
+        most: Callable[[], int],
+    ) -> Iterator[tuple[Key, Result | JobError]]:
+        """Call `function(shared, *arguments)` for each of any number of calls; yields each result when it is there.
+
+        Args:
+            function: what to run in the workers' processes.
+            shared: the first argument of every call; sent to each node once.
+            calls: the other arguments, each with what it is known by; taken only when there is room for one.
+            most: how many calls may be under way.
+
+        Yields:
+            What is known of a call, and what it returned; a JobError if its process died in the last retry too.
+
+        Raises:
+            JobError: no node is left.
+        """
+        import ray
+
+        options = {"num_cpus": self.cpus_per_job, "max_retries": self.retries, "scheduling_strategy": "SPREAD"}
+        task, everywhere, waiting = ray.remote(function).options(**options), ray.put(shared), iter(calls)
+        under_way = dict[Any, Key]()
+        while True:
+            while len(under_way) < most() and (call := next(waiting, None)) is not None:
+                under_way[task.remote(everywhere, *call[1])] = call[0]
+            if not under_way:
+                return
+            ended, _ = ray.wait([*under_way], timeout=LOOK_SECONDS)
+            for reference in ended:
+                yield under_way.pop(reference), _result(reference)
+            if not ended and not self.slots():
+                raise JobError(
+                    "no node of the Ray cluster is left that can run this; start one, or leave Ray out, and run the "
+                    "same command again to continue"
+                )
+
+    def kept_here(self, kind: Callable[..., Object], *arguments: object) -> Object:
+        """An object that lives on this node for as long as this program; processes of all nodes may call its methods.
+
+        Args:
+            kind: its class.
+            *arguments: of its class.
+        """
+        import ray
+
+        here = _only_on(ray.get_runtime_context().get_node_id())
+        actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
+        return cast(Object, _Distant(actor))
 
 
-def current() -> Cluster:
-    """The cluster that `start` connected to."""
-    if _current is None:
-        raise ConfigError(
-            "hydra/launcher=ray works only with `python stages/sweep.py --multirun`, which connects to Ray"
-        )
-    return _current
+class _Distant:
+    """Passes the calls of an object's methods to the process in which it lives, and waits for what they return."""
 
+    def __init__(self, actor: Any) -> None:  # noqa: ANN401 - Ray's handle
+        self._actor = actor
 
-def start(settings: Mapping[str, object], configs: Sequence[Config]) -> str:
-    """Connect to the cluster, or start Ray on this machine for as long as this program runs; check every node.
+    def __reduce__(self) -> tuple[type["_Distant"], tuple[Any]]:
+        return _Distant, (self._actor,)
 
-    Args:
-        settings: conf/hydra/launcher/ray.yaml without `_target_`.
-        configs: the configurations of all jobs.
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        import ray
 
-    Returns:
-        The cluster's size as a message for the user.
-
-    Raises:
-        ConfigError: no Ray here or at the address, or a node that could not run these jobs.
-    """
-    global _current
-    chosen = section_of(Settings, settings, "hydra.launcher")
-    _connect(chosen)
-    nodes = alive()
-    _check(nodes, configs)
-    # The local engine of a node trains one model at a time, so a second job there would only wait for the first.
-    one_per_node = any(config.provider.kind == "local" for config in configs)
-    cpus = chosen.cpus_per_job or (min(node.cpus for node in nodes) if one_per_node else 1.0)
-    slots = sum(int(node.cpus / cpus) for node in nodes)
-    if not slots:
-        most = max(node.cpus for node in nodes)
-        raise ConfigError(f"hydra.launcher.cpus_per_job={cpus:g}: no node has more than {most:g} CPUs; lower it")
-    _current = Cluster(cpus, chosen.retries)
-    return f"Ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} job{'s' * (slots > 1)} at once"
+        method = getattr(self._actor, name)
+        return lambda *arguments: ray.get(method.remote(*arguments))
 
 
 def alive() -> list[Node]:
@@ -126,83 +155,80 @@ def alive() -> list[Node]:
     return [node for node in nodes if node.cpus]
 
 
-def _check(nodes: Sequence[Node], configs: Sequence[Config]) -> None:
-    for config in configs:
-        refuse_what_others_cannot_reach(config, {node.host for node in nodes} - {socket.gethostname()})
-    keys = sorted({config.provider.api_key_env for config in configs if config.provider.api_key_env})
-    faults = [f"{node.host}: {fault}" for node in nodes for fault in _faults_of(node, keys)]
-    if faults:
-        raise ConfigError(f"Ray cluster: {'; '.join(faults)}; no job was run")
-
-
-def refuse_what_others_cannot_reach(config: Config, others: set[str]) -> None:
-    """Refuse settings that work only on one machine, if the cluster has others.
+def refuse_without_ray(entrance: Entrance) -> None:
+    """Refuse to continue if Ray is not installed.
 
     Raises:
-        ConfigError: the runs' store is on this machine, or there is a cap on spending, which each machine counts alone.
+        ConfigError: with the command that installs it.
     """
-    if not others:
-        return
-    who, uri = f"the Ray cluster has other machines ({', '.join(sorted(others))})", config.tracking.uri
-    if not uri or not uri.startswith("http"):
-        raise ConfigError(
-            f"tracking.uri={uri or 'null'} is on this machine only, and {who}: start `mlflow server --host ADDRESS` "
-            "and set tracking.uri=http://ADDRESS:5000"
-        )
-    if is_loopback(uri):
-        raise ConfigError(
-            f"tracking.uri={uri} is a different server on each machine, and {who}: give the server's address"
-        )
-    if config.evaluation.budget_usd is not None:
-        raise ConfigError(
-            f"evaluation.budget_usd is counted per machine, and {who}: run the sweep on one machine, or set "
-            "the cap at the provider and evaluation.budget_usd=null"
-        )
-
-
-def _connect(settings: Settings) -> None:
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError("hydra/launcher=ray needs Ray: pip install -e '.[ray]' -c requirements.lock")
+        raise ConfigError(f"{entrance.option} needs Ray: {installing('ray')}")
+
+
+def connect(address: str | None, entrance: Entrance, *, cpus: int | None = None) -> None:
+    """Connect to a cluster, or start Ray on this machine for as long as this program runs.
+
+    Args:
+        address: of the cluster; None: start Ray.
+        entrance: how the user asked for it.
+        cpus: calls at once if Ray is started; None: one per core.
+
+    Raises:
+        ConfigError: no Ray here or at the address.
+    """
+    refuse_without_ray(entrance)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default 15 starves workers when the machine is busy
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # without it Ray warns about a future change
     import ray
 
     # Without an address, do not connect to a running cluster that RAY_ADDRESS or Ray's own file names.
-    own: dict[str, Any] = {"num_cpus": settings.workers, "include_dashboard": False}
-    where: dict[str, Any] = {"address": settings.address} if settings.address else {"address": "local", **own}
+    own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     try:
+        _knock(address)
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        seen = f"hydra.launcher.address={settings.address}: no Ray cluster there ({_brief(error)})"
+    except (OSError, RuntimeError, ValueError) as error:
+        seen = f"{entrance.address}{address}: no Ray cluster there ({_brief(error)})"
         hint = "`ray start --head` on one machine prints the address, `ray start --address=...` adds another"
         raise ConfigError(f"{seen}; {hint}") from error
 
 
-def _faults_of(node: Node, keys: Sequence[str]) -> list[str]:
-    """Ask the node itself."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+def _knock(address: str | None) -> None:
+    """Try the address, because Ray itself tries for minutes.
 
-    here = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    task = ray.remote(_faults).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that `connect` started ends."""
+    import ray
+
+    ray.shutdown()
+
+
+def call_on(node: Node, function: Callable[..., list[str]], *arguments: object) -> list[str]:
+    """Call a function that returns faults on one node; the fault if it cannot run there."""
+    import ray
+
+    task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=_only_on(node.id))
     try:
-        return list(ray.get(task.remote(Path.cwd(), code_sha256(project_root()), keys)))
+        return list(ray.get(task.remote(*arguments)))
     except ray.exceptions.RayError as error:
         return [
             f"it cannot run this project ({_brief(error)}); it needs this checkout, in this place, and its packages"
         ]
 
 
-def _faults(folder: Path, code: str, keys: Sequence[str]) -> list[str]:
-    """What would prevent a job on this node."""
-    if not (folder / "dvc.yaml").is_file():
-        return [f"no project in {folder}; every node needs the same checkout in the same place"]
-    faults = []
-    if code_sha256(folder) != code:
-        faults.append(f"a different version of the code in {folder}; check out the same commit")
-    missing = [key for key in keys if not os.environ.get(key)]
-    return faults + [f"the variable {key} is not set; `export {key}=...` before `ray start`" for key in missing]
+def _only_on(node_id: str) -> Any:  # noqa: ANN401 - Ray has no types
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def _result(reference: Any) -> Any:  # noqa: ANN401 - Ray's reference, the function's result
@@ -211,6 +237,8 @@ def _result(reference: Any) -> Any:  # noqa: ANN401 - Ray's reference, the funct
 
     try:
         return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return JobError(f"it failed: {_brief(error)}")
     except ray.exceptions.RayError as error:
         return JobError(f"its process ended before the job did: {_brief(error)}")
 

@@ -18,12 +18,13 @@ from mlflow import MlflowClient
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import changed
 from reviewtune.errors import ConfigError
-from reviewtune.sweeps.ray_cluster import refuse_what_others_cannot_reach
+from reviewtune.sweeps.ray_jobs import refuse_what_others_cannot_reach
 from tests.support.scale import Hosted, hosted, power_off, ray_cluster, workers_of
 from tests.support.services import mlflow_server
 from tests.support.serving import ServerProcess, wait_for
 from tests.support.sweep_project import environment, make_project, sweep
 
+pytestmark = pytest.mark.usefixtures("ray_on_loopback")
 HOW = "comes with `make test-scale`"
 SEEDS = "training.seed=1,2,3,4,5,6"
 
@@ -62,15 +63,6 @@ def place(project: Path, tmp_path: Path, base: str, home: Path) -> Place:
 def provider() -> Iterator[Hosted]:
     with hosted(job_seconds=2.0) as provider:
         yield provider
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray_on_loopback() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is written into the home folder
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +210,7 @@ def on(cluster: Any) -> list[str]:
 
 
 def process_of(run: Any) -> int:
-    return int(run.data.tags["process"].split(":")[1])
+    return int(run.data.tags["process"].split(":")[-2])
 
 
 def under_way_on(node: Any, place: Place, sweeping: subprocess.Popen[str]) -> dict[str, int]:
