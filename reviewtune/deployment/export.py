@@ -9,7 +9,7 @@ from reviewtune.core.project import ProjectPaths
 from reviewtune.core.result_file import read_result, write_result
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.core.user_dirs import account_folder
-from reviewtune.data.chat_files import numbered_lines
+from reviewtune.data.chat.chat_files import numbered_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.deployment.export_folder import MARKER, ExportRecord, new_folder, refuse_bad_out
 from reviewtune.deployment.export_readme import modelfile, readme

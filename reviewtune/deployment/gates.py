@@ -11,8 +11,8 @@ import pandas as pd
 
 from reviewtune.analyzer.served_model import Calibration
 from reviewtune.core.config.promotion import PromotionConfig
-from reviewtune.core.formatting import counted, money, p_value, percent, points
-from reviewtune.deployment.gates_file import Gate, Outcome
+from reviewtune.core.formatting import counted, listed, money, p_value, percent, points
+from reviewtune.deployment.gates_file import NOT_COMMITTED, Gate, Outcome
 from reviewtune.evaluation.comparison.compare import Arm
 from reviewtune.evaluation.comparison.comparison_file import PairwiseTest
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
@@ -24,6 +24,7 @@ from reviewtune.evaluation.metrics.significance import (
     least_difference,
 )
 from reviewtune.evaluation.metrics_file import InjectionMetrics
+from reviewtune.tracking.aliases import Change
 
 WAITING = (
     "measured while provider.concurrency requests ran at once, so it includes their waiting: lower that and evaluate "
@@ -179,18 +180,36 @@ def training_gate(training_sha256: str, title: str) -> Gate:
     )
 
 
-def git_gate(changed: Sequence[str] | str) -> Gate:
-    """Whether the code and the configuration can be found again; a text says why git does not answer."""
+def git_gate(changed: Sequence[str] | str, then: str | None = None) -> Gate:
+    """Whether the code and the configuration can be found again.
+
+    Args:
+        changed: files that are not committed now, or why git does not answer.
+        then: files that were not committed when the candidate was evaluated, and are different now; None: none.
+    """
+    seen = "nothing is changed"
     if isinstance(changed, str):
         seen = changed
-    else:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        seen = f"not committed: {', '.join(changed[:3])}{more}" if changed else "nothing is changed"
+    elif changed:
+        seen = f"{NOT_COMMITTED}{listed(changed, shown=3)}"
+    elif then:
+        shown = listed(then.split(", "), shown=3)
+        seen = f"its run had changes that were not committed, in {shown}, and they are gone: evaluate it again"
     return Gate(
         name="git",
-        asked="all changes of the project are committed",
+        asked="all changes of the project are committed, and were when it was evaluated",
         seen=seen,
-        outcome=_outcome(not changed),
+        outcome=_outcome(not changed and not then),
+    )
+
+
+def rollback_gate(change: Change) -> Gate:
+    """Of a model from which somebody went back with this rollback: failed, so that promoting it again is forced."""
+    return Gate(
+        name="rollback",
+        asked="nobody went back from this model",
+        seen=f"{change.by} did at {change.at}, from version {change.replaced}: {change.reason}",
+        outcome="failed",
     )
 
 

@@ -10,8 +10,11 @@ from reviewtune.core.result_file import ResultFile, ResultPart, read_result, wri
 
 GATES_FILE = "gates.json"
 
+NOT_COMMITTED = "not committed: "
+"""Beginning of what the gate `git` saw, if a commit is all that is missing."""
+
 Outcome = Literal["passed", "failed", "off"]
-Decision = Literal["promoted", "refused"]
+Decision = Literal["promoted", "passed", "refused"]
 
 
 class Gate(ResultPart):
@@ -47,7 +50,7 @@ class GateReport(ResultFile):
     n: int = Field(description="number of test reviews")
     test_sha256: str = Field(description="SHA-256 of the test split")
     gates: tuple[Gate, ...] = Field(description="all gates, in the order of the report")
-    decision: Decision = Field(description="what was done")
+    decision: Decision = Field(description="what was done; passed: all gates passed, nothing was promoted (--check)")
     forced: bool = Field(description="whether it was promoted although gates failed")
     reason: str | None = Field(description="why, in the words of who promoted it")
 

@@ -101,10 +101,10 @@ def measure(
     subject, data = asked.subject, asked.config.data
     if isinstance(subject, BaselineSubject):
         result = evaluate_baseline(subject, asked.fitted_on(), test, data, test_sha256=test_sha256, valid=valid)
-        return _as_arm(result)
+        return as_arm(result)
     if valid is not None and subject.asking.label_scores != "none":
         subject = replace(subject, has_threshold=True)
-    return _as_arm(evaluate_model(subject, test, data, test_sha256=test_sha256, valid=valid, progress=progress))
+    return as_arm(evaluate_model(subject, test, data, test_sha256=test_sha256, valid=valid, progress=progress))
 
 
 def hostile(asked: Asked, folder: Path, *, progress: Progress = SILENT) -> InjectionMetrics:
@@ -141,7 +141,8 @@ def _columns(reviews: pd.DataFrame) -> tuple[Sequence[str], Sequence[str]]:
     return reviews["text"].tolist(), reviews["label"].tolist()
 
 
-def _as_arm(result: Evaluation) -> Arm:
+def as_arm(result: Evaluation) -> Arm:
+    """The evaluation in the form in which arms are compared."""
     return Arm(
         metrics=result.metrics,
         run=result.run,

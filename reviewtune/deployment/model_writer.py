@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from reviewtune.core.terminal.progress import Progress
-from reviewtune.core.user_dirs import cache_folder, require_engine
+from reviewtune.core.user_dirs import cache_folder, require_engine, with_own_modules
 from reviewtune.errors import ProviderError
 
 END_SECONDS = 5.0  # that a stopped writer has to end by itself
@@ -121,7 +121,7 @@ def _running(command: list[str], messages: IO[bytes]) -> Iterator["subprocess.Po
         stderr=messages,
         encoding="utf-8",
         errors="replace",
-        env=environment | {"PYTHONUTF8": "1"},
+        env=with_own_modules(environment | {"PYTHONUTF8": "1"}),
     )
     try:
         yield process

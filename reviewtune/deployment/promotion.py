@@ -15,13 +15,14 @@ from reviewtune.deployment.gates_file import Contender, Gate, GateReport, write_
 from reviewtune.deployment.lifecycle.uses import answering, warn_of
 from reviewtune.deployment.measuring import hostile
 from reviewtune.deployment.opponent import compare_with_champion, compare_with_reference
-from reviewtune.deployment.registration import find_or_register, is_same
+from reviewtune.deployment.registration import find_or_register, is_same, is_same_model
 from reviewtune.deployment.served_folder import served_model
-from reviewtune.errors import ConfigError, DataError, GitError, ReviewtuneError
+from reviewtune.errors import ConfigError, DataError, GitError, ReviewtuneError, TrackingError
 from reviewtune.tracking import aliases, git
 from reviewtune.tracking.aliases import Change
+from reviewtune.tracking.provenance import DIRTY, FALSE, code_sha256
 from reviewtune.tracking.queries import stored_run
-from reviewtune.tracking.registry import RegisteredVersion, by_alias
+from reviewtune.tracking.registry import RegisteredVersion, by_alias, versions
 
 MAKE_RESULTS = ("conf", "data", "dvc.lock", "params.yaml", "reviewtune", "stages")
 """Files and folders of a project on which its results depend."""
@@ -37,6 +38,7 @@ class PromoteOptions:
         force: promote even if gates fail; needs a reason.
         reason: why, for the history.
         with_weights: store the local model's adapter too.
+        only_gates: examine the gates and promote nothing.
     """
 
     run_id: str | None = None
@@ -44,6 +46,7 @@ class PromoteOptions:
     force: bool = False
     reason: str | None = None
     with_weights: bool = False
+    only_gates: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +71,14 @@ class Promotion:
 
 
 def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Progress = SILENT) -> Promotion:
-    """Promote a candidate if it passes all gates, or if that is forced.
+    """Promote a candidate if it passes all gates, or if that is forced; with `only_gates`, only examine them.
 
     Raises:
         ConfigError: the options do not fit together, or the arm cannot be promoted.
         DataError: there is no evaluation on the current test split.
         ProviderError: the candidate's model cannot be asked.
-        TrackingError: the registry does not answer, or somebody else promoted at the same time.
+        TrackingError: the registry does not answer, somebody else promoted at the same time, or somebody went back
+            from this model before.
     """
     _refuse_bad(options)
     champion = by_alias(config.tracking, config.registered_name)
@@ -83,9 +87,16 @@ def promote(options: PromoteOptions, config: Config, root: Path, *, progress: Pr
     warnings = _warnings(candidate, config)
     if champion is not None and is_same(champion, candidate, with_weights=options.with_weights):
         return Promotion(report=None, champion=champion, warnings=warnings)
+    returning = _rolled_back(candidate, config)
+    if returning is not None and not options.force:
+        raise TrackingError(_why_not_again(returning, config.registered_name))
     served = served_model(candidate, config.registered_name, progress=progress)
     report = _report(candidate, served, champion, config, root, progress)
-    if report.failed and not options.force:
+    if returning is not None:
+        report = report.model_copy(update={"gates": (gates.rollback_gate(returning), *report.gates)})
+    if options.only_gates and not report.failed:
+        report = report.model_copy(update={"decision": "passed"})
+    if options.only_gates or (report.failed and not options.force):
         return Promotion(report=_published(report, candidate, config, root), champion=None, warnings=warnings)
     frozen = freeze(ProjectPaths(root), config)
     version = find_or_register(
@@ -120,6 +131,25 @@ def _warnings(candidate: Candidate, config: Config) -> tuple[str, ...]:
 def _refuse_bad(options: PromoteOptions) -> None:
     if options.force and not (options.reason or "").strip():
         raise ConfigError("--force needs --reason TEXT: the history of the champion keeps why gates did not count")
+    if options.force and options.only_gates:
+        raise ConfigError("--check promotes nothing, so there is nothing to force: leave out --check or --force")
+
+
+def _rolled_back(candidate: Candidate, config: Config) -> Change | None:
+    """The rollback by which somebody went back from this model, if it was not champion again since then."""
+    name = config.registered_name
+    changes = aliases.history(config.tracking, name)
+    if not any(change.action == "rollback" for change in changes):
+        return None
+    same = {one.version for one in versions(config.tracking, name) if is_same_model(one, candidate)}
+    return aliases.rolled_back(changes, same)
+
+
+def _why_not_again(change: Change, name: str) -> str:
+    return (
+        f"{name}: this model is version {change.replaced}, from which {change.by} went back at {change.at} "
+        f"({change.reason}); promote another model, or this one again with `--force --reason TEXT`"
+    )
 
 
 def _report(
@@ -136,7 +166,7 @@ def _report(
         if champion
         else compare_with_reference(candidate, config, root)
     )
-    rows = (*compared.gates, *_own_gates(candidate, served, config, root, progress))
+    rows = (*compared.gates, *own_gates(candidate, served, config, root, progress))
     metrics = candidate.measured.metrics
     return GateReport(
         name=config.registered_name,
@@ -157,8 +187,16 @@ def _report(
     )
 
 
-def _own_gates(candidate: Candidate, served: ServedModel, config: Config, root: Path, progress: Progress) -> list[Gate]:
-    """The gates that need no opponent."""
+def own_gates(candidate: Candidate, served: ServedModel, config: Config, root: Path, progress: Progress) -> list[Gate]:
+    """The gates that need no opponent.
+
+    Args:
+        candidate: what is to be promoted.
+        served: the candidate as applications would get it, with its calibration.
+        config: the project's configuration, with the limits.
+        root: the project's folder.
+        progress: receives messages and progress bars.
+    """
     arm, limits = candidate.measured, config.promotion
     title = "training split" if candidate.asked.kind in NO_TRAINING else "training file"
     return [
@@ -168,7 +206,7 @@ def _own_gates(candidate: Candidate, served: ServedModel, config: Config, root: 
         gates.cost_gate(arm, limits),
         gates.calibration_gate(arm, served.calibration, limits),
         gates.training_gate(candidate.training_sha256, title),
-        gates.git_gate(_changed(root)),
+        gates.git_gate(_changed(root), _changed_then(candidate, root)),
     ]
 
 
@@ -192,10 +230,21 @@ def _changed(root: Path) -> list[str] | str:
     """
     try:
         tracked = git.ask(root, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
-        places = git.ask(root, "status", "--porcelain", "--untracked-files=all", "--", *MAKE_RESULTS).splitlines()
+        return sorted({*(line[3:] for line in tracked), *git.uncommitted(root, *MAKE_RESULTS)})
     except GitError as error:
         return str(error)
-    return [line[3:] for line in [*tracked, *(line for line in places if line.startswith("??"))]]
+
+
+def _changed_then(candidate: Candidate, root: Path) -> str | None:
+    """Files that were not committed when the candidate was evaluated; None: none, or they are as they were then.
+
+    It is usual to evaluate a change first and to commit it when it proves good.
+    """
+    tags = candidate.run.tags if candidate.run else {}
+    if tags.get(DIRTY, FALSE) == FALSE:
+        return None
+    then = tags.get("code_sha256"), tags.get("data_sha256")
+    return None if then == (code_sha256(root), str(candidate.manifest["data_sha256"])) else tags[DIRTY]
 
 
 def _reason(report: GateReport) -> str:

@@ -28,9 +28,12 @@ REQUIREMENTS = (
 )  # fmt: skip
 """Packages that a registered model needs, at the versions that are installed when it is registered."""
 LOCAL = (
-    "fastapi", "uvicorn", "python-multipart", "torch", "transformers", "peft", "gguf", "safetensors", "llguidance",
+    "fastapi", "uvicorn", "python-multipart", "typer", "torch", "transformers", "peft", "gguf", "safetensors",
+    "llguidance",
 )  # fmt: skip
 """What a model of the local provider needs in addition."""
+MASKING = ("phonenumbers",)
+"""What a model that was trained with data.mask_personal needs in addition."""
 EXAMPLES = ("The parcel came two weeks late.", "Great quality, I would buy it again.")
 
 
@@ -39,8 +42,12 @@ def is_same(version: RegisteredVersion, candidate: Candidate, *, with_weights: b
     if version.tags.get(HAS_REFERENCE) != "true":
         return False  # promoted by an earlier release
     has_weights = version.tags.get(WEIGHTS) == "true"
-    wanted = identity(candidate.asked, candidate.training_sha256)
-    return version.is_ready and version.tags.get(IDENTITY) == wanted and (has_weights or not with_weights)
+    return version.is_ready and is_same_model(version, candidate) and (has_weights or not with_weights)
+
+
+def is_same_model(version: RegisteredVersion, candidate: Candidate) -> bool:
+    """Whether a version answers as this candidate does."""
+    return version.tags.get(IDENTITY) == identity(candidate.asked, candidate.training_sha256)
 
 
 def find_or_register(
@@ -93,7 +100,8 @@ def package_of(served: ServedModel) -> Package:
 def _requirements(served: ServedModel) -> list[str]:
     provider = _provider(served)
     is_local = served.kind != "linear" and provider.kind == "local" and provider.base_url is None
-    names = [*REQUIREMENTS, *(LOCAL if is_local else ())]
+    masking = MASKING if served.config.data.mask_personal else ()
+    names = [*REQUIREMENTS, *masking, *(LOCAL if is_local else ())]
     return [f"{name}=={version}" for name in names if (version := _installed(name))]
 
 

@@ -1,15 +1,11 @@
 """The reports of one model version as one MLflow run: each report is a step, so the UI draws them over time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.monitoring.report_file import Monitoring
 from reviewtune.tracking.queries import find_runs
-from reviewtune.tracking.runs import RunKey, open_run
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from reviewtune.tracking.runs import RunKey, RunRecord, open_run
 
 LAST_FILE, REPORTS = "last_file_sha256", "reports"  # tags
 
@@ -28,8 +24,8 @@ def log_report(report: Monitoring, settings: TrackingConfig, files: tuple[Path, 
     Raises:
         TrackingError: the store does not answer.
     """
-    key = RunKey(f"monitoring-{report.name}-{report.model_version}", continues="any")
-    earlier = next((run for run in find_runs(settings, "tags.kind = 'monitoring'") if _is_of(run.tags, key)), None)
+    key = _key(report.name, report.model_version)
+    earlier = _run_of(settings, key)
     steps = int(earlier.tags.get(REPORTS, 0)) if earlier else 0
     if earlier and earlier.tags.get(LAST_FILE) == report.file_sha256:
         return earlier.id, False
@@ -43,8 +39,23 @@ def log_report(report: Monitoring, settings: TrackingConfig, files: tuple[Path, 
     return run.id, True
 
 
-def _is_of(tags: "Mapping[str, str]", key: RunKey) -> bool:
-    return tags.get("run_key") == key.text
+def is_alarmed(settings: TrackingConfig, name: str, version: str) -> bool:
+    """Whether the last report on this version of a registered model is an alarm; false without a report.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    run = _run_of(settings, _key(name, version))
+    return run is not None and run.tags.get("verdict") == "alarm"
+
+
+def _key(name: str, version: str) -> RunKey:
+    return RunKey(f"monitoring-{name}-{version}", continues="any")
+
+
+def _run_of(settings: TrackingConfig, key: RunKey) -> RunRecord | None:
+    found = find_runs(settings, "tags.kind = 'monitoring'")
+    return next((run for run in found if run.tags.get("run_key") == key.text), None)
 
 
 def _metrics(report: Monitoring) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.classifier import Classifier
+from reviewtune.core.config.data import DataConfig
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.language_detection import detect
 from reviewtune.deployment.reference import StoredReference
@@ -14,8 +15,9 @@ from reviewtune.deployment.text_features import TextFeatures, text_features
 from reviewtune.evaluation.metrics.significance import ALPHA, DIGITS
 from reviewtune.monitoring import drift_tests, estimated_accuracy
 from reviewtune.monitoring.alarms import Raw, adjusted
-from reviewtune.monitoring.new_reviews import NewReviews
+from reviewtune.monitoring.new_reviews import NewReviews, as_prepared
 from reviewtune.monitoring.new_topics import EXAMPLES, Group, Search, find_topics, typical_words
+from reviewtune.monitoring.recorded_reviews import answers_to
 from reviewtune.monitoring.report_file import LabelShare, Monitoring, Test, Topic
 from reviewtune.monitoring.surges import surges
 from reviewtune.monitoring.text_drift import text_drift
@@ -34,18 +36,23 @@ class Watched:
         version: of the registry, or of the folder.
         classifier: answers the new reviews.
         reference: what promotion stored.
+        data: section `data` of the configuration that it was evaluated with; None: nothing is masked.
+        versions: all names of the version, as recordings have them.
     """
 
     name: str
     version: str
     classifier: Classifier
     reference: StoredReference
+    data: DataConfig | None = None
+    versions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class _Answers:
     labels: tuple[str | None, ...]
     confidence: tuple[float, ...] | None  # 0 without a usable answer; None: the model has none
+    notes: tuple[str, ...] = ()
 
 
 def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progress: Progress = SILENT) -> Monitoring:
@@ -60,6 +67,7 @@ def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progr
     Raises:
         ProviderError: the model cannot be asked.
     """
+    new = as_prepared(new, watched.data)
     answers = _ask(watched, new, progress)
     enough = min(len(new.texts), len(watched.reference.facts.labels)) >= FEWEST
     features = text_features(new.texts)
@@ -69,16 +77,25 @@ def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progr
     raw = [*_drift(watched, new, answers, features), *_topic_test(search)] if enough else []
     tests = adjusted([*raw, *([outcome.drop] if outcome and enough else []), *(surge_tests if enough else [])])
     too_few = "" if enough else f"nothing was tested: fewer than {FEWEST} new reviews or test reviews"
-    return _report(watched, new, answers, search, outcome, tests, (surge_note, too_few), with_texts=with_texts)
+    notes = (*answers.notes, surge_note, too_few)
+    return _report(watched, new, answers, search, outcome, tests, notes, with_texts=with_texts)
 
 
 def _ask(watched: Watched, new: NewReviews, progress: Progress) -> _Answers:
-    """The model's answers, from the answer cache if it has them."""
-    outcomes = watched.classifier.classify(new.texts, cache=True, progress=progress)
-    answers = [one if isinstance(one, Classification) else Classification(None) for one in outcomes]
+    """The model's answers: those that it gave when they were recorded, or from the answer cache if it has them."""
+
+    def ask(texts: Sequence[str]) -> list[Classification]:
+        outcomes = watched.classifier.classify(texts, cache=True, progress=progress)
+        return [one if isinstance(one, Classification) else Classification(None) for one in outcomes]
+
+    recorded = new.recorded or [None] * len(new.texts)
+    model, versions = watched.classifier.model, watched.versions or {watched.version}
+    found = answers_to(new.texts, recorded, model=model, versions=versions, ask=ask)
+    answers = found.answers
     known = watched.reference.facts.confidence is not None and watched.classifier.is_calibrated
     confidence = tuple((one.confidence or 0.0) if one.label else 0.0 for one in answers)
-    return _Answers(tuple(one.label for one in answers), confidence if known else None)
+    notes = tuple(found.notes(new.recorded is not None))
+    return _Answers(tuple(one.label for one in answers), confidence if known else None, notes)
 
 
 def _drift(watched: Watched, new: NewReviews, answers: _Answers, features: TextFeatures) -> list[Raw]:

@@ -4,28 +4,27 @@ A file of any size needs the memory of its sample. The sample depends on the fil
 command asks the model about the same reviews.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reviewtune.core.formatting import counted
+from reviewtune.analyzer.classification import Classification
+from reviewtune.core.config.data import DataConfig
 from reviewtune.core.normalisation import normalise
-from reviewtune.core.text_files import encoding_of
-from reviewtune.data import delimited_text, spreadsheets
-from reviewtune.data.reviews import TEXT_COLUMNS, sha256
-from reviewtune.data.tables import Row, read_table, refuse_stream
+from reviewtune.data import spreadsheets
+from reviewtune.data.personal_data import prepared
+from reviewtune.data.reviews import sha256, text_column_of
+from reviewtune.data.tables import Row, Table, read_table, refuse_stream, stream_csv
 from reviewtune.errors import DataError
+from reviewtune.monitoring.recorded_reviews import Recording, is_recording, recorded_answer
 
 DATE_COLUMNS = ("date", "time", "datetime", "timestamp", "created_at", "created", "review_date")
 LARGE = 32 * 2**20
-"""Bytes from which on a CSV is read row by row, without the checks that need all of it at once."""
-HEAD = 2**18  # bytes in which the separator is looked for
+"""Bytes from which on a CSV is read row by row, by the same rules but for its separator, which is that of its start."""
 SEED = 0
 
 
@@ -40,6 +39,7 @@ class NewReviews:
         dates: of each; None: not known.
         total: number of rows with a text in the file.
         notes: what was sampled or skipped, for the report.
+        recorded: how each was answered, if the file is a recording of `serve-app`; None: not known.
     """
 
     path: Path
@@ -48,6 +48,7 @@ class NewReviews:
     dates: tuple[date | None, ...]
     total: int
     notes: tuple[str, ...]
+    recorded: tuple[Classification | None, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,11 @@ def read_new_reviews(path: Path, options: ReadOptions) -> NewReviews:
     """
     refuse_stream(path)
     is_large = path.is_file() and path.stat().st_size > LARGE and not _is_spreadsheet(path)
-    columns, rows = _streamed(path) if is_large else _whole(path)
-    text, when = _text_column(path, columns, options), _date_column(path, columns, options)
+    recording = Recording(path) if is_recording(path) else None
+    columns, rows = _recorded(recording) if recording else stream_csv(path) if is_large else _whole(path)
+    header = Table(path, "csv", tuple(columns), rows=(), empty_rows=0, faults=())
+    text = text_column_of(header, options.text_column, options.configured)
+    when = _date_column(path, columns, options)
     kept, total, empty = _sampled(rows, text, options.sample)
     if not kept:
         raise DataError(f"{path}: no review: the column '{text}' is empty in all {empty:,} rows; is it the right one?")
@@ -84,63 +88,35 @@ def read_new_reviews(path: Path, options: ReadOptions) -> NewReviews:
         f"{empty:,} of {total + empty:,} rows have no text and were skipped" if empty else "",
         f"a random sample of {len(kept):,} of {total:,} reviews was compared (--sample)" if len(kept) < total else "",
         date_note,
+        *(recording.notes if recording else ()),
     ]
     return NewReviews(
         path=path,
-        sha256=sha256(path),
+        sha256=recording.sha256 if recording else sha256(path),
         texts=tuple(normalise(row.cells[text]) for row in kept),
         dates=dates or (None,) * len(kept),
         total=total,
         notes=tuple(filter(None, notes)),
+        recorded=tuple(map(recorded_answer, kept)) if recording else None,
     )
+
+
+def as_prepared(new: NewReviews, data: DataConfig | None) -> NewReviews:
+    """With personal data masked as in the training file, if the model's section `data` says so.
+
+    The reviews of the reference are masked as well, so that only like is compared with like, and no report shows more.
+    """
+    return new if data is None else replace(new, texts=tuple(prepared(text, data) for text in new.texts))
+
+
+def _recorded(recording: Recording) -> tuple[Sequence[str], Iterable[Row]]:
+    return recording.columns, recording.rows()
 
 
 def _whole(path: Path) -> tuple[Sequence[str], Iterable[Row]]:
     table = read_table(path)
     table.refuse_faults()
     return table.columns, table.rows
-
-
-def _streamed(path: Path) -> tuple[Sequence[str], Iterator[Row]]:
-    """Header and rows of a large CSV; rows of another width than the header are refused when they are reached."""
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-    encoding = encoding_of(head)
-    separator, _ = delimited_text.rows(_whole_rows(head, encoding), path)
-    rows = _cells(path, "utf-8-sig" if encoding == "utf-8" else encoding, separator)
-    _, names = next(rows)
-    columns = [normalise(name.lstrip("\ufeff")) for name in names]
-
-    def records() -> Iterator[Row]:
-        for line, cells in rows:
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) != len(columns):
-                raise DataError(f"{path} line {line}: {counted(len(cells), 'cell')}, the header has {len(columns)}")
-            yield Row(line, dict(zip(columns, cells, strict=True)))
-
-    return columns, records()
-
-
-def _cells(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            reader, line = csv.reader(file, delimiter=separator, strict=True), 1
-            for cells in reader:
-                yield line, cells
-                line = reader.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        reason = f"not {encoding}" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(f"{path}: cannot be read after line {line} ({reason}); save it as a CSV in UTF-8") from error
-
-
-def _whole_rows(head: bytes, encoding: str) -> str:
-    """The beginning of a file up to the last line break outside of quotes."""
-    text = head.decode(encoding, "ignore").lstrip("\ufeff")
-    lines = io.StringIO(text, newline="").readlines()[:-1] or [text]
-    quotes = np.cumsum([line.count('"') for line in lines])
-    complete = np.flatnonzero(quotes % 2 == 0)
-    return "".join(lines[: int(complete[-1]) + 1]) if len(complete) else text
 
 
 def _sampled(rows: Iterable[Row], column: str, most: int) -> tuple[list[Row], int, int]:
@@ -157,18 +133,6 @@ def _sampled(rows: Iterable[Row], column: str, most: int) -> tuple[list[Row], in
         elif (place := int(draw.integers(total))) < most:
             kept[place] = row
     return sorted(kept, key=lambda row: row.line), total, empty
-
-
-def _text_column(path: Path, columns: Sequence[str], options: ReadOptions) -> str:
-    given = options.text_column
-    usual = (given,) if given else (options.configured, *TEXT_COLUMNS)
-    found = next((name for name in usual if name in columns), None)
-    if found is None and given is None and len(columns) == 1:
-        return columns[0]
-    if found is None:
-        has = f"it has {', '.join(columns)}" if columns else "it is empty"
-        raise DataError(f"{path}: no column '{usual[0]}': {has}; name the column with the reviews with --text-column")
-    return found
 
 
 def _date_column(path: Path, columns: Sequence[str], options: ReadOptions) -> str | None:
@@ -190,14 +154,14 @@ def _dates(cells: Sequence[str], column: str | None) -> tuple[tuple[date | None,
 
 
 def _day(cell: str) -> date | None:
-    """The day of an ISO date or time, or of seconds since 1970; other forms are ambiguous (3/4/2026)."""
+    """The day of an ISO date or time as written, or of seconds since 1970 in UTC; 3/4/2026 would be ambiguous."""
     text: Any = cell.strip()
     try:
         return datetime.fromisoformat(text).date()
     except ValueError:
         pass
     try:
-        return datetime.fromtimestamp(float(text)).date() if len(text) > 8 else None
+        return datetime.fromtimestamp(float(text), UTC).date() if len(text) > 8 else None
     except (ValueError, OverflowError, OSError):
         return None
 

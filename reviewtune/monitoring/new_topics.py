@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 SIZES = (8, 12, 20, 30, 45, 70)  # reviews in a neighbourhood
-DIMENSIONS, DRAWS, SEED = 100, 999, 0
-BLOCK = 100  # exchanges at a time: memory
+DIMENSIONS = 100
+LANCZOS = 1_400  # texts from which on it is used
+DRAWS, SEED = 999, 0
 MOST_KNOWN, MOST_NEW = 2_000, 1_000
 FEWEST = 30  # new reviews
 WORDS, EXAMPLES, TOPICS = 8, 3, 5  # shown, at most
@@ -106,28 +107,35 @@ def typical_words(texts: Sequence[str], others: Sequence[str]) -> tuple[str, ...
 
 
 def _semantic(features: "csr_matrix") -> np.ndarray:
-    """Latent semantic coordinates [texts, DIMENSIONS], rows of length 1; empty texts are zero.
-
-    From the products of all pairs: for some thousand texts faster than a decomposition of the features.
-    """
-    from scipy.linalg import eigh
-
-    products = (features @ features.T).toarray()
-    n = len(products)
-    least = max(0, n - DIMENSIONS)
-    values, vectors = eigh(products, subset_by_index=(least, n - 1))
+    """Latent semantic coordinates [texts, DIMENSIONS], rows of length 1; empty texts are zero."""
+    values, vectors = _leading((features @ features.T).toarray())  # of all pairs: there are fewer texts than words
     places = vectors * np.sqrt(np.maximum(values, 0.0))
     length = np.linalg.norm(places, axis=1, keepdims=True)
     return np.asarray(places / np.where(length > 1e-6, length, 1.0))
+
+
+def _leading(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest DIMENSIONS eigenvalues and their vectors: Lanczos' method is faster where that is a small part."""
+    from scipy.linalg import eigh
+    from scipy.sparse.linalg import eigsh
+
+    n = len(products)
+    if n < LANCZOS:
+        found = eigh(products, subset_by_index=(max(0, n - DIMENSIONS), n - 1))
+    else:
+        found = eigsh(products, k=DIMENSIONS, which="LA", v0=np.ones(n, dtype=products.dtype))
+    return np.asarray(found[0]), np.asarray(found[1])
 
 
 def _neighbours(places: np.ndarray, draw: Any) -> np.ndarray:  # noqa: ANN401 - numpy's generator
     """Of each text its nearest ones [texts, largest size], itself first; ties in random order."""
     n, most = len(places), min(max(SIZES), len(places))
     shuffled = draw.permutation(n)  # the order of the texts must not decide between equals: the new ones come last
-    nearness = places @ places[shuffled].T
-    np.put_along_axis(nearness, np.argsort(shuffled)[:, None], 2.0, axis=1)
-    return np.asarray(shuffled[np.argsort(-nearness, axis=1, kind="stable")[:, :most]])
+    farness = -(places @ places[shuffled].T)
+    np.put_along_axis(farness, np.argsort(shuffled)[:, None], -2.0, axis=1)
+    nearest = np.sort(np.argpartition(farness, most - 1, axis=1)[:, :most], axis=1)
+    order = np.argsort(np.take_along_axis(farness, nearest, axis=1), axis=1, kind="stable")
+    return np.asarray(shuffled[np.take_along_axis(nearest, order, axis=1)])
 
 
 def _distances(features: "csr_matrix", training: int) -> np.ndarray:
@@ -137,21 +145,30 @@ def _distances(features: "csr_matrix", training: int) -> np.ndarray:
 
 
 def _scan(order: np.ndarray, is_new: np.ndarray, draw: Any) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN401
-    """The likelihood ratio of each neighbourhood [sizes, texts], and the largest one after each exchange [DRAWS]."""
-    ratios = _ratios(is_new[None], order)[0]
-    largest = np.empty(DRAWS)
-    for start in range(0, DRAWS, BLOCK):
-        exchanged = np.stack([draw.permutation(is_new) for _ in range(min(BLOCK, DRAWS - start))])
-        largest[start : start + len(exchanged)] = _ratios(exchanged, order).max(axis=(1, 2))
-    return ratios, largest
+    """The likelihood ratio of each neighbourhood [sizes, texts], and the largest one after each exchange [DRAWS].
+
+    The ratio grows with the number of new reviews, so of each size only the largest number is looked up.
+    """
+    n, total = order.shape[0], int(is_new.sum())
+    exchanged = np.repeat(is_new[:, None].astype(np.float32), DRAWS + 1, axis=1)
+    exchanged[:, 1:] = draw.permuted(exchanged[:, 1:], axis=0)
+    counts = np.zeros_like(exchanged)
+    ratios, largest, start = [], np.zeros(DRAWS), 0
+    for size in (size for size in SIZES if size <= order.shape[1] and size < n):
+        counts += _sums(order[:, start:size], exchanged)
+        ratio, start = _log_ratio(n, total, size), size
+        ratios.append(ratio[counts[:, 0].astype(int)])
+        largest = np.maximum(largest, ratio[counts[:, 1:].max(axis=0).astype(int)])
+    return np.array(ratios), largest
 
 
-def _ratios(is_new: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Kulldorff's log-likelihood ratio [draws, sizes, texts]; 0 where new reviews are not denser than outside."""
-    n, total = order.shape[0], int(is_new[0].sum())
-    counts = np.cumsum(is_new[:, order], axis=2, dtype=np.int16)
-    sizes = [size for size in SIZES if size <= order.shape[1] and size < n]
-    return np.stack([_log_ratio(n, total, size)[counts[:, :, size - 1]] for size in sizes], axis=1)
+def _sums(members: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of the values [texts, draws], the sum over the members [texts, some] of each neighbourhood."""
+    from scipy.sparse import csr_matrix
+
+    n, width = members.shape
+    ones = np.ones(members.size, dtype=values.dtype)
+    return np.asarray(csr_matrix((ones, members.ravel(), np.arange(n + 1) * width), shape=(n, n)) @ values)
 
 
 def _log_ratio(n: int, total: int, size: int) -> np.ndarray:
@@ -177,27 +194,29 @@ def _groups(
     usual: np.ndarray,
 ) -> Iterator[Group]:
     """Far neighbourhoods without common reviews, the densest first, at most TOPICS."""
-    left, taken = ratios.copy(), np.zeros(len(is_new), dtype=bool)
-    found = 0
-    while found < TOPICS and left.max() > 0:
-        size_at, centre = np.unravel_index(int(left.argmax()), left.shape)
-        left[size_at, centre] = 0.0
+    taken, found = np.zeros(len(is_new), dtype=bool), 0
+    for place in np.argsort(-ratios, axis=None, kind="stable"):
+        size_at, centre = np.unravel_index(place, ratios.shape)
+        ratio = ratios[size_at, centre]
+        if found == TOPICS or ratio <= 0:
+            return
+        p = float((1 + (largest >= ratio - 1e-9).sum()) / (len(largest) + 1))
+        if p >= ALPHA and found:
+            return
         members = order[centre, : SIZES[size_at]]
         inside = members[is_new[members]]
-        group = Group(
-            members=tuple(int(place) for place in inside),
-            known=int(len(members) - len(inside)),
-            p=float((1 + (largest >= ratios[size_at, centre] - 1e-9).sum()) / (len(largest) + 1)),
-            distance=float(np.median(far[inside])),
-            usual=float(np.median(usual)) if len(usual) else 0.0,
-        )
-        if group.p >= ALPHA and found:
-            return
-        if taken[members].any() or not _is_far(far[inside], usual) or len(inside) < MIN_SHARE * len(members):
+        # The last question is the slow one.
+        if len(inside) < MIN_SHARE * len(members) or taken[members].any() or not _is_far(far[inside], usual):
             continue
         taken[members] = True
         found += 1
-        yield group
+        yield Group(
+            members=tuple(int(place) for place in inside),
+            known=int(len(members) - len(inside)),
+            p=p,
+            distance=float(np.median(far[inside])),
+            usual=float(np.median(usual)) if len(usual) else 0.0,
+        )
 
 
 def _is_far(distances: np.ndarray, usual: np.ndarray) -> bool:

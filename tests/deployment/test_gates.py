@@ -171,3 +171,6 @@ def test_unknown_training_data_and_uncommitted_changes_fail() -> None:
     assert gates.git_gate([]).outcome == "passed"
     assert gates.git_gate(["a", "b", "c", "d"]).seen == "not committed: a, b, c and 1 more"
     assert gates.git_gate("git is not installed").outcome == "failed"
+    lost = gates.git_gate([], "reviewtune/a.py, stages/b.py")
+    assert lost.outcome == "failed"
+    assert lost.seen.startswith("its run had changes that were not committed, in reviewtune/a.py, stages/b.py")

@@ -110,7 +110,7 @@ def test_the_provider_is_asked_once_and_names_the_date(project: Path, capsys: py
     (row,) = report["rows"]
     assert (row["model"], row["date"], row["days_left"]) == ("big", "2027-01-14", 46)
     assert row["source"] == "provider compatible, asked now"
-    assert "ended or ends within 90 days: big; choose another provider, such as provider=local" in table
+    assert "ended or ends within 90 days: big; `reviewtune rebase --provider local` moves to" in table
 
 
 def test_champion_previous_and_stored_runs_are_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,6 +144,20 @@ def test_a_damaged_record_and_an_unreachable_registry_are_named_and_the_rest_is_
     assert record.startswith("the last fine-tune: ")
     assert stored_there.startswith("champion, previous and stored runs: MLflow store http://127.0.0.1:9: ")
     assert dates.startswith("shutdown dates of provider openai: ")
+    assert report["unknown_uses"]
+
+
+def test_a_champion_that_cannot_be_looked_up_is_no_calm(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end may be near: cron must send a mail."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    configure(project, "tracking.uri=http://127.0.0.1:9")
+    *_, champion, conclusion = shown(capsys, status=1, as_json=False).splitlines()
+    assert champion.startswith("not seen: champion, previous and stored runs: MLflow store http://127.0.0.1:9: ")
+    assert conclusion == (
+        "of what could be seen, nothing is known to end within 90 days: make the rest readable, then look again"
+    )
 
 
 def test_compare_warns_in_one_line(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,11 +134,18 @@ def test_a_worse_candidate_is_refused_forced_and_rolled_back(promoted: Clone, tm
     assert json.loads(_json_of(clone, *forced))["forced"] is True
     assert "version 2" in reviewtune(clone, "champion")
     reviewtune(clone, "rollback", "--reason", "it was worse")
+    refused = reviewtune(clone, "promote", "--arm", "linear", ok=False)
+    assert refused.startswith("error: reviewtune-reviews_en: this model is version 2, from which ")
+    assert "(it was worse); promote another model, or this one again with `--force --reason TEXT`" in refused
+    assert len(refused.splitlines()) == 1
     said = reviewtune(clone, "champion", "--history")
     assert "version 1" in said.splitlines()[0]
     flat = " ".join(said.split())
     assert "it was worse" in flat
     assert "(forced)" in flat
+    again = ("promote", "--arm", "linear", "--force", "--reason", "it was the data")
+    assert "version 3 is champion, forced: it was the data" in reviewtune(clone, *again)
+    assert "rollback" in registry(clone).get_model_version("reviewtune-reviews_en", "3").tags["gates"]
 
 
 def _json_of(clone: Clone, *words: str) -> str:
@@ -153,6 +160,16 @@ def _json_of(clone: Clone, *words: str) -> str:
         stderr=subprocess.DEVNULL,
         check=True,
     ).stdout
+
+
+def test_check_examines_the_gates_and_promotes_nothing(linear_project: Clone) -> None:
+    said = reviewtune(linear_project, "promote", "--arm", "linear", "--check")
+    assert "all gates passed, nothing was promoted: `reviewtune promote` makes it the champion" in said
+    assert linear_project.json("reports/gates.json")["decision"] == "passed"
+    assert registry(linear_project).search_registered_models() == []
+    assert linear_project.git("status", "--porcelain", "--", "data") == "", "no side was frozen"
+    said = reviewtune(linear_project, "promote", "--check", "--force", "--reason", "now", ok=False)
+    assert "--check promotes nothing, so there is nothing to force" in said
 
 
 def test_uncommitted_changes_and_too_strict_limits_refuse(linear_project: Clone) -> None:
@@ -197,6 +214,28 @@ def test_new_files_count_where_they_make_results(linear_project: Clone) -> None:
     assert "not promoted: git failed; commit these files and run the command again; `--force" in refused
     gates = {gate["name"]: gate for gate in linear_project.json("reports/gates.json")["gates"]}
     assert gates["git"]["seen"] == "not committed: conf/arm/mine.yaml"
+
+
+def test_what_was_not_committed_when_it_was_evaluated_must_be_committed_now(linear_project: Clone) -> None:
+    """Evaluating a change first and committing it later is usual; a change that is gone cannot be found again."""
+    source = linear_project.folder / "reviewtune" / "evaluation" / "linear_baseline.py"
+    committed = source.read_text()
+    source.write_text(committed + "# tried\n")
+    linear_project.run("python", "stages/baseline.py", "linear")
+    linear_project.commit("results, and what was tried")
+    run_id = linear_project.json("reports/arms/linear/run.json")["mlflow_run_id"]
+    tags = next(run.data.tags for run in linear_project.runs() if run.info.run_id == run_id)
+    assert tags["git_dirty"] == "reviewtune/evaluation/linear_baseline.py"
+    source.write_text(committed)
+    linear_project.commit("back")
+    refused = " ".join(reviewtune(linear_project, "promote", "--arm", "linear", ok=False).split())
+    assert "not promoted: git failed; `--force" in refused
+    gates = {gate["name"]: gate for gate in linear_project.json("reports/gates.json")["gates"]}
+    assert "not committed, in reviewtune/evaluation/linear_baseline.py, and they are gone" in gates["git"]["seen"]
+    linear_project.git("checkout", "-q", ".")
+    source.write_text(committed + "# tried\n")
+    linear_project.commit("as it was evaluated")
+    assert "version 1 is champion" in reviewtune(linear_project, "promote", "--arm", "linear")
 
 
 def test_stale_splits_are_refused_before_anything_is_measured(linear_project: Clone) -> None:

@@ -12,12 +12,20 @@ __all__ = ["evaluated"]
 
 
 @pytest.fixture(scope="session")
-def watched(evaluated: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def launched(evaluated: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Its linear arm is champion."""
     evaluated.home.mkdir(exist_ok=True)
-    copy = evaluated.copy(tmp_path_factory.mktemp("watched") / "project")
+    copy = evaluated.copy(tmp_path_factory.mktemp("launched") / "project")
     copy.env["PYTHONPATH"] = str(copy.folder)
     reviewtune(copy, "promote", "--arm", "linear")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def watched(launched: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The test file's own copy: what `monitor` notes in its store is nobody else's."""
+    copy = launched.copy(tmp_path_factory.mktemp("watched") / "project")
+    copy.env["PYTHONPATH"] = str(copy.folder)
     return copy
 
 

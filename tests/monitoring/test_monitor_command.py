@@ -77,7 +77,7 @@ def test_bad_files_get_one_line_or_an_honest_report(watched: Clone, tmp_path: Pa
     assert "nothing was tested: fewer than 20 new reviews" in said
 
 
-def held_out_in_another_language_are_an_alarm(watched: Clone, tmp_path: Path) -> None:
+def test_held_out_in_another_language_are_an_alarm(watched: Clone, tmp_path: Path) -> None:
     with (watched.folder / "data" / "raw" / "reviews_ko.csv").open(encoding="utf-8") as file:
         rows = [{"text": row["text"]} for row in csv.DictReader(file)][:60]
     status, said = monitor(watched, write_csv(tmp_path / "ko.csv", rows))

@@ -10,7 +10,7 @@ import pytest
 from reviewtune.deployment.reference import Reference
 from reviewtune.deployment.text_features import text_features
 from reviewtune.evaluation.metrics.significance import holm
-from reviewtune.monitoring import estimated_accuracy
+from reviewtune.monitoring import estimated_accuracy, new_topics
 from reviewtune.monitoring.alarms import adjusted, weighted_holm
 from reviewtune.monitoring.drift_tests import confidence, g_test, label_mix, lengths
 from reviewtune.monitoring.new_topics import find_topics, typical_words
@@ -110,6 +110,20 @@ def test_a_new_topic_of_ten_percent_of_300_reviews_is_found_and_nothing_else() -
     calm = find_topics(training, test, text_features(shuffled[:300]))
     assert calm is not None
     assert calm.p > 0.05
+
+
+def test_many_texts_get_the_same_topics_by_the_faster_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    reviews, topic = texts_of(ROOT / "data/raw/reviews_en.csv"), texts_of(ROOT / "benchmarks/new_topic.csv")
+    training, test = text_features(reviews[0:400:2]), text_features(reviews[1:200:2])
+    new = text_features([*reviews[401:500], *topic[:20]])
+    found = find_topics(training, test, new)
+    monkeypatch.setattr(new_topics, "LANCZOS", 0)
+    again = find_topics(training, test, new)
+    assert found is not None
+    assert again is not None
+    assert found.groups
+    assert again.p == found.p
+    assert [set(group.members) for group in again.groups] == [set(group.members) for group in found.groups]
 
 
 def test_nothing_changed_raises_an_alarm_in_few_reports() -> None:

@@ -79,5 +79,5 @@ class EvaluationConfig(AskingConfig):
         description="limit of tokens per minute in online mode, prompts and longest answers; null: no limit"
     )
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(
-        description="maximum cost in USD of a run, or of a whole sweep; null: no limit"
+        description="maximum cost in USD of a run, of a whole sweep, or of a whole retraining; null: no limit"
     )

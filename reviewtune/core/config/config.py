@@ -15,6 +15,7 @@ from reviewtune.core.config.data import DataConfig, SplitConfig
 from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.promotion import PromotionConfig
 from reviewtune.core.config.provider import Prices, ProviderConfig
+from reviewtune.core.config.retraining import RetrainingConfig
 from reviewtune.core.config.section import Section
 from reviewtune.core.config.training import PromptConfig, TrainingConfig
 from reviewtune.core.config.types import Text
@@ -47,6 +48,9 @@ class Config(Section):
     )
     lifecycle: LifecycleConfig = Field(
         LifecycleConfig(), description="When models and training end at providers (`reviewtune lifecycle`)."
+    )
+    retraining: RetrainingConfig = Field(
+        RetrainingConfig(), description="When it is worth training again (`reviewtune retrain --if-needed`)."
     )
 
     @model_validator(mode="after")

@@ -43,7 +43,9 @@ class ProviderConfig(Section):
         "max_completion_tokens",
         description="parameter that limits an answer's length; max_tokens for older servers, none to leave it out",
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(description="maximum number of concurrent requests")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
+        description="maximum number of concurrent requests; to the local provider fewer go if they would time out"
+    )
     max_retries: Annotated[int, Field(ge=0, le=20)] = Field(description="retries per request, with increasing pauses")
     timeout: Annotated[float, Field(gt=0)] = Field(description="timeout of a request in seconds")
     priced_as: str | None = Field(description="entry of prices.models; null: no charge")

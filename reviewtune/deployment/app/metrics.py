@@ -62,6 +62,12 @@ class AppMetrics:
         self._rejected = Counter(
             "reviewtune_rejected", "Requests refused because the queue was full.", registry=registry
         )
+        self._recorded = Counter(
+            "reviewtune_recorded_reviews", "Reviews written to the folder of --record.", registry=registry
+        )
+        self._unrecorded = Counter(
+            "reviewtune_unrecorded_reviews", "Reviews that could not be written to it.", registry=registry
+        )
         depth = Gauge("reviewtune_queue_reviews", "Reviews that have no answer yet.", registry=registry)
         depth.set_function(queue)
         self._model = Gauge("reviewtune_model_info", "The model that answers.", ["model", "version"], registry=registry)
@@ -84,6 +90,12 @@ class AppMetrics:
 
     def note_rejected(self) -> None:
         self._rejected.inc()
+
+    def note_recorded(self, reviews: int) -> None:
+        self._recorded.inc(reviews)
+
+    def note_unrecorded(self, reviews: int) -> None:
+        self._unrecorded.inc(reviews)
 
     def note_model(self, model: str, version: str | None, labels: Sequence[str]) -> None:
         """Name the model that answers from now on; its labels are shown with 0 reviews."""

@@ -21,7 +21,11 @@ class ClassifyRequest(BaseModel):
     )
 
     text: Text | None = Field(None, description="one review")
-    texts: Annotated[list[Text], Field(min_length=1)] | None = Field(None, description="several reviews")
+    texts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description=f"several reviews; one that is empty or longer than {MAX_CHARACTERS:,} characters gets a result "
+        "without a label",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "ClassifyRequest":
@@ -37,7 +41,7 @@ class ClassifyRequest(BaseModel):
 class ClassifiedReview(BaseModel):
     """The answer to one review."""
 
-    label: str | None = Field(description="the label; null: the model gave no usable answer, and `why` is the reason")
+    label: str | None = Field(description="the label; null: there is none, and `why` is the reason")
     confidence: float | None = Field(description="calibrated confidence in [0, 1]; null: the model reports none")
     sure: bool = Field(description="whether the confidence reaches the model's threshold; if not, a person should look")
     why: str | None = Field(description="why there is no label")

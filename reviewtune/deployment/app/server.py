@@ -23,7 +23,7 @@ def serve(settings: AppSettings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that run then are finished, within `settings.timeout`.
 
     Raises:
-        ConfigError: the settings do not fit together, or the address is in use.
+        ConfigError: the settings do not fit together, the address is in use, or the recording cannot be written.
     """
     settings.check()
     with _listening(settings) as sock:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from reviewtune.analyzer.classification import Classification
+from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.core.formatting import counted
 from reviewtune.deployment.app.current_model import OPENING, CurrentModel
 from reviewtune.deployment.app.metrics import CONTENT_TYPE, AppMetrics
@@ -25,9 +26,11 @@ from reviewtune.deployment.app.problems import (
     from_validation,
     problem_response,
 )
+from reviewtune.deployment.app.recorder import Recorder
 from reviewtune.deployment.app.request_log import events
 from reviewtune.deployment.app.review_queue import QueueFullError, ReviewQueue
 from reviewtune.deployment.app.schemas import (
+    MAX_CHARACTERS,
     ClassifiedReview,
     ClassifyRequest,
     ClassifyResponse,
@@ -40,13 +43,19 @@ from reviewtune.errors import ReviewtuneError
 
 T = TypeVar("T")
 NO_MODEL = "no model can be asked now"
+TOO_LONG = Classification(None, why=f"the review is longer than {MAX_CHARACTERS:,} characters")
 
 
 def build(settings: AppSettings) -> FastAPI:
-    """The application."""
+    """The application.
+
+    Raises:
+        ConfigError: the folder of the recording cannot be written.
+    """
     queue = ReviewQueue(settings.max_queue)
     metrics = AppMetrics(lambda: queue.reviews)
     current = CurrentModel(settings, metrics)
+    recorder = _recorder(settings, metrics)
     app = FastAPI(
         title="reviewtune",
         description="Classifies customer reviews.",
@@ -56,7 +65,7 @@ def build(settings: AppSettings) -> FastAPI:
         docs_url=None,  # these pages would load scripts from other hosts
         redoc_url=None,
     )
-    app.state.service = Service(settings, queue=queue, metrics=metrics, current=current)
+    app.state.service = Service(settings, queue=queue, metrics=metrics, current=current, recorder=recorder)
     names_allowed = settings.api_key is not None or not is_loopback_host(settings.host)
     app.add_middleware(RequestMiddleware, api_key=settings.api_key, names_allowed=names_allowed, metrics=metrics)
     app.add_exception_handler(Problem, problem_response)
@@ -69,12 +78,19 @@ class Service:
     """What the routes share."""
 
     def __init__(
-        self, settings: AppSettings, *, queue: ReviewQueue, metrics: AppMetrics, current: CurrentModel
+        self,
+        settings: AppSettings,
+        *,
+        queue: ReviewQueue,
+        metrics: AppMetrics,
+        current: CurrentModel,
+        recorder: Recorder | None,
     ) -> None:
         self.settings, self.queue, self.metrics, self.current = settings, queue, metrics, current
+        self._recorder = recorder
 
     async def classify(self, reviews: Sequence[str]) -> list[Classification]:
-        """The answers, within the queue's and the time's limits.
+        """The answers, within the queue's and the time's limits. A review that is too long is not asked about.
 
         Raises:
             Problem: 429, 502, 503 or 504.
@@ -85,7 +101,7 @@ class Service:
         try:
             with self.queue.places(len(reviews)):
                 async with asyncio.timeout(self.settings.timeout):
-                    return await analyzer.aclassify_reviews(reviews)
+                    return await _classified(analyzer, reviews)
         except QueueFullError as full:
             self.metrics.note_rejected()
             raise self._full(full.retry_after) from full
@@ -95,6 +111,11 @@ class Service:
             events.warning("the provider failed", extra={"facts": {"reason": str(error)}})
             raise Problem(502, "The model's provider failed; the service's log has the reason.") from error
 
+    async def record(self, reviews: Sequence[str], answers: Sequence[Classification]) -> None:
+        """Keep them, if the user wants that."""
+        if self._recorder and self.current.analyzer:
+            await self._recorder.record(reviews, answers, self.current.analyzer.written)
+
     def _unready(self) -> Problem:
         after = {"Retry-After": str(max(1, round(self.settings.refresh)))}
         return Problem(503, f"No model can answer yet: {self.current.state.unready}", headers=after)
@@ -102,6 +123,25 @@ class Service:
     def _full(self, seconds: int) -> Problem:
         detail = f"{self.queue.reviews} of {self.queue.limit} places for reviews are taken; try again in {seconds} s."
         return Problem(429, detail, headers={"Retry-After": str(seconds)})
+
+
+async def _classified(analyzer: ReviewAnalyzer, reviews: Sequence[str]) -> list[Classification]:
+    asked = [review for review in reviews if len(review) <= MAX_CHARACTERS]
+    answers = iter(await analyzer.aclassify_reviews(asked) if asked else [])
+    return [next(answers) if len(review) <= MAX_CHARACTERS else TOO_LONG for review in reviews]
+
+
+def _recorder(settings: AppSettings, metrics: AppMetrics) -> Recorder | None:
+    """A recorder that runs; None: none is wanted.
+
+    Raises:
+        ConfigError: its folder cannot be written.
+    """
+    if settings.record is None:
+        return None
+    recorder = Recorder(settings.record, days=settings.record_days, megabytes=settings.record_mb, metrics=metrics)
+    recorder.start()
+    return recorder
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -137,8 +177,10 @@ async def _classify(request: Request) -> Response:
     reviews = await _reviews(request, service.settings)
     answers = await _unless_gone(service.classify(reviews), request)
     service.metrics.note_answers(answers)
+    await service.record(reviews, answers)
     exchange.reviews, exchange.unusable = len(answers), sum(answer.label is None for answer in answers)
-    exchange.model, exchange.version = answers[0].model, answers[0].version
+    first = next((answer for answer in answers if answer.model is not None), answers[0])
+    exchange.model, exchange.version = first.model, first.version
     body = ClassifyResponse(results=[ClassifiedReview(**asdict(answer)) for answer in answers])
     return Response(body.model_dump_json(), media_type="application/json")
 

@@ -22,6 +22,9 @@ class AppSettings:
         max_batch: reviews in one request.
         timeout: seconds until a request without an answer gets status 504; also the time that running requests get
             when the service is told to end.
+        record: folder in which reviews and answers are recorded; None: no review is kept.
+        record_days: days that are kept, today included.
+        record_mb: megabytes of all recorded files together, at most.
     """
 
     host: str = "127.0.0.1"
@@ -33,6 +36,9 @@ class AppSettings:
     max_queue: int = 256
     max_batch: int = 64
     timeout: float = 30.0
+    record: Path | None = None
+    record_days: int = 30
+    record_mb: int = 1_000
 
     def check(self) -> None:
         """Refuse limits that contradict each other, and an address for other machines without a key.

@@ -46,6 +46,10 @@ class LifecycleReport(ResultFile):
     rows: tuple[LifecycleRow, ...] = Field(description="by date")
     notes: tuple[str, ...] = Field(description="restrictions that concern some customers")
     missing: tuple[str, ...] = Field(description="what could not be seen, and why")
+    unknown_uses: bool = Field(
+        description="whether the last fine-tune, the champion or the stored runs are in `missing`: then an end may be "
+        "missing in `rows`"
+    )
 
     @property
     def ends_soon(self) -> tuple[LifecycleRow, ...]:
@@ -64,6 +68,7 @@ def report(config: Config, paths: ProjectPaths) -> LifecycleReport:
         *_attempt("the last fine-tune", lambda: last_finetune(config, paths), missing),
         *_attempt("champion, previous and stored runs", lambda: _in_store(config), missing),
     ]
+    unknown_uses = bool(missing)
     dates = _ask(uses, missing)
     today = clock.today()
     rows = [row for group in _grouped(uses) for row in _rows(group, config, dates[_place(group[0].provider)], today)]
@@ -73,6 +78,7 @@ def report(config: Config, paths: ProjectPaths) -> LifecycleReport:
         rows=tuple(sorted(rows, key=lambda row: row.order)),
         notes=tuple(_notes(uses, config)),
         missing=tuple(missing),
+        unknown_uses=unknown_uses,
     )
 
 

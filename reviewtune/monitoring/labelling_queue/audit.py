@@ -8,6 +8,9 @@ from reviewtune.core.formatting import with_interval
 from reviewtune.evaluation.metrics.significance import Interval, weighted_proportion
 from reviewtune.monitoring.labelling_queue.queue_record import QueueRecord
 
+MADE_ON = "audit_queue_made_on"
+"""Tag of a version: the date of the queue whose audit it has."""
+
 
 class Audit(NamedTuple):
     """The accuracy of a queue's model.
@@ -29,6 +32,18 @@ class Audit(NamedTuple):
         return self.labelled == self.asked
 
 
+class Published(NamedTuple):
+    """Where an audit was written.
+
+    Attributes:
+        run_id: its MLflow run.
+        newer: date of a newer queue, whose audit the version keeps; empty: this audit is the version's.
+    """
+
+    run_id: str
+    newer: str = ""
+
+
 def audited(record: QueueRecord) -> Audit | None:
     """The accuracy by the labels that have come back; None without one."""
     sample = [row for row in record.rows if row.weight]
@@ -41,17 +56,16 @@ def audited(record: QueueRecord) -> Audit | None:
     return Audit(accuracy, len(done), len(sample), effective)
 
 
-def publish(audit: Audit, record: QueueRecord, settings: TrackingConfig, file: Path) -> str:
+def publish(audit: Audit, record: QueueRecord, settings: TrackingConfig, file: Path) -> Published:
     """Write the audit into its MLflow run, which a later merge continues, and note it on the champion's version.
+
+    A version keeps the audit of its newest queue: labels that come late say how right it was before.
 
     Args:
         audit: the accuracy.
         record: the queue.
         settings: the section `tracking`.
         file: the record's file, which is stored with the run.
-
-    Returns:
-        The run's id.
 
     Raises:
         TrackingError: the store does not answer.
@@ -67,10 +81,13 @@ def publish(audit: Audit, record: QueueRecord, settings: TrackingConfig, file: P
         with run.together():
             run.metrics(_metrics(audit))
         run.artifact(file)
+    newer = version.tags.get(MADE_ON, "") if version else ""
+    if newer > record.made_on:  # ISO 8601, so the later date is the larger text
+        return Published(run.id, newer)
     if version:
         noted = f"{with_interval(audit.accuracy)}, {audit.labelled} of {audit.asked} reviews, queue {record.queue}"
-        registry.set_tags(settings, version, {"audit": noted, "audit_run": run.id})
-    return run.id
+        registry.set_tags(settings, version, {"audit": noted, "audit_run": run.id, MADE_ON: record.made_on})
+    return Published(run.id)
 
 
 def _tags(record: QueueRecord) -> dict[str, object]:

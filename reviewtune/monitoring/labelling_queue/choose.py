@@ -6,18 +6,21 @@ of a group; the weighted share of right answers has the same expectation as aski
 about the accuracy, because they were chosen for being difficult.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from reviewtune.data.splits import alike, duplicate_groups, near_duplicates
 
-Reason = Literal["audit", "new topic", "no label", "least sure", "random"]
+NEW_TOPIC = "new topic"
+REASONS = ("audit", NEW_TOPIC, "no label", "least sure", "random")
+"""Why a review is chosen. That of a new topic is followed by its words: `new topic: app, crashes`."""
 CHUNK = 500  # reviews compared with the others at once
 TOPIC_SHARE = 0.25  # of the queue, at most
 AUDIT_SHARE = 0.4  # of the queue, if not said otherwise
+NO_REASONS: Mapping[int, str] = {}
 
 
 class Prediction(NamedTuple):
@@ -32,13 +35,29 @@ class Pick(NamedTuple):
 
     Attributes:
         position: in the pool.
-        why: the reason.
+        why: one of REASONS.
         weight: number of reviews of the audit sample that it stands for; 0: it is not in the sample.
     """
 
     position: int
-    why: Reason
+    why: str
     weight: int = 0
+
+
+class NewTopic(NamedTuple):
+    """A group of new reviews that are alike and unlike the labelled ones.
+
+    Attributes:
+        words: its typical words, the most typical first.
+        members: positions of its reviews in the pool, the most typical first.
+    """
+
+    words: tuple[str, ...]
+    members: tuple[int, ...]
+
+    @property
+    def why(self) -> str:
+        return f"{NEW_TOPIC}: {', '.join(self.words)}" if self.words else NEW_TOPIC
 
 
 @dataclass(frozen=True)
@@ -58,14 +77,14 @@ class Pool:
     similarity: float
 
 
-def choose(pool: Pool, *, size: int, audit: int, topics: Sequence[Sequence[int]] = (), seed: int = 0) -> list[Pick]:
+def choose(pool: Pool, *, size: int, audit: int, topics: Sequence[NewTopic] = (), seed: int = 0) -> list[Pick]:
     """Choose reviews, none of which is a near-duplicate of another one or of a known text.
 
     Args:
         pool: where to choose.
         size: how many, if there are so many.
         audit: size of the random sample; at most `size`.
-        topics: positions in the pool of each new topic, the most typical review first.
+        topics: the new topics.
         seed: of the sample and of the order.
 
     Returns:
@@ -76,7 +95,9 @@ def choose(pool: Pool, *, size: int, audit: int, topics: Sequence[Sequence[int]]
     picker = _Picker(pool)
     picker.draw_audit(order, min(audit, size))
     if topics:
-        picker.take(_in_turn(topics), min(int(TOPIC_SHARE * size), size - len(picker.picks)), "new topic")
+        why_of = {member: topic.why for topic in topics for member in topic.members}
+        most = min(int(TOPIC_SHARE * size), size - len(picker.picks))
+        picker.take(_in_turn([topic.members for topic in topics]), most, NEW_TOPIC, why_of)
     for why, positions in _doubtful(pool, order):
         picker.take(positions, size - len(picker.picks), why)
     picks = picker.picks
@@ -104,14 +125,21 @@ class _Picker:
             weights[group] = weights.get(group, 0) + 1
         self.picks += [Pick(position, "audit", weights[group]) for group, position in first.items()]
 
-    def take(self, order: Sequence[int], count: int, why: Reason) -> None:
-        """Pick the first `count` reviews of an order that are not near-duplicates of picked or known ones."""
+    def take(self, order: Sequence[int], count: int, why: str, why_of: Mapping[int, str] = NO_REASONS) -> None:
+        """Pick the first `count` reviews of an order that are not near-duplicates of picked or known ones.
+
+        Args:
+            order: positions in the pool.
+            count: how many, at most.
+            why: the reason.
+            why_of: a more precise reason for some positions.
+        """
         goal = len(self.picks) + count
         for chunk in _chunks(order):
             if len(self.picks) >= goal:
                 return
             for position in self._different(self._unknown(chunk))[: goal - len(self.picks)]:
-                self.picks.append(Pick(position, why))
+                self.picks.append(Pick(position, why_of.get(position, why)))
 
     def _different(self, positions: Sequence[int]) -> list[int]:
         """Those that are similar to no pick and to no earlier one of them."""
@@ -139,7 +167,7 @@ class _Picker:
         return [self._pool.texts[position] for position in positions]
 
 
-def _doubtful(pool: Pool, order: Sequence[int]) -> Iterator[tuple[Reason, list[int]]]:
+def _doubtful(pool: Pool, order: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
     """Reviews without a label, then by confidence, then, if the model gives none, at random."""
     predictions = pool.predictions
     yield "no label", [at for at in order if predictions[at].label is None]

@@ -9,12 +9,12 @@ from reviewtune.analyzer.classification import Classification
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
-from reviewtune.data.personal_data import mask
+from reviewtune.data.personal_data import prepared
 from reviewtune.data.reviews import sha256
 from reviewtune.data.sides.review_key import review_key
-from reviewtune.data.tables import Row, Table, read_table, refuse_stream
+from reviewtune.data.tables import Row, Table, refuse_stream
 from reviewtune.errors import DataError
-from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, Pick, Pool, Prediction, choose
+from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, NewTopic, Pick, Pool, Prediction, choose
 from reviewtune.monitoring.labelling_queue.queue_record import (
     QueuedReview,
     QueueRecord,
@@ -23,9 +23,17 @@ from reviewtune.monitoring.labelling_queue.queue_record import (
     write_record,
 )
 from reviewtune.monitoring.labelling_queue.raw_data import RawData, columns_to_carry, read_raw, reviews_of_test
+from reviewtune.monitoring.recorded_reviews import (
+    Answers,
+    answers_to,
+    content_hash,
+    is_recording,
+    read_reviews,
+    recorded_answer,
+)
 
-Topics = Callable[[Sequence[str], Sequence[str]], Sequence[Sequence[int]]]
-"""From new reviews and labelled ones to the positions of each new topic's reviews, the most typical first."""
+Topics = Callable[[Sequence[str], Sequence[str]], Sequence[NewTopic]]
+"""From new reviews and labelled ones to the new topics."""
 
 
 class Model(Protocol):
@@ -90,7 +98,7 @@ def make_queue(
     """Make a queue and write its record. The same file, model and raw data give the same queue.
 
     Args:
-        file: the new reviews.
+        file: the new reviews, or the folder of a recording.
         column: the column that holds them.
         options: how the queue is made.
         config: the project's configuration.
@@ -103,22 +111,23 @@ def make_queue(
         ProviderError: the model does not answer.
     """
     refuse_stream(file)
-    table, raw = read_table(file), read_raw(config, root)
+    table, raw = read_reviews(file), read_raw(config, root)
     table.refuse_faults()
     reviews = _reviews(table, column, config)
     tested, frozen_test = reviews_of_test(raw, config, root)
     open_ones = [review for review in reviews if review.key not in raw.labels and review.key not in frozen_test]
     if not open_ones:
         raise DataError(f"{file}: no review to ask for; all of its {len(table.rows)} are labelled, empty or too long")
-    pool = _pool(open_ones, [*_texts(raw, config), *tested], config, model)
+    answers = _answers(open_ones, model)
+    pool = _pool(open_ones, answers, [*_texts(raw, config), *tested], config)
     picks = _picks(pool, options, config, topics)
     if not picks:
         raise DataError(f"{file}: all of its reviews are near-duplicates of labelled ones: nothing to ask for")
-    name = queue_id(sha256(file), sha256(raw.table.path), model.model, model.version, options)
+    name = queue_id(content_hash(file), sha256(raw.table.path), model.model, model.version, options)
     rows = _rows(picks, open_ones, pool, _carried(table, raw, config))
     kept = _kept(_record(name, file, rows, len(open_ones), config, model), root)
     text_of = {review.key: review.text for review in open_ones}
-    notes = tuple(_notes(table, reviews, open_ones, picks, options))
+    notes = (*answers.notes(is_recording(file)), *_notes(table, reviews, open_ones, picks, options))
     return Made(kept, {row.row: text_of[row.key] for row in kept.rows}, notes)
 
 
@@ -126,10 +135,17 @@ def _texts(raw: RawData, config: Config) -> list[str]:
     return [normalise(row.cells[config.data.columns.text]) for row in raw.table.rows]
 
 
-def _pool(reviews: Sequence[_Review], known: Sequence[str], config: Config, model: Model) -> Pool:
+def _answers(reviews: Sequence[_Review], model: Model) -> Answers:
+    """The model's answers: the recorded ones if the file is a recording, the others are asked for."""
+    recorded = [recorded_answer(review.row) for review in reviews]
+    texts = [review.text for review in reviews]
+    return answers_to(texts, recorded, model=model.model, versions={model.version}, ask=model.classify_reviews)
+
+
+def _pool(reviews: Sequence[_Review], answers: Answers, known: Sequence[str], config: Config) -> Pool:
     """The reviews with the model's labels."""
     texts = [review.text for review in reviews]
-    predictions = [Prediction(answer.label, answer.confidence) for answer in model.classify_reviews(texts)]
+    predictions = [Prediction(answer.label, answer.confidence) for answer in answers.answers]
     return Pool(texts, predictions, known, config.split.similarity)
 
 
@@ -149,9 +165,8 @@ def _reviews(table: Table, column: str, config: Config) -> list[_Review]:
     """The rows that can be asked for: not empty, not too long. Masked if data.mask_personal says so."""
     data = config.data
     rows = [(row, normalise(row.cells[column])) for row in table.rows]
-    usable = [(row, text) for row, text in rows if 0 < len(text) <= data.max_characters]
-    shown = [(row, mask(text, data.language) if data.mask_personal else text) for row, text in usable]
-    return [_Review(row, text, review_key(text, data.language)) for row, text in shown]
+    usable = [(row, prepared(text, data)) for row, text in rows if 0 < len(text) <= data.max_characters]
+    return [_Review(row, text, review_key(text, data.language)) for row, text in usable]
 
 
 class _Carried(NamedTuple):
@@ -194,8 +209,8 @@ def _record(
         queue=name,
         made_on=datetime.now(UTC).date().isoformat(),
         data=config.data.name,
-        file=file.name,
-        file_sha256=sha256(file),
+        file=file.resolve().name,
+        file_sha256=content_hash(file),
         reviews=reviews,
         registered_name=config.registered_name,
         registered_version=model.version,

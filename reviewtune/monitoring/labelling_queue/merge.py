@@ -16,7 +16,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths
 from reviewtune.errors import DataError
 from reviewtune.monitoring.labelling_queue import raw_data
-from reviewtune.monitoring.labelling_queue.audit import Audit, audited, publish
+from reviewtune.monitoring.labelling_queue.audit import Audit, Published, audited, publish
 from reviewtune.monitoring.labelling_queue.check import Checked, Known, Labelled, check
 from reviewtune.monitoring.labelling_queue.queue_file import read_filled
 from reviewtune.monitoring.labelling_queue.queue_record import (
@@ -36,11 +36,11 @@ from reviewtune.monitoring.labelling_queue.raw_data import (
 
 
 class QueueAudit(NamedTuple):
-    """The audit of a queue, and its MLflow run."""
+    """The audit of a queue, and where it was written."""
 
     record: QueueRecord
     audit: Audit
-    run_id: str
+    published: Published
 
 
 class Merged(NamedTuple):

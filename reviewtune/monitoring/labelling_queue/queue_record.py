@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.result_file import ResultFile, ResultPart, read_result, write_result
-from reviewtune.monitoring.labelling_queue.choose import Reason
+from reviewtune.monitoring.labelling_queue.choose import REASONS
 
 ID_DIGITS = 8
 DAMAGED = "restore it with `git checkout`, or choose again with `reviewtune queue`"
@@ -27,7 +27,9 @@ class QueuedReview(ResultPart):
     cells: dict[str, str] = Field(description="its other cells in columns that the raw data have too")
     predicted: str | None = Field(description="label of the model; null: no usable answer")
     confidence: float | None = Field(description="calibrated confidence in [0, 1]; null: the model gives none")
-    why: Reason = Field(description="why it was chosen")
+    why: str = Field(
+        pattern=rf"^({'|'.join(REASONS)})(: .+)?$", description="why it was chosen, of a new topic with its words"
+    )
     weight: int = Field(description="number of reviews of the audit sample that it stands for; 0: none")
     label: str | None = Field(None, description="label of a person; null: none was merged yet")
     merged_on: str | None = Field(None, description="date of the merge, ISO 8601")

@@ -71,7 +71,7 @@ def refuse_unwritable(raw: RawData) -> None:
     if raw.table.kind == "xlsx":
         raise DataError(
             f"{path}: labels are appended to a CSV only, because rewriting an .xlsx would lose pictures and formats; "
-            "save it as CSV UTF-8 and name that file in conf/data/, path"
+            "save it as CSV UTF-8, name that file in conf/data/ (path), run `make params`, then the same command again"
         )
     if path.is_symlink() and ".dvc" in path.resolve().parts:
         raise DataError(f"{path}: a link into DVC's cache, which must not change; run `dvc unprotect {path}` first")

@@ -1,6 +1,7 @@
 """A promotion and a rollback in a real registry while requests come: none is lost, each gets one of the two models."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,6 +66,21 @@ def test_no_request_is_lost_during_promotion_and_rollback(shop: Path) -> None:
     seen = answers()
     assert {(answer["model"], answer["label"]) for answer in seen} == set(LABEL_OF.items())
     assert {answer["version"] for answer in seen} == {str(first), str(second)}
+
+
+def test_it_stays_ready_while_the_registry_is_gone(shop: Path) -> None:
+    """The last known champion answers, also after a restart."""
+    first = promoted(shop, "ft:one")
+    with app_process(shop, "--refresh", "0.2") as app:
+        assert app.classify("late")[0]["version"] == str(first)
+        for part in (shop / "mlruns").glob("mlflow.db*"):
+            part.write_text("this is no database " * 1000)
+        time.sleep(1)  # several looks at a registry that is gone
+        assert app.client.get("/readyz").json()["version"] == str(first)
+        assert app.classify("late")[0]["version"] == str(first)
+    with app_process(shop, "--refresh", "0.2") as app:
+        assert app.client.get("/readyz").json()["version"] == str(first)
+        assert app.classify("late")[0]["version"] == str(first)
 
 
 def _model(app: AppProcess) -> tuple[tuple[str, str], ...]:

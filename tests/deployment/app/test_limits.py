@@ -92,6 +92,20 @@ def test_a_provider_without_an_answer_costs_the_labels_of_one_review_or_of_many(
         assert app.classify(labels[0])[0]["label"] == labels[0]
 
 
+def test_it_is_not_ready_while_the_provider_is_gone_and_ready_when_it_is_back(
+    tmp_path: Path, config: Config, gated: Gated, labels: tuple[str, ...]
+) -> None:
+    _, server = gated
+    with app_process(folder_of(tmp_path, config, server), "--timeout", "3") as app:
+        for _ in range(3):
+            assert app.classify("outage")[0]["label"] is None
+        refused = wait_for(lambda: (found := app.client.get("/readyz")).status_code == 503 and found)
+        assert refused.json()["detail"] == "Not ready: no model can be asked now"
+        assert app.client.get("/healthz").status_code == 200
+        assert app.classify(labels[0])[0]["label"] == labels[0], "it is asked again, as no other model can"
+        wait_for(lambda: app.client.get("/readyz").status_code == 200)
+
+
 def test_sigterm_finishes_what_runs_and_ends_with_status_0(
     tmp_path: Path, config: Config, gated: Gated, labels: tuple[str, ...]
 ) -> None:

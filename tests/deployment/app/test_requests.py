@@ -30,6 +30,22 @@ def test_many_reviews_in_order_and_one_without_a_label_does_not_stop_the_others(
     assert not odd["sure"]
 
 
+def test_a_blank_or_too_long_review_does_not_stop_the_others(
+    app: AppProcess, provider: OddServer, labels: tuple[str, ...]
+) -> None:
+    asked = len(provider.seen)
+    texts = [f"{labels[0]}!", "", " \u3000\n", "x" * 20_001, f"{labels[1]}?"]
+    first, empty, blank, long, last = app.classify(*texts)
+    assert [first["label"], last["label"]] == [labels[0], labels[1]]
+    assert [one["label"] for one in (empty, blank, long)] == [None] * 3
+    assert [one["sure"] for one in (empty, blank, long)] == [False] * 3
+    assert empty["why"] == blank["why"] == "the review is empty"
+    assert long["why"] == "the review is longer than 20,000 characters"
+    assert [one["model"] for one in app.classify("", " ")] == [None, None], "also if there is nothing to ask"
+    assert len(provider.seen) == asked + 2
+    assert app.events("request")[-2]["model"] == "tiny"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [
@@ -48,7 +64,7 @@ def test_many_reviews_in_order_and_one_without_a_label_does_not_stop_the_others(
         (b'{"text": ["a"]}', 422, "/text must be a string."),
         (b'{"texts": "a"}', 422, "/texts must be a list of strings."),
         (b'{"texts": []}', 422, "/texts is an empty list."),
-        (b'{"texts": ["a", 3, null, ""]}', 422, "/texts/1 must be a string (and 2 more)."),
+        (b'{"texts": ["a", 3, null, ""]}', 422, "/texts/1 must be a string (and 1 more)."),
         (json.dumps({"text": "a" * 20_001}).encode(), 422, "/text is longer than 20,000 characters."),
         (json.dumps({"texts": ["a"] * 10_000}).encode(), 422, "/texts has 10,000 reviews; at most 64 are allowed"),
         (b" " * (4 * 2**20 + 1), 413, "The request is too large: at most 4 MiB."),

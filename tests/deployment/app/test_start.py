@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reviewtune.commands import main
 from reviewtune.core.config.config import Config
-from reviewtune.errors import ConfigError
+from reviewtune.errors import ConfigError, installing
 from tests.support.app_service import KEY, AppProcess, app_folder, app_process
 from tests.support.light_client import Without
 from tests.support.odd_server import OddServer
@@ -26,7 +26,7 @@ def test_every_way_not_to_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert "use letters, digits and signs" in refused()
     monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Without(finder, ["prometheus_client"]) for finder in sys.meta_path])
-    assert refused() == "serve-app needs prometheus_client: run `pip install 'reviewtune[app]'`"
+    assert refused() == f"serve-app needs prometheus_client: run {installing('app')}"
 
 
 def refused(*options: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reviewtune.data.splits import alike, near_duplicates
-from reviewtune.monitoring.labelling_queue.choose import Pick, Pool, Prediction, choose
+from reviewtune.monitoring.labelling_queue.choose import NewTopic, Pick, Pool, Prediction, choose
 
 WORDS = (
     "apple", "bridge", "candle", "desert", "engine", "forest", "garden", "hammer", "island", "jungle", "kitten",
@@ -49,8 +49,10 @@ def test_reviews_without_a_label_come_first_and_without_confidence_chance_decide
 
 def test_each_new_topic_has_its_turn() -> None:
     source = pool([text(n) for n in range(60)])
-    chosen = choose(source, size=16, audit=0, topics=[[50, 51, 52, 53], [40, 41]])
-    assert {pick.position for pick in chosen if pick.why == "new topic"} == {50, 40, 51, 41}
+    topics = [NewTopic(("app", "login"), (50, 51, 52, 53)), NewTopic((), (40, 41))]
+    chosen = choose(source, size=16, audit=0, topics=topics)
+    reasons = {pick.position: pick.why for pick in chosen if pick.why.startswith("new topic")}
+    assert reasons == {50: "new topic: app, login", 51: "new topic: app, login", 40: "new topic", 41: "new topic"}
 
 
 @settings(max_examples=40)

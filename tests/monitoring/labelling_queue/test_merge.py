@@ -5,17 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewtune.core.config.config import Config
+from reviewtune.data.reviews import write_reviews
 from reviewtune.data.sides.frozen_file import write_frozen
 from reviewtune.data.sides.review_key import review_key
+from reviewtune.data.tables import to_bytes
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.significance import proportion, weighted_proportion
 from reviewtune.monitoring.labelling_queue.audit import audited
-from reviewtune.monitoring.labelling_queue.merge import Merged, merge
+from reviewtune.monitoring.labelling_queue.merge import Merged, QueueAudit, merge
 from reviewtune.monitoring.labelling_queue.queue_record import (
     QueuedReview,
     QueueRecord,
@@ -130,7 +133,7 @@ def test_a_merge_that_was_killed_after_the_raw_data_is_continued(project: Projec
     (audit,) = merged.audits
     assert (audit.audit.accuracy.value, audit.audit.labelled, audit.audit.asked) == (0.5, 2, 4)
     (run,) = stored().search_runs(["1"], "tags.kind = 'audit'")
-    assert run.info.run_id == audit.run_id
+    assert run.info.run_id == audit.published.run_id
     assert run.data.metrics["audit_accuracy"] == 0.5
 
 
@@ -139,12 +142,39 @@ def test_a_later_merge_continues_the_run(project: Project) -> None:
     (first,) = project.merge().audits
     project.fill({1: "delivery_delay", 2: "no_issue", 3: "delivery_delay", 4: "delivery_delay"})
     (second,) = project.merge().audits
-    assert second.run_id == first.run_id
-    run = stored().get_run(first.run_id)
+    assert second.published.run_id == first.published.run_id
+    run = stored().get_run(first.published.run_id)
     expected = proportion(3, 4)
     assert run.data.metrics["audit_accuracy"] == 0.75
     assert run.data.metrics["audit_accuracy_low"] == pytest.approx(expected.low)
     assert run.info.status == "FINISHED"
+
+
+def test_late_labels_of_an_older_queue_do_not_replace_the_audit_of_a_newer_one(project: Project) -> None:
+    """Each queue keeps its own run; the champion's version has the audit of the newest queue."""
+    project.fill({1: "no_issue"})
+    project.merge()  # makes the store
+    client, name = stored(), "reviewtune-reviews_en"
+    client.create_registered_model(name)
+    client.create_model_version(name, source="file:///nowhere", tags={})
+    older = project.record().model_copy(update={"registered_version": "1", "made_on": "2026-11-01"})
+    newer = older.model_copy(update={"queue": "q9f9f9f9f", "made_on": "2026-11-29"})
+    for record, number in ((older, 1), (newer, 2)):
+        rows = [row for row in record.rows if row.row == number]
+        write_record(record.model_copy(update={"rows": tuple(rows)}), project.root)
+
+    def merged(number: int, label: str) -> QueueAudit:
+        project.fill({number: label})
+        return project.merge().audits[-1]
+
+    assert merged(1, "no_issue").published.newer == ""
+    last = merged(2, "delivery_delay")
+    assert last.published.newer == ""
+    again = merged(1, "no_issue")
+    assert again.published.newer == "2026-11-29"
+    tags = client.get_model_version(name, "1").tags
+    assert tags["audit_run"] == last.published.run_id != again.published.run_id
+    assert tags["audit"].endswith("queue q9f9f9f9f")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +234,17 @@ def test_test_reviews_are_refused_by_row(project: Project) -> None:
     assert [one.text for one in merged.checked.new] == [TEXTS[2]]
 
 
+def test_reviews_of_a_test_split_that_is_not_frozen_are_refused_too(project: Project) -> None:
+    test = pd.DataFrame({"review_id": ["t1"], "text": [TEXTS[2]], "label": ["no_issue"]})
+    (project.root / "data" / "splits").mkdir()
+    write_reviews(test, project.root / "data" / "splits" / "test.csv")
+    project.fill({3: "damaged_item", 8: "no_issue"})
+    merged = project.merge()
+    (fault,) = merged.checked.problems
+    assert (fault.line, "a review of the test split" in fault.message) == (4, True)
+    assert [one.text for one in merged.checked.new] == [TEXTS[7]]
+
+
 def test_what_is_no_filled_queue_is_refused(project: Project) -> None:
     project.fill({})
     with pytest.raises(DataError, match="none of its 8 rows has a label; fill in column label first"):
@@ -212,6 +253,38 @@ def test_what_is_no_filled_queue_is_refused(project: Project) -> None:
     with pytest.raises(DataError, match="none of its rows was asked for by a queue of this project"):
         project.merge()
     assert project.raw.read_text() == RAW
+
+
+def test_what_a_spreadsheet_program_makes_of_the_file_is_merged(project: Project) -> None:
+    """Columns in another order, semicolons, a byte order mark, decimal commas, dates in its own form, rows sorted."""
+    labels = {1: "no_issue", 5: "damaged_item"}
+    rows = [
+        {
+            "date": "29.11.2026", "confidence": "0,5", "label": f" {labels.get(number, '')} ", "text": text, "why": "",
+            "task": f"{QUEUE}-{number}", "": "",
+        }
+        for number, text in enumerate(TEXTS, start=1)
+    ]  # fmt: skip
+    project.write(rows[::-1], delimiter=";", encoding="utf-8-sig")
+    merged = project.merge()
+    assert merged.checked.problems == []
+    assert {row["text"]: row["label"] for row in project.rows()[2:]} == {TEXTS[0]: "no_issue", TEXTS[4]: "damaged_item"}
+    assert [row["labelled_on"][:2] for row in project.rows()[2:]] == ["20", "20"], "the date of the merge"
+
+
+def test_raw_data_in_a_workbook_are_refused_with_a_way_out_that_works(project: Project) -> None:
+    columns, *cells = list(csv.reader(RAW.splitlines()))
+    workbook = project.root / "raw.xlsx"
+    workbook.write_bytes(to_bytes(columns, [dict(zip(columns, row, strict=True)) for row in cells], workbook))
+    content, as_csv = workbook.read_bytes(), project.config
+    data = as_csv.data.model_copy(update={"path": Path("raw.xlsx")})
+    project.config = as_csv.model_copy(update={"data": data})
+    project.fill({1: "no_issue"})
+    with pytest.raises(DataError, match=r"raw\.xlsx: labels are appended to a CSV only.*save it as CSV UTF-8, name"):
+        project.merge()
+    assert workbook.read_bytes() == content
+    project.config = as_csv  # which conf/data names now
+    assert [one.label for one in project.merge().checked.new] == ["no_issue"]
 
 
 def test_label_studio_exports_are_read(project: Project) -> None:

@@ -55,10 +55,12 @@ def asked(promoted: Clone) -> Asked:
     return Asked(promoted, reviewtune(promoted, "queue", "new.csv", "--size", "20", *outs))
 
 
-def test_the_queue_has_a_sample_and_the_least_sure(asked: Asked) -> None:
+def test_the_queue_has_a_sample_new_topics_and_the_least_sure(asked: Asked) -> None:
     rows, record = asked.rows(), asked.record()
     assert "20 reviews to label of 124" in asked.said
-    assert {row["why"] for row in rows} == {"audit", "least sure"}
+    reasons = [row["why"].partition(": ")[0] for row in rows]
+    assert set(reasons) == {"audit", "new topic", "least sure"}
+    assert reasons.count("new topic") <= 5, "a quarter of the queue at most"
     assert sum(row["weight"] for row in record["rows"]) == 8, "40 % of the queue are a random sample"
     assert len({row["text"] for row in rows}) == 20
     least = [float(row["confidence"]) for row in rows if row["why"] == "least sure"]
@@ -116,7 +118,7 @@ def test_a_merge_appends_and_measures_and_a_second_one_changes_nothing(asked: As
     raw = (clone.folder / "data/raw/reviews_en.csv").read_text().splitlines()
     assert "18 reviews appended to data/raw/reviews_en.csv" in said
     assert "2 rows without a label: line 20, 21" in said
-    assert "`dvc repro`" in said
+    assert "next: `reviewtune retrain`" in said
     assert raw[0] == f"{before[0]},labelled_on,label_source"
     assert raw[1 : len(before)] == [f"{line},," for line in before[1:]]
     assert len(raw) == len(before) + 18

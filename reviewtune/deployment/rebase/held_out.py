@@ -1,0 +1,72 @@
+"""Hold some of the old model's answers out of the training, where no review has a label of a person.
+
+The side of a review is in its hash, so it does not move when reviews are added; near-duplicates share a side.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import SplitConfig
+from reviewtune.data.chat.chat_files import MIN_EXAMPLES
+from reviewtune.data.reviews import COLUMNS
+from reviewtune.data.sides.review_key import KEY
+from reviewtune.data.splits import Splits, duplicate_groups, write_splits
+from reviewtune.deployment.rebase.answers_file import LABEL
+from reviewtune.errors import DataError
+
+HEX_DIGITS = 13  # the last ones: `weights` draws by the first
+
+
+def held_out_sides(answers: pd.DataFrame, settings: SplitConfig) -> "pd.Series[str]":
+    """The side of each answer, train, valid or test; one without a label has none.
+
+    Args:
+        answers: rows of the answers' file.
+        settings: the shares, and the similarity of near-duplicates.
+    """
+    groups = duplicate_groups(answers["text"].tolist(), settings.similarity)
+    numbers = answers[KEY].groupby(groups).transform("min").map(_number)
+    measured = settings.test + settings.validation * (1 - settings.test)
+    sides = np.select([numbers < settings.test, numbers < measured], ["test", "valid"], default="train")
+    return pd.Series(sides, index=answers.index).where(answers[LABEL] != "", "")
+
+
+def write_held_out(
+    answers: pd.DataFrame, sides: "pd.Series[str]", config: Config, source: Path, folder: Path
+) -> Splits:
+    """Write the answers as splits, whose labels are those of the old model.
+
+    Args:
+        answers: rows of the answers' file that the new model is trained on or that are held out.
+        sides: of the answers.
+        config: of the project.
+        source: the answers' file.
+        folder: where to write.
+
+    Raises:
+        DataError: there are too few answers for all three sides.
+    """
+    table = answers.rename(columns={KEY: "review_id", LABEL: "label"})
+    table = table.assign(label_second="", language=config.data.language)[list(COLUMNS)]
+    parts = Splits(*(table[sides == side].reset_index(drop=True) for side in Splits._fields))
+    _refuse_few(parts, source)
+    write_splits(parts, folder, source=source, settings=config.split)
+    return parts
+
+
+def _refuse_few(parts: Splits, source: Path) -> None:
+    counts = {"to train with": len(parts.train), "for validation": len(parts.valid), "to compare on": len(parts.test)}
+    if min(counts.values()) < MIN_EXAMPLES:
+        shown = ", ".join(f"{count} {use}" for use, count in counts.items())
+        raise DataError(
+            f"{source}: too few answers to train with some and to hold others out ({shown}; {MIN_EXAMPLES} of each are "
+            "needed): ask about more reviews"
+        )
+
+
+def _number(key: str) -> float:
+    """A number in [0, 1) that depends on the review alone."""
+    return float(int(key[-HEX_DIGITS:], 16) / 16**HEX_DIGITS)
