@@ -3,13 +3,17 @@
 import sys
 from importlib.util import find_spec
 
-INSTALL = "`pip install 'reviewtune[project]'` installs all commands, `pip install 'reviewtune[app]'` serve-app alone"
+
+def _install() -> str:
+    from reviewtune.errors import installing
+
+    return f"{installing('project')} installs all commands, {installing('app')} serve-app alone"
 
 
 def main() -> None:
     """Entry point; `pip install reviewtune` alone installs the client for applications, without the commands."""
     if find_spec("typer") is None:
-        sys.exit(f"error: the command `reviewtune` is not installed, only the client for applications is: {INSTALL}")
+        sys.exit(f"error: the command `reviewtune` is not installed, only the client for applications is: {_install()}")
     from reviewtune.commands.main import main as run_command
 
     try:
@@ -18,7 +22,7 @@ def main() -> None:
         package = (error.name or "").split(".")[0]
         if package in ("", "reviewtune") or find_spec(package) is not None:
             raise
-        sys.exit(f"error: this command needs {package}, which is not installed: {INSTALL}")
+        sys.exit(f"error: this command needs {package}, which is not installed: {_install()}")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ pytest_plugins = [
     "tests.support.serving",
     "tests.support.clones",
     "tests.support.services",
+    "tests.support.scale",
+    "tests.support.empty_store",
 ]  # real services, with a tiny model
 PROJECT = Path(__file__).parent.parent
+STARTS_PROCESSES = {"deployment", "monitoring", "sweeps", "tracking"}  # folders of tests
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +69,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fast tests first: the library, the server over a tiny model, the real model, the pipeline.
+    """Fast tests first: the library, commands in processes, the server over a tiny model, the real model, the pipeline.
 
     In reverse if several processes share the tests (`make test`): then the longest must not come last.
     """
 
     def cost(item: pytest.Item) -> tuple[bool, ...]:
         pipeline, model = (item.get_closest_marker(name) is not None for name in ("pipeline", "model"))
-        return pipeline, model, "local_server" in item.path.parts
+        return pipeline, model, "local_server" in item.path.parts, not STARTS_PROCESSES.isdisjoint(item.path.parts)
 
     items.sort(key=cost, reverse=hasattr(config, "workerinput"))  # set by pytest-xdist in such a process

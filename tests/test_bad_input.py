@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import compose_text, load_params
-from reviewtune.data import chat_files
+from reviewtune.data.chat import chat_files
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
 from reviewtune.data_check import checks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.data import chat_files
+from reviewtune.data.chat import chat_files
 from reviewtune.data_check import labelled_file
 from reviewtune.errors import DataError
 from reviewtune.local_server.fine_tuning import file_validation

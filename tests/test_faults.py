@@ -10,7 +10,7 @@ import pytest
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
-from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import JobError, ProviderError
 from reviewtune.evaluation import results

@@ -125,3 +125,21 @@ def test_a_colleagues_newer_results_arrive_by_git_and_dvc(first: Clone, second: 
     first.run("dvc", "pull")
     assert first.repro("evaluate") == []
     assert run_id(first) == run_id(second)
+
+
+def test_the_champion_is_in_postgresql_and_everybodys(
+    first: Clone, second: Clone, services: Services, tmp_path: Path
+) -> None:
+    """Last, because a promotion freezes the sides of the reviews."""
+    aliases = "select alias, version from registered_model_aliases order by alias"
+    assert "version 1 is champion" in first.run("reviewtune", "promote", "--arm", "linear")
+    assert services.rows(aliases) == [("champion", 1)]
+    (tmp_path / "new.csv").write_text("text\nStill no parcel\n")
+    second.run("reviewtune", "classify", str(tmp_path / "new.csv"), "--out", str(tmp_path / "sorted.csv"))
+    assert (tmp_path / "sorted.csv").read_text().splitlines()[1].endswith(",delivery_delay")
+    first.commit("frozen sides")
+    first.run("reviewtune", "promote", "--arm", "finetuned", "--force", "--reason", "to go back from it")
+    assert services.rows(aliases) == [("champion", 2), ("previous", 1)]
+    second.run("reviewtune", "rollback", "--reason", "worse")
+    assert services.rows(aliases) == [("champion", 1), ("previous", 2)]
+    assert "version 1" in first.run("reviewtune", "champion")

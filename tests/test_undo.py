@@ -150,6 +150,23 @@ class TestCommitted:
         assert changes(committed) == ""
         assert committed.repro() == []
 
+    def test_a_promotion_and_its_rollback(self, committed: Clone, tmp_path: Path) -> None:
+        """Nothing but the registry and the frozen sides is changed; a rollback is its own undo.
+
+        In a copy, since a registry without its champion cannot be had again.
+        """
+        committed = committed.copy(tmp_path / "project")
+        for arm in ("linear", "zero_shot"):
+            committed.run("reviewtune", "promote", "--arm", arm, "--force", "--reason", "to undo it")
+        assert "version 2\n" in committed.run("reviewtune", "champion")
+        undo(committed, "`reviewtune promote`, with a champion before")
+        assert "version 1\n" in committed.run("reviewtune", "champion")
+        undo(committed, "`reviewtune rollback`")
+        assert "version 2\n" in committed.run("reviewtune", "champion")
+        undo(committed, "`reviewtune freeze-splits`, not committed")
+        (committed.folder / "reports" / "gates.json").unlink()
+        assert changes(committed) == ""
+
     def test_queued_experiments(self, committed: Clone) -> None:
         committed.run("dvc", "exp", "run", "--queue", "-n", "waiting", "-S", "training.n_epochs=1")
         assert "waiting" in committed.run("dvc", "queue", "status")

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import tempfile
+import time
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,10 @@ from reviewtune.errors import DataError, TrackingError
 
 VERSION_DIGITS = 12
 STORE_DIGITS = 8
+UNFINISHED = "unfinished-"
+"""Beginning of the names of folders that are being written or removed."""
+UNUSED_SECONDS = 24 * 60 * 60
+"""After which a copy of a version without an alias is removed; a program that still needs it fetches it again."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +119,10 @@ class RegistrySource:
         Raises:
             DataError: there is no space for it, neither in `copies` nor for temporary files.
         """
-        created = f"{self._created.get(version, 0):.0f}"
-        copy = self._copies / f"{self._name}-{self._store}-{version}-{created}"
+        copy = self._copies / self._copy_name(version)
         if (copy / SERVED_MODEL).exists():
+            with suppress(OSError):  # a folder that may not be written is not cleaned either
+                os.utime(copy)
             return copy
         try:
             self._download(version, copy)
@@ -140,6 +148,7 @@ class RegistrySource:
         known = {"version": champion.version, "previous": champion.previous, "created": self._created}
         with suppress(OSError):  # it is needed only for a start without the registry
             write_text(json.dumps(known), self._newest)
+            self._remove_unused(kept={self._copy_name(one) for one in (champion.version, champion.previous) if one})
 
     def last_known(self) -> Champion | None:
         """The last champion that was fetched on this machine, for a start without the registry."""
@@ -149,6 +158,20 @@ class RegistrySource:
             return Champion(known["version"], known["previous"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _copy_name(self, version: str) -> str:
+        return f"{self._name}-{self._store}-{version}-{self._created.get(version, 0):.0f}"
+
+    def _remove_unused(self, *, kept: AbstractSet[str]) -> None:
+        """Remove copies that no alias refers to and that no program of this machine has opened for UNUSED_SECONDS.
+
+        A copy is moved away before its files go, so that nobody takes a part of it for a whole one.
+        """
+        patterns = (f"{self._name}-{self._store}-*", f"{UNFINISHED}*")
+        for path in [path for pattern in patterns for path in self._copies.glob(pattern)]:
+            if path.is_dir() and path.name not in kept and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                with tempfile.TemporaryDirectory(dir=self._copies, prefix=UNFINISHED) as scratch:
+                    path.rename(Path(scratch) / path.name)
 
     @property
     def _newest(self) -> Path:
@@ -161,7 +184,7 @@ class RegistrySource:
         if not found:
             raise TrackingError(f"{self._name} version {version} is no longer in the registry; promote a model again")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
+        with tempfile.TemporaryDirectory(dir=copy.parent, prefix=UNFINISHED) as scratch:
             downloaded = download(self._settings, found[0], Path(scratch))
             read_served_model(downloaded)
             try:

@@ -1,16 +1,20 @@
 """What a classifier of reviews is, and how the reviews are prepared for it."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from reviewtune.analyzer.classification import Classification
 from reviewtune.core.config.data import DataConfig
-from reviewtune.core.normalisation import normalise
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.data.personal_data import mask
-from reviewtune.errors import ConfigError, ProviderError
+from reviewtune.data.personal_data import prepared
+from reviewtune.errors import ConfigError, ProviderError, installing
+
+if TYPE_CHECKING:  # imports the price book
+    from reviewtune.providers.call_policy import CallPolicy
 
 Outcome = Classification | ProviderError
 EMPTY = Classification(None, why="the review is empty")
@@ -22,8 +26,47 @@ def ignore(index: int, outcome: Outcome) -> None:
     """For callers that need no outcome before the last one."""
 
 
+class Identity(NamedTuple):
+    """What a classification depends on, besides the review.
+
+    Attributes:
+        model: the model's name.
+        version: of the served model; None: it is not a served model.
+        prompt: the fingerprint of its prompt; None: it has none.
+        settings: 16 hex digits that change with everything else: the provider, the settings of a request, the examples,
+            the calibration, how the reviews are prepared.
+    """
+
+    model: str
+    version: str | None
+    prompt: str | None
+    settings: str
+
+
+def fingerprint(*parts: object) -> str:
+    """16 hex digits that change with the parts, whose `repr` must show everything."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Weights(NamedTuple):
+    """The weights of a model of the local provider.
+
+    Attributes:
+        model: its name.
+        base: the base model that they belong to.
+        adapter: their folder, in PEFT's format.
+    """
+
+    model: str
+    base: str
+    adapter: Path
+
+
 class Classifier(Protocol):
-    """Classifies reviews in the way in which the model was evaluated. Threads and event loops may share it."""
+    """Classifies reviews in the way in which the model was evaluated. Threads and event loops may share it.
+
+    It can be pickled, so that processes on other machines classify in the same way.
+    """
 
     @property
     def model(self) -> str:
@@ -42,12 +85,33 @@ class Classifier(Protocol):
         """Whether its labels come with a confidence."""
         ...
 
+    @property
+    def identity(self) -> Identity:
+        """Two classifiers with the same identity classify in the same way."""
+        ...
+
+    @property
+    def policy(self) -> "CallPolicy | None":
+        """How its provider is called; None: it needs no provider."""
+
+    @property
+    def weights(self) -> Weights | None:
+        """What another machine's local provider needs to answer; None: nothing, or it is not known."""
+
+    def shared_by(self, processes: int) -> "Classifier":
+        """The classifier for each of several processes, which together keep the provider's limits."""
+        ...
+
     def open(self) -> None:
         """Load what the first answer needs; starts the local provider's server.
 
         Raises:
             ProviderError: there is no key, or the server does not start.
         """
+
+    def written(self, texts: Sequence[str]) -> list[str]:
+        """The texts as the model gets them, in order: normalised, and masked if its training reviews were."""
+        ...
 
     def classify(self, texts: Sequence[str], *, cache: bool = False, progress: Progress = SILENT) -> list[Outcome]:
         """The classification of each text, in order, or why the model could not be asked about it.
@@ -104,27 +168,41 @@ class Prepared:
     def is_calibrated(self) -> bool:
         return self._inner.is_calibrated
 
+    @property
+    def identity(self) -> Identity:
+        inner, data = self._inner.identity, self._data
+        prepared = (data.mask_personal, data.language if data.mask_personal else None)
+        return inner._replace(settings=fingerprint(inner.settings, *prepared))
+
+    @property
+    def policy(self) -> "CallPolicy | None":
+        return self._inner.policy
+
+    @property
+    def weights(self) -> Weights | None:
+        return self._inner.weights
+
+    def shared_by(self, processes: int) -> "Prepared":
+        return Prepared(self._inner.shared_by(processes), self._data)
+
     def open(self) -> None:
         self._inner.open()
 
     def classify(self, texts: Sequence[str], *, cache: bool = False, progress: Progress = SILENT) -> list[Outcome]:
-        written = self._written(texts)
+        written = self.written(texts)
         return _with_empty(written, self._inner.classify([*filter(None, written)], cache=cache, progress=progress))
 
     async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
         # Masking takes milliseconds per review.
-        written = await asyncio.to_thread(self._written, texts) if self._data.mask_personal else self._written(texts)
+        written = await asyncio.to_thread(self.written, texts) if self._data.mask_personal else self.written(texts)
         asked = [index for index, text in enumerate(written) if text]
         for index in set(range(len(written))) - set(asked):
             note(index, EMPTY)
         inner = self._inner.aclassify([*filter(None, written)], lambda place, outcome: note(asked[place], outcome))
         return _with_empty(written, await inner)
 
-    def _written(self, texts: Sequence[str]) -> list[str]:
-        written = [normalise(text) for text in texts]
-        if not self._data.mask_personal:
-            return written
-        return [mask(text, self._data.language) for text in written]
+    def written(self, texts: Sequence[str]) -> list[str]:
+        return [prepared(text, self._data) for text in texts]
 
 
 def _with_empty(written: Sequence[str], outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -134,4 +212,4 @@ def _with_empty(written: Sequence[str], outcomes: Sequence[Outcome]) -> list[Out
 
 def missing(what: str, package: str | None, extra: str) -> ConfigError:
     """What to install for a model that needs more than the light client."""
-    return ConfigError(f"{what}, which needs {package}: `pip install 'reviewtune[{extra}]'`")
+    return ConfigError(f"{what}, which needs {package}: {installing(extra)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reviewtune.analyzer.answer_reader import AnswerReader, Verdicts
-from reviewtune.analyzer.classifier import Classifier, Prepared, missing
+from reviewtune.analyzer.classifier import Classifier, Prepared, Weights, missing
 from reviewtune.analyzer.linear_classifier import LinearClassifier
 from reviewtune.analyzer.model_classifier import ModelClassifier
 from reviewtune.analyzer.served_model import ADAPTER, SERVED_MODEL, TRAINING_REVIEWS, ServedModel, read_served_model
@@ -46,10 +46,17 @@ def open_classifier(
     served = read_served_model(folder)
     verdicts = Verdicts.of_served(served, version)
     if served.kind == "finetuned":
-        _add_weights(folder / ADAPTER, served)
+        weights = _weights(folder / ADAPTER, served)
+        _add_weights(weights)
         subject = ModelSubject.of_finetuned(served.model, served.config)
         return _of_subject(
-            subject, verdicts, served.config, prior=served.label_prior, seconds=seconds, progress=progress
+            subject,
+            verdicts,
+            served.config,
+            prior=served.label_prior,
+            weights=weights,
+            seconds=seconds,
+            progress=progress,
         )
     return _of_arm(
         served.arm,
@@ -143,6 +150,7 @@ def _of_subject(
     config: Config,
     *,
     prior: dict[str, float] | None = None,
+    weights: Weights | None = None,
     seconds: float | None,
     progress: Progress,
 ) -> Classifier:
@@ -152,17 +160,25 @@ def _of_subject(
     wanted = subject.asking.label_scores if verdicts.calibration or prior else "none"
     asking = subject.asking.model_copy(update={"label_scores": wanted, "repeats": 0})
     reader = AnswerReader(prompt=subject.prompt, verdicts=verdicts, prior=prior)
-    model = ModelClassifier(replace(subject, asking=asking), reader, seconds=seconds, progress=progress)
+    subject = replace(subject, asking=asking)
+    model = ModelClassifier(subject, reader, seconds=seconds, progress=progress, weights=weights)
     return Prepared(model, config.data)
 
 
-def _add_weights(adapter: Path, served: ServedModel) -> None:
-    """Let the local provider of this machine answer with the weights of `promote --with-weights`."""
+def _weights(adapter: Path, served: ServedModel) -> Weights | None:
+    """The weights of `promote --with-weights`; None: there are none, or the provider is another one."""
     provider = served.config.provider
     if provider.kind == "local" and provider.base_url is None and adapter.is_dir():
+        return Weights(served.model, provider.base_model, adapter)
+    return None
+
+
+def _add_weights(weights: Weights | None) -> None:
+    """Let the local provider of this machine answer with these weights."""
+    if weights is not None:
         from reviewtune.providers.local.import_model import add_to_account  # the light client has no local provider
 
-        add_to_account(served.model, provider.base_model, adapter)
+        add_to_account(*weights)
 
 
 def _training_reviews(folder: Path, served: ServedModel) -> "pd.DataFrame":

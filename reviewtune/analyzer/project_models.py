@@ -11,12 +11,12 @@ from reviewtune.analyzer.fallback import Chain, Member
 from reviewtune.analyzer.open_classifier import open_base, open_finetuned
 from reviewtune.core.config.config import Config
 from reviewtune.core.project import ProjectPaths, project_root
-from reviewtune.errors import ConfigError
+from reviewtune.errors import ConfigError, installing
 from reviewtune.providers.lifecycle import names_of
 
 LIGHT = (
     "ReviewAnalyzer: without a project it needs served_model=FOLDER, a folder that `reviewtune champion --out FOLDER` "
-    "wrote; for the models of a project: `pip install 'reviewtune[project]'`"
+    "wrote; for the models of a project: "
 )
 
 
@@ -33,7 +33,7 @@ class ProjectModels:
 
     def __init__(self, paths: ProjectPaths, options: ChainOptions) -> None:
         if find_spec("omegaconf") is None:
-            raise ConfigError(LIGHT)
+            raise ConfigError(LIGHT + installing("project"))
         from reviewtune.core.config.loading import load_params  # imports PyYAML
 
         self._paths, self._config = paths, load_params(paths.params)

@@ -7,6 +7,7 @@ from reviewtune.analyzer import background_loop
 from reviewtune.analyzer.champion import Champion, ChampionSource, FolderSource
 from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain
 from reviewtune.analyzer.classification import Classification
+from reviewtune.analyzer.classifier import Classifier
 from reviewtune.analyzer.fallback import Chain
 from reviewtune.analyzer.follow import Follower
 from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, issue_shares
@@ -140,6 +141,18 @@ class ReviewAnalyzer:
         call are answered by the same chain, also while the champion changes.
         """
         return await self._chain().aclassify(reviews)
+
+    def pinned(self) -> Classifier:
+        """The model that answers first now, alone: for work that must not change to another champion."""
+        return self._chain().head
+
+    def written(self, reviews: Sequence[str]) -> list[str]:
+        """The reviews as the first model gets them, in order: normalised, and masked if its training reviews were.
+
+        Raises:
+            ReviewtuneError: the model cannot be opened.
+        """
+        return self._chain().head.written(reviews)
 
     def top_issues(self, reviews: Sequence[str]) -> list[IssueShare]:
         """The labels of the reviews, the most frequent first, each with its share and a 95 % interval.

@@ -8,6 +8,7 @@ from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.loading import load_config, load_params
 from reviewtune.core.config.promotion import PromotionConfig
+from reviewtune.core.config.retraining import RetrainingConfig
 from reviewtune.core.project import project_root
 from reviewtune.errors import ConfigError, DataError
 from reviewtune.tracking.queries import artifact_of
@@ -45,4 +46,5 @@ def _arguments(run: RunRecord, tracking: TrackingConfig) -> list[str]:
 
 def _decisive(config: Config) -> Config:
     """The settings that a result depends on; runs of earlier releases lack the others."""
-    return config.model_copy(update={"promotion": PromotionConfig(), "lifecycle": LifecycleConfig()})
+    undecisive = {"promotion": PromotionConfig(), "lifecycle": LifecycleConfig(), "retraining": RetrainingConfig()}
+    return config.model_copy(update=undecisive)

@@ -18,11 +18,10 @@ from reviewtune.core.html_page import refuse_foreign
 from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import Progress, TerminalProgress
-from reviewtune.data.faults import fault_table
 from reviewtune.data.reviews import sha256
 from reviewtune.data_check import html_report
 from reviewtune.data_check.checks import Level
-from reviewtune.data_check.examine import SIMILARITY, DataCheck, examine
+from reviewtune.data_check.examine import SIMILARITY, DataCheck, examine, refuse_unusable
 from reviewtune.data_check.label_errors import COLUMNS, to_table
 from reviewtune.data_check.labelled_file import LabelledFile, data_for, read
 from reviewtune.data_check.learning_curve import Curve
@@ -30,7 +29,6 @@ from reviewtune.data_check.masked_copy import refuse_existing, write_masked
 from reviewtune.data_check.training_checks import AUTO_EPOCHS
 from reviewtune.errors import DataError
 
-REFUSED = ("format", "labels", "conflicts", "splits")  # checks whose problems stop the pipeline
 SIGNS: dict[Level, tuple[str, str]] = {
     "problem": ("red", "problem"),
     "notice": ("yellow", "look"),
@@ -93,7 +91,7 @@ def check_data(path: Path, options: CheckDataOptions) -> None:
         _show(check, to_stderr=any(target.is_stdout for target in targets.all))
     for line in written:
         progress.message(line)
-    _refuse(check)
+    refuse_unusable(check)
 
 
 def _project_config(paths: ProjectPaths) -> Config | None:
@@ -207,12 +205,3 @@ def _show(check: DataCheck, *, to_stderr: bool) -> None:
         finding = Text.assemble(result.says, (f"\n{result.do}" if result.do else "", "italic dim"))
         table.add_row(Text(word, style=colour), Text(result.title, style="bold"), finding)
     Console(stderr=to_stderr).print(table)
-
-
-def _refuse(check: DataCheck) -> None:
-    if refused := [result for result in check.problems if result.name in REFUSED]:
-        findings = " ".join("; ".join(f"{result.title.lower()}: {result.says}" for result in refused).split())
-        raise DataError(
-            f"{check.file.path}: the pipeline would refuse this file: {findings}",
-            details=fault_table(check.file.faults),
-        )

@@ -2,15 +2,17 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
+from reviewtune.analyzer.served_model import read_served_model
+from reviewtune.core.config.data import ColumnsConfig
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
-from reviewtune.core.outputs import Output
+from reviewtune.core.outputs import STANDARD_STREAM, Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import Progress, TerminalProgress
 from reviewtune.data.reviews import text_column_of
@@ -34,11 +36,30 @@ class Asked(NamedTuple):
         model: a model's name; None: the champion, else the one of the last `dvc repro`.
         base: ask the base model instead, or `model` as one.
         finetuned: ask `model` as a fine-tuned one, although nothing here knows it as one.
+        served: the folder of a served model, which is asked instead; needs no project.
     """
 
     model: str | None
     base: bool = False
     finetuned: bool = False
+    served: Path | None = None
+
+    def refuse_contradictions(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            ConfigError: with what they are.
+        """
+        if self.finetuned and (self.base or self.model is None):
+            raise ConfigError("--finetuned needs --model NAME and does not go with --base")
+        if self.served is not None and (self.base or self.model is not None):
+            raise ConfigError("--served-model names the model; it does not go with --model, --base or --finetuned")
+
+    def columns(self) -> ColumnsConfig:
+        """The columns of the data set that the model was made for."""
+        if self.served is not None:
+            return read_served_model(self.served).config.data.columns
+        return load_params(ProjectPaths(project_root()).params).data.columns
 
 
 class Written(NamedTuple):
@@ -75,25 +96,39 @@ def classify(file: Path, written: Written, how: Asked, *, text_column: str | Non
         ConfigError: the model cannot be asked both ways, or its labels come without a confidence that is wanted.
         DataError: the table cannot be read, has no such column or an `issue` column; an output cannot be written.
     """
-    if how.finetuned and (how.base or how.model is None):
-        raise ConfigError("--finetuned needs --model NAME and does not go with --base")
+    how.refuse_contradictions()
     outputs, table = _outputs(written), read_table(file)
-    column = text_column_of(table, text_column, load_params(ProjectPaths(project_root()).params).data.columns)
+    column = text_column_of(table, text_column, how.columns().text)
     _refuse_unfit(table, written)
     messages = sys.stderr if any(output.is_stdout for output in outputs) else sys.stdout
-    analyzer = _analyzer(how, progress=TerminalProgress(messages))
-    if (written.confidence or written.unsure_to) and not analyzer.is_calibrated:
-        raise ConfigError(
-            f"{analyzer.model} gives labels without a confidence that was compared with its accuracy; promote a model "
-            "whose provider returns log-probabilities with `reviewtune promote`, or leave out --confidence and "
-            "--unsure-to"
-        )
+    analyzer = analyzer_for(how, progress=TerminalProgress(messages))
+    if written.confidence or written.unsure_to:
+        refuse_without_confidence(analyzer, how)
     issues = analyzer.classify_reviews([row.cells[column] for row in table.rows])
     _write(written, outputs, table, issues)
     _print_counts(issues, messages, split=written.unsure_to)
     if table.skipped:
         print(table.skipped, file=sys.stderr)
     _print_without_label(table.rows, issues)
+
+
+def refuse_without_confidence(analyzer: ReviewAnalyzer, how: Asked) -> None:
+    """Refuse a model whose labels come without a confidence.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    if analyzer.is_calibrated:
+        return
+    model = analyzer.model
+    asked = f"--base asks {model}, which" if how.base else model
+    other = "promote it, if its provider returns log-probabilities"
+    if how.base or how.model is not None:
+        other = f"leave out {'--base' if how.base else f'--model {how.model}'} to ask the champion"
+    raise ConfigError(
+        f"{asked} gives labels without a confidence: only a promoted model has one, since it is measured at the "
+        f"promotion; {other}, or leave out --confidence and --unsure-to"
+    )
 
 
 def _outputs(written: Written) -> list[Output]:
@@ -104,9 +139,10 @@ def _outputs(written: Written) -> list[Output]:
     """
     if written.unsure_to is None:
         return [Output.checked(written.out)]
-    if written.unsure_to.absolute() == written.out.absolute():
+    outputs = [Output.checked(written.out), Output.checked(written.unsure_to, option="--unsure-to")]
+    if len({STANDARD_STREAM if output.is_stdout else output.path.resolve() for output in outputs}) == 1:
         raise DataError(f"--out and --unsure-to are both {written.out}; name two files")
-    return [Output.checked(written.out), Output.checked(written.unsure_to)]
+    return outputs
 
 
 def _write(written: Written, outputs: Sequence[Output], table: Table, issues: Sequence[Classification]) -> None:
@@ -127,17 +163,26 @@ def _cells(issue: Classification) -> Iterator[str]:
     yield "true" if issue.sure else "false"
 
 
-def _print_counts(issues: Sequence[Classification], messages: TextIO, *, split: Path | None) -> None:
-    for label, count in Counter(issue.label or NO_LABEL for issue in issues).most_common():
+def print_labels(counts: Mapping[str, int], messages: TextIO) -> None:
+    """One line per label."""
+    for label, count in counts.items():
         print(f"{count:6d}  {label}", file=messages)
+
+
+def _print_counts(issues: Sequence[Classification], messages: TextIO, *, split: Path | None) -> None:
+    print_labels(dict(Counter(issue.label or NO_LABEL for issue in issues).most_common()), messages)
     if split is not None:
         unsure = sum(not issue.sure for issue in issues)
         print(f"{unsure} of {counted(len(issues), 'review')} not sure, written to {split}", file=messages)
 
 
-def _analyzer(how: Asked, *, progress: Progress) -> ReviewAnalyzer:
+def analyzer_for(how: Asked, *, progress: Progress) -> ReviewAnalyzer:
     """Asks a model that no record and no job of the project knows as `evaluate` does, and reports how."""
     model = how.model
+    if how.served is not None:
+        analyzer = ReviewAnalyzer(served_model=how.served, progress=progress, cache=True)
+        progress.message(f"asking {analyzer.model} (the model in {how.served})")
+        return analyzer
     if how.base:
         return ReviewAnalyzer(False, base_model=model, progress=progress, cache=True)
     if model is None:

@@ -35,7 +35,7 @@ from reviewtune.tracking.queries import artifacts_folder, delete_runs, find_runs
 from reviewtune.tracking.registry import with_alias
 from reviewtune.tracking.runs import RunRecord
 
-CACHES = ("sweep", "hydra", "check-data")  # folders of .work/ that are created again when needed
+CACHES = ("sweep", "hydra", "check-data", "rebase")  # folders of .work/ that are created again when needed
 IDLE_SECONDS = 7 * 24 * 3600  # a run that spent nothing for this long has ended; the longest wait is a batch's, a day
 
 

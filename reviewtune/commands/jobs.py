@@ -61,7 +61,7 @@ def create(
     from reviewtune.core.config.loading import changed
     from reviewtune.core.project import ProjectPaths, project_root
     from reviewtune.core.terminal.progress import TerminalProgress
-    from reviewtune.data.chat_files import as_utf8
+    from reviewtune.data.chat.chat_files import as_utf8
     from reviewtune.finetuning.jobs import Order, place
 
     config = _config(provider, set_)
@@ -280,7 +280,7 @@ def _check_files(training_file: Path, validation_file: Path | None) -> str:
     Raises:
         DataError: a line that no provider would accept.
     """
-    from reviewtune.data.chat_files import check
+    from reviewtune.data.chat.chat_files import check
 
     training = check(training_file, None)
     validation = check(validation_file, None, least=1) if validation_file else None

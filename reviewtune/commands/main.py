@@ -47,6 +47,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help=__doc__,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -88,10 +89,21 @@ def main() -> None:
 
 @app.command()
 def classify(
-    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with one review per row; - is standard input")],
-    out: Annotated[Path, typer.Option(help="CSV or .xlsx to write: the same rows with a column `issue`; - prints it")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="CSV, .xlsx or Parquet with one review per row, or a folder of them; - is standard input"),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="CSV or .xlsx to write: the same rows with a column `issue`; - prints it; a folder: write parts"
+        ),
+    ],
     model: Annotated[
         str | None, typer.Option(help="a model's name; default: the champion, else that of the last `dvc repro`")
+    ] = None,
+    served_model: Annotated[
+        Path | None, typer.Option(help="a folder of `reviewtune champion --out`; needs no project")
     ] = None,
     base: Annotated[bool, typer.Option("--base", help="ask the base model instead of the fine-tuned one")] = False,
     finetuned: Annotated[
@@ -106,6 +118,15 @@ def classify(
     unsure_to: Annotated[
         Path | None, typer.Option(help="write the reviews that a person should see to this file instead of --out")
     ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="parts: copy this column, such as an id or the text; can be repeated")
+    ] = None,
+    part_format: Annotated[str | None, typer.Option("--format", help="parts: parquet (the default) or csv")] = None,
+    part_rows: Annotated[int | None, typer.Option(help="parts: rows in each, by default 50,000", min=1)] = None,
+    on: Annotated[str | None, typer.Option(help="parts: `ray` makes them on a Ray cluster, or on all cores")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="of the Ray cluster, such as HOST:6379; default: start Ray on this machine")
+    ] = None,
 ) -> None:
     """Classify new reviews by their main issue.
 
@@ -116,11 +137,23 @@ def classify(
     confidence reaches the threshold for the wanted accuracy, which was chosen at the promotion. Answers are cached:
     after an interruption the same command continues.
 
-    Examples: reviewtune classify new.csv --out sorted.csv; reviewtune classify new.csv --out a.csv --unsure-to b.csv
+    If --out is a folder, or a new name without an ending such as .csv, the files are read as a stream and written in
+    parts with a manifest.json, in the memory of a few parts. Finished parts are not asked again.
+
+    Examples: reviewtune classify new.csv --out sorted.csv; reviewtune classify new.csv --out a.csv --unsure-to b.csv;
+    reviewtune classify reviews/ --out sorted --keep id --on ray
     """
     from reviewtune.commands import classify as command
+    from reviewtune.commands import classify_parts as parts
 
-    how = command.Asked(model=model, base=base, finetuned=finetuned)
+    how = command.Asked(model=model, base=base, finetuned=finetuned, served=served_model)
+    options = parts.PartOptions(keep=tuple(keep or ()), kind=part_format, rows=part_rows, on=on, address=address)
+    if parts.are_wanted(file, out):
+        parts.classify(
+            file, out, how, options, text_column=text_column, confidence=confidence, has_unsure=unsure_to is not None
+        )
+        return
+    options.refuse_for_a_file(out)
     written = command.Written(out=out, confidence=confidence, unsure_to=unsure_to)
     command.classify(file, written, how, text_column=text_column)
 
@@ -255,6 +288,9 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="where files, jobs and models are kept")] = None,
     api_key: Annotated[str | None, typer.Option(help="every request must have it; or set REVIEWTUNE_API_KEY")] = None,
     base_model: Annotated[str | None, typer.Option(help="an additional base model: hub id or folder")] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="NAME=MODEL, for clients that know other names only; can be repeated")
+    ] = None,
 ) -> None:
     """Serve the OpenAI protocol until Ctrl-C. Any openai client can use it: base_url=http://127.0.0.1:8000/v1
 
@@ -263,6 +299,7 @@ def serve(
     options = {"--host": host, "--port": port, "--data-dir": data_dir, "--base-model": base_model}
     command = [sys.executable, "-m", "reviewtune.local_server"]
     command += [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    command += [part for entry in alias or () for part in ("--alias", entry)]
     if api_key:
         os.environ["REVIEWTUNE_API_KEY"] = api_key  # not as an argument, which every user of the machine can read
     os.execv(command[0], command)

@@ -91,6 +91,11 @@ class ProjectPaths:
         return self.root / "data" / "injections"
 
     @property
+    def teacher_answers(self) -> Path:
+        """The answers of old models to reviews without a label; data, as nothing can compute them again."""
+        return self.root / "data" / "teacher"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

@@ -8,6 +8,7 @@ import codecs
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -16,6 +17,8 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+LONGEST_MARK = max(map(len, MARKS))
+BLOCK = 2**16  # bytes that are decoded at a time
 JSON_SPACE = " \t\r"  # what JSON allows around a value in a line; a line of other spaces is not blank
 
 
@@ -38,19 +41,52 @@ def encoding_of(content: bytes) -> str:
     return next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), "utf-8")
 
 
+def mark_length(content: bytes) -> int:
+    """Bytes of the byte order mark at the beginning; 0 without one."""
+    return next((len(mark) for mark in MARKS if content.startswith(mark)), 0)
+
+
 def decode(content: bytes) -> str:
     """The text of a file, without its byte order mark: in the encoding that the mark names, else UTF-8.
 
     Raises:
         UndecodableError: a byte does not fit the encoding.
     """
-    mark = next((mark for mark in MARKS if content.startswith(mark)), b"")
-    encoding, body = MARKS.get(mark, "utf-8"), content[len(mark) :]
+    encoding, body = encoding_of(content), content[mark_length(content) :]
     try:
         return body.decode(encoding)
     except UnicodeDecodeError as error:
         before = body[: error.start].decode(encoding, "replace")
         raise UndecodableError(before.count("\n") + 1, body[error.start], encoding) from error
+
+
+def stream_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file of any size, with their line feeds, without its byte order mark; decoded as `decode`.
+
+    Raises:
+        UndecodableError: a byte does not fit the encoding; its line has been reached.
+    """
+    with path.open("rb") as file:
+        start = file.read(LONGEST_MARK)
+        mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
+        file.seek(len(mark))
+        yield from _decoded_lines(file, MARKS.get(mark, "utf-8"))
+
+
+def _decoded_lines(file: BinaryIO, encoding: str) -> Iterator[str]:
+    decoder, rest, number = codecs.getincrementaldecoder(encoding)(), "", 1
+    while True:
+        block = file.read(BLOCK)
+        try:
+            *whole, rest = (rest + decoder.decode(block, final=not block)).split("\n")
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(encoding, "replace")
+            raise UndecodableError(number + before.count("\n"), error.object[error.start], encoding) from error
+        yield from (f"{line}\n" for line in whole)
+        number += len(whole)
+        if not block:
+            yield from [rest] if rest else []
+            return
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:

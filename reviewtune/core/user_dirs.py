@@ -6,13 +6,15 @@ The folders are shared by all projects; REVIEWTUNE_HOME moves them. Both sides c
 import json
 import os
 import sys
+import sysconfig
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import platformdirs
 
-from reviewtune.errors import ProviderError
+from reviewtune.errors import ProviderError, installing
 
 SERVER_LOG = "server.log"  # in the account folder, of a server that a command started
 SERVER_FILE = "server.json"  # in the account folder: address, process id and start time of its server
@@ -36,6 +38,17 @@ def _home() -> Path | None:
     """REVIEWTUNE_HOME; `~` is expanded here, because no shell reads a .env file or the settings of a container."""
     home = os.environ.get("REVIEWTUNE_HOME")
     return Path(home).expanduser() if home else None
+
+
+def with_own_modules(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a child Python imports this copy of reviewtune, which may not be installed.
+
+    MLflow puts the copy that is stored with a registered model on the path of its own process only.
+    """
+    here, path = str(Path(__file__).parents[2].absolute()), environment.get("PYTHONPATH")
+    if here in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(environment)
+    return {**environment, "PYTHONPATH": f"{here}{os.pathsep}{path}" if path else here}
 
 
 class RunningServer(NamedTuple):
@@ -72,5 +85,5 @@ def require_engine() -> None:
     if missing:
         raise ProviderError(
             f"the local provider needs {', '.join(missing)}, not installed for {sys.executable}: "
-            f"run `{sys.executable} -m pip install 'reviewtune[local]'`, or choose another provider"
+            f"run {installing('local', python=sys.executable)}, or choose another provider"
         )

@@ -74,7 +74,7 @@ def evaluate_model(
     known = test.iloc[:0] if valid is None or not subject.asks_validation else valid
     asked = ask_all(subject, [*known["text"], *test["text"]], title=subject.arm, progress=progress)
     n = len(known)
-    decision = _decide(subject, asked.answers, known, test)
+    decision = decided(subject, asked.answers, known, test)
     return _evaluation(
         subject,
         _predictions(test, decision.test, data),
@@ -155,8 +155,15 @@ def _read(answer: "Answer", prompt: Prompt) -> _ReadAnswer:
     )
 
 
-def _decide(subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame) -> Decision:
-    """The labels of the answers, those to the validation reviews first."""
+def decided(subject: ModelSubject, answers: "Sequence[Answer]", valid: pd.DataFrame, test: pd.DataFrame) -> Decision:
+    """The labels of a model's answers, read in the way that its configuration asks for.
+
+    Args:
+        subject: the model and how it was asked.
+        answers: to the validation reviews, then to the others.
+        valid: the validation reviews, or none of them: columns text, label.
+        test: the other reviews, with the same columns; their labels are not used.
+    """
     prompt, scoring = subject.prompt, subject.asking.label_scores
     on_valid, on_test = answers[: len(valid)], answers[len(valid) :]
     if scoring == "none":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.core.atomic_files import write_json
+from reviewtune.core.atomic_files import write_bytes, write_json, write_text
 from reviewtune.evaluation import plots, run_file
 from reviewtune.evaluation.metrics.classification import INVALID, Scores, per_label_table
 from reviewtune.evaluation.metrics_file import (
@@ -70,7 +70,7 @@ class Evaluation:
 def write(evaluation: Evaluation, folder: Path) -> None:
     """Write the tables and confusion_matrix.png; run.json follows when the MLflow run's id is known."""
     write_tables(evaluation, folder)
-    (folder / CONFUSION).write_bytes(plots.confusion_matrix(evaluation.scores, evaluation.subject.title))
+    write_bytes(plots.confusion_matrix(evaluation.scores, evaluation.subject.title), folder / CONFUSION)
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> None:
@@ -84,8 +84,8 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
     validation = empty if evaluation.validation is None else evaluation.validation
     for table, name in ((evaluation.predictions, "predictions.csv"), (validation, VALIDATION)):
         labels = table.drop(columns="confidence", errors="ignore")
-        labels.to_csv(folder / name, index=False, lineterminator="\n")
-    per_label_table(evaluation.scores).to_csv(folder / "per_label.csv", index=False, lineterminator="\n")
+        write_text(labels.to_csv(index=False, lineterminator="\n"), folder / name)
+    write_text(per_label_table(evaluation.scores).to_csv(index=False, lineterminator="\n"), folder / "per_label.csv")
 
 
 def write_run(evaluation: Evaluation, folder: Path, run_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from reviewtune.core.config.arms import AskingConfig, LinearArmConfig, MajorityArmConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import Prices, ProviderConfig
-from reviewtune.data.nearest_examples import nearest_examples
+from reviewtune.data.nearest_examples import NearestExamples
 from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.errors import ConfigError
 from reviewtune.evaluation import linear_baseline
@@ -50,14 +50,6 @@ class BaselineSubject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExamplePool:
-    """Labelled reviews (columns text, label), from which each review gets the `shots` nearest ones as examples."""
-
-    reviews: "pd.DataFrame"
-    shots: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelSubject:
     """A model, how it is asked, and what its answers cost.
 
@@ -70,7 +62,7 @@ class ModelSubject:
         policy: the provider, its limits and its prices.
         prices: the price list, for what the same tokens cost at another provider.
         trained_tokens: tokens that the model was fine-tuned on, over all epochs.
-        pool: where each review gets its own examples from; None: all share those of the prompt.
+        nearest: where each review gets its own examples from; None: all share those of the prompt.
         has_threshold: whether a confidence threshold is chosen for it, which needs its answers to validation reviews.
     """
 
@@ -82,7 +74,7 @@ class ModelSubject:
     policy: "CallPolicy"
     prices: Prices
     trained_tokens: int = 0
-    pool: ExamplePool | None = None
+    nearest: NearestExamples | None = None
     has_threshold: bool = False
 
     @classmethod
@@ -107,7 +99,7 @@ class ModelSubject:
             asking=arm,
             policy=CallPolicy.of(arm.provider, config.evaluation, config.prices, "base"),
             prices=config.prices,
-            pool=ExamplePool(reviews=pool, shots=arm.shots) if nearest and pool is not None else None,
+            nearest=NearestExamples(pool, arm.shots) if nearest and pool is not None else None,
             has_threshold=name == config.evaluation.cascade.first,
         )
 
@@ -166,10 +158,9 @@ class ModelSubject:
 
     def chats(self, texts: Sequence[str]) -> list[list[Message]]:
         """The messages that are sent for each review."""
-        if self.pool is None:
+        if self.nearest is None:
             return [self.prompt.messages(text) for text in texts]
-        examples = nearest_examples(self.pool.reviews, texts, self.pool.shots)
-        prompts = [replace(self.prompt, examples=nearest) for nearest in examples]
+        prompts = [replace(self.prompt, examples=examples) for examples in self.nearest.of(texts)]
         return [prompt.messages(text) for prompt, text in zip(prompts, texts, strict=True)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from reviewtune.core.config.provider import Prices, ProviderConfig
 from reviewtune.core.config.training import TrainingConfig
 from reviewtune.core.terminal.progress import SILENT, Progress
-from reviewtune.data.chat_files import ChatFile, count_tokens, read_lines
+from reviewtune.data.chat.chat_files import ChatFile, count_tokens, read_lines
 from reviewtune.errors import ConfigError
 from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget, scope

@@ -12,7 +12,7 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.config.training import PromptConfig
 from reviewtune.core.project import ChatFiles, SplitFiles
 from reviewtune.core.result_file import ResultFile, read_result, write_result
-from reviewtune.data.chat_files import numbered_lines
+from reviewtune.data.chat.chat_files import numbered_lines
 from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256

@@ -8,7 +8,8 @@ killed process leaves is put right from the notes: see `before`.
 import getpass
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -134,6 +135,25 @@ def history(settings: "TrackingConfig", name: str) -> list[Change]:
     if changes and changes[0].version == champion.version:  # killed after the alias was set
         changes[0] = replace(changes[0], completed=True)
     return changes
+
+
+def rolled_back(changes: Sequence[Change], numbers: AbstractSet[int]) -> Change | None:
+    """The rollback by which somebody went back from a model; None: nobody did, or it was champion again since then.
+
+    A second rollback takes the first one back, and says nothing against the version that was champion between them.
+
+    Args:
+        changes: as `history` returns them.
+        numbers: of all versions of the model.
+    """
+    left: dict[int, Change] = {}
+    for change in reversed([change for change in changes if change.completed]):
+        goes_forward = left.pop(change.version, None) is not None
+        if change.version in numbers:
+            left = {number: one for number, one in left.items() if number not in numbers}
+        if change.action == "rollback" and change.replaced is not None and not goes_forward:
+            left[change.replaced] = change
+    return max((left[number] for number in numbers if number in left), key=lambda one: one.at, default=None)
 
 
 def _refuse_other(

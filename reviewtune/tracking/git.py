@@ -62,6 +62,16 @@ def _run(folder: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
         raise GitError("git is not installed, or not on PATH; install it") from error
 
 
+def uncommitted(folder: Path, *places: str) -> list[str]:
+    """Files below these places, relative to the repository, that are new or differ from the last commit.
+
+    Raises:
+        GitError: git refused.
+    """
+    lines = ask(folder, "status", "--porcelain", "--untracked-files=all", "--", *places).splitlines()
+    return [line[3:] for line in lines]
+
+
 def refuse_incomplete(folder: Path) -> None:
     """Refuse a history that ends early.
 

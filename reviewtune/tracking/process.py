@@ -15,6 +15,8 @@ from reviewtune.errors import GitError, TrackingError
 from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
 
+BOOT_DIGITS = 8  # of the random id that Linux gives each start of the machine
+
 
 def workspace() -> str | None:
     """A name for this project's folder that is unique on a shared MLflow server; None outside of a project."""
@@ -26,15 +28,33 @@ def workspace() -> str | None:
 def is_running(process: str) -> bool:
     """Whether the process that a run names in its tag `process` runs on this machine."""
     try:
-        host, pid, start = process.rsplit(":", 2)
-        return host == socket.gethostname() and f"{psutil.Process(int(pid)).create_time():.0f}" == start
+        _, pid, start = process.rsplit(":", 2)
+        found = psutil.Process(int(pid))
+        is_same = is_of_this_machine(process) and f"{found.create_time():.0f}" == start
+        return is_same and found.status() != psutil.STATUS_ZOMBIE  # a zombie has ended; nobody has asked how
     except (psutil.Error, ValueError):
         return False
 
 
 def is_of_this_machine(process: str) -> bool:
-    """Whether a process that a run or a model names in its tag `process` ran on this machine."""
-    return process.startswith(f"{socket.gethostname()}:")
+    """Whether a process that a run or a model names in its tag `process` ran on this machine since it was started.
+
+    Then this process would see it if it were still running.
+    """
+    return process.rsplit(":", 2)[0] == machine()
+
+
+@cache
+def machine() -> str:
+    """The machine's name and what tells it from others of that name, as containers often have the same one.
+
+    Two containers on one machine do not see each other's processes, and process ids repeat. On Linux the start of the
+    machine and the namespace of process ids are therefore part of it.
+    """
+    start, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    with suppress(OSError):
+        return f"{socket.gethostname()}:{start.read_text()[:BOOT_DIGITS]}-{processes.stat().st_ino:x}"
+    return socket.gethostname()
 
 
 def standard_tags(kind: str) -> dict[str, object]:
@@ -58,7 +78,12 @@ def standard_tags(kind: str) -> dict[str, object]:
 
 def this_process() -> str:
     """This process's name on the network, with its start time since process ids are reused."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return process_name(os.getpid())
+
+
+def process_name(pid: int) -> str:
+    """As `this_process`, of a process of this machine that runs."""
+    return f"{machine()}:{pid}:{psutil.Process(pid).create_time():.0f}"
 
 
 @cache

@@ -18,6 +18,8 @@ from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.project import ProjectPaths, SplitFiles, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import read_reviews, sha256
+from reviewtune.errors import GitError
+from reviewtune.tracking import git
 from reviewtune.tracking.process import workspace
 from reviewtune.tracking.queries import add_to_pass
 from reviewtune.tracking.run_file import read_run_id
@@ -27,6 +29,10 @@ TRAINING_SECTIONS = ("data", "split", "provider", "prompt", "training")  # of th
 EVALUATION_SECTIONS = (*TRAINING_SECTIONS, "evaluation")
 PATHS = ProjectPaths()
 STAGES = ("prepare", "split", "format", "finetune", "evaluate")  # from the labelled reviews to a fine-tune's score
+CODE_AND_DATA = ("data", "dvc.yaml", "reviewtune", "stages")
+"""What a run leads to by its git revision. Its settings are stored with it, and an experiment may change them."""
+DIRTY, FALSE = "git_dirty", "false"
+"""Tag of a run: what of CODE_AND_DATA was not committed when it ran, or `false`; without git there is no tag."""
 PACKAGES = ("numpy", "openai", "pandas", "scikit-learn", "torch", "transformers")  # that results depend on
 
 
@@ -55,6 +61,7 @@ def describe_run(
         run.params(_settings_of(config, sections))
         run.text(params.read_text(encoding="utf-8"), "params.yaml")
         run.tags({"data": config.data.name, "data_sha256": manifest["data_sha256"], **circumstances(_here())})
+        run.tags({DIRTY: dirty(_here())})
         run.tags({f"{name}_sha256": digest for name, digest in hashes.items()})
         for name, use in inputs.items():
             table = read_reviews(splits.part(name))
@@ -93,6 +100,15 @@ def circumstances(root: Path) -> Mapping[str, str]:
         "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "machine": f"{platform.system()} {platform.machine()}, {platform.processor() or _processor()}",
     }
+
+
+@cache
+def dirty(root: Path) -> str | None:
+    """The value of the tag DIRTY for runs of this process, which keeps running the code that it started with."""
+    try:
+        return ", ".join(git.uncommitted(root, *CODE_AND_DATA)) or FALSE
+    except GitError:
+        return None
 
 
 @cache

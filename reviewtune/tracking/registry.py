@@ -4,12 +4,12 @@ A version is complete when it appears: its files are uploaded first, as one of M
 PENDING until they are all there. aliases.py decides which version is `champion` and `previous`.
 """
 
-import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from reviewtune.tracking.process import is_of_this_machine, is_running, this_pro
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
     from reviewtune.core.config.config import TrackingConfig
@@ -30,7 +31,8 @@ FOLDER = "served_model"
 """Name of the served model's folder inside of a version's files, below MLflow's own folder `data`."""
 STATE, READY = "state", "ready"
 """Tag of a version that `register` made. It gets it in the same step in which it appears."""
-UNFINISHED = "PENDING"  # status of a logged model
+ABANDONED_SECONDS = 24 * 60 * 60
+"""After which an upload of another machine that became no version is one of a process that died."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ def register(
     tags: Mapping[str, object],
     description: str,
 ) -> RegisteredVersion:
-    """Store a folder as a new version. If this is interrupted, there is no version, only an unfinished logged model.
+    """Store a folder as a new version. If this is interrupted, there is no version, only a logged model.
 
-    The next call removes what a killed process of this machine left unfinished.
+    The next call removes the logged models that killed processes left.
 
     Args:
         settings: the section `tracking`.
@@ -144,7 +146,7 @@ def register(
         TrackingError: the registry does not answer, or it refuses the model.
     """
     store = tracking_store.open_store(settings)
-    _remove_unfinished(store, name)
+    _remove_leftovers(store, name)
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as scratch:
         files = _as_mlflow_model(folder, package, Path(scratch))
         logged = store.create_logged_model(
@@ -155,7 +157,7 @@ def register(
     _create_model(store, name)
     noted = {**tags, STATE: READY}
     texts = {key: str(value)[:TAG_LENGTH] for key, value in noted.items() if value is not None}
-    with _as_default_store(store):  # MLflow looks the logged model up there
+    with tracking_store.as_default_store(store):  # MLflow looks the logged model up there
         made = store.create_model_version(
             name, f"models:/{logged.model_id}", run_id, texts, description=description, model_id=logged.model_id
         )
@@ -214,13 +216,24 @@ def _pages(search: Callable[..., Any], query: str) -> Iterator[Any]:
         token = page.token or ""
 
 
-def _remove_unfinished(store: tracking_store.Store, name: str) -> None:
-    """Remove logged models whose upload was killed on this machine; others may still be uploading."""
-    for logged in store.search_logged_models([store.experiment], f"name = '{name}'"):
-        process = logged.tags.get("process", "")
-        if str(logged.status) == UNFINISHED and is_of_this_machine(process) and not is_running(process):
+def _remove_leftovers(store: tracking_store.Store, name: str) -> None:
+    """Remove logged models that became no version because their process died; others may still be at it."""
+    search = partial(store.search_logged_models, [store.experiment])
+    abandoned = [logged for logged in _pages(search, f"name = '{name}'") if _is_abandoned(logged)]
+    # Asked after it is known that these processes ended, so that none of them can add a version.
+    sources = [str(one.source) for one in _pages(store.search_model_versions, f"name = '{name}'")]
+    for logged in abandoned:
+        if not any(logged.model_id in source for source in sources):
             store.delete_logged_model(logged.model_id)
             shutil.rmtree(artifacts_path(str(logged.artifact_location)).parent, ignore_errors=True)
+
+
+def _is_abandoned(logged: "LoggedModel") -> bool:
+    """Whether the process that uploaded it is dead: one of this machine is known to be, any other after a day."""
+    process = logged.tags.get("process", "")
+    if is_of_this_machine(process):
+        return not is_running(process)
+    return bool(process) and time.time() - logged.creation_timestamp / 1000 > ABANDONED_SECONDS
 
 
 def _create_model(store: tracking_store.Store, name: str) -> None:
@@ -255,21 +268,6 @@ def _as_mlflow_model(folder: Path, package: Package, scratch: Path) -> Path:
             pip_requirements=list(package.requirements),
         )
     return target
-
-
-@contextmanager
-def _as_default_store(store: tracking_store.Store) -> Iterator[None]:
-    """Make the store the one that MLflow uses by default, in this process and for the block only."""
-    import mlflow
-
-    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store.uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before[1])
-        if before[0] is None:
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def _version(found: "ModelVersion") -> RegisteredVersion:

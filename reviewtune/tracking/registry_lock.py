@@ -3,8 +3,9 @@
 In the project's own store a lock file does it, which the operating system releases when a process dies. MLflow's server
 has no locks and no conditional writes, but names of registered models are unique in its database: who creates the model
 NAME.lock holds the lock, and deletes it afterwards. A killed process leaves it behind. Others then remove it: at once
-on the same machine, elsewhere after they have seen the same holder for ABANDONED_SECONDS. Changes take less than a
-second. A holder that slept for so long finds out with `confirm`, before it changes who is champion.
+on the same machine or in the same container, elsewhere after they have seen the same holder for ABANDONED_SECONDS.
+Changes take less than a second. A holder that slept for so long finds out with `confirm`, before it changes who is
+champion.
 """
 
 import time

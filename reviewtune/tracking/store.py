@@ -134,7 +134,7 @@ def _remote(uri: str, experiment: str) -> Store:
 def _own(folder: Path, experiment: str) -> Store:
     """The project's own store. One process at a time creates, moves or upgrades it: MLflow has races on a new file."""
     with plain_errors(str(folder)), alone_in(folder):
-        with _artifacts_in(folder):
+        with artifacts_in(folder):
             if not (folder / DATABASE).exists():
                 scratch = scratch_database(folder)
                 Store(database_address(scratch), "Default")
@@ -146,7 +146,7 @@ def _own(folder: Path, experiment: str) -> Store:
 
 
 @contextmanager
-def _artifacts_in(folder: Path) -> Iterator[None]:
+def artifacts_in(folder: Path) -> Iterator[None]:
     """Let new experiments keep their artifacts in this folder, not below the working directory."""
     before = os.environ.get(ARTIFACT_ROOT)
     os.environ[ARTIFACT_ROOT] = artifacts_address(folder)
@@ -163,11 +163,27 @@ def _quiet() -> None:
     """Switch off telemetry, progress bars and log messages; MLflow reads these variables when it is imported."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"  # it accepts no other spelling
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # files have a few kilobytes
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # else `reviewtune ui` starts 7 more processes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # with the default, 7, a missing server takes minutes
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("mlflow.pyfunc", "mlflow.store.model_registry"):  # what they do while a model is registered
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def as_default_store(store: Store) -> Iterator[None]:
+    """Make the store the one that MLflow uses by default, in this process and for the block only."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[1])
+        if before[0] is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def own_folder() -> Path:

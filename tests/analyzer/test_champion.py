@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.core.config.config import Config
+from reviewtune.data import personal_data
 from reviewtune.errors import ConfigError, DataError, ProviderError
+from reviewtune.providers import client, live
 from tests.support.odd_server import CHAT, Asked, OddServer, Reply, odd_server
 from tests.support.served import provided_by, scored_completion, served_folder
 from tests.support.serving import wait_for
@@ -74,6 +77,44 @@ def test_reviews_are_prepared_as_for_the_training(
     assert [result.why for result in results] == [None, "the review is empty"]
     assert "Where is it? Mail me: [EMAIL]" in provider.seen[0].review
     assert len(provider.seen) == 1
+
+
+def test_masking_does_not_hold_up_other_requests(
+    config: Config, served: Callable[..., Path], provider: OddServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes milliseconds per review, so a thread does it while the event loop goes on."""
+    masked = provided_by(config, provider.base_url)
+    masked = masked.model_copy(update={"data": masked.data.model_copy(update={"mask_personal": True})})
+    analyzer, goes_on = ReviewAnalyzer(served_model=served("ft:one", config=masked)), threading.Event()
+
+    def mask(text: str, language: str) -> str:
+        assert goes_on.wait(10), "the event loop stands still"
+        return text
+
+    async def asked() -> list[str | None]:
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+        return [result.label for result in await analyzer.aclassify_reviews(["late"])]
+
+    monkeypatch.setattr(personal_data, "mask", mask)
+    assert asyncio.run(asked()) == ["delivery_delay"]
+
+
+def test_threads_that_ask_at_once_open_the_provider_once(
+    served: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def slow(*words: Any, **options: Any) -> Any:
+        opened.append(threading.get_ident())
+        time.sleep(0.2)
+        return client.connect(*words, **options)
+
+    monkeypatch.setattr(live, "connect", slow)
+    analyzer = ReviewAnalyzer(served_model=served("ft:one"))
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: asyncio.run(analyzer.acategorize_issues(["late"])), range(8)))
+    assert answers == [["delivery_delay"]] * 8
+    assert len(opened) == 1
 
 
 def test_another_champion_answers_after_the_refresh(served: Callable[..., Path]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.core.config.config import Config
 from tests.support.loopback import Loopback, loopback
-from tests.support.odd_server import CHAT, Reply, odd_server
+from tests.support.odd_server import CHAT, OddServer, Reply, bodies, odd_server
 from tests.support.served import provided_by, scored_completion, served_folder
 
 CLIENTS = 64
@@ -98,3 +99,22 @@ def test_the_key_is_in_no_message(config: Config, tmp_path: Path, monkeypatch: p
         (result,) = analyzer.classify_reviews(["late"])
     assert "the key in SHOP_KEY was refused" in str(result.why)
     assert "sk-very-secret" not in str(result)
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[OddServer]:
+    monkeypatch.setattr("reviewtune.providers.retry_policy.FIRST_PAUSE", 0.001)
+    with odd_server() as server:
+        yield server
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reply=bodies(scored_completion("no_issue")))
+def test_no_answer_of_a_server_costs_another_review_its_label(
+    config: Config, odd: OddServer, tmp_path: Path, reply: Reply
+) -> None:
+    odd.routes[CHAT] = lambda asked: reply if "odd" in asked.review else scored_completion("delivery_delay")
+    analyzer = ReviewAnalyzer(served_model=served_folder(tmp_path, provided_by(config, odd.base_url)))
+    first, second, third = analyzer.classify_reviews(["late", "odd", "later"])
+    assert (first.label, third.label) == ("delivery_delay", "delivery_delay")
+    assert second.label in analyzer.labels or second.why

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.analyzer.champion import RegistrySource
+from reviewtune.analyzer.champion import UNFINISHED, RegistrySource
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
@@ -141,7 +141,9 @@ def test_classify_takes_the_champion_and_splits_off_what_a_person_should_see(
     status, shown = classify("--out", "sure.csv", "--unsure-to", "sure.csv")
     assert "--out and --unsure-to are both sure.csv" in str(status)
     status, shown = classify("--out", "x.csv", "--confidence", "--base")
-    assert "gives labels without a confidence" in str(status)
+    assert str(status).startswith("error: --base asks ")
+    assert "gives labels without a confidence: only a promoted model has one" in str(status)
+    assert "leave out --base to ask the champion, or leave out --confidence" in str(status)
     assert not (workspace / "x.csv").exists()
 
 
@@ -164,6 +166,26 @@ def test_a_champion_without_its_files_leaves_the_one_before(
     copies = workspace / ".work" / "champion"
     assert RegistrySource(config.tracking, config.registered_name, copies).last_known() is not None
     assert RegistrySource(other, config.registered_name, copies).last_known() is None
+
+
+def test_copies_that_no_alias_refers_to_are_removed_after_a_day_without_use(
+    workspace: Path, promote: Callable[[str], int]
+) -> None:
+    copies, seen = workspace / ".work" / "champion", set[str]()
+    for model in ("ft:one", "ft:two", "ft:three"):
+        promote(model)
+        ReviewAnalyzer()
+        seen |= {path.name for path in copies.iterdir() if path.is_dir()}
+    assert len(seen) == 3
+    assert {path.name for path in copies.iterdir() if path.is_dir()} == seen, "another program may just open one"
+    (copies / f"{UNFINISHED}killed").mkdir()
+    for path in copies.iterdir():
+        os.utime(path, (0, 0))
+    (copies / "mine").mkdir()
+    assert ReviewAnalyzer().categorize_issues(["late"]) == ["delivery_delay"]
+    kept = {path.name.rsplit("-", 2)[-2] for path in copies.iterdir() if path.is_dir() and path.name != "mine"}
+    assert kept == {"2", "3"}, "the champion, and the one before"
+    assert (copies / "mine").exists()
 
 
 def test_it_starts_where_nothing_can_be_written(workspace: Path, promote: Callable[[str], int]) -> None:

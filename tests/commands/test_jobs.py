@@ -104,6 +104,24 @@ def test_a_file_in_utf16_is_the_same_job_as_in_utf8(run: Run, workspace: Path, c
     assert client.files.content(uploaded).read() == text.encode()
 
 
+def test_a_file_with_calls_of_functions_goes_to_the_provider(run: Run, workspace: Path, client: openai.OpenAI) -> None:
+    """The server teaches them if the model's chat template has a format for them, and says so if not."""
+    call = {"id": "c1", "type": "function", "function": {"name": "label", "arguments": '{"issue": "late"}'}}
+    tool = {"type": "function", "function": {"name": "label", "parameters": {"type": "object"}}}
+    user, calls = {"role": "user", "content": "late"}, {"role": "assistant", "content": None, "tool_calls": [call]}
+    (workspace / "calls.jsonl").write_bytes(jsonl([{"messages": [user, calls], "tools": [tool]}] * 12))
+    status, out, err = run("create", "calls.jsonl", "--follow")
+    assert status == 1
+    assert "12 examples" in err
+    assert "ended as failed" in err
+    assert "use a base model whose template has one" in err.splitlines()[-1]
+    error = client.fine_tuning.jobs.retrieve(out.split()[0]).error
+    assert error is not None
+    assert error.code == "invalid_training_file"
+    (workspace / "calls.jsonl").write_bytes(jsonl([{"messages": [user, calls | {"tool_calls": [{"id": 1}]}]}] * 12))
+    assert "line 1: an assistant message: a tool call needs an id" in run("create", "calls.jsonl")[2]
+
+
 def test_three_commands_at_once_create_one_job(workspace: Path, client: openai.OpenAI) -> None:
     program = "from reviewtune.commands.main import main; main()"
     command = [sys.executable, "-c", program, "jobs", "create", "train.jsonl", "--suffix", "at-once"]

@@ -1,14 +1,17 @@
 """What is true for every command of `reviewtune`."""
 
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from reviewtune.commands.main import app, main
 from reviewtune.errors import INTERRUPTED
@@ -118,3 +121,21 @@ def test_shells_can_complete(shell: str) -> None:
     done = subprocess.run([sys.executable, "-m", "reviewtune"], env=environment, capture_output=True, text=True)
     assert "reviewtune" in done.stdout
     assert done.stderr == ""
+
+
+def test_help_fills_the_lines_of_a_terminal() -> None:
+    """The line breaks of a docstring are for 120 columns; `--help` has its own."""
+    group = typer.main.get_command(app)
+    for words in sorted(commands_of(group)):
+        help_text = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
+        prose = [line.strip() for line in help_text.partition("╭")[0].splitlines()]
+        for line, after in itertools.pairwise(prose):
+            first = after.partition(" ")[0]
+            assert not (line and after) or len(f"{line} {first}") > 78, f"{words}: {line!r} has room for {first!r}"
+
+
+def commands_of(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command below a group."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*path, name)
+        yield from commands_of(command, *path, name)

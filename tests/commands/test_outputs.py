@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.commands import jobs, main, runs
+from reviewtune.commands.monitoring import app as monitoring
 from reviewtune.errors import DataError
 
 REVIEWS = "text,label\n" + "".join(
@@ -30,18 +31,21 @@ COMMANDS: dict[str, Callable[[Path, Path], object]] = {
     "--mask": lambda reviews, out: main.check_data(reviews, mask=out),
     "--picture": lambda _, out: runs.lineage("1234", picture=out),
     "--out of curve": lambda _, out: jobs.curve(out),
+    "--out of classify": lambda reviews, out: main.classify(reviews, out),
+    "--unsure-to": lambda reviews, out: main.classify(reviews, Path("all.csv"), unsure_to=out),
+    "--out of queue": lambda reviews, out: monitoring.choose(reviews, [out.with_suffix(".csv")]),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_place_that_cannot_be_written_is_refused_before_anything_else(name: str, reviews: Path) -> None:
-    option = name.removesuffix(" of curve")
-    with pytest.raises(DataError, match=rf"{option} no/such/dir/x\.png: there is no folder"):
+    option = name.partition(" of ")[0]
+    with pytest.raises(DataError, match=rf"{option} no/such/dir/x\.(png|csv): there is no folder"):
         COMMANDS[name](reviews, Path("no/such/dir/x.png"))
-    Path("folder").mkdir()
-    with pytest.raises(DataError, match=f"{option} folder: this is a folder"):
-        COMMANDS[name](reviews, Path("folder"))
-    assert sorted(path.name for path in Path().iterdir()) == ["folder", "reviews.csv"]
+    Path("folder.csv").mkdir()
+    with pytest.raises(DataError, match=rf"{option} folder\.csv: this is a folder"):
+        COMMANDS[name](reviews, Path("folder.csv"))
+    assert sorted(path.name for path in Path().iterdir()) == ["folder.csv", "reviews.csv"]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,10 @@ def test_two_outputs_cannot_share_standard_output(reviews: Path) -> None:
         main.check_data(reviews, out=Path("-"), mask=Path("-"))
     with pytest.raises(DataError, match="need different files"):
         main.check_data(reviews, out=Path("-"), as_json=True)
+    Path("link.csv").symlink_to("sure.csv")
+    for out, unsure in (("-", "/dev/stdout"), ("sure.csv", "link.csv")):
+        with pytest.raises(DataError, match=f"--out and --unsure-to are both {out}; name two files"):
+            main.classify(reviews, Path(out), unsure_to=Path(unsure))
 
 
 def test_a_file_of_somebody_else_is_not_overwritten(reviews: Path) -> None:
@@ -79,6 +87,15 @@ def test_a_file_of_somebody_else_is_not_overwritten(reviews: Path) -> None:
         with pytest.raises(DataError, match=r"mine\.html: already exists and "):
             COMMANDS[option](reviews, Path("mine.html"))
     assert Path("mine.html").read_text() == "my page"
+
+
+def test_a_folder_for_a_report_is_checked_before_the_new_reviews_are_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(project)
+    with pytest.raises(DataError, match=r"--out .*/file: .*is not a folder; name a folder for monitoring\.json"):
+        monitoring.monitor(tmp_path / "none.csv", out=tmp_path / "file")
 
 
 def test_evaluate_loses_no_file(reviews: Path) -> None:

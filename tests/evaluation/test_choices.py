@@ -1,7 +1,7 @@
 """Nothing that the project chooses by itself looks at the test reviews' labels.
 
 The test walks through all choices: examples in prompts, label prior correction, confidence thresholds and the cascade,
-the prompt arm that costs are compared with, the checkpoint. (A sweep's ranking is in tests/sweeps.)
+the prompt arm that costs are compared with, the recommended arm, the checkpoint. A sweep's ranking is in tests/sweeps.
 """
 
 import math
@@ -135,6 +135,7 @@ def choices(project: Project) -> dict[str, object]:
         "threshold of the cascade": comparison.cascade.threshold,
         "reviews that the cascade keeps": comparison.cascade.coverage,
         "prompt arm that costs are compared with": comparison.economics.against,
+        "recommendation": comparison.recommendation,
         "fine-tuned model": project.record().model,
         "checkpoint": evaluations["checkpoint_1"].subject.model,
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.result_file import write_result
-from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.errors import ConfigError, DataError, LeakError
 from reviewtune.finetuning.model_record import _without_prompt, fitting_record, read_record, refuse_seen, texts_of

@@ -10,13 +10,16 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import psutil
 import pytest
 from filelock import FileLock
+
+from tests.support import warm_commands
+from tests.support.session import session_folder
 
 WHO = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
@@ -56,16 +59,22 @@ class Clone:
         shutil.copytree(self.home, other.home, symlinks=True)
         return other
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """The running command, in its own session."""
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=self.env, start_new_session=True, **output)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(command, cwd=self.folder, env=env or self.env, start_new_session=True, **output)  # type: ignore[call-overload, no-any-return]
 
     def run(self, *command: str, ok: bool = True) -> str:
         """Output of a command; fails the test if the exit status is unexpected."""
-        process = self.start(*command)
-        shown, _ = process.communicate()
-        assert (process.returncode == 0) == ok, shown
+        env = warm_commands.with_warm_trainings(self.env)
+        if command[0] in ("python", "reviewtune"):
+            words = command[1:] if command[0] == "python" else ("-m", *command)
+            status, shown = warm_commands.python(words, self.folder, env)
+        else:
+            process = self.start(*command, env=warm_commands.with_warm_stages(env))
+            shown, _ = process.communicate()
+            status = process.returncode
+        assert (status == 0) == ok, shown
         return shown
 
     def git(self, *command: str) -> str:
@@ -134,10 +143,9 @@ def stages_run(shown: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def first_pass(project: Path, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, worker_id: str) -> FirstPass:
+def first_pass(project: Path, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> FirstPass:
     """Made by the first test process that needs it; the two clones run in parallel."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "pass"
+    folder = session_folder(tmp_path_factory) / "pass"
     shown = folder / "shown.txt"
     with FileLock(f"{folder}.lock"):
         if not shown.exists():

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import sha256
 from reviewtune.finetuning.checkpoints import Checkpoint

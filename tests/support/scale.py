@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.support.loopback import served
 
@@ -35,12 +36,22 @@ def hosted(job_seconds: float) -> Iterator[Hosted]:
         yield Hosted(base_url)
 
 
+@pytest.fixture(scope="module")
+def ray_on_loopback() -> Iterator[None]:
+    """The variables of Ray's processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a token is written into the home folder
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @contextmanager
-def ray_cluster(head: dict[str, str]) -> Iterator[Any]:
-    """A Ray cluster of one node with this environment; `add_node(...)` adds another."""
+def ray_cluster(head: dict[str, str], **options: Any) -> Iterator[Any]:
+    """A Ray cluster of one node with this environment and these options; `add_node(...)` adds another."""
     from ray.cluster_utils import Cluster
 
-    arguments = {"num_cpus": 2, "_system_config": IMPATIENT, "env_vars": head, "include_dashboard": False}
+    arguments = {"num_cpus": 2, "_system_config": IMPATIENT, "env_vars": head, "include_dashboard": False, **options}
     cluster = Cluster(initialize_head=True, head_node_args=arguments, shutdown_at_exit=True)
     try:
         yield cluster
@@ -55,6 +66,15 @@ def power_off(node: Any) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def works(node: Any, task: str) -> bool:
+    """Whether a process of the node runs this task now: Ray names the process after it."""
+    for pid in workers_of(node):
+        with suppress(psutil.Error):
+            if psutil.Process(pid).cmdline()[:1] == [f"ray::{task}"]:
+                return True
+    return False
 
 
 def workers_of(node: Any) -> set[int]:

@@ -17,7 +17,10 @@ import pytest
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob
 
+from tests.support import warm_commands
+
 T = TypeVar("T")
+LONGEST_PAUSE = 0.1  # seconds
 LABELS = ("billing", "delivery", "quality")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -28,13 +31,14 @@ TEMPLATE = (
 class ServerProcess:
     """One `python -m reviewtune.local_server`, ready once its address answers."""
 
-    def __init__(self, data_dir: Path, *options: str, api_key: str | None = None) -> None:
+    def __init__(self, data_dir: Path, *options: str, api_key: str | None = None, warm_trainings: bool = False) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         environment = {key: value for key, value in os.environ.items() if key != "REVIEWTUNE_API_KEY"}
-        environment |= {"OMP_NUM_THREADS": "1"}  # more threads only slow down a model this small
         environment |= {"REVIEWTUNE_API_KEY": api_key} if api_key else {}
         environment["OMP_NUM_THREADS"] = "1"  # more threads slow down a model of two layers
+        if warm_trainings:
+            environment = warm_commands.with_warm_trainings(environment)
         command = [sys.executable, "-m", "reviewtune.local_server", "--port", "0", "--data-dir", str(data_dir)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *options], stderr=log, env=environment)
@@ -71,18 +75,24 @@ class ServerProcess:
 
 
 def wait_for(probe: Callable[[], T | Literal[False] | None], seconds: float = 60) -> T:
-    """The first answer of `probe` that is not None or False."""
-    deadline = time.monotonic() + seconds
+    """The first answer of `probe` that is not None or False.
+
+    The pauses grow, because a probe, such as a request, takes the core from the process that is waited for.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.01
     while time.monotonic() < deadline:
         if result := probe():
             return result
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.1, LONGEST_PAUSE)
     raise AssertionError(f"nothing within {seconds} s")
 
 
 @contextmanager
-def running(data_dir: Path, *options: str, api_key: str | None = None) -> Iterator[ServerProcess]:
-    server = ServerProcess(data_dir, *options, api_key=api_key)
+def running(
+    data_dir: Path, *options: str, api_key: str | None = None, warm_trainings: bool = False
+) -> Iterator[ServerProcess]:
+    server = ServerProcess(data_dir, *options, api_key=api_key, warm_trainings=warm_trainings)
     try:
         yield server
     finally:
@@ -165,7 +175,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[ServerProcess]:
     """One server for all tests that do not change it."""
-    with running(tmp_path_factory.mktemp("account") / "data", "--base-model", str(tiny_model)) as process:
+    data = tmp_path_factory.mktemp("account") / "data"
+    with running(data, "--base-model", str(tiny_model), warm_trainings=True) as process:
         yield process
 
 

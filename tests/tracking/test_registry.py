@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,16 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pandas as pd
 import pytest
 
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import TrackingError
-from reviewtune.tracking import aliases, registry, registry_lock
+from reviewtune.tracking import aliases, process, registry, registry_lock
 from reviewtune.tracking import store as tracking_store
 from tests.support.registry import NAME, promote, register, said
-from tests.support.services import free_port
+from tests.support.services import mlflow_server
 from tests.support.tracking import SETTINGS, stored
 
 FORK = multiprocessing.get_context("fork")
@@ -118,6 +118,37 @@ def test_the_first_champion_cannot_be_rolled_back(moved_project: Path, tmp_path:
     assert said(tmp_path) == "one"
 
 
+def test_a_model_from_which_somebody_went_back_is_known_until_it_is_champion_again(
+    moved_project: Path, tmp_path: Path
+) -> None:
+    promote(tmp_path, "one")
+    promote(tmp_path, "two")
+    assert rolled_back(2) is None
+    aliases.roll_back(SETTINGS, NAME, expected=2, reason="worse")
+    left = rolled_back(2)
+    assert left is not None
+    assert (left.replaced, left.reason) == (2, "worse")
+    assert rolled_back(1) is None
+    promote(tmp_path, "three")
+    assert rolled_back(2) == left, "another champion changes nothing about it"
+    promote(tmp_path, "two")  # version 4, in which the model of version 2 is promoted again
+    assert rolled_back(2, 4) is None
+    promote(tmp_path, "five")
+    assert rolled_back(2, 4) is None
+
+
+def test_a_second_rollback_takes_the_first_one_back(moved_project: Path, tmp_path: Path) -> None:
+    promote(tmp_path, "one")
+    promote(tmp_path, "two")
+    aliases.roll_back(SETTINGS, NAME, expected=2, reason="worse")
+    aliases.roll_back(SETTINGS, NAME, expected=1, reason="it was not")
+    assert (rolled_back(1), rolled_back(2)) == (None, None)
+
+
+def rolled_back(*numbers: int) -> aliases.Change | None:
+    return aliases.rolled_back(aliases.history(SETTINGS, NAME), set(numbers))
+
+
 def test_a_rollback_takes_less_than_a_second(moved_project: Path, tmp_path: Path) -> None:
     promote(tmp_path, "one")
     promote(tmp_path, "two")
@@ -206,8 +237,10 @@ def test_a_promotion_killed_at_any_write_leaves_a_complete_champion(moved_projec
             break
     assert seen == {-signal.SIGKILL, 0}
     assert number >= 8, "each kind of write was reached"
-    pending = [one for one in stored().search_logged_models(["1"]) if str(one.status) == "PENDING"]
-    assert not pending, "the next promotion removes what a killed one left"
+    kept = {one.model_id for one in stored().search_logged_models(["1"])}
+    versions = {one.source.removeprefix("models:/") for one in stored().search_model_versions()}
+    assert kept == versions, "the next promotion removes what a killed one left, uploaded completely or not"
+    assert {folder.name for folder in Path("mlruns").rglob("m-*")} == versions
 
 
 def _check_after_kill(place: Path) -> None:
@@ -228,6 +261,18 @@ def _check_after_kill(place: Path) -> None:
     assert said(place) == champion
 
 
+def test_an_upload_of_another_machine_is_left_alone_for_a_day(moved_project: Path, tmp_path: Path) -> None:
+    store = tracking_store.open_store(SETTINGS)
+    elsewhere: Any = store.create_logged_model(store.experiment, name=NAME, tags={"process": "elsewhere:1:1"})
+    register(tmp_path, "one")
+    assert elsewhere.model_id in {one.model_id for one in stored().search_logged_models(["1"])}
+    aged = {"set": "creation_timestamp_ms = creation_timestamp_ms - 86400000", "where": f"'{elsewhere.model_id}'"}
+    with sqlite3.connect("mlruns/mlflow.db") as database:
+        database.execute(f"update logged_models set {aged['set']} where model_id = {aged['where']}")
+    register(tmp_path, "two")
+    assert elsewhere.model_id not in {one.model_id for one in stored().search_logged_models(["1"])}
+
+
 def test_an_unreachable_registry_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nobody = TrackingConfig(experiment="x", uri="http://127.0.0.1:9")
@@ -238,30 +283,10 @@ def test_an_unreachable_registry_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingConfig]:
     """An MLflow server that a team shares."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    server = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(address)
+    folder = tmp_path_factory.mktemp("server")
+    store, artifacts = f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")
+    with mlflow_server(store, artifacts, folder / "server.log") as address:
         yield TrackingConfig(experiment="shared", uri=address)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            httpx2.get(f"{address}/health", trust_env=False).raise_for_status()
-        except httpx2.HTTPError:
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
-        else:
-            return
 
 
 PROMOTE = """
@@ -320,6 +345,21 @@ def test_a_lock_whose_process_died_is_taken_over(shared: TrackingConfig) -> None
         held.confirm()
     assert time.monotonic() - started < registry_lock.ABANDONED_SECONDS
     assert store.get_model_or_none(f"{NAME}.lock") is None
+
+
+def test_a_container_of_the_same_name_keeps_its_lock(shared: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is not visible from here, which must not be taken for its end."""
+    store = tracking_store.open_store(shared)
+    host, processes = process.machine().rsplit("-", 1)
+    other = f"{host}-{int(processes, 16) + 1:x}:{os.getpid()}:1:token"
+    store.create_registered_model(f"{NAME}.lock", {registry_lock.HOLDER: other})
+    monkeypatch.setattr(registry_lock, "WAIT_SECONDS", 1)
+    try:
+        with pytest.raises(TrackingError, match="somebody else has been changing the champion"):
+            registry_lock.alone_with(shared, NAME).__enter__()
+        assert store.get_model_or_none(f"{NAME}.lock").tags[registry_lock.HOLDER] == other  # type: ignore[union-attr]
+    finally:
+        store.delete_registered_model(f"{NAME}.lock")
 
 
 def test_who_lost_the_lock_changes_nothing(shared: TrackingConfig) -> None:

@@ -23,6 +23,11 @@ from tests.support.tracking import SETTINGS, open_run, stored
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
 
 
+@pytest.fixture
+def prepared_store() -> None:
+    """Here MLflow itself creates each store."""
+
+
 def test_four_processes_can_create_the_store_at_once(four_runs: Path) -> None:
     assert len(list((four_runs / "mlruns" / "1").iterdir())) == 4
 

@@ -1,4 +1,4 @@
-"""Commands about the model in use: `promote`, `champion`, `rollback`, `serve-app`, `export`, `lifecycle`."""
+"""Commands about the model in use: `promote`, `champion`, `rollback`, `rebase`, `serve-app`, `export`, `lifecycle`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +20,11 @@ def promote(
     with_weights: Annotated[
         bool, typer.Option("--with-weights", help="store the local model's adapter, so that other machines can answer")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="promote although gates fail; needs --reason")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="promote although gates fail or after a rollback; needs --reason")
+    ] = False,
     reason: Annotated[str | None, typer.Option(help="why; kept in the history of the champion")] = None,
+    check: Annotated[bool, typer.Option("--check", help="only examine the gates, promote nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the gates as JSON")] = False,
 ) -> None:
     """Make a model the champion, which applications use, if it passes all gates.
@@ -36,7 +39,9 @@ def promote(
     from reviewtune.commands.deployment import promote as command
     from reviewtune.deployment.promotion import PromoteOptions
 
-    options = PromoteOptions(run_id=run_id, arm=arm, force=force, reason=reason, with_weights=with_weights)
+    options = PromoteOptions(
+        run_id=run_id, arm=arm, force=force, reason=reason, with_weights=with_weights, only_gates=check
+    )
     command.promote(options, as_json=as_json)
 
 
@@ -75,13 +80,61 @@ def rollback(
 
 
 @app.command()
+def rebase(
+    provider: Annotated[str, typer.Option(help="the new provider: a file of conf/provider, such as local")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="settings of the new model, such as provider.base_model=NAME or training.n_epochs=2"),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="the old model, which is asked about the reviews of --reviews while it answers")
+    ] = None,
+    reviews: Annotated[
+        Path | None, typer.Option(help="CSV or .xlsx with reviews without a label, for --teacher")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="its column with the reviews")] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(help="most that the answers of the old model may cost, over all commands", min=0)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+) -> None:
+    """Train the champion's data on another provider, and print whether the new model is as good.
+
+    The old model is the champion, else the fine-tune of the last `dvc repro`. Both answer the frozen test reviews. The
+    report has accuracies with intervals, the paired test, how often both agree, every label, cost, speed and
+    confidence, and the gates of `promote`. It is written to reports/rebase/ and to the MLflow run of the new model's
+    evaluation, which `reviewtune promote` takes. Nothing is promoted here. The exit status is 1 if a gate failed. The
+    same command continues after any end: no job is created twice, and no answer is paid for twice.
+
+    With few labels, --teacher MODEL --reviews FILE asks the old model about reviews without a label, in batches where
+    its provider has them. Its answers are kept in data/teacher/ and are training data too, in proportion to its
+    confidence. Without any labelled review the two models are compared on held-out answers only: how often they agree,
+    not who is right. Then nothing is judged, and the exit status is 3.
+
+    Examples: reviewtune rebase --provider local; reviewtune rebase --provider compatible provider.base_url=URL
+    """
+    from reviewtune.commands.deployment import rebase as command
+
+    options = command.options_of(
+        provider=provider,
+        overrides=tuple(overrides or ()),
+        teacher=teacher,
+        reviews=reviews,
+        text_column=text_column,
+        budget_usd=budget_usd,
+    )
+    command.rebase(options, as_json=as_json)
+
+
+@app.command()
 def lifecycle(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List the models that this project depends on, what needs them, and when they end.
 
     Listed are the base models of params.yaml, the last fine-tune, the champion and the one before, and the fine-tunes
     of stored runs. Dates come from conf/lifecycle, with their sources, and from the providers (GET /v1/models). What
-    cannot be reached is named, and the rest is listed. The exit status is 3 if something ends within
-    lifecycle.warn_days (90) or has ended, otherwise 0, so that a scheduled job can act on it.
+    cannot be reached is named, and the rest is listed. The exit status is for scheduled jobs: 3 if something ends
+    within lifecycle.warn_days (90) or has ended; 1 if the last fine-tune, the champion or the stored runs could not be
+    looked up, so that an end may be missing; otherwise 0.
 
     Examples: reviewtune lifecycle; reviewtune lifecycle --json
     """
@@ -137,11 +190,17 @@ def serve_app(
     max_queue: Annotated[int, typer.Option(help="reviews that may be without an answer at a time", min=1)] = 256,
     max_batch: Annotated[int, typer.Option(help="reviews in one request", min=1)] = 64,
     timeout: Annotated[float, typer.Option(help="seconds until a request fails with status 504", min=0.1)] = 30.0,
+    record: Annotated[
+        Path | None, typer.Option(help="folder in which reviews and labels are kept; default: no review is kept")
+    ] = None,
+    record_days: Annotated[int, typer.Option(help="days of the recording that are kept", min=1)] = 30,
+    record_mb: Annotated[int, typer.Option(help="size of the recording in MB, at most", min=1)] = 1_000,
 ) -> None:
     """Serve the analyzer over HTTP until Ctrl-C or SIGTERM: POST /classify, /healthz, /readyz, /metrics.
 
     Logs are JSON lines on standard error; they hold no review. A new champion answers within --refresh seconds, without
-    a restart. `docs/deploy.md` describes requests, metrics, containers and gateways.
+    a restart. What --record keeps is read by `reviewtune monitor` and `reviewtune queue`. `docs/deploy.md` describes
+    requests, metrics, containers and gateways.
 
     Example: reviewtune serve-app --port 8080
     """
@@ -157,5 +216,8 @@ def serve_app(
         max_queue=max_queue,
         max_batch=max_batch,
         timeout=timeout,
+        record=record,
+        record_days=record_days,
+        record_mb=record_mb,
     )
     command.serve_app(options)

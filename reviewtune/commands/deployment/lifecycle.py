@@ -11,11 +11,13 @@ from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.tables import Column, FittedTable
 from reviewtune.deployment.lifecycle.report import LifecycleReport, LifecycleRow, report
 
-WAY_OUT = "choose another provider, such as provider=local (docs/operations.md)"
+WAY_OUT = "`reviewtune rebase --provider local` moves to another provider (docs/operations.md)"
 PIPED_WIDTH = 200  # characters; a pipe has no width, and names must not be cut
 
 ENDS_SOON = 3
-"""Exit status if something ends within lifecycle.warn_days; 1 and 2 are errors."""
+"""Exit status if something ends within lifecycle.warn_days; 2 is a wrong option."""
+UNKNOWN = 1
+"""Exit status if a part of what the project uses could not be looked up; that of errors, so that cron sends a mail."""
 WORDS = {"shutdown": "answers", "last_training_day": "new jobs", None: NONE}
 
 
@@ -27,7 +29,7 @@ def show(*, as_json: bool) -> None:
         print(found.model_dump_json(indent=2))
     else:
         _print(found)
-    sys.exit(ENDS_SOON if found.ends_soon else 0)
+    sys.exit(ENDS_SOON if found.ends_soon else UNKNOWN if found.unknown_uses else 0)
 
 
 def _print(found: LifecycleReport) -> None:
@@ -45,6 +47,8 @@ def _print(found: LifecycleReport) -> None:
 def _conclusion(found: LifecycleReport) -> str:
     within = f"within {counted(found.warn_days, 'day')}"
     soon = list(dict.fromkeys(row.model for row in found.ends_soon))
+    if not soon and found.unknown_uses:
+        return f"of what could be seen, nothing is known to end {within}: make the rest readable, then look again"
     if not soon:
         return f"nothing is known to end {within}"
     return f"ended or ends {within}: {listed(soon, shown=3)}; {WAY_OUT}"

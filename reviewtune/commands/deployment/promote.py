@@ -12,6 +12,7 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, percent
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
+from reviewtune.deployment.gates_file import NOT_COMMITTED
 from reviewtune.errors import DataError, TrackingError
 from reviewtune.tracking import aliases
 from reviewtune.tracking.aliases import Change
@@ -20,12 +21,12 @@ from reviewtune.tracking.registry import RegisteredVersion, by_alias, download
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from reviewtune.deployment.gates_file import GateReport
+    from reviewtune.deployment.gates_file import Gate, GateReport
     from reviewtune.deployment.promotion import PromoteOptions, Promotion
 
 
 def promote(options: "PromoteOptions", *, as_json: bool) -> None:
-    """Promote, and print the gates; the exit status is 1 if nothing was promoted."""
+    """Promote, and print the gates; the exit status is 1 if a gate failed and nothing was promoted."""
     from reviewtune.deployment.promotion import promote as promote_candidate
 
     root = project_root()
@@ -33,12 +34,13 @@ def promote(options: "PromoteOptions", *, as_json: bool) -> None:
     if as_json:
         print(outcome.report.model_dump_json(indent=2) if outcome.report else "null")
     elif outcome.report:
-        _print_gates(outcome.report)
+        print_gates(outcome.report)
     for warning in outcome.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    for line in _lines(outcome):
+    for line in outcome_lines(outcome):
         print(line, file=sys.stderr if as_json else sys.stdout)
-    sys.exit(0 if outcome.champion else 1)
+    has_passed = outcome.report is not None and outcome.report.decision == "passed"
+    sys.exit(0 if outcome.champion or has_passed else 1)
 
 
 def show_champion(*, out: Path | None, history: bool) -> None:
@@ -86,21 +88,20 @@ def _champion_of(config: Config) -> RegisteredVersion:
     return champion
 
 
-def _print_gates(report: "GateReport") -> None:
+def print_gates(report: "GateReport", *, to_stderr: bool = False) -> None:
+    """Print the gates as a table."""
     from rich.console import Console
 
-    Console().print(_gate_table(report))
+    Console(stderr=to_stderr).print(_gate_table(report))
 
 
 def _gate_table(report: "GateReport") -> "RenderableType":
     from rich.box import SIMPLE_HEAD
 
-    from reviewtune.core.terminal.tables import Column, FittedTable
+    from reviewtune.core.terminal.tables import FittedTable
 
-    table = FittedTable("gate", "asked", "seen", Column("outcome"), title=_title(report), box=SIMPLE_HEAD)
-    for gate in report.gates:
-        table.add_row(gate.name, gate.asked, gate.seen, gate.outcome)
-    return table
+    rows = [(gate.name, gate.asked, gate.seen, gate.outcome) for gate in report.gates]
+    return FittedTable.of(("gate", "asked", "seen", "outcome"), rows, title=_title(report), box=SIMPLE_HEAD)
 
 
 def _title(report: "GateReport") -> str:
@@ -109,10 +110,13 @@ def _title(report: "GateReport") -> str:
     return f"{report.name}: {who}, {counted(report.n, 'test review')}"
 
 
-def _lines(outcome: "Promotion") -> list[str]:
+def outcome_lines(outcome: "Promotion") -> list[str]:
+    """What came of a promotion, in lines."""
     champion, change = outcome.champion, outcome.change
+    if outcome.report and outcome.report.decision == "passed":
+        return ["all gates passed, nothing was promoted: `reviewtune promote` makes it the champion"]
     if champion is None:
-        return [_refusal([gate.name for gate in outcome.report.failed] if outcome.report else [])]
+        return [_refusal(outcome.report.failed if outcome.report else ())]
     if change is None:
         return [f"already champion: {champion.name} version {champion.version}, {_since(champion)}"]
     lines = [
@@ -126,10 +130,12 @@ def _lines(outcome: "Promotion") -> list[str]:
     return lines
 
 
-def _refusal(failed: Sequence[str]) -> str:
+def _refusal(failed: Sequence["Gate"]) -> str:
     force = "`--force --reason TEXT` promotes it anyway, and the reason is kept"
-    step = "commit these files and run the command again; " if list(failed) == ["git"] else ""
-    return f"not promoted: {', '.join(failed)} failed; {step}{force}"
+    names = [gate.name for gate in failed]
+    can_commit = names == ["git"] and failed[0].seen.startswith(NOT_COMMITTED)
+    step = "commit these files and run the command again; " if can_commit else ""
+    return f"not promoted: {', '.join(names)} failed; {step}{force}"
 
 
 def _how(change: Change) -> str:

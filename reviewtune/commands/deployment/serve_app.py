@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from reviewtune.errors import ConfigError
+from reviewtune.errors import ConfigError, installing
 
 KEY_VARIABLE = "REVIEWTUNE_APP_KEY"
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
@@ -24,6 +24,9 @@ class ServeOptions:
     max_queue: int
     max_batch: int
     timeout: float
+    record: Path | None
+    record_days: int
+    record_mb: int
 
 
 def serve_app(options: ServeOptions) -> None:
@@ -46,6 +49,9 @@ def serve_app(options: ServeOptions) -> None:
         max_queue=options.max_queue,
         max_batch=options.max_batch,
         timeout=options.timeout,
+        record=options.record,
+        record_days=options.record_days,
+        record_mb=options.record_mb,
     )
     serve(settings)
 
@@ -64,4 +70,4 @@ def _api_key(variable: str | None) -> str | None:
 
 def _require_packages() -> None:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise ConfigError(f"serve-app needs {', '.join(missing)}: run `pip install 'reviewtune[app]'`")
+        raise ConfigError(f"serve-app needs {', '.join(missing)}: run {installing('app')}")

@@ -1,4 +1,4 @@
-"""Commands about new reviews and the model in use: `reviewtune monitor`, `queue`."""
+"""Commands about new reviews and the model in use: `reviewtune monitor`, `queue`, `retrain`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,10 @@ CHOOSE = "choose"
 
 @app.command()
 def monitor(
-    file: Annotated[Path, typer.Argument(help="CSV or .xlsx of new reviews, with a date column if there is one")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="CSV or .xlsx of new reviews, with dates if there are any, or what serve-app recorded"),
+    ],
     text_column: Annotated[
         str | None, typer.Option(help="column with the reviews; default: one as in conf/data")
     ] = None,
@@ -32,7 +35,8 @@ def monitor(
 
     Tests: label mix, each label, confidence, texts, languages, lengths, unusable answers, surges over time, new topics,
     and the accuracy estimated without labels. If nothing changed, an alarm comes in at most 5 of 100 reports. The model
-    is asked about each compared review; answers come from the answer cache if it has them.
+    is asked about each compared review; answers come from the answer cache if it has them. Of a recording, a folder or
+    one of its files, the answers of the champion's version are taken as they are.
 
     Examples: reviewtune monitor week48.csv; reviewtune monitor week48.csv || mail -s "reviews changed" me@example.org
     """
@@ -50,6 +54,39 @@ def monitor(
         as_json=as_json,
     )
     command.monitor(options)
+
+
+@app.command()
+def retrain(
+    promote: Annotated[bool, typer.Option("--promote", help="make it the champion if all gates pass")] = False,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="only if conf/retraining says that it is worth it; for cron")
+    ] = False,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="commit labels and results, which the gate git asks for")
+    ] = False,
+    arm: Annotated[
+        str | None, typer.Option(help="the candidate's arm; default: the champion's, without one the fine-tune")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print steps and decision as JSON")] = False,
+) -> None:
+    """Train with the merged labels and compare the result with the champion: check-data, dvc repro, promote --check.
+
+    Each step is printed with the command that it stands for. After an interruption the same command continues: no job
+    is created and no answer is paid for twice, and evaluation.budget_usd is the cap of all steps together, also over
+    several calls. Nothing is promoted without --promote. reports/retraining.json says how far it came.
+
+    Exit status 0: decided (passed, promoted, champion already), or not needed; 3: a gate refused the candidate, so that
+    a person should look; 1: an error. With --if-needed a decision is not repeated until labels, settings or champion
+    change.
+
+    Examples: reviewtune retrain; reviewtune retrain --if-needed --commit --promote
+    """
+    from reviewtune.commands.monitoring import retrain as command
+    from reviewtune.monitoring.retraining.retrain import RetrainOptions
+
+    options = RetrainOptions(if_needed=if_needed, promote=promote, commit=commit, arm=arm)
+    command.retrain(options, as_json=as_json)
 
 
 class QueueCommands(TyperGroup):
@@ -71,7 +108,9 @@ app.add_typer(queue, name="queue")
 
 @queue.command(CHOOSE)
 def choose(
-    file: Annotated[Path, typer.Argument(help="CSV or .xlsx with new reviews, one per row")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV or .xlsx with new reviews, one per row, or what serve-app recorded")
+    ],
     out: Annotated[
         list[Path], typer.Option(help="file to fill in: .csv, .xlsx with a list of labels, or .json; may be repeated")
     ],
@@ -85,11 +124,11 @@ def choose(
 ) -> None:
     """Choose what a person should label, with the label of the model, its confidence, and why it was chosen.
 
-    There is a random sample (the audit), which gives an unbiased accuracy, and the reviews of which the champion is
-    least sure. Near-duplicates are asked once, and reviews like those of the raw data are left out. Fill in the column
-    `label`, then `reviewtune queue merge`. A .json is for Label Studio; its labelling interface is written next to it.
-    What was asked is kept in data/queues: commit it. Existing files are not replaced. Answers are cached, so the same
-    command continues.
+    There is a random sample (the audit), which gives an unbiased accuracy, reviews of new topics, and those of which
+    the champion is least sure. Near-duplicates are asked once, and reviews like those of the raw data are left out.
+    Fill in the column `label`, then `reviewtune queue merge`. A .json is for Label Studio; its labelling interface is
+    written next to it. What was asked is kept in data/queues: commit it. Existing files are not replaced. Answers are
+    cached, so the same command continues.
 
     Example: reviewtune queue choose new.csv --size 50 --out to_label.csv --out to_label.xlsx
     """

@@ -74,8 +74,8 @@ def monitor(options: MonitorOptions) -> None:
         sample=options.sample,
     )
     progress = TerminalProgress(sys.stderr)
-    watched = _watched(options, config, paths, progress)
     new = read_new_reviews(options.file, reading)
+    watched = _watched(options, config, paths, progress)
     report = monitoring.monitor(watched, new, with_texts=options.with_texts, progress=progress)
     written = _write(report, out)
     print(report.model_dump_json(indent=2) if options.as_json else "\n".join(_lines(report)))
@@ -90,6 +90,7 @@ def _watched(options: MonitorOptions, config: Config, paths: ProjectPaths, progr
     """The model, and what promotion stored for it."""
     from reviewtune.deployment.reference import read_reference
     from reviewtune.monitoring.monitor import Watched
+    from reviewtune.monitoring.recorded_reviews import versions_of
 
     source: ChampionSource = (
         FolderSource(options.served_model)
@@ -102,7 +103,8 @@ def _watched(options: MonitorOptions, config: Config, paths: ProjectPaths, progr
     folder = source.fetch(champion.version)
     reference = read_reference(folder)
     classifier = open_classifier(folder, version=champion.version, progress=progress)
-    return Watched(read_served_model(folder).name, champion.version, classifier, reference)
+    served, versions = read_served_model(folder), frozenset(versions_of(folder, champion.version))
+    return Watched(served.name, champion.version, classifier, reference, served.config.data, versions)
 
 
 def _write(report: "Monitoring", out: Path) -> tuple[Path, Path]:

@@ -14,14 +14,16 @@ from reviewtune.core.outputs import Output
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.data.reviews import text_column_of
-from reviewtune.data.tables import XLSX, read_table, refuse_stream
+from reviewtune.data.tables import XLSX, refuse_stream
 from reviewtune.errors import ConfigError, DataError
+from reviewtune.monitoring.labelling_queue.choose import NEW_TOPIC
 from reviewtune.monitoring.labelling_queue.label_studio import interface
 from reviewtune.monitoring.labelling_queue.make import Made, QueueOptions, make_queue
 from reviewtune.monitoring.labelling_queue.merge import Merged, QueueAudit
 from reviewtune.monitoring.labelling_queue.merge import merge as merge_file
 from reviewtune.monitoring.labelling_queue.queue_file import JSON, to_file
 from reviewtune.monitoring.labelling_queue.queue_record import record_path
+from reviewtune.monitoring.recorded_reviews import read_reviews
 
 ENDINGS = (".csv", XLSX, JSON)
 
@@ -34,6 +36,7 @@ def choose(file: Path, outs: Sequence[Path], options: QueueOptions) -> None:
         DataError: a file cannot be read or written, or nothing can be chosen.
     """
     from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
+    from reviewtune.monitoring.labelling_queue.topics import new_topics
 
     if options.sample > options.size:
         raise ConfigError(f"--audit {options.sample} is more than --size {options.size}; lower it, or raise --size")
@@ -41,11 +44,11 @@ def choose(file: Path, outs: Sequence[Path], options: QueueOptions) -> None:
     root = project_root()
     config = load_params(ProjectPaths(root).params)
     refuse_stream(file)
-    column = text_column_of(read_table(file), options.text_column, config.data.columns)
+    column = text_column_of(read_reviews(file), options.text_column, config.data.columns.text)
     progress = TerminalProgress()
     model = ReviewAnalyzer(progress=progress, cache=True)
     progress.message(f"asking {model.model}{f' (the champion, version {model.version})' if model.version else ''}")
-    made = make_queue(file, column, options, config, root, model)
+    made = make_queue(file, column, options, config, root, model, new_topics)
     for output in outputs:
         output.write_bytes(_content(made, output.path, tuple(config.data.labels)))
     _print_made(made, outs, root)
@@ -98,13 +101,16 @@ def _content(made: Made, path: Path, labels: Sequence[str]) -> bytes:
 
 def _print_made(made: Made, outs: Sequence[Path], root: Path) -> None:
     record = made.record
-    reasons = Counter[str](row.why for row in record.rows)
+    reasons = Counter(row.why.partition(":")[0] for row in record.rows)
+    topics = Counter(row.why for row in record.rows if row.why.startswith(f"{NEW_TOPIC}:"))
     drawn = sum(row.weight for row in record.rows)
     print(f"{counted(len(record.rows), 'review')} to label of {record.reviews:,}: {with_counts(reasons)}")
     if drawn:
         print(
             f"audit: a random sample of {counted(drawn, 'review')}, for the accuracy of {record.model} on these reviews"
         )
+    for topic, count in topics.items():
+        print(f"{topic} ({counted(count, 'review')})")
     for note in made.notes:
         print(f"note: {note}")
     for path in outs:
@@ -135,9 +141,11 @@ def _audit_line(one: QueueAudit) -> str:
     who = f"{record.registered_name} version {record.registered_version}" if record.registered_version else record.model
     done = "" if audit.is_complete else f" of {audit.asked}, the others have no label yet"
     effective = "" if round(audit.effective) == audit.labelled else f", which count as {audit.effective:.1f}"
+    newer = one.published.newer
+    kept = f"; the version keeps the audit of the queue of {newer}, which is newer" if newer else ""
     return (
         f"audit: {who} is right on {with_interval(audit.accuracy)} of the {record.reviews:,} reviews of {record.file} "
-        f"({counted(audit.labelled, 'random review')}{done}{effective}); MLflow run {one.run_id[:12]}"
+        f"({counted(audit.labelled, 'random review')}{done}{effective}); MLflow run {one.published.run_id[:12]}{kept}"
     )
 
 
@@ -150,5 +158,5 @@ def _next_steps(merged: Merged, file: Path, config: Config) -> list[str]:
         steps.append(f"`dvc add {shlex.quote(path)}`")
     if merged.checked.new or merged.checked.present:
         steps.append(f"commit {path} and data/queues")
-        steps.append(f"`reviewtune check-data {shlex.quote(path)}`, `dvc repro`, then `reviewtune promote`")
+        steps.append("`reviewtune retrain`, which trains with them and compares the result with the champion")
     return [f"next: {step}" for step in steps]

@@ -5,9 +5,9 @@ other, each row becomes a block of lines `heading: cell`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.cells import cell_len
 
@@ -49,6 +49,16 @@ class FittedTable:
         self._columns = [Column(column) if isinstance(column, str) else column for column in columns]
         self._title, self._header, self._box = title, header, box
         self._rows: list[list[Text]] = []
+
+    @classmethod
+    def of(
+        cls, columns: "Sequence[Column | str]", rows: "Iterable[Sequence[str]]", *, title: str = "", box: "Box | None"
+    ) -> Self:
+        """A table with these rows; the arguments are those of the class, and one cell per column."""
+        table = cls(*columns, title=title, box=box)
+        for row in rows:
+            table.add_row(*row)
+        return table
 
     @property
     def row_count(self) -> int:

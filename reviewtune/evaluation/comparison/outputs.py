@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reviewtune.core.atomic_files import write_text
+from reviewtune.core.atomic_files import write_bytes, write_text
 from reviewtune.core.result_file import write_result
 from reviewtune.evaluation import plots
 from reviewtune.evaluation.comparison.compare import Arm
@@ -54,9 +54,9 @@ def write_outputs(outputs: Outputs, folder: Path) -> list[Path]:
     write_result(outputs.comparison, folder / COMPARISON_FILE)
     write_text(outputs.markdown, folder / MARKDOWN_FILE)
     for name, table in outputs.tables.items():
-        table.to_csv(folder / name, index=False, lineterminator="\n")
+        write_text(table.to_csv(index=False, lineterminator="\n"), folder / name)
     for name, picture in outputs.pictures.items():
-        (folder / name).write_bytes(picture)
+        write_bytes(picture, folder / name)
     return [folder / name for name in (COMPARISON_FILE, MARKDOWN_FILE, *outputs.tables, *outputs.pictures)]
 
 

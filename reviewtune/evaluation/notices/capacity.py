@@ -13,7 +13,7 @@ from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.formatting import counted, with_counts
-from reviewtune.data.chat_files import count_tokens
+from reviewtune.data.chat.chat_files import count_tokens
 from reviewtune.data.prompts import Prompt, draw_examples, scarce_labels
 from reviewtune.data.splits import Splits
 
