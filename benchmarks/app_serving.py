@@ -30,8 +30,8 @@ from typing import IO, Any, NamedTuple
 import aiohttp
 import pandas as pd
 import psutil
+from served_models import write_served
 
-from reviewtune.analyzer.served_model import Provenance, ServedModel, write_served_model
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
@@ -56,7 +56,8 @@ def main() -> None:
         provider = running.enter_context(_real(options.real) if options.real else _loopback(options.delay))
         config = _asking(config, provider, options.real)
         folder = Path(home) / "model"
-        _write_model(config, folder)
+        fields = {"model": config.provider.base_model, "wanted_accuracy": 0.95}
+        write_served(folder, config, arm="finetuned", kind="finetuned", **fields)
         process, address = running.enter_context(_service(folder, Path(home)))
         reviews = _reviews(config, options.real)
         bare, service = _bare(config, provider, reviews), _app(address, reviews)
@@ -153,25 +154,6 @@ def _asking(config: Config, base_url: str, real: str | None) -> Config:
     arms = {name: arm.model_copy(update=provider) for name, arm in config.arms.items() if hasattr(arm, "provider")}
     data = config.data if real else config.data.model_copy(update={"labels": LABELS})
     return config.model_copy(update={**provider, "arms": arms, "data": data})
-
-
-def _write_model(config: Config, folder: Path) -> None:
-    folder.mkdir()
-    facts = dict.fromkeys(("run_id", "training_run_id", "job_id", "git_revision"))
-    hashes = dict.fromkeys(("data_sha256", "training_sha256", "test_sha256"), "0" * 64)
-    model = ServedModel(
-        name="benchmark",
-        arm="finetuned",
-        kind="finetuned",
-        model=config.provider.base_model,
-        config=config,
-        label_prior=None,
-        calibration=None,
-        wanted_accuracy=0.95,
-        threshold=None,
-        provenance=Provenance(**facts, **hashes),
-    )
-    write_served_model(model, folder)
 
 
 def _reviews(config: Config, real: str | None) -> list[str]:

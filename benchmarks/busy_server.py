@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import os
 import random
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -21,6 +20,7 @@ from typing import Any
 
 import openai
 import pandas as pd
+from own_account import own_account
 
 from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.loading import load_params
@@ -43,12 +43,8 @@ def main() -> None:
     assert isinstance(arm, PromptArmConfig)
     prompt = Prompt(arm.prompt, config.data.labels)
     texts = pd.read_csv(PROJECT / config.data.path)[config.data.columns.text].tolist()
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["REVIEWTUNE_HOME"] = home  # its own account
-        cache_folder().mkdir()
-        (cache_folder() / options.base).symlink_to(weights_folder)
-        with connect(provider) as client:
-            waits, written = asyncio.run(_session(str(client.base_url), options, prompt, texts))
+    with own_account(weights_folder), connect(provider) as client:
+        waits, written = asyncio.run(_session(str(client.base_url), options, prompt, texts))
     print(f"load {os.getloadavg()[0]:.1f}; {len(waits)} answers in {options.seconds} s, the long one {written} tokens")
     print(f"first token after {median(waits):.2f} s (median), {max(waits):.2f} s (highest; limit {LIMIT:.0f} s)")
 

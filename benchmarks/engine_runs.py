@@ -12,7 +12,7 @@ from reviews import write_chat_files
 
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.training.finetune import TrainingRun
@@ -79,7 +79,7 @@ class StepClock:
 
 def in_a_process(work: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what the function returns
     """Call a function in a new process, for its peak memory; its threads wait as the engine's do."""
-    share_the_cores()  # here, because a new process imports torch before it calls anything
+    prepare_torch()  # here, because a new process imports torch before it calls anything
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
@@ -107,7 +107,7 @@ def fine_tune(
         recipe: instead of the shipped one.
         average: share of the last steps whose weights are averaged.
     """
-    share_the_cores()
+    prepare_torch()
     from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec

@@ -16,7 +16,7 @@ from reviews import answers, split_reviews
 
 from reviewtune.core.config.loading import load_params
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ ANSWER_TOKENS = 32
 
 def main() -> None:
     options = _options()
-    share_the_cores()
+    prepare_torch()
     import torch
 
     from reviewtune.local_server.engine.adapters import base_of, is_adapter

@@ -9,7 +9,6 @@ server's process the CPU seconds, which other programs affect less.
 
 import argparse
 import os
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -17,12 +16,12 @@ from statistics import median
 from typing import NamedTuple
 
 import pandas as pd
-import psutil
+from own_account import own_account, server_process
 
 from reviewtune.core.config.arms import PromptArmConfig
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.config.provider import ProviderConfig
-from reviewtune.core.user_dirs import account_folder, cache_folder, running_server
+from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.providers.client import connect
@@ -64,22 +63,14 @@ def _options() -> argparse.Namespace:
 
 
 def _start(provider: ProviderConfig, prompt: Prompt, text: str, weights: Path) -> Start:
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["REVIEWTUNE_HOME"] = home  # its own account
-        cache_folder().mkdir()
-        (cache_folder() / weights.name).symlink_to(weights)
+    with own_account(weights):
         started = time.perf_counter()
         with connect(provider) as client:
             client.chat.completions.create(
                 model=provider.base_model, messages=prompt.messages(text), temperature=0, max_completion_tokens=8
             )
             seconds = time.perf_counter() - started
-        running = running_server(account_folder())
-        assert running is not None
-        process = psutil.Process(running.pid)
-        times = process.cpu_times()
-        process.terminate()
-        process.wait()
+        times = server_process().cpu_times()
         return Start(seconds, times.user + times.system)
 
 

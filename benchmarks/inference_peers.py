@@ -23,7 +23,7 @@ from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Message, Prompt, draw_examples
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:
     from reviewtune.local_server.engine.model_loading import LoadedModel
@@ -36,7 +36,7 @@ ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 
 def main() -> None:
     options = _options()
-    share_the_cores()
+    prepare_torch()
     from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.generation import generate
 

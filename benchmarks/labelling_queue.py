@@ -7,7 +7,8 @@ A linear model learns from --start reviews and labels the pool; 100 reviews of t
 and get their true labels; the model learns from all of them and is scored on the test split. Each seed draws other
 reviews to start with. `queue` has a random sample of 40 for the audit and the 60 least sure, `least sure` no sample.
 Prints the accuracy before and after, the mean over the seeds, the gain against random labels with the 95 % interval of
-its mean (Student's t over the seeds), and how far the audit's accuracy is from that of the whole pool.
+its mean (Student's t over the seeds), and how far the audit's accuracy is from that of the pool's reviews that are not
+near-duplicates of labelled ones, which are left out.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from reviews import split_reviews
 from scipy.stats import t
 
 from reviewtune.core.config.loading import load_config
+from reviewtune.data.splits import alike
 from reviewtune.evaluation import linear_baseline
 from reviewtune.monitoring.labelling_queue.choose import Pick, Pool, Prediction, choose
 
@@ -32,11 +34,12 @@ AUDITS = {"random": LABELS, "queue": 40, "least sure": 0}
 
 
 class Measured(NamedTuple):
-    """Accuracies on the test split before and after, and the audit's error."""
+    """Accuracies on the test split before and after, the audit's error, the share of the pool left out."""
 
     before: float
     after: dict[str, float]
     audit_error: float
+    like_known: float
 
 
 def main() -> None:
@@ -67,10 +70,12 @@ def measured(train: pd.DataFrame, test: pd.DataFrame, start: int, seed: int) -> 
     picks = {name: choose(pool, size=LABELS, audit=audit, seed=seed) for name, audit in AUDITS.items()}
     added = {name: rest.iloc[[pick.position for pick in chosen]] for name, chosen in picks.items()}
     right = np.asarray(labels == rest["label"].to_numpy())
+    like_known = [pair.left for pair in alike(pool.texts, pool.known, SIMILARITY)]
     return Measured(
         _accuracy(model, test),
         {name: _accuracy(_fitted(pd.concat([known, more])), test) for name, more in added.items()},
-        _audited(picks["queue"], right) - float(right.mean()),
+        _audited(picks["queue"], right) - float(np.delete(right, like_known).mean()),
+        len(set(like_known)) / len(rest),
     )
 
 
@@ -107,6 +112,7 @@ def _report(results: list[Measured]) -> None:
         print(f"{name}: {after.mean():.3f}, against random {gain:+.3f} ({gain - half:+.3f} to {gain + half:+.3f})")
     errors = np.array([one.audit_error for one in results])
     print(f"audit minus pool: mean {errors.mean():+.3f}, standard deviation {errors.std(ddof=1):.3f}")
+    print(f"of the pool {np.mean([one.like_known for one in results]):.1%} are like labelled reviews, and left out")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models.ensure import ensure
 from reviewtune.local_server.engine.training.recipes import DEFAULT, Recipe, recipe_for
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
 PROJECT = Path(__file__).parent.parent
 TOKENS_A_REVIEW = 45  # about
@@ -95,7 +95,7 @@ def _write_examples(work: Path, tokens: int, steps: int) -> None:
 
 def _measure(name: str, base: Path, work: Path, recipe: Recipe, recompute: bool) -> None:
     """Train once and print a line."""
-    share_the_cores()
+    prepare_torch()
     from reviewtune.local_server.engine.model_loading import device, fast_precision, without_weights
     from reviewtune.local_server.engine.training import finetune, memory
     from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec

@@ -20,9 +20,9 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.splits import Splits
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
-share_the_cores()
+prepare_torch()
 
 import torch  # noqa: E402 - after the threads' wait policy is set
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         work = Path(temporary)
         start = time.perf_counter()
-        base = _make(options.size, ensure(options.tokenizer, cache_folder()), work / "base")
+        base = make_model(options.size, ensure(options.tokenizer, cache_folder()), work / "base")
         _say(f"written in {time.perf_counter() - start:.0f} s")
         _train(base, work, prompt, parts, options.steps)
         _ask(work / "tuned", prompt, parts, options.rows)
@@ -82,7 +82,7 @@ def config_of(size: str) -> Qwen2Config:
     )
 
 
-def _make(size: str, tokenizer: Path, folder: Path) -> Path:
+def make_model(size: str, tokenizer: Path, folder: Path) -> Path:
     """A folder with a model of random weights, in bf16."""
     chat = AutoTokenizer.from_pretrained(tokenizer)
     config = config_of(size)

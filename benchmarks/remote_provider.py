@@ -103,6 +103,7 @@ def statistics() -> dict[str, Any]:
         "jobs": len(Provider.jobs),
         "jobs_of_one_key": max(Provider.keys.values(), default=0),
         "questions": len(Provider.questions),
+        "asked": sum(Provider.questions.values()),
         "asked_of_one_question": max(Provider.questions.values(), default=0),
         "began": sorted(job["began"] for job in Provider.jobs.values()),
     }

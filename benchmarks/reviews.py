@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from reviewtune.core.config.config import Config
-from reviewtune.data.chat_files import lines_of, write_lines
+from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
 from reviewtune.data.splits import Splits, split

@@ -9,8 +9,6 @@ never give the engine more than 16 reviews, so its rate with batches of 16 is pr
 """
 
 import argparse
-import os
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from own_account import own_account
 from reviews import request_for
 
 from reviewtune.core.config.arms import PromptArmConfig
@@ -27,7 +26,7 @@ from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.engine.base_models.ensure import ensure
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 from reviewtune.providers.client import connect
 from reviewtune.providers.inference import CallPolicy, Request, ask
 
@@ -50,10 +49,7 @@ def main() -> None:
     texts = pd.read_csv(PROJECT / config.data.path)[config.data.columns.text].tolist()[: options.reviews]
     provider = config.provider.model_copy(update={"base_model": options.base})
     weights_folder = ensure(options.base, cache_folder())
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["REVIEWTUNE_HOME"] = home  # its own account and answer cache
-        cache_folder().mkdir()
-        (cache_folder() / options.base).symlink_to(weights_folder)
+    with own_account(weights_folder):
         rates = _rates(config, provider, prompt, texts, options.rounds)
     whole = median(rates[IN_PROCESS])
     for way, rounds in rates.items():
@@ -100,7 +96,7 @@ def _rates(
 
 
 def _engine(base: str, prompt: Prompt) -> Callable[[list[str]], object]:
-    share_the_cores()
+    prepare_torch()
     from reviewtune.local_server.engine.generation import generate
 
     generator = generate.load(cache_folder() / base)

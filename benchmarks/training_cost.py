@@ -26,9 +26,9 @@ from reviews import split_reviews, write_chat_files
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
-from reviewtune.local_server.settings import share_the_cores
+from reviewtune.local_server.settings import prepare_torch
 
-share_the_cores()
+prepare_torch()
 
 import torch  # noqa: E402 - after the threads' wait policy is set
 

@@ -71,9 +71,9 @@ def _in_a_process(trainer: Callable[..., dict[str, Any]], *arguments: object) ->
 
 
 def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
-    from reviewtune.local_server.settings import share_the_cores
+    from reviewtune.local_server.settings import prepare_torch
 
-    share_the_cores()
+    prepare_torch()
     from reviewtune.local_server.engine.base_models.ensure import ensure
     from reviewtune.local_server.engine.training import finetune
     from reviewtune.local_server.engine.types import TrainingSpec
