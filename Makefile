@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui sweep params docs screenshots format check test-fast test test-services test-scale
+.PHONY: help setup repro ui sweep params docs screenshots format lint check test-fast test test-services test-clients test-scale
 
 help:  ## this list
 	@echo "reviewtune: fine-tune a small model to classify customer reviews, and prove that it beats a prompt"
@@ -55,23 +55,25 @@ docs: setup  ## docs/commands.md and docs/configuration.md, after every change o
 screenshots: setup  ## docs/images/ of the MLflow UI and of a data report, of a real small sweep; needs chromium
 	@python tools/screenshots.py
 
-check: setup  ## lint, types, import directions, configuration in sync
+check: lint  ## lint, types, import directions, configuration in sync
+	pytest -q tests/test_project.py tests/test_documents.py
+
+lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
-	pytest -q tests/test_project.py tests/test_documents.py
 
 format: setup  ## apply the formatter and the linter's safe fixes
 	ruff check --fix .
 	ruff format .
 
 test-fast: setup  ## tests without the model, the pipeline and the local server: seconds to a few minutes
-	pytest --ignore tests/local_server -m 'not services and not model and not pipeline' --numprocesses logical --maxprocesses 4 --dist loadfile
+	pytest --ignore tests/local_server -m 'not services and not clients and not model and not pipeline' --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # torch threads that spin at barriers would take the core from another process's test.
 test: export OMP_WAIT_POLICY := passive
-test: check  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
+test: lint  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-services: setup  ## real services (PostgreSQL, S3, an MLflow server; installs them if it can), and a fresh light client
@@ -81,6 +83,23 @@ test-services: setup  ## real services (PostgreSQL, S3, an MLflow server; instal
 		|| echo "no PostgreSQL, and it cannot be installed here: apt-get install postgresql"
 	pytest -m services -rs tests/test_services.py tests/analyzer/test_light_client.py
 
-test-scale: setup  ## sweeps on Ray, joblib, submitit and Optuna; installs them first
+# An environment that cannot be installed does not stop the others: the tests say which clients they left out.
+CLIENT_STAMPS := $(patsubst tests/clients/requirements-%.txt,.clients/%/.installed,$(wildcard tests/clients/requirements-*.txt))
+CLIENT_STAMPS += $(patsubst tests/clients/%/package.json,.clients/%/.installed,$(wildcard tests/clients/*/package.json))
+
+.clients/%/.installed: tests/clients/requirements-%.txt
+	@echo "setting up .clients/$*, once"
+	@{ python -m venv --clear .clients/$* && timeout 600 .clients/$*/bin/python -m pip install --quiet --no-deps -r $< && touch $@; } \
+		|| { rm -rf .clients/$*; echo "cannot install $<: its clients are left out"; }
+
+.clients/%/.installed: tests/clients/%/package.json tests/clients/%/package-lock.json
+	@echo "setting up .clients/$*, once"
+	@{ mkdir -p $(@D) && cp $^ $(@D) && timeout 300 npm ci --prefix $(@D) --omit=optional --silent --no-audit --no-fund && touch $@; } \
+		|| { rm -rf $(@D); echo "cannot install tests/clients/$*: its client is left out"; }
+
+test-clients: setup $(CLIENT_STAMPS)  ## the clients of docs/clients.md (LangChain, LiteLLM, DSPy, ...) with the local provider; installs them
+	pytest -m clients -rs tests/clients
+
+test-scale: setup  ## sweeps on Ray, joblib, submitit and Optuna, and files in parts on Ray; installs them first
 	python -m pip install --quiet -c requirements.lock --editable '.[ray,slurm,parallel,search]'
-	pytest tests/sweeps/test_scale_out.py
+	pytest tests/sweeps/test_scale_out.py tests/bulk/test_on_ray.py
