@@ -90,6 +90,31 @@ def test_temporary_faults_are_retried_and_change_no_answer(
     assert not proxy.faults[CHAT]
 
 
+def test_a_garbled_answer_after_other_faults_is_asked_again(
+    provider: ProviderConfig, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
+) -> None:
+    """The few retries of a garbled answer are not used up by refusals and lost connections before it."""
+    chats = [prompt.messages(text) for text in reviews(config, 2)["text"]]
+    request, terms = request_for(base, prompt), CallPolicy.of(provider, config.evaluation, config.prices)
+    proxy.plan(CHAT, "fine", "429", "cut after", "429", "429", "429", "garbage", "garbage", "fine")
+    first, second = ask(terms, request, chats, title="rough").answers
+    assert (first.retries, second.retries) == (0, 7)
+    assert not second.unreadable and second.text
+
+
+def test_garbled_answers_alone_end_in_an_unusable_one(
+    provider: ProviderConfig, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
+) -> None:
+    """Each of them may have been paid."""
+    chats = [prompt.messages(text) for text in reviews(config, 2)["text"]]
+    request, terms = request_for(base, prompt), CallPolicy.of(provider, config.evaluation, config.prices)
+    garbled: list[Fault] = ["garbage"] * 20
+    proxy.plan(CHAT, "fine", *garbled)
+    asked = ask(terms, request, chats, title="rough")
+    assert asked.answers[1].unreadable
+    assert asked.requests == 1 + 5
+
+
 def test_logprobs_are_returned_on_request(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:
     request = replace(request_for(base, prompt), logprobs=True, top_logprobs=3)
     terms = CallPolicy.of(provider, config.evaluation, config.prices)

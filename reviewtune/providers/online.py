@@ -130,12 +130,15 @@ class _Run:
 
     async def ask(self, question: Question) -> Answer:
         """Ask until there is an answer or another attempt cannot help."""
+        unreadable_so_far = 0
         for attempt in range(self.policy.provider.max_retries + 1):
             try:
                 return await self.try_once(question, attempt)
             except (openai.APIError, UnreadableError) as error:
-                if not self.may_retry(error, attempt):
+                is_unreadable = isinstance(error, UnreadableError)
+                if not self.may_retry(error, attempt, of_its_kind=unreadable_so_far if is_unreadable else attempt):
                     raise
+                unreadable_so_far += is_unreadable
                 await self.wait(error, attempt)
         raise AssertionError("the last attempt is never followed by another")
 
@@ -211,9 +214,11 @@ class _Run:
         async with self.start_lock:
             await asyncio.sleep(0)
 
-    def may_retry(self, error: Exception, attempt: int) -> bool:
-        most = most_retries(error, allowed=self.policy.provider.max_retries, reached=self.answered > 0)
-        return attempt < most and is_passing(error) and self.failure is None
+    def may_retry(self, error: Exception, attempt: int, *, of_its_kind: int) -> bool:
+        """Whether to try again; `of_its_kind` counts the earlier failures that the limit of this error is about."""
+        allowed = self.policy.provider.max_retries
+        most = most_retries(error, allowed=allowed, reached=self.answered > 0)
+        return attempt < allowed and of_its_kind < most and is_passing(error) and self.failure is None
 
     async def wait(self, error: Exception, attempt: int) -> None:
         seconds = pause(error, attempt)
