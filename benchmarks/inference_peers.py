@@ -6,7 +6,8 @@
 Same model, precision and prompts: zero_shot lists the labels with their meanings, few_shot shows examples, finetuned is
 the short prompt of a fine-tune, which shares almost no prefix. `generate` decodes greedily up to the length of the
 longest label; the engine decodes only labels and reads the shared prefix once. Prints reviews per second with the
-model loaded, and the ratio. Run it on an idle machine.
+model loaded, the ratio, and the engine's speed as a share of what this machine's matrix products allow: 2 P operations
+for each token that is not shared, where P are the weights of the layers. Run it on an idle machine.
 """
 
 import argparse
@@ -26,11 +27,14 @@ from reviewtune.data.prompts import Message, Prompt, draw_examples
 from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:
+    from reviewtune.local_server.engine.generation.generate import Generator
     from reviewtune.local_server.engine.model_loading import LoadedModel
+    from reviewtune.local_server.engine.types import GenerationRequest
 
 PROJECT = Path(__file__).parent.parent
 PROMPTS = ("zero_shot", "few_shot", "finetuned")
 BATCH = 32  # rows of the peer
+AT_A_TIME = 2048  # tokens of the products that bound the speed
 ANSWER_TOKENS = 12  # {"label": "not_as_described"} and the end of the turn
 
 
@@ -50,13 +54,14 @@ def main() -> None:
         chats = [prompt.messages(text) for text in parts.test["text"][: options.rows]]
         generator.complete(requests[:16])  # warm up: the shared prefix and one-time work
         ours = _reviews_a_second(lambda: generator.complete(requests), len(requests))  # noqa: B023 - called at once
+        bound = _bound(generator, requests)
         shared = generator.complete(requests[:1])[0].cached_tokens
         few = chats[: options.peer_rows]
         _generate(generator._model, few[:2])
         peer = _reviews_a_second(lambda: _generate(generator._model, few), len(few))  # noqa: B023
         print(
             f"{name}, {shared} of the prompt's tokens shared: {ours:.1f} reviews/s, generate {peer:.2f}: "
-            f"{ours / peer:.1f} times",
+            f"{ours / peer:.1f} times; {ours / bound:.2f} of the {bound:.1f} that matrix products allow",
             flush=True,
         )
 
@@ -83,6 +88,17 @@ def _reviews_a_second(work: Callable[[], object], count: int) -> float:
     start = time.perf_counter()
     work()
     return count / (time.perf_counter() - start)
+
+
+def _bound(generator: "Generator", requests: list["GenerationRequest"]) -> float:
+    """Reviews per second if the layers' products on the tokens of their own were all there is to compute."""
+    from matrix_speed import answering_speed
+
+    network, results = generator._model.network, generator.complete(requests)
+    weights = sum(weight.numel() for weight in network.get_decoder().layers.parameters())
+    own = sum(result.prompt_tokens - result.cached_tokens for result in results) / len(results)
+    config = network.config
+    return answering_speed(AT_A_TIME, config.hidden_size, config.intermediate_size) / (2 * weights * own)
 
 
 def _generate(model: "LoadedModel", chats: list[list[Message]]) -> list[str]:

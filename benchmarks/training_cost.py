@@ -2,14 +2,16 @@
 
     python benchmarks/training_cost.py                                    # smollm2-135m-instruct: a few minutes
     python benchmarks/training_cost.py --base gemma-3-270m --picture docs/images/training_cost.png
+    python benchmarks/training_cost.py --base qwen2.5-coder-1.5b-instruct --bound --rows 112    # only the bound
 
 Each of the three grows by 1, 4 and 16 while the others stay fixed; longer texts are joined reviews. Prints the exponent
 of the growth in seconds (1: proportional; below 1: part of the cost is paid only once).
 
 The bound is the arithmetic of the recipe on all training reviews, 2 P_low N + 6 P_top N E + 4 P_head L E: the frozen
 lower layers read N tokens once, the upper layers train on them in each of E epochs, and the output matrix is applied to
-the L trained tokens. Two measured speeds of this machine turn it into seconds: that of large matrix products, and that
-of products as large as a training step's, with matrices that do not fit into the cache.
+the L trained tokens. An adapter has 4 instead of 6, because its base gets no gradient. Two measured speeds of this
+machine turn it into seconds: that of large matrix products, and that of products as large as a training step's, with
+matrices that do not fit into the cache.
 """
 
 import argparse
@@ -30,18 +32,18 @@ from reviewtune.local_server.settings import prepare_torch
 
 prepare_torch()
 
-import torch  # noqa: E402 - after the threads' wait policy is set
+from matrix_speed import training_speed  # noqa: E402 - after the threads' wait policy is set
 
 from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
 from reviewtune.local_server.engine.base_models.ensure import ensure  # noqa: E402
 from reviewtune.local_server.engine.training import finetune  # noqa: E402
+from reviewtune.local_server.engine.training.recipes import recipe_for  # noqa: E402
 from reviewtune.local_server.engine.types import TrainingSpec  # noqa: E402
 
 PROJECT = Path(__file__).parent.parent
 TIMES = (1, 4, 16)
 ROWS = 28  # of the smallest training; 16 times as many are almost all reviews
 COLOURS = {"rows": BLUE, "epochs": ORANGE, "tokens": GREEN}
-SPEED_SECONDS = 2.0
 
 
 class Cost(NamedTuple):
@@ -56,12 +58,17 @@ def main() -> None:
     prompt = Prompt.of(config)
     base = ensure(options.base, cache_folder())
     _train(base, prompt, train[:ROWS], epochs=1)  # warm up: one-time work
+    if not options.bound:
+        _growth(options, base, prompt, train)
+    _bound(_train(base, prompt, train[: options.rows], None))
+
+
+def _growth(options: argparse.Namespace, base: Path, prompt: Prompt, train: pd.DataFrame) -> None:
     seconds_by_size = {name: [_train(base, prompt, *size).seconds for size in _sizes(name, train)] for name in COLOURS}
     for name, seconds in seconds_by_size.items():
         power = math.log(seconds[-1] / seconds[0]) / math.log(TIMES[-1])
         each = ", ".join(f"{times} x {taken:.1f} s" for times, taken in zip(TIMES, seconds, strict=True))
         print(f"{name:6} {each}: grows with the power {power:.2f}")
-    _bound(_train(base, prompt, train, None))
     if options.picture:
         options.picture.write_bytes(_picture(seconds_by_size, options.base))
 
@@ -69,6 +76,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="smollm2-135m-instruct")
+    parser.add_argument("--bound", action="store_true", help="only one training, against its bound")
+    parser.add_argument("--rows", type=int, help="reviews of that training; all without it")
     parser.add_argument("--picture", type=Path, help="a PNG of the three curves")
     return parser.parse_args()
 
@@ -100,33 +109,19 @@ def _train(base: Path, prompt: Prompt, rows: pd.DataFrame, epochs: int | None) -
 def _bound(cost: Cost) -> None:
     course = cost.course
     network, learned, epochs = course.model.network, course.training, course.hyper.n_epochs
-    top = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    head = course.model.head.numel()
-    low = sum(weight.numel() for weight in network.get_decoder().layers.parameters()) - top
+    head, layers = course.model.head.numel(), network.get_decoder().layers
+    frozen = int(recipe_for(course.spec.base).frozen_layers * len(layers))
+    low, top = (sum(w.numel() for w in part.parameters()) for part in (layers[:frozen], layers[frozen:]))
+    passes = 4 if course.model.adapter else 6  # an adapter needs no gradient of the layers' own weights
     tokens, targets = learned.tokens, sum(sum(example.learned) for example in learned.examples)
-    work = 2 * low * tokens + 6 * top * tokens * epochs + 4 * head * targets * epochs
+    work = 2 * low * tokens + passes * top * tokens * epochs + 4 * head * targets * epochs
     print(f"all {len(learned.examples)} reviews, {epochs} epochs: {work / 1e12:.0f} TFLOP in {cost.seconds:.0f} s")
     config = network.config
     step = learned.tokens // len(learned.examples) * course.hyper.batch_size
     sizes = {"large products": (2048, 2048, 2048), "a step's": (step, config.hidden_size, config.intermediate_size)}
     for name, size in sizes.items():
-        speed = _speed(*size)
+        speed = training_speed(*size)
         print(f"  {name} run at {speed / 1e12:.2f} TFLOP/s: {cost.seconds / (work / speed):.1f} times their bound")
-
-
-def _speed(rows: int, width: int, columns: int) -> float:
-    """FLOP/s of a layer's forward product and its two backward ones, with matrices that do not fit into the cache."""
-    place = {"device": finetune.device(), "dtype": finetune.fast_precision(finetune.device())}
-    layers = [torch.randn(columns, width, **place) for _ in range(64)]
-    state, gradient = torch.randn(rows, width, **place), torch.randn(rows, columns, **place)
-    start, done = time.perf_counter(), 0
-    while (taken := time.perf_counter() - start) < SPEED_SECONDS or done == 0:
-        for layer in layers:
-            _ = state @ layer.T, gradient @ layer, gradient.T @ state
-        if place["device"].type == "cuda":
-            torch.cuda.synchronize()
-        done += len(layers)
-    return done * 6 * rows * width * columns / taken
 
 
 def _picture(seconds_by_size: dict[str, list[float]], base: str) -> bytes:

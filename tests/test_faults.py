@@ -99,7 +99,8 @@ def test_a_garbled_answer_after_other_faults_is_asked_again(
     proxy.plan(CHAT, "fine", "429", "cut after", "429", "429", "429", "garbage", "garbage", "fine")
     first, second = ask(terms, request, chats, title="rough").answers
     assert (first.retries, second.retries) == (0, 7)
-    assert not second.unreadable and second.text
+    assert not second.unreadable
+    assert second.text
 
 
 def test_garbled_answers_alone_end_in_an_unusable_one(
