@@ -8,6 +8,10 @@ import openai
 import pandas as pd
 import pytest
 
+from reviewtune.analyzer.answer_reader import AnswerReader, Verdicts
+from reviewtune.analyzer.model_classifier import ModelClassifier
+from reviewtune.bulk.run import Work, run
+from reviewtune.bulk.sources import find_sources
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.provider import ProviderConfig
 from reviewtune.data.chat.chat_files import lines_of, write_lines
@@ -114,6 +118,36 @@ def test_garbled_answers_alone_end_in_an_unusable_one(
     asked = ask(terms, request, chats, title="rough")
     assert asked.answers[1].unreadable
     assert asked.requests == 1 + 5
+
+
+def test_rows_without_an_answer_are_asked_again_by_the_same_command(
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, tmp_path: Path
+) -> None:
+    """Their parts are made again; other rows come from the cache, other parts are not touched."""
+    subject = model_subject(config, provider)
+    reader = AnswerReader(prompt=subject.prompt, verdicts=Verdicts(model=subject.model))
+    table = tmp_path / "new.csv"
+    reviews(config, 6)[["text"]].to_csv(table, index=False)
+    sources, _ = find_sources(table, config.data.columns, text_column="text", keep=())
+    classifier = ModelClassifier(replace(subject, policy=replace(subject.policy, provider=one_by_one(provider))), reader)
+    work = Work(sources=sources, classifier=classifier, folder=tmp_path / "out", kind="csv", part_rows=2)
+    garbled: list[Fault] = ["garbage"] * 5
+    proxy.plan(CHAT, "fine", "fine", "fine", *garbled)
+    first = run(work)
+    assert (first.rows, first.failed, first.unanswered) == (6, 1, 1)
+    assert [(row.line, row.part) for row in first.failed_rows] == [(5, "part-00001.csv")]
+    untouched, arrived = (work.folder / "part-00000.csv").stat().st_mtime_ns, proxy.arrived[CHAT]
+    second = run(work)
+    assert (second.rows, second.failed, second.unanswered, second.failed_rows) == (6, 0, 0, ())
+    assert proxy.arrived[CHAT] == arrived + 1
+    assert (work.folder / "part-00000.csv").stat().st_mtime_ns == untouched
+    assert pd.read_csv(work.folder / "part-00001.csv")["label"].notna().all()
+    assert run(work) == second
+
+
+def one_by_one(provider: ProviderConfig) -> ProviderConfig:
+    """Requests in the order of the reviews, so that a planned fault meets a known one."""
+    return provider.model_copy(update={"concurrency": 1})
 
 
 def test_logprobs_are_returned_on_request(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:

@@ -22,6 +22,11 @@ Note = Callable[[int, Outcome], None]
 """Receives the index of a text and its outcome, as soon as it is known."""
 
 
+def classification_of(outcome: Outcome) -> Classification:
+    """The classification; of a review about which the model could not be asked, one without a label, with the reason."""
+    return Classification(None, why=str(outcome)) if isinstance(outcome, ProviderError) else outcome
+
+
 def ignore(index: int, outcome: Outcome) -> None:
     """For callers that need no outcome before the last one."""
 
@@ -119,7 +124,8 @@ class Classifier(Protocol):
         Args:
             texts: the reviews.
             cache: look answers up in the cache of `reviewtune evaluate` first, keep new ones there, and raise the
-                error if the provider fails: for files of reviews, so that none is paid twice.
+                error if the provider fails: for files of reviews, so that none is paid twice. A review that alone got
+                no answer has the error as its outcome; the next call asks about it again.
             progress: receives messages and a progress bar, with `cache` only.
 
         Raises:

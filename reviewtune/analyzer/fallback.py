@@ -13,7 +13,7 @@ from threading import Lock
 
 from reviewtune.analyzer.background_loop import in_daemon_thread
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import EMPTY, Classifier, Outcome
+from reviewtune.analyzer.classifier import EMPTY, Classifier, Outcome, classification_of
 from reviewtune.errors import ProviderError, ReviewtuneError
 
 log = logging.getLogger("reviewtune.analyzer")
@@ -210,7 +210,4 @@ def _without_faults(outcomes: Sequence[Outcome], *, keep_all: bool) -> list[Clas
     faults = [outcome for outcome in outcomes if isinstance(outcome, ProviderError)]
     if faults and len(faults) == len(outcomes) and not keep_all:
         raise faults[0]
-    return [
-        Classification(None, why=str(outcome)) if isinstance(outcome, ProviderError) else outcome
-        for outcome in outcomes
-    ]
+    return [classification_of(outcome) for outcome in outcomes]

@@ -11,7 +11,7 @@ from reviewtune.analyzer.classifier import Identity, Note, Outcome, Weights, fin
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import ProviderError
-from reviewtune.evaluation.subject import ModelSubject
+from reviewtune.evaluation.subject import ModelSubject, why_unusable
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.live import LiveModel
 
@@ -101,7 +101,10 @@ class ModelClassifier:
 
         subject = self._subject
         asked = ask(subject.policy, subject.request, subject.chats(texts), title="classifying", progress=progress)
-        return [self._reader.read(answer) for answer in asked.answers]
+        return [
+            ProviderError(why_unusable(answer)) if answer.unreadable else self._reader.read(answer)
+            for answer in asked.answers
+        ]
 
     async def aclassify(self, texts: Sequence[str], note: Note = ignore) -> list[Outcome]:
         """At most provider.concurrency requests of this call run at once; other calls do not count."""

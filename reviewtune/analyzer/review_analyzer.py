@@ -7,7 +7,7 @@ from reviewtune.analyzer import background_loop
 from reviewtune.analyzer.champion import Champion, ChampionSource, FolderSource
 from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Classifier
+from reviewtune.analyzer.classifier import Classifier, classification_of
 from reviewtune.analyzer.fallback import Chain
 from reviewtune.analyzer.follow import Follower
 from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, issue_shares
@@ -132,7 +132,7 @@ class ReviewAnalyzer:
         if not self._cache:
             return background_loop.run(self.aclassify_reviews(reviews))
         outcomes = self._chain().head.classify(reviews, cache=True, progress=self._progress)
-        return [outcome for outcome in outcomes if isinstance(outcome, Classification)]
+        return [classification_of(outcome) for outcome in outcomes]
 
     async def aclassify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
         """As `classify_reviews`, without blocking the event loop; call it from as many tasks at once as you like.

@@ -5,6 +5,7 @@ a part may be finished before an earlier one, which is then missing until it is 
 """
 
 from collections import Counter
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,13 +61,14 @@ class InputFile(ResultPart):
 
 
 class FinishedPart(ResultPart):
-    """A part that is never written again."""
+    """A part that is not written again, unless rows of it got no answer."""
 
     name: str = Field(description="its file")
     size: int = Field(description="bytes")
     rows: int = Field(description="rows in it")
     labels: dict[str, int] = Field(description="rows with each label")
     failed: int = Field(description="rows without a label")
+    unanswered: int = Field(0, description="those of them about which the next command asks again")
     end_file: int = Field(description="index in `files` of its last row's file")
     end_rows: int = Field(description="rows of that file that were read when the part ended")
 
@@ -77,6 +79,7 @@ class FailedRow(ResultPart):
     file: str = Field(description="name of its file")
     line: int = Field(description="its line in a CSV, its place in a Parquet file; 1 is the first")
     why: str = Field(description="the reason")
+    part: str = Field("", description="file of its part")
 
 
 class Manifest(ResultFile):
@@ -103,18 +106,38 @@ class Manifest(ResultFile):
         last = self.parts[self.unbroken - 1] if self.unbroken else None
         return Position(last.end_file, last.end_rows) if last else START
 
+    @property
+    def unanswered(self) -> int:
+        """How many rows the next command asks about again."""
+        return sum(part.unanswered for part in self.parts)
+
     def with_part(self, part: FinishedPart, failures: tuple[Failure, ...]) -> "Manifest":
         """With one more finished part."""
-        labels = Counter(self.labels) + Counter(part.labels)
-        listed = [FailedRow(file=row.file, line=row.number, why=row.why) for row in failures[:MOST_FAILED]]
+        listed = [
+            FailedRow(file=row.file, line=row.number, why=row.why, part=part.name) for row in failures[:MOST_FAILED]
+        ]
         order = {file.name: index for index, file in enumerate(self.files)}
         first = sorted((*self.failed_rows, *listed), key=lambda row: (order[row.file], row.line))
+        parts = sorted((*self.parts, part), key=lambda one: number_of(one.name))
+        return self._of(parts, first[:MOST_FAILED])
+
+    def without(self, names: Container[str]) -> "Manifest":
+        """Without these parts; with none of them, the same."""
+        parts = [part for part in self.parts if part.name not in names]
+        failed_rows = [row for row in self.failed_rows if row.part not in names]
+        return self if len(parts) == len(self.parts) else self._of(parts, failed_rows)
+
+    def _of(self, parts: Sequence[FinishedPart], failed_rows: Sequence[FailedRow]) -> "Manifest":
+        labels = Counter[str]()
+        for part in parts:
+            labels.update(part.labels)
         update = {
-            "rows": self.rows + part.rows,
+            "complete": False,
+            "rows": sum(part.rows for part in parts),
             "labels": dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
-            "failed": self.failed + part.failed,
-            "failed_rows": tuple(first[:MOST_FAILED]),
-            "parts": tuple(sorted((*self.parts, part), key=lambda one: number_of(one.name))),
+            "failed": sum(part.failed for part in parts),
+            "failed_rows": tuple(failed_rows),
+            "parts": tuple(parts),
         }
         return self.model_copy(update=update)
 

@@ -44,12 +44,14 @@ class Part(NamedTuple):
         rows: how many it has.
         labels: how many rows have each label.
         failures: the rows without one.
+        unanswered: how many of these got no answer this time; the next command asks about them.
     """
 
     content: bytes
     rows: int
     labels: dict[str, int]
     failures: tuple[Failure, ...]
+    unanswered: int
 
 
 def name_of(number: int, kind: Format) -> str:
@@ -98,7 +100,9 @@ def make_part(
             failures.append(Failure(name, row.number, str(why)))
         else:
             labels[str(label)] += 1
-    return Part(_content(columns_with(keep), cells, kind), len(cells), dict(sorted(labels.items())), tuple(failures))
+    unanswered = sum(isinstance(outcome, ProviderError) for outcome in outcomes)
+    content = _content(columns_with(keep), cells, kind)
+    return Part(content, len(cells), dict(sorted(labels.items())), tuple(failures), unanswered)
 
 
 def write_part(content: bytes, path: Path) -> None:

@@ -44,7 +44,8 @@ def run(work: Work, progress: Progress = SILENT) -> Manifest:
     """Classify the rows that are not in a finished part.
 
     A killed command leaves its finished parts and the manifest. The same command continues: it asks nothing about
-    finished parts, and a model of a provider not about answers in the cache.
+    finished parts, and a model of a provider not about answers in the cache. Parts with rows that got no answer, because
+    the provider failed for them alone, are made again.
 
     Args:
         work: what to do.
@@ -60,7 +61,7 @@ def run(work: Work, progress: Progress = SILENT) -> Manifest:
     """
     columns_with(work.keep)
     with part_folder(work.folder):
-        manifest = begun(work.folder, _wanted(work))
+        manifest = _without_unanswered(begun(work.folder, _wanted(work)), work.folder, progress)
         if manifest.complete:
             progress.message(f"{work.folder}: {counted(manifest.rows, 'row')} are classified already, nothing is asked")
             return manifest
@@ -71,6 +72,15 @@ def run(work: Work, progress: Progress = SILENT) -> Manifest:
             step(manifest.rows)
             manifest = _classified(work, manifest, progress, step)
     return manifest
+
+
+def _without_unanswered(manifest: Manifest, folder: Path, progress: Progress) -> Manifest:
+    """Without the parts that have rows without an answer, so that they are made again; known answers are cached."""
+    again = [part for part in manifest.parts if part.unanswered]
+    if again:
+        rows = counted(sum(part.unanswered for part in again), "row")
+        progress.message(f"{folder}: {rows} got no answer before; {counted(len(again), 'part')} with them made again")
+    return manifest.without({part.name for part in again})
 
 
 def _classified(work: Work, manifest: Manifest, progress: Progress, step: Step) -> Manifest:
@@ -109,6 +119,7 @@ def _with_part(work: Work, manifest: Manifest, place: Place, part: Part) -> Mani
         rows=part.rows,
         labels=part.labels,
         failed=len(part.failures),
+        unanswered=part.unanswered,
         end_file=place.end.file,
         end_rows=place.end.rows,
     )

@@ -181,3 +181,5 @@ def _print_result(manifest: "Manifest", out: Path) -> None:
         more = [f"and {manifest.failed - len(lines)} more"] if manifest.failed > len(lines) else []
         note = f"no label for {manifest.failed} of {counted(manifest.rows, 'row')}, see the column `error`:"
         print(note, *lines, *more, sep="\n  ", file=sys.stderr)
+    if manifest.unanswered:
+        print(f"{manifest.unanswered} of them got no answer: the same command asks about them again", file=sys.stderr)
