@@ -1,7 +1,7 @@
 """data/teacher/NAME.csv: the old model's answers to reviews without a label, kept as data with their source.
 
-They outlive the old model and the answer cache. Correct a label there, or delete a row, and the next `reviewtune
-rebase` uses what the file says.
+They outlive the old model and the answer cache. Correct a label there, or empty it, and the next `reviewtune rebase`
+uses what the file says. A deleted row is written again if its answer is in the cache.
 """
 
 import hashlib
@@ -20,8 +20,9 @@ from reviewtune.errors import DataError
 from reviewtune.evaluation.subject import ModelSubject
 from reviewtune.providers.address import address_of
 
-LABEL, CONFIDENCE, SOURCE, WHY = "label", "confidence", "label_source", "why"
-COLUMNS = (KEY, "text", LABEL, CONFIDENCE, SOURCE, WHY)
+LABEL, ANSWER, CONFIDENCE, SOURCE, WHY = "label", "model_label", "confidence", "label_source", "why"
+COLUMNS = (KEY, "text", LABEL, ANSWER, CONFIDENCE, SOURCE, WHY)
+"""`label` may be corrected; `model_label` is what the model said, and `confidence` belongs to that."""
 DIGITS = 8  # of the hash in a file's name
 
 
@@ -40,21 +41,22 @@ class AnswersFile:
     labels: tuple[str, ...]
 
     def read(self) -> pd.DataFrame:
-        """Its rows as text; none if there is no file.
+        """Its rows as text; none if there is no file. In files of older versions, no label counts as corrected.
 
         Raises:
             DataError: it lacks a column, or a label is not in the list.
         """
         if not self.path.exists():
             return pd.DataFrame(columns=list(COLUMNS), dtype=str)
-        rows = read_rows(self.path, COLUMNS, hint="restore the file, or delete it to ask again")
+        required = [name for name in COLUMNS if name != ANSWER]
+        rows = read_rows(self.path, required, hint="restore the file, or delete it to ask again")
         for row in rows:
             if (label := normalise(row.cells[LABEL])) not in (*self.labels, ""):
                 raise DataError(
                     f"{self.path} line {row.line}: '{label}' is not one of {counted(len(self.labels), 'label')}; "
                     "correct it, or leave it empty"
                 )
-        cells = [{**row.cells, LABEL: normalise(row.cells[LABEL])} for row in rows]
+        cells = [{ANSWER: row.cells[LABEL], **row.cells, LABEL: normalise(row.cells[LABEL])} for row in rows]
         return pd.DataFrame(cells, columns=list(COLUMNS), dtype=str)
 
     def write(self, rows: pd.DataFrame) -> None:

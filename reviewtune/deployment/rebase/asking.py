@@ -14,7 +14,7 @@ import pandas as pd
 from reviewtune.core.formatting import counted, money
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.sides.review_key import KEY
-from reviewtune.deployment.rebase.answers_file import CONFIDENCE, LABEL, SOURCE, WHY, AnswersFile
+from reviewtune.deployment.rebase.answers_file import ANSWER, CONFIDENCE, LABEL, SOURCE, WHY, AnswersFile
 from reviewtune.deployment.rebase.unlabelled import Unlabelled
 from reviewtune.errors import BudgetError, ProviderError
 from reviewtune.evaluation.evaluate import decided
@@ -239,7 +239,8 @@ class _Asking:
         labels = decision["predicted"].where(decision["predicted"] != INVALID, "")
         sure = decision["confidence"].map("{:.4f}".format) if "confidence" in decision else ""
         why = ["" if label else why_unusable(answer) for label, answer in zip(labels, answers, strict=True)]
-        return asked.assign(**{LABEL: labels, CONFIDENCE: sure, SOURCE: self.file.source, WHY: why})
+        columns = {LABEL: labels, ANSWER: labels, CONFIDENCE: sure, SOURCE: self.file.source, WHY: why}
+        return asked.assign(**columns)
 
 
 def has_ended(error: ProviderError) -> bool:

@@ -10,13 +10,16 @@ import pandas as pd
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.data import SplitConfig
+from reviewtune.core.normalisation import normalise
 from reviewtune.data.chat.chat_files import MIN_EXAMPLES
 from reviewtune.data.reviews import COLUMNS
 from reviewtune.data.sides.review_key import KEY
 from reviewtune.data.splits import Splits, duplicate_groups, write_splits
+from reviewtune.data.tables import read_rows
 from reviewtune.deployment.rebase.answers_file import LABEL
 from reviewtune.errors import DataError
 
+COLUMNS_TO_LABEL = ("review_id", "text", "old_model", "new_model", "label")
 HEX_DIGITS = 13  # the last ones: `weights` draws by the first
 
 
@@ -55,6 +58,31 @@ def write_held_out(
     _refuse_few(parts, source)
     write_splits(parts, folder, source=source, settings=config.split)
     return parts
+
+
+def typed_rows(path: Path) -> pd.DataFrame:
+    """The rows of the file of held-out reviews to which a person has given a label; none if there is no such file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    rows = read_rows(path, COLUMNS_TO_LABEL, hint="restore the file, or move it away") if path.exists() else ()
+    cells = [row.cells for row in rows if normalise(row.cells["label"])]
+    return pd.DataFrame(cells, columns=list(COLUMNS_TO_LABEL), dtype=str)
+
+
+def to_label(answers: pd.DataFrame, typed: pd.DataFrame) -> pd.DataFrame:
+    """The held-out reviews for a person to label, first those on which the models differ.
+
+    Args:
+        answers: columns review_id, text, old_model, new_model.
+        typed: rows that have a label already, which no row loses.
+    """
+    labels = dict(zip(typed["review_id"], typed["label"], strict=True))
+    table = answers.assign(label=[labels.get(review, "") for review in answers["review_id"]]).sort_values("review_id")
+    differs = table["old_model"] != table["new_model"]
+    no_longer_held_out = typed[~typed["review_id"].isin(table["review_id"])]
+    return pd.concat([table[differs], table[~differs], no_longer_held_out])[list(COLUMNS_TO_LABEL)]
 
 
 def _refuse_few(parts: Splits, source: Path) -> None:

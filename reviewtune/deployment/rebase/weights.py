@@ -4,7 +4,8 @@ A training file of the protocol gives every row the same weight (a message's `we
 weight w is taken with the probability w: the expected loss is that of the weighted rows, and no row is repeated, which
 would make the model learn it by heart and cost as much again (cost-proportionate rejection sampling: Zadrozny, Langford
 and Abe, ICDM 2003). The weight is the confidence, calibrated on the validation reviews, which people have labelled.
-Answers below one half are more likely wrong than right and are left out. A labelled review always counts once.
+Answers below one half are more likely wrong than right and are left out. A labelled review, and an answer that a person
+corrected, always counts once.
 """
 
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from reviewtune.analyzer.calibration import fit_calibration
+from reviewtune.core.normalisation import normalise
 from reviewtune.data.sides.review_key import KEY
-from reviewtune.deployment.rebase.answers_file import CONFIDENCE, LABEL
+from reviewtune.deployment.rebase.answers_file import ANSWER, CONFIDENCE, LABEL
 from reviewtune.deployment.rebase.parity_file import Weighting
 
 LEAST = 0.5
@@ -55,7 +57,7 @@ def weigh(answers: pd.DataFrame, validation: pd.DataFrame | None) -> Weighed:
 
 
 def _weights(usable: pd.DataFrame, validation: pd.DataFrame | None) -> "tuple[pd.Series[float], Weighting]":
-    """The weight of each answer in [0, 1]; one without a confidence, such as a corrected one, has the weight 1."""
+    """The weight of each answer in [0, 1]; one without a confidence, and one that a person corrected, has the weight 1."""
     confidence = pd.to_numeric(usable[CONFIDENCE], errors="coerce")
     if confidence.isna().all():
         return pd.Series(1.0, index=usable.index), "none"
@@ -64,7 +66,8 @@ def _weights(usable: pd.DataFrame, validation: pd.DataFrame | None) -> "tuple[pd
         right = (validation["label"] == validation["predicted"]).tolist()
         calibration = fit_calibration(validation["confidence"].astype(float).tolist(), right)
     known = confidence.clip(0, 1).map(calibration.of) if calibration else confidence.clip(0, 1)
-    return known.where(confidence.notna(), 1.0), "calibrated" if calibration else "uncalibrated"
+    is_models = confidence.notna() & (usable[LABEL] == usable[ANSWER].map(normalise))
+    return known.where(is_models, 1.0), "calibrated" if calibration else "uncalibrated"
 
 
 def _number(key: str) -> float:

@@ -19,7 +19,7 @@ from reviewtune.data.reviews import COLUMNS
 from reviewtune.data.splits import Splits
 from reviewtune.deployment.rebase.agreement_file import TABLE, AgreementReport, LabelAgreement, write_agreement
 from reviewtune.deployment.rebase.asking import Asked
-from reviewtune.deployment.rebase.held_out import held_out_sides, write_held_out
+from reviewtune.deployment.rebase.held_out import held_out_sides, to_label, typed_rows, write_held_out
 from reviewtune.deployment.rebase.new_settings import NewSettings, new_settings
 from reviewtune.deployment.rebase.old_model import Measured, OldModel, find_old
 from reviewtune.deployment.rebase.parity_file import report_folder
@@ -83,6 +83,7 @@ def _move(
 ) -> AgreementReport:
     paths = ProjectPaths(root)
     progress.message(f"{config.data.path} is missing: no labelled review, so only the agreement can be measured")
+    typed = typed_rows(report_folder(root) / TABLE)
     old = with_budget(find_old(teacher.model, config, root), teacher.budget_usd)
     _refuse_other_labels(old, config)
     unlabelled = read_reviews_of(teacher, config, NO_LABELS, paths)
@@ -96,7 +97,7 @@ def _move(
     tags = {"rebase": "without labels", "old_model": old.asked.model, "labels_of": f"teacher {old.asked.model}"}
     new = train_and_evaluate(settings, chat, files, hostile=paths.injections, tags=tags, progress=progress)
     report = _report(settings, old, new, teacher, unlabelled, asked, weighed, file.path.relative_to(root))
-    _write(report, new, held_out, config, root)
+    _write(report, new, held_out, typed, config, root)
     return report
 
 
@@ -151,7 +152,9 @@ def _report(
     )
 
 
-def _write(report: AgreementReport, new: NewModel, held_out: pd.DataFrame, config: Config, root: Path) -> None:
+def _write(
+    report: AgreementReport, new: NewModel, held_out: pd.DataFrame, typed: pd.DataFrame, config: Config, root: Path
+) -> None:
     """The report, also on the run of the evaluation, and the held-out reviews for a person to label."""
     run = stored_run(config.tracking, report.run_id)
     for path in write_agreement(report, root):
@@ -159,7 +162,4 @@ def _write(report: AgreementReport, new: NewModel, held_out: pd.DataFrame, confi
     run.metrics({"agreement": report.agreement.value})
     answers = new.evaluation.predictions.rename(columns={"label": "old_model", "predicted": "new_model"})
     table = held_out[["review_id", "text"]].merge(answers[["review_id", "old_model", "new_model"]], on="review_id")
-    table = table.assign(label="").sort_values("review_id")
-    differs = table["old_model"] != table["new_model"]
-    rows = pd.concat([table[differs], table[~differs]])  # first those on which the two differ
-    write_text(rows.to_csv(index=False, lineterminator="\n"), report_folder(root) / TABLE)
+    write_text(to_label(table, typed).to_csv(index=False, lineterminator="\n"), report_folder(root) / TABLE)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from reviewtune.deployment.rebase.answers_file import COLUMNS, AnswersFile
+from reviewtune.deployment.rebase.weights import weigh
 from reviewtune.errors import DataError
 
 ROW = dict.fromkeys(COLUMNS, "") | {"text": "Late, again", "label": "late", "confidence": "0.9000"}
@@ -36,3 +37,21 @@ def test_an_unknown_label_and_a_missing_column_are_one_line(file: AnswersFile) -
     file.path.write_text("text,label\nx,late\n")
     with pytest.raises(DataError, match="restore the file, or delete it to ask again"):
         file.read()
+
+
+def test_a_corrected_label_counts_as_one_of_a_person(file: AnswersFile) -> None:
+    """However unsure the model was; what the model itself was unsure about is left out."""
+    unsure = {**ROW, "confidence": "0.2000", "model_label": "late"}
+    rows = [{**unsure, COLUMNS[0]: f"{number:064x}"} for number in range(40)]
+    rows += [{**unsure, COLUMNS[0]: f"{number:064x}", "label": "배송", "text": f"{number}"} for number in range(40, 80)]
+    file.write(pd.DataFrame(rows))
+    taken = weigh(file.read(), None)
+    assert sorted(taken.rows["text"]) == sorted(map(str, range(40, 80)))
+    assert (taken.too_unsure, taken.drawn_out) == (40, 0)
+
+
+def test_a_file_of_an_older_version_is_read(file: AnswersFile) -> None:
+    file.write(pd.DataFrame([{**ROW, COLUMNS[0]: "a1", "model_label": "late"}]))
+    new = file.read()
+    file.path.write_text(new.drop(columns="model_label").to_csv(index=False))
+    pd.testing.assert_frame_equal(file.read(), new)

@@ -70,6 +70,15 @@ def test_both_models_are_compared_on_answers_that_were_held_out(moving: Project)
     assert moved(moving) == report == read_agreement(moving.folder)
     assert (moving.old.server.count(CHAT), moving.new.server.count(CHAT), len(moving.new.jobs)) == (*counts, 1)
 
+    typed = table.assign(label=["damaged_item", *[""] * (len(table) - 1)])
+    typed.loc[len(typed)] = ["of another split", "It is broken", "refund", "damaged_item", "damaged_item"]
+    path = moving.folder / "reports/rebase/held_out.csv"
+    path.write_bytes(typed.to_csv(index=False, sep=";").encode("utf-8-sig"))  # as Excel saves it in Europe
+    moved(moving)
+    kept = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert kept[kept["label"] != ""]["review_id"].tolist() == [table["review_id"][0], "of another split"]
+    assert len(kept) == len(table) + 1
+
 
 def test_the_command_says_what_is_not_known_and_ends_with_status_3(moving: Project, answers: Path) -> None:
     lose_labels(moving)
