@@ -103,13 +103,15 @@ def read_requests(path: Path, done: Container[str]) -> Iterator[PreparedLine]:
 
 
 def _read_request(line: bytes) -> PreparedLine:
-    entry = BatchLine.model_validate_json(line)
+    entry = BatchLine.model_validate(strict_json.loads(line))  # as in `_parse`: other parsers have other limits
     try:
         question = QUESTIONS[standard_url(entry.url)](entry.body)
     except ValidationError as error:
         return PreparedLine(entry.custom_id, None, from_validation(error, entry.body))
     except ApiError as error:
         return PreparedLine(entry.custom_id, None, error)
+    except RecursionError:
+        return PreparedLine(entry.custom_id, None, ApiError(400, "The body is nested too deeply.", param="body"))
     try:
         for request in question.requests:
             try_to_compile(request)

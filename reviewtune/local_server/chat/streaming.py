@@ -227,7 +227,7 @@ class Stream:
                 sent.arguments.append(0)
                 function["name"] = call.name
             arguments = call.arguments[sent.arguments[index] :]
-            sent.arguments[index] = len(call.arguments)
+            sent.arguments[index] = max(sent.arguments[index], len(call.arguments))
             if is_new or arguments:
                 yield self._call_delta(index, {**function, "arguments": arguments}, is_new=is_new)
 

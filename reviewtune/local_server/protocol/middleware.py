@@ -172,7 +172,10 @@ def _missing_key(headers: Headers) -> str:
 
 def _is_local(host: str) -> bool:
     """Whether the request names an IP address or localhost, and not a host name that a web page may point here."""
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     try:
         ip_address(name)
     except ValueError:

@@ -91,9 +91,9 @@ class ResponseEvents:
             self._output.append(call_item(ToolCall(call.name, ""), new_id("fc"), new_call_id(), "in_progress"))
             yield self._added()
         item, delta = self._output[-1], call.arguments[self._arguments :]
-        self._arguments = len(call.arguments)
-        item["arguments"] = call.arguments
-        if delta:
+        if delta:  # none while a request that is repeated alone catches up
+            self._arguments = len(call.arguments)
+            item["arguments"] = call.arguments
             yield self._event("response.function_call_arguments.delta", **self._item_place, delta=delta)
 
     def _end(self, result: GenerationResult) -> Iterator[str]:

@@ -78,6 +78,18 @@ def test_good_and_bad_lines(client: openai.OpenAI, base: str) -> None:
     assert {entry["response"]["status_code"] for entry in errors.values()} == {400}
 
 
+def test_a_deeply_nested_line_fails_alone(client: openai.OpenAI, base: str) -> None:
+    """Deeper than some parsers go: it must not stop the batch, nor the batches behind it."""
+    nested: Any = {}
+    for _ in range(400):
+        nested = {"x": nested}
+    batch = run(client, [line("good", base), line("deep", base, metadata=nested)])
+    assert batch.request_counts is not None
+    assert (batch.status, batch.request_counts.completed, batch.request_counts.failed) == ("completed", 1, 1)
+    (error,) = lines_of(client, batch.error_file_id).values()
+    assert (error["custom_id"], error["response"]["status_code"]) == ("deep", 400)
+
+
 def test_a_batch_gives_the_answers_of_chats(client: openai.OpenAI, base: str) -> None:
     batch = run(client, [line(str(n), base, temperature=0) for n in range(5)])
     assert batch.error_file_id is None

@@ -6,6 +6,7 @@ compilation in a thread: it would stop all answers of all models.
 
 import json
 import os
+import signal as signals
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +23,10 @@ HARMLESS = 4000  # characters of a schema without the keywords below; it compile
 COSTLY = ("allOf", "multipleOf", "patternProperties", "dependentSchemas")  # may multiply what others describe
 REFERENCES = 16
 REASON = "it is too complex, compiling it would take too long; use fewer or smaller parts"
+INTERRUPTED = "it could not be compiled now, because the machine is busy or the attempt was interrupted; send it again"
 MODULE = __name__
+KILLED = tuple(-signal for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") if (signal := getattr(signals, name, 0)))
+"""Exit statuses of a process that somebody else ended; its own limits end it in other ways."""
 
 
 def needs_trial(request: GenerationRequest) -> bool:
@@ -56,7 +60,11 @@ def _is_doubtful(schema: str) -> bool:
 
 @lru_cache(256)
 def _compiles(schemas: str) -> bool:
-    """Whether schemas are compiled in time. Those with another fault are: the model's thread says what it is."""
+    """Whether schemas are compiled in time. Those with another fault are: the model's thread says what it is.
+
+    Raises:
+        UnsupportedSchema: nobody knows, because the process was killed or got no CPU. Exceptions are not cached.
+    """
     command = [sys.executable, "-m", MODULE]
     try:
         subprocess.run(
@@ -67,7 +75,11 @@ def _compiles(schemas: str) -> bool:
             timeout=PATIENCE,
             check=True,
         )
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+    except subprocess.TimeoutExpired as error:
+        raise UnsupportedSchema(INTERRUPTED) from error
+    except subprocess.CalledProcessError as error:
+        if error.returncode in KILLED:
+            raise UnsupportedSchema(INTERRUPTED) from error
         return False
     return True
 
@@ -81,7 +93,7 @@ def main() -> None:
     with suppress(ImportError):  # Windows has no such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))  # at the first, SIGXCPU
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     vocabulary = LLTokenizer("byte")
