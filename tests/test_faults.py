@@ -129,7 +129,8 @@ def test_rows_without_an_answer_are_asked_again_by_the_same_command(
     table = tmp_path / "new.csv"
     reviews(config, 6)[["text"]].to_csv(table, index=False)
     sources, _ = find_sources(table, config.data.columns, text_column="text", keep=())
-    classifier = ModelClassifier(replace(subject, policy=replace(subject.policy, provider=one_by_one(provider))), reader)
+    policy = replace(subject.policy, provider=one_by_one(provider))
+    classifier = ModelClassifier(replace(subject, policy=policy), reader)
     work = Work(sources=sources, classifier=classifier, folder=tmp_path / "out", kind="csv", part_rows=2)
     garbled: list[Fault] = ["garbage"] * 5
     proxy.plan(CHAT, "fine", "fine", "fine", *garbled)

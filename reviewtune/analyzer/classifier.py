@@ -23,7 +23,7 @@ Note = Callable[[int, Outcome], None]
 
 
 def classification_of(outcome: Outcome) -> Classification:
-    """The classification; of a review about which the model could not be asked, one without a label, with the reason."""
+    """The classification; if the model could not be asked about the review, one without a label, with the reason."""
     return Classification(None, why=str(outcome)) if isinstance(outcome, ProviderError) else outcome
 
 

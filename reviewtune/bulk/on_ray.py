@@ -45,14 +45,14 @@ class Order:
         maker: makes them.
         store: this program's cache of answers; None: the model needs no provider.
         scope: of the budget, which all share.
-        environment: addresses of providers.
+        environment: addresses of providers by variable; None: the variable is not set, which means the usual address.
         weights: of a model of the local provider, with the files of its adapter by name.
     """
 
     maker: PartMaker
     store: BorrowedStore | None
     scope: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
     weights: tuple[Weights, Mapping[str, bytes]] | None
 
 
@@ -154,7 +154,11 @@ class Messages(Silent):
 
 def _prepare(order: Order) -> None:
     """Use the cache, the budget and the addresses of the program that gave the order."""
-    os.environ.update(order.environment)
+    for name, value in order.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     join(order.scope)
     if order.store is not None:
         borrow(order.store)
@@ -184,7 +188,7 @@ def _order(maker: PartMaker, cluster: Cluster, most: int) -> Order:
         weights = classifier.weights, {path.name: path.read_bytes() for path in adapter.iterdir() if path.is_file()}
     if _divides_limits(classifier):
         classifier = classifier.shared_by(most)
-    addresses = {name: os.environ[name] for name in VARIABLES.values() if name in os.environ}
+    addresses = {name: os.environ.get(name) for name in VARIABLES.values()}
     return Order(replace(maker, classifier=classifier), store, scope(), addresses, weights)
 
 

@@ -26,10 +26,14 @@ def column_names(path: Path) -> tuple[str, ...]:
     """The names of the columns, not those inside a nested one.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or has two columns of the same name.
     """
     with _opened(path) as file:
-        return tuple(file.schema_arrow.names)
+        names = tuple(file.schema_arrow.names)
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: {names.count(name)} columns are called '{name}'; rename all but one")
+    return names
 
 
 def row_count(path: Path) -> int:
@@ -106,6 +110,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, buffer_size=BUFFER) as file:
             yield file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a text in it is not UTF-8 ({error}); write it again") from error
     except pa.ArrowException as error:
         raise DataError(f"{path}: this Parquet file is damaged ({error}); write it again") from error
     except OSError as error:

@@ -44,8 +44,8 @@ def run(work: Work, progress: Progress = SILENT) -> Manifest:
     """Classify the rows that are not in a finished part.
 
     A killed command leaves its finished parts and the manifest. The same command continues: it asks nothing about
-    finished parts, and a model of a provider not about answers in the cache. Parts with rows that got no answer, because
-    the provider failed for them alone, are made again.
+    finished parts, and a model of a provider not about answers in the cache. Parts with rows that got no answer,
+    because the provider failed for them alone, are made again.
 
     Args:
         work: what to do.

@@ -50,10 +50,6 @@ class Group:
     distance: float
     usual: float
 
-    @property
-    def is_far(self) -> bool:
-        return self.distance > self.usual
-
 
 @dataclass(frozen=True)
 class Search:

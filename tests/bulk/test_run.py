@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -269,11 +271,23 @@ def test_files_that_cannot_be_read_are_refused_before_anything_is_asked(tmp_path
     write_parquet(tmp_path / "lists.parquet", {"text": [["late"]]})
     with pytest.raises(DataError, match=r"column 'text' is list<.*; only a column of single values"):
         sources_in(tmp_path / "lists.parquet", config)
+    twice = pa.Table.from_arrays([pa.array(["late"]), pa.array(["lost"])], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice.parquet: 2 columns are called 'text'; rename all but one"):
+        sources_in(tmp_path / "twice.parquet", config)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: no file in it ends with .csv, .tsv, .parquet"):
         sources_in(tmp_path / "empty", config)
     with pytest.raises(DataError, match="no such file or folder"):
         sources_in(tmp_path / "nowhere", config)
+
+
+def test_a_text_that_is_not_utf_8_stops_the_work_in_one_line(work: Work, folder: Path, config: Config) -> None:
+    raw = pa.array([b"late", b"caf\xe9"], pa.binary())
+    pq.write_table(pa.table({"text": pa.Array.from_buffers(pa.string(), 2, raw.buffers())}), folder / "b.parquet")
+    latin = replace(work, sources=sources_in(folder / "b.parquet", config), keep=())
+    with pytest.raises(DataError, match=r"b.parquet: a text in it is not UTF-8 .*; write it again"):
+        run(latin)
 
 
 def test_the_model_stays_the_same_while_the_champion_changes(served: Path) -> None:

@@ -175,6 +175,12 @@ SCHEMAS: dict[str, Any] = {
 }
 
 
+def test_a_host_header_that_is_no_address_is_refused(attacked: ServerProcess) -> None:
+    with connection(attacked) as sock:
+        sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: [::1\r\n\r\n")
+        assert b" 403 " in sock.recv(100)
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schemas_that_explode_stop_nobody(attacked: ServerProcess, base: str, name: str) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMAS[name]}}

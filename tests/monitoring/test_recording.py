@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reviewtune.analyzer.champion import FolderSource
 from reviewtune.deployment.app.recorded_answer import recorded_files
 from tests.deployment.conftest import reviewtune
 from tests.monitoring.conftest import write_csv
@@ -69,6 +70,20 @@ def test_the_queue_asks_for_the_new_topic_with_its_words(watched: Clone, asked: 
         writer.writeheader()
         writer.writerows({**row, "label": row["predicted"]} for row in rows)
     assert "20 reviews appended" in reviewtune(watched, "queue", "merge", "to_label.csv")
+
+
+def test_the_queue_takes_the_answers_of_a_service_that_knows_the_folder_only(
+    watched: Clone, asked: list[str], tmp_path: Path
+) -> None:
+    """`serve-app --served-model` calls the same champion by the hash of its folder."""
+    reviewtune(watched, "champion", "--out", str(tmp_path / "served"))
+    (file, *_) = recorded_files(watched.folder / "recorded")
+    lines = [json.loads(line) | {"version": FolderSource(tmp_path / "served").look().version} for line in file.open()]
+    other = tmp_path / "reviews-2026-11-29.jsonl"
+    other.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = reviewtune(watched, "queue", str(other), "--size", "10", "--out", str(tmp_path / "to_label.csv"))
+    assert "answers taken from the recording, not asked again\n" in said
+    assert "asked again, because" not in said
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from reviewtune.analyzer.champion import RegistrySource
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted, with_counts, with_interval
@@ -23,7 +24,7 @@ from reviewtune.monitoring.labelling_queue.merge import Merged, QueueAudit
 from reviewtune.monitoring.labelling_queue.merge import merge as merge_file
 from reviewtune.monitoring.labelling_queue.queue_file import JSON, to_file
 from reviewtune.monitoring.labelling_queue.queue_record import record_path
-from reviewtune.monitoring.recorded_reviews import read_reviews
+from reviewtune.monitoring.recorded_reviews import is_recording, read_reviews, versions_of
 
 ENDINGS = (".csv", XLSX, JSON)
 
@@ -48,7 +49,8 @@ def choose(file: Path, outs: Sequence[Path], options: QueueOptions) -> None:
     progress = TerminalProgress()
     model = ReviewAnalyzer(progress=progress, cache=True)
     progress.message(f"asking {model.model}{f' (the champion, version {model.version})' if model.version else ''}")
-    made = make_queue(file, column, options, config, root, model, new_topics)
+    versions = _versions(model.version, config, root) if is_recording(file) else None
+    made = make_queue(file, column, options, config, root, model, new_topics, versions=versions)
     for output in outputs:
         output.write_bytes(_content(made, output.path, tuple(config.data.labels)))
     _print_made(made, outs, root)
@@ -69,6 +71,17 @@ def merge(file: Path, *, keep_columns: bool) -> None:
         print(_audit_line(one))
     print("\n".join(_next_steps(merged, file, config)))
     sys.exit(1 if merged.checked.problems else 0)
+
+
+def _versions(version: str | None, config: Config, root: Path) -> set[str | None]:
+    """What recordings call the model that answers: a service with `--served-model` knows its folder only."""
+    if version is None:
+        return {None}
+    source = RegistrySource(config.tracking, config.registered_name, ProjectPaths(root).work / "champion")
+    champion = source.look()
+    if champion is None or champion.version != version:  # it changed a moment ago
+        return {version}
+    return {version, *versions_of(source.fetch(version), version)}
 
 
 def _with_interfaces(outs: Sequence[Path]) -> list[Path]:

@@ -57,7 +57,7 @@ def weigh(answers: pd.DataFrame, validation: pd.DataFrame | None) -> Weighed:
 
 
 def _weights(usable: pd.DataFrame, validation: pd.DataFrame | None) -> "tuple[pd.Series[float], Weighting]":
-    """The weight of each answer in [0, 1]; one without a confidence, and one that a person corrected, has the weight 1."""
+    """The weight of each answer in [0, 1]: 1 for one without a confidence, and for one that a person corrected."""
     confidence = pd.to_numeric(usable[CONFIDENCE], errors="coerce")
     if confidence.isna().all():
         return pd.Series(1.0, index=usable.index), "none"

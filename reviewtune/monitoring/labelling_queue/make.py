@@ -1,6 +1,6 @@
 """Make a queue: classify new reviews, choose some, and write the record of what is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -94,6 +94,8 @@ def make_queue(
     root: Path,
     model: Model,
     topics: Topics | None = None,
+    *,
+    versions: Collection[str | None] | None = None,
 ) -> Made:
     """Make a queue and write its record. The same file, model and raw data give the same queue.
 
@@ -105,6 +107,7 @@ def make_queue(
         root: the project's folder.
         model: labels them.
         topics: finds new topics; None: none are searched.
+        versions: what a recording calls this version of the model; None: as the model does.
 
     Raises:
         DataError: a file cannot be read, or it has no review that could be asked for.
@@ -118,7 +121,7 @@ def make_queue(
     open_ones = [review for review in reviews if review.key not in raw.labels and review.key not in frozen_test]
     if not open_ones:
         raise DataError(f"{file}: no review to ask for; all of its {len(table.rows)} are labelled, empty or too long")
-    answers = _answers(open_ones, model)
+    answers = _answers(open_ones, model, {model.version} if versions is None else versions)
     pool = _pool(open_ones, answers, [*_texts(raw, config), *tested], config)
     picks = _picks(pool, options, config, topics)
     if not picks:
@@ -135,11 +138,11 @@ def _texts(raw: RawData, config: Config) -> list[str]:
     return [normalise(row.cells[config.data.columns.text]) for row in raw.table.rows]
 
 
-def _answers(reviews: Sequence[_Review], model: Model) -> Answers:
+def _answers(reviews: Sequence[_Review], model: Model, versions: Collection[str | None]) -> Answers:
     """The model's answers: the recorded ones if the file is a recording, the others are asked for."""
     recorded = [recorded_answer(review.row) for review in reviews]
     texts = [review.text for review in reviews]
-    return answers_to(texts, recorded, model=model.model, versions={model.version}, ask=model.classify_reviews)
+    return answers_to(texts, recorded, model=model.model, versions=versions, ask=model.classify_reviews)
 
 
 def _pool(reviews: Sequence[_Review], answers: Answers, known: Sequence[str], config: Config) -> Pool:
