@@ -10,15 +10,18 @@ from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Order
 from reviewtune.finetuning.train import train
-from reviewtune.tracking.provenance import TRAINING_SECTIONS, describe_run
+from reviewtune.tracking.provenance import TRAINING_SECTIONS, describe_run, run_identity
 from reviewtune.tracking.runs import RunKey, open_run
+
+INPUTS = {"train": "training", "valid": "validation"}
 
 
 def main() -> None:
     config, paths = load_params(), ProjectPaths()
     order, models, reports = Order.of(config, paths.chat), paths.models, paths.reports
-    with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=RunKey(order.key)) as run:
-        describe_run(run, config, sections=TRAINING_SECTIONS, inputs={"train": "training", "valid": "validation"})
+    key = RunKey(f"finetune:{run_identity(config, order.key, sections=TRAINING_SECTIONS, inputs=INPUTS)}")
+    with open_run(config.tracking, name="finetune", kind="finetune", tags={}, run_key=key) as run:
+        describe_run(run, config, sections=TRAINING_SECTIONS, inputs=INPUTS)
         record, finetuned = train(
             run, config, order, splits=paths.splits, models=models, reports=reports, progress=TerminalProgress()
         )

@@ -97,10 +97,13 @@ def remove(provider: ProviderConfig, leftovers: Leftovers) -> None:
 
 
 def _losers(runs: Sequence[RunRecord], kept: AbstractSet[str], others: AbstractSet[str]) -> set[str]:
-    """Ids of jobs that did not win their sweep: their runs may stay, their models need not. An open sweep has none."""
+    """Ids of jobs that did not win their sweep: their runs may stay, their models need not.
+
+    A sweep that runs, or was interrupted before it had a winner, has none: the same command continues it.
+    """
     sweeps = {run.id: run for run in runs if run.tags.get("kind") == "sweep"}
     winners = {sweep.tags.get("best_run") for sweep in sweeps.values() if sweep.id in kept}
-    undecided = {sweep.id for sweep in sweeps.values() if sweep.status == "RUNNING"}
+    undecided = {sweep.id for sweep in sweeps.values() if "best_run" not in sweep.tags or sweep.status == "RUNNING"}
     jobs = [run for run in runs if run.tags.get("kind") == "job" and "keep" not in run.tags]
     return {job.id for job in jobs if job.tags.get("mlflow.parentRunId") not in undecided} - winners - others
 

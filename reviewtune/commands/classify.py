@@ -97,7 +97,7 @@ def classify(file: Path, written: Written, how: Asked, *, text_column: str | Non
         DataError: the table cannot be read, has no such column or an `issue` column; an output cannot be written.
     """
     how.refuse_contradictions()
-    outputs, table = _outputs(written), read_table(file)
+    outputs, table = _outputs(written, file), read_table(file)
     column = text_column_of(table, text_column, how.columns().text)
     _refuse_unfit(table, written)
     messages = sys.stderr if any(output.is_stdout for output in outputs) else sys.stdout
@@ -131,15 +131,20 @@ def refuse_without_confidence(analyzer: ReviewAnalyzer, how: Asked) -> None:
     )
 
 
-def _outputs(written: Written) -> list[Output]:
+def _outputs(written: Written, file: Path) -> list[Output]:
     """The checked outputs.
 
     Raises:
-        DataError: one of them cannot be written, or both are the same.
+        DataError: one of them cannot be written, or is the file to classify, or both are the same.
     """
+    outputs = [Output.checked(written.out)]
+    if written.unsure_to is not None:
+        outputs.append(Output.checked(written.unsure_to, option="--unsure-to"))
+    for output in outputs:
+        if not output.is_stdout and output.path.resolve() == file.resolve():
+            raise DataError(f"{output.path}: is the file to classify; choose another name for the output")
     if written.unsure_to is None:
-        return [Output.checked(written.out)]
-    outputs = [Output.checked(written.out), Output.checked(written.unsure_to, option="--unsure-to")]
+        return outputs
     if len({STANDARD_STREAM if output.is_stdout else output.path.resolve() for output in outputs}) == 1:
         raise DataError(f"--out and --unsure-to are both {written.out}; name two files")
     return outputs

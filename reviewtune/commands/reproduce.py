@@ -27,7 +27,8 @@ from reviewtune.core.config.loading import load_params
 from reviewtune.core.formatting import counted
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.core.user_dirs import account_folder, cache_folder, running_server
-from reviewtune.errors import DataError
+from reviewtune.errors import ConfigError, DataError
+from reviewtune.finetuning.job_notes import NOTES
 from reviewtune.providers.answer_cache import NAME
 from reviewtune.tracking import git
 from reviewtune.tracking.provenance import circumstances
@@ -68,12 +69,19 @@ def reproduce(
         retrain: train again instead of finding the job; None: only at the local provider, where that costs nothing.
 
     Raises:
+        ConfigError: `retrain` at a provider that would find the job again.
         DataError: the run names no revision, the commit is missing, or its data cannot be found.
     """
     target, files = _target(run)
     params = artifact_of(tracking, run.id, "params.yaml")
     config = load_params(params)
-    train_again = config.provider.kind == "local" if retrain is None else retrain
+    in_own_account = config.provider.kind == "local" and config.provider.base_url is None
+    if retrain and not in_own_account:
+        raise ConfigError(
+            f"--retrain: the run's provider is {config.provider.kind}, where the same order finds its job again and "
+            "nothing would be trained; leave it out to ask the model again, or change training.seed to train another"
+        )
+    train_again = in_own_account if retrain is None else retrain
     with _worktree(run) as tree:
         data = _place_in(tree, config.data.path)
         _write_params(params, tree, data)
@@ -82,7 +90,9 @@ def reproduce(
             _dvc(tree, "pull", str(data))  # from DVC's cache or remote, if the revision has it there
         where = place_data(run, config, tracking, data, cache=cache)
         print(f"data: {config.data.path} from {where}", flush=True)
-        with _home(train_again and config.provider.base_url is None) as home:
+        if not train_again:
+            _share_notes(tree)
+        with _home(train_again) as home:
             _repro(tree, target, home)
         reproduction = _compare(run, tracking, tree, files, tolerance)
     stored_run(tracking, run.id).tags({"reproduced": reproduction.outcome})
@@ -184,6 +194,14 @@ def _environment(tree: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "REVIEWTUNE_SWEEP"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**kept, "PYTHONPATH": str(tree), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+def _share_notes(tree: Path) -> None:
+    """Let the worktree know the project's jobs: a provider without metadata finds them by these notes alone."""
+    notes = project_root() / NOTES
+    notes.mkdir(parents=True, exist_ok=True)
+    (tree / NOTES).parent.mkdir(parents=True, exist_ok=True)
+    (tree / NOTES).symlink_to(notes.resolve())
 
 
 @contextmanager

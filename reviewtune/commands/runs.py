@@ -23,7 +23,8 @@ def reproduce(
     run_id: RunId,
     tolerance: Annotated[float, typer.Option(help="difference in accuracy that is accepted, as a share")] = 0.01,
     retrain: Annotated[
-        bool | None, typer.Option("--retrain/--reuse-job", help="default: train again if the provider charges nothing")
+        bool | None,
+        typer.Option("--retrain/--reuse-job", help="default: train again if the account is local"),
     ] = None,
 ) -> None:
     """Run a stored run again from its revision, data and configuration, and compare the results.

@@ -51,6 +51,14 @@ def reserve_training(
     return cost
 
 
+def release_training(cost: Range | None, budget_usd: float | None) -> None:
+    """Give back what `reserve_training` reserved, because no job was created."""
+    if cost is None or budget_usd is None:
+        return
+    with open_store() as store:
+        Budget(store, budget_usd, scope()).settle(cost.high, 0.0)
+
+
 def training_tokens(file: Path, training: TrainingConfig) -> int:
     """Tokens that the job trains on in all its epochs, as reviewtune counts them."""
     lines = read_lines(file)

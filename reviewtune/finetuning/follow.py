@@ -220,7 +220,7 @@ def curve(client: openai.OpenAI, job: FineTuningJob) -> pd.DataFrame:
 
 
 def _steps_of(content: bytes, empty: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a result file that have a step, with numbers only."""
+    """The rows of a result file that have a step, with numbers only, and without the losses that it lacks."""
     try:
         table = pd.read_csv(io.BytesIO(content))
     except (ValueError, pd.errors.ParserError):  # it is not a CSV, or not UTF-8
@@ -229,7 +229,8 @@ def _steps_of(content: bytes, empty: pd.DataFrame) -> pd.DataFrame:
         return empty
     numbers = pd.DataFrame({name: pd.to_numeric(values, errors="coerce") for name, values in table.items()})
     known = numbers["step"].between(0, MOST_STEPS)
-    return numbers.loc[known].astype({"step": int}).reset_index(drop=True)
+    steps = numbers.loc[known].astype({"step": int}).reset_index(drop=True)
+    return steps.reindex(columns=list(dict.fromkeys([*empty.columns, *steps.columns])))
 
 
 def epoch_ends(monitor: JobMonitor, checkpoints: Iterable[Checkpoint]) -> pd.DataFrame:
@@ -245,12 +246,17 @@ def epoch_ends(monitor: JobMonitor, checkpoints: Iterable[Checkpoint]) -> pd.Dat
 
 
 def loss_table(client: openai.OpenAI, monitor: JobMonitor) -> pd.DataFrame:
-    """The losses of every step, from the result file or else the events, and those of every epoch's end."""
+    """The losses of every step and those of every epoch's end."""
+    ends = epoch_ends(monitor, kept_checkpoints(client, monitor.job))
+    return step_losses(client, monitor).merge(ends, on="step", how="left")
+
+
+def step_losses(client: openai.OpenAI, monitor: JobMonitor) -> pd.DataFrame:
+    """The losses of every step, from the result file or else the events, without those of an epoch's end."""
     table = curve(client, monitor.job)
     if table.empty:
         table = monitor.curve
-    ends = epoch_ends(monitor, kept_checkpoints(client, monitor.job))
-    return table.drop(columns="full_valid_loss", errors="ignore").merge(ends, on="step", how="left")
+    return table.drop(columns="full_valid_loss", errors="ignore")
 
 
 def report_advice(findings: Iterable[Finding], progress: Progress) -> None:

@@ -6,7 +6,7 @@ disk, so that a command that was killed at any moment finds its job again instea
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,26 +28,32 @@ from reviewtune.data.reviews import sha256
 from reviewtune.errors import JobError
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
-from reviewtune.finetuning.cost import reserve_training
-from reviewtune.finetuning.follow import ENDED_BADLY, curve, epoch_ends, follow, report_advice
+from reviewtune.finetuning.cost import release_training, reserve_training
+from reviewtune.finetuning.follow import ENDED_BADLY, epoch_ends, follow, report_advice, step_losses
 from reviewtune.finetuning.job_notes import not_found, note_of, noted_job, write_note
 from reviewtune.finetuning.last_training_day import refuse_ended
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
+from reviewtune.providers.pricing import Range
 
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
 
 
 NO_FACTS = LifecycleConfig()
+SERVER_FAULT = 500  # and above: HTTP statuses that say nothing of the request
 
 
 class Reserve(Protocol):
     """Reports what a job may cost and reserves it; raises BudgetError or ConfigError if it must not be created."""
 
-    def __call__(self, *, progress: Progress) -> object: ...
+    def __call__(self, *, progress: Progress) -> Range | None: ...
 
 
 def reserve_nothing(*, progress: Progress) -> None:
+    """For a job without a budget."""
+
+
+def release_nothing(reserved: Range | None) -> None:
     """For a job without a budget."""
 
 
@@ -61,6 +67,7 @@ class Order:
         provider: who trains.
         training: the job's settings.
         reserve: called before a job is created; raises if the job costs too much.
+        release: called with what was reserved if no job was created.
         lifecycle: facts on when the training ends; a job that comes too late is not created.
     """
 
@@ -69,6 +76,7 @@ class Order:
     provider: ProviderConfig
     training: TrainingConfig
     reserve: Reserve = reserve_nothing
+    release: Callable[[Range | None], None] = release_nothing
     lifecycle: LifecycleConfig = NO_FACTS
 
     @classmethod
@@ -93,6 +101,7 @@ class Order:
                 prices=config.prices,
                 budget_usd=config.evaluation.budget_usd,
             ),
+            release=partial(release_training, budget_usd=config.evaluation.budget_usd),
         )
 
     @property
@@ -130,7 +139,7 @@ class Finetuned:
     Args:
         job: the job at its end.
         model: name under which the provider serves the model.
-        curve: CURVE_COLUMNS, one row per step, NaN where a step has no value.
+        curve: step, train_loss and whatever else was reported, one row per step, NaN where a step has no value.
         epoch_ends: columns step and full_valid_loss, one row per epoch.
         checkpoints: the models that the provider kept, in order of step.
     """
@@ -183,7 +192,7 @@ def finetune(
     return Finetuned(
         job=job,
         model=job.fine_tuned_model,
-        curve=curve(client, job),
+        curve=step_losses(client, monitor),
         epoch_ends=epoch_ends(monitor, checkpoints),
         checkpoints=checkpoints,
     )
@@ -219,14 +228,30 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
         JobError: the provider takes no jobs any more, or its base model was shut down; nothing was uploaded.
     """
     refuse_ended(order.provider, order.lifecycle, progress=progress)
-    order.reserve(progress=progress)
+    reserved = order.reserve(progress=progress)
+    try:
+        training_id, *validation_id = upload(client, order.files, progress=progress)
+    except BaseException:
+        order.release(reserved)
+        raise
+    try:
+        return _create(client, order, training_id, next(iter(validation_id), None), attempt)
+    except openai.APIStatusError as error:
+        if error.status_code < SERVER_FAULT:  # refused; of any other error nobody knows whether there is a job
+            order.release(reserved)
+        raise
+
+
+def _create(
+    client: openai.OpenAI, order: Order, training_file: str, validation_file: str | None, attempt: int
+) -> FineTuningJob:
+    """Create the job of uploaded files, with one request."""
     training = order.training
-    training_id, *validation_id = upload(client, order.files, progress=progress)
     once = client.with_options(max_retries=0)  # a create request that is sent again could be paid for twice
     return once.fine_tuning.jobs.create(
         model=order.provider.base_model,
-        training_file=training_id,
-        validation_file=next(iter(validation_id), None),
+        training_file=training_file,
+        validation_file=validation_file,
         suffix=training.suffix,
         seed=training.seed,
         metadata={ORDER_KEY: order.key},

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from reviewtune.core.config.arms import LIMITS
 from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.config.loading import compose_text, from_hydra
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles, project_root
@@ -98,7 +99,7 @@ class Job:
         """64 hex digits that are equal for equal settings, data and code."""
         sections = (*EVALUATION_SECTIONS, "prices")
         named = {section: getattr(self.config, section).model_dump(mode="json") for section in sections}
-        for limit in ("budget_usd", "requests_per_minute", "tokens_per_minute"):
+        for limit in LIMITS:
             named["evaluation"].pop(limit)  # with a higher limit the same jobs continue
         named |= {"data_sha256": self._data_sha256, "frozen_sha256": self._frozen_sha256}
         named |= {"code_sha256": code_sha256(project_root())}

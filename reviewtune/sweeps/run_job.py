@@ -146,7 +146,8 @@ def _fine_tune_and_validate(job: Job, run: Run, variant: Mapping[str, str], prog
     params = folder / ProjectPaths().params.name
     write_text(job.text, params)
     with run.together():
-        run.params(variant)
+        # A varied setting without a short name of its own is among the settings already.
+        run.params({name: value for name, value in variant.items() if "." not in name})
         describe_run(run, config, sections=EVALUATION_SECTIONS, inputs=INPUTS, params=params, splits=splits)
     order = Order.of(config, job.chat)
     record, finetuned = train(run, config, order, splits=splits, models=folder, reports=folder, progress=progress)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from reviewtune.core.user_dirs import CLOCK_STEP
 from reviewtune.errors import GitError, TrackingError
 from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
@@ -30,7 +31,7 @@ def is_running(process: str) -> bool:
     try:
         _, pid, start = process.rsplit(":", 2)
         found = psutil.Process(int(pid))
-        is_same = is_of_this_machine(process) and f"{found.create_time():.0f}" == start
+        is_same = is_of_this_machine(process) and abs(found.create_time() - float(start)) <= CLOCK_STEP
         return is_same and found.status() != psutil.STATUS_ZOMBIE  # a zombie has ended; nobody has asked how
     except (psutil.Error, ValueError):
         return False

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from reviewtune.core.atomic_files import read_json
+from reviewtune.core.config.arms import LIMITS
 from reviewtune.core.config.config import Config, TrackingConfig
 from reviewtune.core.project import ProjectPaths, SplitFiles, project_root
 from reviewtune.core.terminal.progress import SILENT, Progress
@@ -79,16 +80,25 @@ def evaluation_run(
 ) -> Iterator[Run]:
     """Open the run of an arm, with its origin logged; arguments as in `describe_run`.
 
-    A run that was killed is continued by the next one of this workspace with equal settings and splits. Equal settings,
-    because a run cannot hold two values of one; this workspace, because nobody can see whether a process on a
-    colleague's machine is alive.
+    A run that was killed is continued, as `run_identity` says.
     """
-    hashes = _hashes(read_json(PATHS.splits.manifest), inputs)
-    identity = [arm, workspace(), _settings_of(config, sections), hashes, dict(tags)]
-    run_key = RunKey(f"evaluation:{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}")
+    run_key = RunKey(f"evaluation:{run_identity(config, arm, dict(tags), sections=sections, inputs=inputs)}")
     with open_run(config.tracking, name=arm, kind="evaluation", tags=tags, run_key=run_key) as run:
         describe_run(run, config, sections=sections, inputs=inputs)
         yield run
+
+
+def run_identity(
+    config: Config, *parts: str | dict[str, object], sections: Sequence[str], inputs: Mapping[str, str]
+) -> str:
+    """A hash of what must be equal so that a run continues one that was killed: workspace, settings, splits, parts.
+
+    Equal settings, because a run cannot hold two values of one; this workspace, because nobody can see whether a
+    process on a colleague's machine is alive.
+    """
+    hashes = _hashes(read_json(PATHS.splits.manifest), inputs)
+    identity = [*parts, workspace(), _settings_of(config, sections), hashes]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @cache
@@ -173,11 +183,14 @@ def _settings_of(config: Config, sections: Sequence[str]) -> dict[str, Any]:
 
 
 def _section(config: Config, path: str) -> dict[str, Any]:
-    """A section as plain values; without the list of labels, which is in the artifact params.yaml."""
+    """A section as plain values; without what only the artifact params.yaml has: the list of labels, and limits.
+
+    Limits change no result, and a run that continues with a higher one cannot change its params.
+    """
     section: Any = config
     for key in path.split("."):
         section = section[key] if isinstance(section, dict) else getattr(section, key)
-    return {key: value for key, value in section.model_dump(mode="json").items() if key != "labels"}
+    return {key: value for key, value in section.model_dump(mode="json").items() if key not in ("labels", *LIMITS)}
 
 
 def _here() -> Path:

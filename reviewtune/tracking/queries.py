@@ -12,13 +12,15 @@ from reviewtune.core.formatting import counted
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import store as tracking_store
 from reviewtune.tracking.addresses import artifacts_path
-from reviewtune.tracking.entities import PARAMS_PER_BATCH, TAG_LENGTH, batches
+from reviewtune.tracking.entities import TAG_LENGTH, batches
 from reviewtune.tracking.runs import Run, RunRecord
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
 
     from reviewtune.core.config.config import TrackingConfig
+
+DELETED_AT_ONCE = 20  # runs; an interruption leaves at most so many marked as deleted, but not removed
 
 
 def find_runs(settings: "TrackingConfig", filter_string: str = "") -> list[RunRecord]:
@@ -98,12 +100,13 @@ def delete_runs(settings: "TrackingConfig", run_ids: Sequence[str]) -> None:
         TrackingError: the store or `mlflow gc` failed; the same call again deletes the rest.
     """
     store = tracking_store.open_store(settings)
-    folders = {run_id: artifacts_folder(settings, run_id).parent for run_id in run_ids}
-    for run_id in run_ids:
-        store.delete_run(run_id)
-    if not settings.uri:
-        _collect_garbage(store, run_ids)
-        _remove_folders(folders)
+    for batch in batches(run_ids, DELETED_AT_ONCE):
+        folders = {run_id: artifacts_folder(settings, run_id).parent for run_id in batch}
+        for run_id in batch:
+            store.delete_run(run_id)
+        if not settings.uri:
+            _collect_garbage(store, batch)
+            _remove_folders(folders)
 
 
 def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> None:
@@ -114,15 +117,14 @@ def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> Non
     from mlflow.cli import gc
 
     addresses = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
-    for batch in batches(run_ids, PARAMS_PER_BATCH):
-        with tracking_store.as_default_store(store), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            try:
-                gc.main([*addresses, "--run-ids", ",".join(batch)], standalone_mode=False)
-            except Exception as error:
-                message = (str(error).strip().splitlines() or ["it gave no reason"])[-1]
-                raise TrackingError(
-                    f"`mlflow gc` could not remove the runs' files: {message}; run the same command again"
-                ) from error
+    with tracking_store.as_default_store(store), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        try:
+            gc.main([*addresses, "--run-ids", ",".join(run_ids)], standalone_mode=False)
+        except Exception as error:
+            message = (str(error).strip().splitlines() or ["it gave no reason"])[-1]
+            raise TrackingError(
+                f"`mlflow gc` could not remove the runs' files: {message}; run the same command again"
+            ) from error
 
 
 def _remove_folders(folders: Mapping[str, Path]) -> None:

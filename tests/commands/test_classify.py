@@ -104,6 +104,8 @@ def test_outputs_and_columns_are_checked_before_the_first_request(run: Run, work
     for words, message in {
         ("new.csv", "--out", "no/such/x.csv"): "there is no folder",
         ("new.csv", "--out", "."): "this is a folder",
+        ("new.csv", "--out", "./new.csv"): "new.csv: is the file to classify; choose another name for the output",
+        ("new.csv", "--out", "x.csv", "--unsure-to", "new.csv"): "new.csv: is the file to classify",
         ("new.csv", "--out", "x.csv"): "no column 'Gästebewertung': it has Comment, Topic; name the column with",
         ("new.csv", "--out", "x.csv", "--text-column", "text"): "it has Comment, Topic; choose one of them",
         ("done.csv", "--out", "x.csv"): "there is a column 'issue' already",

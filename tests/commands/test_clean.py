@@ -182,6 +182,14 @@ def test_after_several_sweeps_only_the_newest_winners_model_is_left(
     assert {"clean-100.jsonl", "clean-300.jsonl"} <= {file.filename for file in client.files.list()}
     first = left(server, settings)
 
+    interrupted = train(400)
+    sweep = make(settings, "sweep")
+    make(settings, "job", parent=sweep, provider="local", model=interrupted[0], job_id=interrupted[1])
+    assert clean.plan(settings).leftovers.models == ()  # the same command continues it, and may find that it won
+    queries.stored_run(settings.tracking, sweep).tags({"best_run": "another"})
+    clean.execute(clean.plan(settings), settings)
+    assert interrupted[0] not in fine_tunes(client)
+
     second = train(200)
     make_sweep(settings, second, winner)
     clean.execute(clean.plan(settings, sweeps=1), settings)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from reviewtune.errors import JobError, ProviderError, ReviewtuneError
 from reviewtune.finetuning.follow import JobMonitor, loss_table
 from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.jobs import Finetuned, Order, finetune, place
+from reviewtune.finetuning.loss_plot import training_curve
 from reviewtune.providers.client import connect
+from reviewtune.providers.pricing import Range
 from tests.support.odd_server import Asked, OddServer, Reply, bodies, json_values, odd_server
 
 MODEL = "some-model.ft-7"
@@ -351,3 +354,46 @@ def test_the_data_of_any_event_are_numbers(config: Config, server: JobServer, da
 def test_the_text_of_an_event_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show_events([FineTuningJobEvent.model_validate(EVENT | {"message": "loss [/b] [red]"})])
     assert "loss [/b] [red]" in capsys.readouterr().out
+
+
+def test_a_result_file_without_a_training_loss_is_still_drawn(config: Config, server: JobServer) -> None:
+    """The job is paid for when its file is read."""
+    content = b"step,loss,full_valid_loss\n1,0.5,0.6\n2,0.4,\n"
+    server.server.routes["GET /v1/files/result/content"] = lambda _: Reply(content)
+    curve = tuned(config, server).curve
+    assert curve["step"].tolist() == [1, 2]
+    assert curve["train_loss"].isna().all()
+    assert "full_valid_loss" not in curve
+    assert training_curve(curve).startswith(b"\x89PNG")
+
+
+def test_without_a_result_file_the_losses_come_from_the_events(config: Config, server: JobServer) -> None:
+    server.changes = {"result_files": []}
+    assert tuned(config, server).curve["train_loss"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "left"),
+    [
+        ("POST /v1/files", 429, 0.0),
+        (f"POST {JOBS}", 400, 0.0),
+        (f"POST {JOBS}", 500, 7.0),  # nobody knows whether there is a job now
+    ],
+)
+def test_a_job_that_was_not_created_costs_nothing(
+    config: Config, server: JobServer, path: str, status: int, left: float
+) -> None:
+    server.server.routes[path] = lambda _: Reply(b'{"error": {"message": "no"}}', status=status)
+    booked = [0.0]
+
+    def reserve(*, progress: object) -> Range:
+        booked[0] += 7
+        return Range(low=5, high=7)
+
+    def release(cost: Range | None) -> None:
+        booked[0] -= cost.high if cost else 0
+
+    order = replace(order_at(config, server), reserve=reserve, release=release)
+    with pytest.raises(ProviderError), connect(order.provider) as client:
+        finetune(client, order)
+    assert booked == [left]

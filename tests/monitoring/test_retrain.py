@@ -25,7 +25,7 @@ from reviewtune.evaluation.metrics.significance import proportion
 from reviewtune.monitoring.retraining import commits
 from reviewtune.monitoring.retraining.earlier_champion import earlier_champion
 from reviewtune.monitoring.retraining.need import Need, look
-from reviewtune.monitoring.retraining.report_file import Retraining, read_last, write
+from reviewtune.monitoring.retraining.report_file import Retraining, order_of, read_last, write
 from reviewtune.monitoring.retraining.retrain import RetrainOptions, retrain, wait_for_pipeline
 from reviewtune.providers.answer_cache import AnswerStore, open_store
 from reviewtune.providers.budget import Budget, scope, shared
@@ -205,6 +205,17 @@ class TestCommand:
         assert (found.decision, found.new_labels, found.champion) == ("not needed", 0, 1)
         assert done.stderr == f"not needed: {found.why_not}\n"
         assert not (shop.folder / "reports/retraining.json").exists()
+
+    def test_a_higher_budget_is_for_the_same_retraining(self, shop: Clone) -> None:
+        """So what was spent before counts; another setting makes it another one."""
+        config = load_params(shop.folder / "params.yaml")
+        capped, raised = (
+            config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"budget_usd": usd})})
+            for usd in (1.0, 2.0)
+        )
+        other = config.model_copy(update={"training": config.training.model_copy(update={"seed": 99})})
+        data = shop.folder / "data/raw/reviews_en.csv"
+        assert order_of(data, capped, "x") == order_of(data, raised, "x") != order_of(data, other, "x")
 
     def test_a_second_call_does_nothing(self, shop: Clone) -> None:
         (shop.folder / ".work").mkdir(exist_ok=True)

@@ -19,11 +19,12 @@ from reviewtune.evaluation.metrics.classification import score
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.evaluation.plots import confusion_matrix
 from reviewtune.sweeps import job as sweeps_job
-from reviewtune.sweeps.job import Job, Sweep
-from reviewtune.sweeps.run_job import run_job
+from reviewtune.sweeps.job import Job, Sweep, composed
+from reviewtune.sweeps.run_job import prepare_job, run_job
 from reviewtune.sweeps.sweep import check_all, parent_run
 from reviewtune.tracking import queries, ui_pages
-from reviewtune.tracking.runs import Run, RunRecord
+from reviewtune.tracking.provenance import EVALUATION_SECTIONS, describe_run
+from reviewtune.tracking.runs import Run, RunKey, RunRecord, open_run
 from tests.support.sweep_project import make_project
 
 RIGHT = {"short": 40, "detailed": 30}
@@ -125,6 +126,38 @@ def test_names_numbers_and_description_say_who_won(place: Path, work: list[str],
     )
     assert parent.data.tags["best_run"] == best.info.run_id
     assert best.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+def test_a_higher_limit_changes_no_setting_of_a_run(place: Path) -> None:
+    """A job that a budget stopped continues in its run, whose settings cannot change."""
+    cheap, dear = (composed([f"evaluation.budget_usd={usd}"]) for usd in (1, 2))
+    assert cheap.key == dear.key
+    for job in (cheap, dear):
+        prepare_job(job)
+        Path("params.yaml").write_text(job.text)
+        with open_run(job.config.tracking, name="x", kind="job", tags={}, run_key=RunKey("x", continues="any")) as run:
+            describe_run(run, job.config, sections=EVALUATION_SECTIONS, inputs={"valid": "x"}, splits=job.splits)
+    (stored,) = runs("job")
+    assert "evaluation.temperature" in stored.data.params
+
+
+def test_two_settings_with_the_same_last_name_are_swept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then none of them has a short name, and each is a setting of the run already."""
+    monkeypatch.setattr("reviewtune.sweeps.run_job.train", stopped)
+    job = composed(["training.seed=1", "split.seed=2"])
+    progress = TerminalProgress()
+    with (
+        pytest.raises(JobError, match="1 of 1 job failed"),
+        parent_run("seeds", ["training.seed", "split.seed"], [job], 1, progress=progress),
+    ):
+        run_job(job, progress=progress)
+    (stored,) = runs("job")
+    assert (stored.data.params["training.seed"], stored.data.params["split.seed"]) == ("1", "2")
+    assert stored.data.tags["variant.training.seed"] == "1"
+
+
+def stopped(*_: object, **__: object) -> None:
+    raise ProviderError("stopped")
 
 
 def test_the_ui_needs_no_set_up(place: Path, work: list[str], config: Any) -> None:

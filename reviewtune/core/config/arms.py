@@ -61,6 +61,10 @@ class CascadeConfig(Section):
     person_usd: Annotated[float, Field(ge=0)] = Field(description="cost of a manually classified review in USD")
 
 
+LIMITS = ("budget_usd", "requests_per_minute", "tokens_per_minute")
+"""Settings of the section `evaluation` that change no result; work that one of them stopped continues with another."""
+
+
 class EvaluationConfig(AskingConfig):
     injections: bool = Field(description="also score the prompt injections in data/injections")
     checkpoints: tuple[Annotated[int, Field(ge=1, le=50)], ...] = Field(

@@ -1,11 +1,14 @@
 """reports/retraining.json: how far a retraining came and what was decided. Git ignores it."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from reviewtune.core.config.arms import LIMITS
+from reviewtune.core.config.config import Config
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.result_file import ResultFile, ResultPart, read_result, write_result
 from reviewtune.data.reviews import sha256
@@ -52,9 +55,15 @@ class Retraining(ResultFile):
         return self.decision in ("already champion", "passed", "promoted")
 
 
-def order_of(data: Path, params: Path, *parts: object) -> str:
-    """What a retraining is about: a hash of the raw data, the settings and what else decides on it."""
-    texts = (sha256(data), sha256(params), *map(str, parts))
+def order_of(data: Path, config: Config, *parts: object) -> str:
+    """What a retraining is about: a hash of the raw data, the settings without limits, and what else decides on it.
+
+    With a higher limit the same retraining continues, and what it spent counts.
+    """
+    settings = config.model_dump(mode="json")
+    for limit in LIMITS:
+        settings["evaluation"].pop(limit)
+    texts = (sha256(data), json.dumps(settings, sort_keys=True), *map(str, parts))
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 

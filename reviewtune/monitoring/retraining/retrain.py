@@ -127,7 +127,7 @@ def _new_report(need: Need, champion: RegisteredVersion | None, config: Config, 
     version = champion.version if champion else None
     return Retraining(
         name=config.registered_name,
-        order=order_of(root / config.data.path, ProjectPaths(root).params, config.registered_name, version, arm),
+        order=order_of(root / config.data.path, config, config.registered_name, version, arm),
         new_labels=need.new_labels,
         reasons=need.reasons,
         why_not="",

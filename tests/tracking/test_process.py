@@ -1,0 +1,21 @@
+"""Whether a process that a run names is still alive."""
+
+import os
+
+import psutil
+import pytest
+
+from reviewtune.tracking.process import is_running, machine, this_process
+
+
+@pytest.mark.parametrize("seconds", [-2, 0, 2])
+def test_a_clock_that_was_set_does_not_end_a_process(seconds: int) -> None:
+    """The system derives the start time from its clock, which time synchronisation may change meanwhile."""
+    started = psutil.Process().create_time() + seconds
+    assert is_running(f"{machine()}:{os.getpid()}:{started:.0f}")
+
+
+def test_a_process_id_that_was_used_before_is_another_process() -> None:
+    assert is_running(this_process())
+    assert not is_running(f"{machine()}:{os.getpid()}:{psutil.Process().create_time() - 3600:.0f}")
+    assert not is_running(f"elsewhere:{os.getpid()}:{psutil.Process().create_time():.0f}")
