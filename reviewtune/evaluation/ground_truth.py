@@ -15,6 +15,7 @@ from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.faults import refuse_faults
 from reviewtune.data.leakage import refuse_leak, seen_rows
+from reviewtune.data.personal_data import prepared
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, read_reviews, review_id, row_faults, sha256
 from reviewtune.data.splits import alike
@@ -78,7 +79,7 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
     columns = _columns(path, table.columns, data, by)
     known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})
     refuse_faults(path, row_faults(table, known))
-    reviews, sliced = _reviews(table.rows, columns), data.model_copy(update={"slices": columns.slices})
+    reviews, sliced = _reviews(table.rows, columns, data), data.model_copy(update={"slices": columns.slices})
     return GroundTruth(reviews, sliced, sha256(path), skipped=table.skipped)
 
 
@@ -221,12 +222,13 @@ def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     raise DataError(f"{path}: no column {' or '.join(dict.fromkeys(wanted))}; {present}")
 
 
-def _reviews(rows: Sequence[Row], columns: _Columns) -> pd.DataFrame:
+def _reviews(rows: Sequence[Row], columns: _Columns, data: DataConfig) -> pd.DataFrame:
+    """The reviews as a model gets them: masked if the reviews that it was trained with were."""
     records = [
         {
             **{name: normalise(row.cells[name]) for name in columns.slices},
             "review_id": review_id(row, columns.config),
-            "text": normalise(row.cells[columns.text]),
+            "text": prepared(row.cells[columns.text], data),
             "label": labels_of(row, columns.config)[0],
         }
         for row in rows

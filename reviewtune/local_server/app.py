@@ -1,5 +1,7 @@
 """The FastAPI application: its routes, its error responses, and the threads that run as long as it does."""
 
+import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +34,10 @@ from reviewtune.local_server.protocol.unknown_routes import advice
 from reviewtune.local_server.responses import routes as responses_routes
 from reviewtune.local_server.responses.service import forget_old
 from reviewtune.local_server.storage.account import Account
+
+HOUR = 3600.0  # seconds
+
+log = logging.getLogger(__name__)
 
 RESOURCES = (
     files_routes,
@@ -77,15 +83,31 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     model_thread = ModelThread(account.settings.cache_dir)
     scheduler, batch_runner = Scheduler(account, model_thread.expect), BatchRunner(account, model_thread)
     app.state.chat = ChatService(model_thread, Admission(account.settings.max_waiting), account.settings.log_contents)
-    forget_expired(account)
-    forget_old(account)
+    _forget(account)
     for thread in (model_thread, scheduler, batch_runner):
         thread.start()
+    forgetting = asyncio.create_task(_forget_hourly(account))
     yield
+    forgetting.cancel()
     await run_in_threadpool(scheduler.close)
     batch_runner.stop()
     app.state.engine_at_rest = await run_in_threadpool(model_thread.close, ENGINE_PATIENCE)
     await run_in_threadpool(batch_runner.join, ENGINE_PATIENCE)
+
+
+def _forget(account: Account) -> None:
+    """Remove what has expired."""
+    forget_expired(account)
+    forget_old(account)
+
+
+async def _forget_hourly(account: Account) -> None:
+    while True:
+        await asyncio.sleep(HOUR)
+        try:
+            await run_in_threadpool(_forget, account)
+        except Exception:
+            log.exception("what has expired could not be removed; trying again in an hour")
 
 
 def _version() -> str:

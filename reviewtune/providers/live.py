@@ -18,6 +18,7 @@ from reviewtune.errors import ProviderError
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.client import connect
 from reviewtune.providers.completion import Answer, Request
+from reviewtune.providers.local.account_server import has_ended
 from reviewtune.providers.rate_limit import Pace
 from reviewtune.providers.responses.completion_body import read_completion
 from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
@@ -51,14 +52,19 @@ class LiveModel:
     def open(self, instead_of: openai.OpenAI | None = None) -> openai.OpenAI:
         """A client with the address and the key, made at the first call; starts the local provider's server.
 
+        Later calls keep a server that reviewtune started from shutting down, and start it again if it has ended.
+
         Args:
             instead_of: a client whose server has ended; it is replaced, unless another thread did so before.
 
         Raises:
             ProviderError: no key, or the local server does not start or does not offer the model.
         """
-        if self._client is not None and self._client is not instead_of:
-            return self._client
+        held = self._client
+        if instead_of is None and held is not None and self._ends_when_idle and has_ended(str(held.base_url)):
+            instead_of = held
+        if held is not None and held is not instead_of:
+            return held
         with self._opening:
             if self._client is None or self._client is instead_of:
                 with connect(self._policy.provider, progress=self._progress) as client:

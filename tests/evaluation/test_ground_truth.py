@@ -223,6 +223,15 @@ def test_the_reader_is_that_of_the_pipeline(tmp_path: Path, config: Config) -> N
     assert truth.skipped.endswith("truth.csv: 1 empty row skipped")
 
 
+def test_a_model_of_masked_reviews_is_asked_with_masked_ones(tmp_path: Path, config: Config) -> None:
+    """As every application asks it; else personal data would reach the provider, and other texts would be measured."""
+    path = tmp_path / "truth.csv"
+    path.write_text("text,label\nWrite to jane.doe@example.com,no_issue\n")
+    masked = read_ground_truth(path, config.data.model_copy(update={"mask_personal": True}))
+    assert "jane.doe" not in masked.reviews["text"][0]
+    assert "jane.doe@example.com" in read_ground_truth(path, config.data).reviews["text"][0]
+
+
 def test_any_column_of_the_file_gives_slices(workspace: Path, evaluate: Evaluate) -> None:
     table = pd.read_csv(workspace / "fresh.csv")
     table["shop"], table["answer"] = ["north", "south", "south"] * 4, "yes"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewtune.core.config.config import Config
+from reviewtune.data.prompts import Message
 from reviewtune.errors import ProviderError
 from reviewtune.providers.answer_cache import open_store
+from reviewtune.providers.budget import Budget, scope
 from reviewtune.providers.inference import Answers, ask
 from tests.support.asking import REQUEST, chats, terms
 from tests.support.odd_server import Asked, OddServer, Reply, bodies, completion, damaged, odd_server
@@ -129,6 +132,64 @@ def test_a_server_that_ignores_the_cursor_ends_the_list(config: Config, server: 
     server.listed = [{"id": "b", "object": "batch", "status": "completed"}]
     assert len(asked(config, server).answers) == 3
     assert server.server.count("GET /v1/batches") < 20
+
+
+PAID: Any = {"priced_as": "gpt-4o-mini-2024-07-18", "budget_usd": 1.0}
+
+
+def spent() -> float:
+    with open_store() as store:
+        return Budget(store, 1.0, scope()).spent
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("POST /v1/files", 429), ("POST /v1/batches", 400), ("POST /v1/batches", 500)]
+)
+def test_a_batch_that_was_not_created_costs_nothing(
+    config: Config, server: BatchServer, path: str, status: int
+) -> None:
+    server.server.routes[path] = lambda _: Reply(b'{"error": {"message": "no"}}', status=status)
+    before = spent()
+    with pytest.raises(ProviderError):
+        asked(config, server, **PAID)
+    nobody_knows = status == 500
+    assert (spent() > before) == nobody_knows
+
+
+@pytest.mark.parametrize("odd", ["no usage", "garbled", "lost"])
+def test_answers_of_unknown_cost_are_booked_at_the_highest(config: Config, server: BatchServer, odd: str) -> None:
+    before = spent()
+    asked(config, server, **PAID)
+    usual, before = spent() - before, spent()
+    texts = [[Message(role="user", content=f"{odd} {n}")] for n in range(3)]
+
+    def changed() -> list[bytes]:
+        lines = [answered(line) for line in server.input]
+        for line in lines:
+            line["response"]["body"].pop("usage" if odd == "no usage" else "choices")
+        return [] if odd == "lost" else [json.dumps(line).encode() for line in lines]
+
+    server.server.routes["GET /v1/files/output/content"] = lambda _: Reply(b"\n".join(changed()))
+    server.changes = {"request_counts": {"total": 3, "completed": 3, "failed": 0}}
+    policy = terms(config, server.server.base_url, mode="batch", max_retries=0, **PAID)
+    with suppress(ProviderError):  # without one usable answer
+        ask(policy, REQUEST, texts, title="x")
+    assert spent() - before > usual > 0
+
+
+def test_a_batch_that_failed_is_no_obstacle_to_a_new_try(config: Config, server: BatchServer) -> None:
+    """Interrupted while it was sent again, with a note that names no batch yet."""
+    server.changes = {"status": "failed", "output_file_id": None}
+    with pytest.raises(ProviderError, match="failed: no reason was given"):
+        asked(config, server)
+    usual = server.server.routes["POST /v1/files"]
+    server.server.routes["POST /v1/files"] = lambda _: Reply(b'{"error": {"message": "cut"}}', status=400)
+    with pytest.raises(ProviderError, match="cut"):
+        asked(config, server)
+    server.server.routes["POST /v1/files"] = usual
+    server.changes = {}
+    server.listed[0] |= {"status": "failed"}
+    assert [answer.text for answer in asked(config, server).answers] == ["fine\u2028"] * 3
 
 
 LINE = answered({"custom_id": "0-x"})

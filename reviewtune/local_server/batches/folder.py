@@ -47,12 +47,19 @@ class BatchFolder:
         self.errors = path / "errors.jsonl"
 
     def append(self, output: Iterable[dict[str, Any]], errors: Iterable[dict[str, Any]]) -> None:
-        """Write lines and wait until they are on disk."""
-        for path, lines in ((self.output, output), (self.errors, errors)):
-            with path.open("a") as stream:
-                stream.writelines(f"{json.dumps(line)}\n" for line in lines)
-                stream.flush()
-                os.fsync(stream.fileno())
+        """Write lines and wait until they are on disk; all of them or, if there is no space, none."""
+        sizes = {path: path.stat().st_size if path.exists() else 0 for path in (self.output, self.errors)}
+        try:
+            for path, lines in ((self.output, output), (self.errors, errors)):
+                with path.open("a") as stream:
+                    stream.writelines(f"{json.dumps(line)}\n" for line in lines)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+        except OSError:
+            for path, size in sizes.items():
+                if path.exists():
+                    os.truncate(path, size)
+            raise
 
     def tally(self) -> Tally:
         """Count what is written, after removing a last line that a kill left incomplete."""

@@ -7,6 +7,7 @@ continues where it stopped.
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from itertools import islice
@@ -21,6 +22,7 @@ from reviewtune.local_server.batches.folder import BatchFolder, Tally
 from reviewtune.local_server.batches.lines import (
     Answers,
     PreparedLine,
+    ResultLines,
     check,
     expired_lines,
     read_requests,
@@ -30,6 +32,7 @@ from reviewtune.local_server.batches.service import ACTIVE, WINDOW, get_batch, s
 from reviewtune.local_server.chat import translation
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.served_model import AnswerOrError
+from reviewtune.local_server.engine.base_models.disk_space import lacks_space
 from reviewtune.local_server.engine.types import GenerationRequest, GenerationResult
 from reviewtune.local_server.files.service import add_file
 from reviewtune.local_server.models.service import get_model
@@ -143,13 +146,26 @@ class BatchRunner(threading.Thread):
             results = expired_lines(row.id, lines)
         else:
             results = result_lines(row.id, *self._answered(row, lines))
-        folder.append(results.output, results.errors)
+        self._append(folder, results)
         self._run.tally.add(results.output, results.errors)
         with self._account.database.writing() as session:
             row = get_batch(session, row.id)
             _count(row, self._run.tally)
             if not lines and row.status == "in_progress":
                 set_status(row, "finalizing")
+
+    def _append(self, folder: BatchFolder, results: ResultLines) -> None:
+        """Write answers; on a full disk, wait for space, because they would have to be computed again."""
+        while True:
+            try:
+                folder.append(results.output, results.errors)
+            except OSError as error:
+                if self._closing or not lacks_space(error):
+                    raise
+                log.warning("%s: no space left for a batch's answers; trying again in %g s", folder.path, RETRY)
+                time.sleep(RETRY)
+            else:
+                return
 
     def _answered(self, row: Batch, lines: Sequence[PreparedLine]) -> tuple[list[PreparedLine], list[Answers]]:
         """The lines that are done, and the engine's answers to those of them that have a question."""
@@ -181,11 +197,12 @@ class BatchRunner(threading.Thread):
 
     def _finish(self, row: Batch, folder: BatchFolder) -> None:
         """Publish the answers; the files and the final status appear together."""
+        tally = folder.tally()  # removes lines that are not complete
         with self._account.database.writing() as session:
             row = get_batch(session, row.id)
             row.output_file_id = self._publish(session, row, folder.output)
             row.error_file_id = self._publish(session, row, folder.errors)
-            expired = row.status == "finalizing" and folder.tally().expired
+            expired = row.status == "finalizing" and tally.expired
             set_status(row, "cancelled" if row.status == "cancelling" else "expired" if expired else "completed")
         shutil.rmtree(folder.path, ignore_errors=True)
 

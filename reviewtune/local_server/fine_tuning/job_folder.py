@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from reviewtune.core.user_dirs import CLOCK_STEP
 from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
 
 GRACE = 5.0  # seconds between asking a trainer to end and killing it
@@ -109,7 +110,7 @@ class JobFolder:
 def _end_with_children(pid: int, create_time: float) -> None:
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
-        if parent.create_time() != create_time:
+        if abs(parent.create_time() - create_time) > CLOCK_STEP:
             return
         processes = [parent, *parent.children(recursive=True)]
         for process in processes:

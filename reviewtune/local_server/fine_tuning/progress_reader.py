@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import Session
 
@@ -80,8 +80,14 @@ class ProgressReader:
             job.estimated_finish = math.ceil(when + (total - step) * seconds_a_step)
 
     def _record_checkpoint(self, session: Session, job: Job, line: Mapping[str, Any]) -> None:
-        """Record a checkpoint, which is a usable model at once, and forget those that are no longer kept."""
+        """Record a checkpoint, which is a usable model at once, and forget those that are no longer kept.
+
+        One that is not newer than those on record is read again, after a restart: it is known, or was forgotten.
+        """
         step = line["metrics"]["step"]
+        newest_known = session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job.id))
+        if newest_known is not None and step <= newest_known:
+            return
         name = content_ids.checkpoint_name(job.output_model, step)
         metrics = {key: value for key, value in _numbers(line["metrics"]).items() if key != "total_steps"}
         checkpoint = {
@@ -92,9 +98,9 @@ class ProgressReader:
             "model": name,
             "metrics": metrics,
         }
-        added = sqlite.insert(Checkpoint).values(checkpoint).on_conflict_do_nothing()
-        if session.connection().execute(added).rowcount:
-            job.deaths = 0  # a trainer that makes progress starts with a full number of attempts
+        session.add(Checkpoint(**checkpoint))
+        session.flush()
+        job.deaths = 0  # a trainer that makes progress starts with a full number of attempts
         self._add_model(session, job, name, Path(line["folder"]))
         add_event(session, job.id, f"checkpoint:{step}", f"Checkpoint created at step {step}: {name}")
         newest = select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())

@@ -126,7 +126,9 @@ def make_queue(
     picks = _picks(pool, options, config, topics)
     if not picks:
         raise DataError(f"{file}: all of its reviews are near-duplicates of labelled ones: nothing to ask for")
-    name = queue_id(content_hash(file), sha256(raw.table.path), model.model, model.version, options)
+    data, split = config.data, config.split
+    settings = (data.max_characters, data.language, data.mask_personal, split.similarity, split.seed)
+    name = queue_id(content_hash(file), sha256(raw.table.path), model.model, model.version, options, settings)
     rows = _rows(picks, open_ones, pool, _carried(table, raw, config))
     kept = _kept(_record(name, file, rows, len(open_ones), config, model), root)
     text_of = {review.key: review.text for review in open_ones}

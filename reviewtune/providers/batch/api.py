@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -36,6 +36,7 @@ from reviewtune.providers.responses.provider_errors import ABSENT, about_paramet
 MOST_REQUESTS = 50_000  # per file, OpenAI's limit
 MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
 MOST_LINE_BYTES = 2**20  # of a result file, on average
+SERVER_FAULT = 500  # and above: HTTP statuses that say nothing of the request
 ROUNDS = 4  # how often lines that came back without an answer are sent
 ENDED = ("completed", "failed", "expired", "cancelled")
 ENDED_BADLY = ("failed", "expired", "cancelled")
@@ -151,7 +152,8 @@ class Batches:
         self.store, self.notes = store, BatchNotes(store, address)
         self.budget, self.step = budget, step
         self.began: dict[str, float] = {}  # Unix seconds, by identity, of the batches that this run created
-        self.set_aside: dict[str, float] = {}  # USD, by identity
+        self.set_aside: dict[str, dict[str, float]] = {}  # USD by the question's key, by identity
+        self.uploaded: set[str] = set()  # identities whose input file is at the provider
         self.unreadable: dict[str, Answer] = {}  # by the question's key
 
     def missing(self, questions: Sequence[Question]) -> list[Question]:
@@ -180,7 +182,7 @@ class Batches:
                 return self.client.batches.retrieve(note.batch_id)
             except openai.NotFoundError:
                 return None  # the note is of a different account, or of one that was cleared
-        return next(self.candidates(note.identity, usable=False), None)  # the newest, whatever its status
+        return next(self.candidates(note.identity, usable=True), None)  # one that failed may be of an earlier try
 
     def candidates(self, identity: str, *, usable: bool) -> Iterator[Batch]:
         """Batches at the provider with this identity; with `usable` only those that did not fail."""
@@ -198,16 +200,29 @@ class Batches:
         self.notes.write(note)
         batch = next(self.candidates(identity, usable=True), None)
         if batch is None:
-            highest = sum(self.policy.highest(question, self.request) for question in questions)
-            self.budget.set_aside(highest)
+            highest = {question.key: self.policy.highest(question, self.request) for question in questions}
+            self.budget.set_aside(sum(highest.values()))
             self.set_aside[identity] = highest
             self.began[identity] = time.time()
-            batch = self.send(identity, questions)
+            with self._released_if_refused(identity):
+                batch = self.send(identity, questions)
         return self.confirm(note, batch)
+
+    @contextmanager
+    def _released_if_refused(self, identity: str) -> Iterator[None]:
+        """Give back what is set aside if no batch was created; after other errors of the creation nobody knows."""
+        try:
+            yield
+        except BaseException as error:
+            is_refused = isinstance(error, openai.APIStatusError) and error.status_code < SERVER_FAULT
+            if is_refused or identity not in self.uploaded:
+                self.budget.settle(sum(self.set_aside.pop(identity).values()), 0.0)
+            raise
 
     def send(self, identity: str, questions: Sequence[Question]) -> Batch:
         attempt = sum(1 for _ in self.candidates(identity, usable=False))
         file_id = self.upload(identity, questions)
+        self.uploaded.add(identity)
         once = self.client.with_options(max_retries=0)  # a create request that is sent again could be paid for twice
         return once.batches.create(
             input_file_id=file_id,
@@ -263,8 +278,8 @@ class Batches:
         self.store.keep(self.request.model, outcome.answers)
         self.unreadable |= outcome.unreadable
         if note.identity in self.set_aside:  # otherwise an earlier run reserved it, and the highest cost stays booked
-            paid = sum(self.policy.paid(answer) for answer in outcome.answers.values())
-            self.budget.settle(self.set_aside.pop(note.identity), paid)
+            highest = self.set_aside.pop(note.identity)
+            self.budget.settle(sum(highest.values()), self._paid(outcome, highest, batch))
         self.notes.forget(note)
         who = f"provider {self.policy.provider.kind}: batch {batch.id}"
         if batch.status == "failed":
@@ -276,6 +291,17 @@ class Batches:
             raise ProviderError(
                 f"{who} was cancelled, without {counted(left, 'answer')}; run the same command again for them"
             )
+
+    def _paid(self, outcome: Outcome, highest: Mapping[str, float], batch: Batch) -> float:
+        """USD; the highest cost of what was answered without a count of tokens, unreadably, or in a lost file."""
+        paid = sum(highest.get(key, 0.0) for key in outcome.garbled)
+        for key, answer in outcome.answers.items():
+            known = answer.usage.prompt or answer.refused
+            paid += self.policy.paid(answer) if known else highest.get(key, 0.0)
+        completed = batch.request_counts.completed if batch.request_counts else 0
+        lost = max(0, completed - len(outcome.answers) - len(outcome.garbled))
+        left = [usd for key, usd in highest.items() if key not in outcome.answers and key not in outcome.garbled]
+        return paid + sum(sorted(left, reverse=True)[:lost])
 
     def _outcome(self, note: BatchNote, batch: Batch) -> Outcome:
         if note.identity in self.began:

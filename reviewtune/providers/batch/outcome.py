@@ -22,10 +22,12 @@ class Outcome(NamedTuple):
     Args:
         answers: by the question's key.
         unreadable: the place of an answer that the provider refuses or sends in a form that cannot be read, by key.
+        garbled: the keys of those that cannot be read; they may have been paid.
     """
 
     answers: dict[str, Answer]
     unreadable: dict[str, Answer]
+    garbled: set[str]
 
 
 def read_outcome(lines: Iterable[Line], *, began: float, ended: float) -> Outcome:
@@ -36,13 +38,15 @@ def read_outcome(lines: Iterable[Line], *, began: float, ended: float) -> Outcom
         began: Unix seconds, for all answers.
         ended: Unix seconds, for all answers.
     """
-    outcome = Outcome({}, {})
+    outcome = Outcome({}, {}, set())
     for line in lines:
         key = str(line.get("custom_id")).partition("-")[2]
         answer = _answer(line)
         if answer is not None:
             place = outcome.unreadable if answer.unreadable else outcome.answers
             place[key] = timed(answer, began=began, ended=ended, mode="batch")
+            if answer.unreadable and _has_answer(line):
+                outcome.garbled.add(key)
     return outcome
 
 
@@ -60,13 +64,19 @@ def lines_of(path: Path) -> Iterable[Line]:
 def _answer(line: Line) -> Answer | None:
     """The answer in a line, or the reason why it has none; None if another attempt may help."""
     status, fault = fault_of(line)
-    if 200 <= status < 300 or (status == 0 and isinstance(line.get("response"), dict)):
+    if _has_answer(line):
         return _completion(line)
     if refused := refused_line(line):
         return refused
     if status == 0 or may_pass(status):  # 0: the line has no status
         return None
     return unreadable(f"line {_number(line)}: HTTP {status}: {words_of(fault) or 'no reason was given'}")
+
+
+def _has_answer(line: Line) -> bool:
+    """Whether the provider says that it answered."""
+    status, _ = fault_of(line)
+    return 200 <= status < 300 or (status == 0 and isinstance(line.get("response"), dict))
 
 
 def _completion(line: Line) -> Answer:

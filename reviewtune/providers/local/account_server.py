@@ -20,6 +20,7 @@ from reviewtune.providers.address import OWN_KEY_ENV
 
 IDLE_EXIT_SECONDS = 120
 START_SECONDS = 60
+HEALTH_SECONDS = 10
 
 
 class Served(NamedTuple):
@@ -53,6 +54,18 @@ def local_address(model: str, key: str, finetuned: bool) -> str:
     return address
 
 
+def has_ended(address: str) -> bool:
+    """Whether nothing listens at a server's address any more. Asking keeps the server from shutting down."""
+    try:
+        with httpx2.Client(timeout=HEALTH_SECONDS, trust_env=False, verify=no_certificates()) as client:
+            client.get(f"{address.removesuffix('/').removesuffix('/v1')}/healthz")
+    except httpx2.ConnectError:
+        return True
+    except httpx2.HTTPError:  # a server that is busy
+        return False
+    return False
+
+
 def _running(folder: Path, key: str) -> Served | None:
     """The server of this account, if it runs and answers."""
     server = running_server(folder)
@@ -60,7 +73,7 @@ def _running(folder: Path, key: str) -> Served | None:
         return None
     address = server.address
     headers = {b"Authorization": f"Bearer {key}".encode()}
-    with httpx2.Client(headers=headers, timeout=10, trust_env=False, verify=no_certificates()) as client:
+    with httpx2.Client(headers=headers, timeout=HEALTH_SECONDS, trust_env=False, verify=no_certificates()) as client:
         try:
             health = client.get(f"{address.removesuffix('/v1')}/healthz")
             if health.status_code == httpx2.codes.UNAUTHORIZED:

@@ -16,7 +16,10 @@ import pytest
 from reviewtune.core.config.config import Config
 from reviewtune.core.user_dirs import account_folder, running_server
 from reviewtune.errors import ProviderError
+from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.client import connect
+from reviewtune.providers.live import LiveModel
+from tests.support.asking import REQUEST
 from tests.support.echo_server import echo_server
 from tests.support.serving import wait_for
 
@@ -181,3 +184,16 @@ def test_no_server_starts_without_the_packages_it_needs(
     assert "[local]'`" in line
     assert not (home / "data" / "server.json").exists()
     assert not (home / "data" / "account.db").exists()
+
+
+def test_a_server_that_ended_is_started_again_at_the_next_look(config: Config, home: Path) -> None:
+    """A service looks at its model again and again, so that no request has to wait for a start."""
+    live = LiveModel(CallPolicy.of(config.provider, config.evaluation, config.prices), REQUEST)
+    live.open()
+    first = announced(home)["pid"]
+    live.open()
+    assert announced(home)["pid"] == first
+    stop(home)
+    live.open()
+    assert announced(home)["pid"] != first
+    assert running_server(home / "data")
