@@ -107,6 +107,21 @@ def test_a_garbled_answer_after_other_faults_is_asked_again(
     assert second.text
 
 
+def test_a_killed_command_may_be_continued_while_a_part_is_made_again(
+    provider: ProviderConfig, proxy: FaultyProxy, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the part and the manifest, which then must not name the part of before."""
+    work = bulk_work(provider, config, tmp_path, rows=2)
+    garbled: list[Fault] = ["garbage"] * 5
+    proxy.plan(CHAT, "fine", *garbled)
+    assert run(work).unanswered == 1
+    with monkeypatch.context() as killed:
+        killed.setattr("reviewtune.bulk.manifest.Manifest.with_part", None)
+        with pytest.raises(TypeError):
+            run(work)
+    assert run(work).failed == 0
+
+
 def test_garbled_answers_alone_end_in_an_unusable_one(
     provider: ProviderConfig, proxy: FaultyProxy, prompt: Prompt, config: Config, base: str
 ) -> None:
@@ -124,14 +139,7 @@ def test_rows_without_an_answer_are_asked_again_by_the_same_command(
     provider: ProviderConfig, proxy: FaultyProxy, config: Config, tmp_path: Path
 ) -> None:
     """Their parts are made again; other rows come from the cache, other parts are not touched."""
-    subject = model_subject(config, provider)
-    reader = AnswerReader(prompt=subject.prompt, verdicts=Verdicts(model=subject.model))
-    table = tmp_path / "new.csv"
-    reviews(config, 6)[["text"]].to_csv(table, index=False)
-    sources, _ = find_sources(table, config.data.columns, text_column="text", keep=())
-    policy = replace(subject.policy, provider=one_by_one(provider))
-    classifier = ModelClassifier(replace(subject, policy=policy), reader)
-    work = Work(sources=sources, classifier=classifier, folder=tmp_path / "out", kind="csv", part_rows=2)
+    work = bulk_work(provider, config, tmp_path, rows=6)
     garbled: list[Fault] = ["garbage"] * 5
     proxy.plan(CHAT, "fine", "fine", "fine", *garbled)
     first = run(work)
@@ -146,9 +154,15 @@ def test_rows_without_an_answer_are_asked_again_by_the_same_command(
     assert run(work) == second
 
 
-def one_by_one(provider: ProviderConfig) -> ProviderConfig:
+def bulk_work(provider: ProviderConfig, config: Config, folder: Path, rows: int) -> Work:
     """Requests in the order of the reviews, so that a planned fault meets a known one."""
-    return provider.model_copy(update={"concurrency": 1})
+    subject = model_subject(config, provider.model_copy(update={"concurrency": 1}))
+    reader = AnswerReader(prompt=subject.prompt, verdicts=Verdicts(model=subject.model))
+    table = folder / "new.csv"
+    reviews(config, rows)[["text"]].to_csv(table, index=False)
+    sources, _ = find_sources(table, config.data.columns, text_column="text", keep=())
+    classifier = ModelClassifier(subject, reader)
+    return Work(sources=sources, classifier=classifier, folder=folder / "out", kind="csv", part_rows=2)
 
 
 def test_logprobs_are_returned_on_request(provider: ProviderConfig, config: Config, prompt: Prompt, base: str) -> None:

@@ -80,7 +80,9 @@ def _without_unanswered(manifest: Manifest, folder: Path, progress: Progress) ->
     if again:
         rows = counted(sum(part.unanswered for part in again), "row")
         progress.message(f"{folder}: {rows} got no answer before; {counted(len(again), 'part')} with them made again")
-    return manifest.without({part.name for part in again})
+        manifest = manifest.without({part.name for part in again})
+        write_manifest(manifest, folder)  # first: a part is replaced before the manifest names it again
+    return manifest
 
 
 def _classified(work: Work, manifest: Manifest, progress: Progress, step: Step) -> Manifest:

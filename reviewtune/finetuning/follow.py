@@ -82,7 +82,8 @@ class JobMonitor:
     @property
     def curve(self) -> pd.DataFrame:
         """One row per step so far, in order: step, train_loss and whatever else was reported."""
-        rows = [{"train_loss": math.nan} | self.metrics[step] | {"step": step} for step in sorted(self.metrics)]
+        first = {"step": 0, "train_loss": math.nan}
+        rows = [first | self.metrics[step] | {"step": step} for step in sorted(self.metrics)]
         return pd.DataFrame(rows, columns=None if rows else ["step", "train_loss"])
 
     @property
@@ -256,7 +257,7 @@ def step_losses(client: openai.OpenAI, monitor: JobMonitor) -> pd.DataFrame:
     table = curve(client, monitor.job)
     if table.empty:
         table = monitor.curve
-    return table.drop(columns="full_valid_loss", errors="ignore")
+    return table.drop(columns=["full_valid_loss", "total_steps"], errors="ignore")
 
 
 def report_advice(findings: Iterable[Finding], progress: Progress) -> None:

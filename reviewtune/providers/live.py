@@ -18,7 +18,6 @@ from reviewtune.errors import ProviderError
 from reviewtune.providers.call_policy import CallPolicy
 from reviewtune.providers.client import connect
 from reviewtune.providers.completion import Answer, Request
-from reviewtune.providers.local.account_server import has_ended
 from reviewtune.providers.rate_limit import Pace
 from reviewtune.providers.responses.completion_body import read_completion
 from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
@@ -61,7 +60,7 @@ class LiveModel:
             ProviderError: no key, or the local server does not start or does not offer the model.
         """
         held = self._client
-        if instead_of is None and held is not None and self._ends_when_idle and has_ended(str(held.base_url)):
+        if instead_of is None and held is not None and self._has_ended(held):
             instead_of = held
         if held is not None and held is not instead_of:
             return held
@@ -121,6 +120,13 @@ class LiveModel:
     def _ends_when_idle(self) -> bool:
         """Whether reviewtune started the server, which ends when nobody asks it."""
         return self._policy.provider.kind == "local" and self._policy.provider.base_url is None
+
+    def _has_ended(self, client: openai.OpenAI) -> bool:
+        if not self._ends_when_idle:
+            return False
+        from reviewtune.providers.local.account_server import has_ended  # needs packages that the light client lacks
+
+        return has_ended(str(client.base_url))
 
     def _connection(self, client: openai.OpenAI) -> "_Connection":
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ from reviewtune.providers.responses.http_client import unreachable
 from reviewtune.providers.responses.json_text import ErrorBodyError, UnreadableError
 from reviewtune.providers.responses.provider_errors import status_and_words
 from reviewtune.providers.responses.rejections import refused, refused_by
-from reviewtune.providers.retry_policy import asked_pause, is_passing, most_retries, pause
+from reviewtune.providers.retry_policy import asked_pause, is_passing, is_refusal, most_retries, pause
 from reviewtune.providers.transport import Completions, causes, completions
 
 Keep = Callable[[Question, Answer], None]
@@ -135,7 +135,7 @@ class _Run:
             try:
                 return await self.try_once(question, attempt)
             except (openai.APIError, UnreadableError) as error:
-                is_unreadable = isinstance(error, UnreadableError)
+                is_unreadable = isinstance(error, UnreadableError) and not is_refusal(error)
                 if not self.may_retry(error, attempt, of_its_kind=unreadable_so_far if is_unreadable else attempt):
                     raise
                 unreadable_so_far += is_unreadable

@@ -34,13 +34,18 @@ def most_retries(error: Exception, *, allowed: int, reached: bool) -> int:
         allowed: provider.max_retries.
         reached: whether the provider answered any request of this run.
     """
-    if isinstance(error, ErrorBodyError) and may_pass(error.status):
+    if is_refusal(error):
         return allowed
     if isinstance(error, UnreadableError):
         return min(allowed, GARBLED_RETRIES if error.garbled and reached else UNREADABLE_RETRIES)
     if isinstance(error, openai.APIConnectionError) and not reached:
         return min(allowed, UNREACHABLE_RETRIES)
     return allowed
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the answer is an error object whose own status says that it passes, as gateways send with status 200."""
+    return isinstance(error, ErrorBodyError) and may_pass(error.status)
 
 
 def is_passing(error: Exception) -> bool:

@@ -182,7 +182,8 @@ class Batches:
                 return self.client.batches.retrieve(note.batch_id)
             except openai.NotFoundError:
                 return None  # the note is of a different account, or of one that was cleared
-        return next(self.candidates(note.identity, usable=True), None)  # one that failed may be of an earlier try
+        newest = self.candidates(note.identity, usable=False)
+        return next((batch for batch in newest if batch.status != "failed"), None)  # that may be of an earlier try
 
     def candidates(self, identity: str, *, usable: bool) -> Iterator[Batch]:
         """Batches at the provider with this identity; with `usable` only those that did not fail."""
@@ -299,7 +300,8 @@ class Batches:
             known = answer.usage.prompt or answer.refused
             paid += self.policy.paid(answer) if known else highest.get(key, 0.0)
         completed = batch.request_counts.completed if batch.request_counts else 0
-        lost = max(0, completed - len(outcome.answers) - len(outcome.garbled))
+        seen = sum(1 for answer in outcome.answers.values() if not answer.refused) + len(outcome.garbled)
+        lost = max(0, completed - seen)
         left = [usd for key, usd in highest.items() if key not in outcome.answers and key not in outcome.garbled]
         return paid + sum(sorted(left, reverse=True)[:lost])
 

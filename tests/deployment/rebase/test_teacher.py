@@ -95,7 +95,7 @@ def test_no_more_is_paid_than_the_budget_and_the_rest_is_trained_on(moving: Proj
 def answers(*confidences: float | None) -> pd.DataFrame:
     keys = [hashlib.sha256(str(index).encode()).hexdigest() for index in range(len(confidences))]
     shown = ["" if value is None else f"{value:.4f}" for value in confidences]
-    return pd.DataFrame({KEY: keys, "text": keys, "label": "a", "confidence": shown})
+    return pd.DataFrame({KEY: keys, "text": keys, "label": "a", "model_label": "a", "confidence": shown})
 
 
 def test_an_answer_is_taken_in_proportion_to_how_right_the_old_model_is_at_its_confidence() -> None:

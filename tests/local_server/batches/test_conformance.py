@@ -90,6 +90,16 @@ def test_a_deeply_nested_line_fails_alone(client: openai.OpenAI, base: str) -> N
     assert (error["custom_id"], error["response"]["status_code"]) == ("deep", 400)
 
 
+def test_a_line_nested_beyond_any_use_fails_the_file(client: openai.OpenAI, base: str) -> None:
+    nested: Any = {}
+    for _ in range(600):
+        nested = {"x": nested}
+    batch = run(client, [line("good", base), line("deep", base, metadata=nested)])
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert [(fault.line, fault.code) for fault in batch.errors.data or ()] == [(2, "invalid_json_line")]
+
+
 def test_a_batch_gives_the_answers_of_chats(client: openai.OpenAI, base: str) -> None:
     batch = run(client, [line(str(n), base, temperature=0) for n in range(5)])
     assert batch.error_file_id is None

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from importlib.util import find_spec
 
 from reviewtune.core.user_dirs import with_own_modules
 from reviewtune.local_server.engine.types import GenerationRequest, UnsupportedSchema
 
 CPU_SECONDS = 3  # of the process; its start takes 0.3
 PATIENCE = 60.0  # seconds, on a busy machine
+TRIALS = 3  # of a process that somebody ends
 MEMORY = 2**30  # bytes of the process
 HARMLESS = 4000  # characters of a schema without the keywords below; it compiles in milliseconds
 COSTLY = ("allOf", "multipleOf", "patternProperties", "dependentSchemas")  # may multiply what others describe
@@ -65,23 +67,28 @@ def _compiles(schemas: str) -> bool:
     Raises:
         UnsupportedSchema: nobody knows, because the process was killed or got no CPU. Exceptions are not cached.
     """
-    command = [sys.executable, "-m", MODULE]
-    try:
-        subprocess.run(
-            command,
-            input=schemas.encode(),
-            stderr=subprocess.DEVNULL,
-            env=with_own_modules(os.environ),
-            timeout=PATIENCE,
-            check=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnsupportedSchema(INTERRUPTED) from error
-    except subprocess.CalledProcessError as error:
-        if error.returncode in KILLED:
+    for _ in range(TRIALS):
+        try:
+            status = _trial(schemas)
+        except subprocess.TimeoutExpired as error:
+            if find_spec("resource") is None:  # without limits of its own, only this ends the process
+                return False
             raise UnsupportedSchema(INTERRUPTED) from error
-        return False
-    return True
+        if status not in KILLED:
+            return status == 0
+    raise UnsupportedSchema(INTERRUPTED)
+
+
+def _trial(schemas: str) -> int:
+    """The exit status of a process that compiles them."""
+    return subprocess.run(
+        [sys.executable, "-m", MODULE],
+        input=schemas.encode(),
+        stderr=subprocess.DEVNULL,
+        env=with_own_modules(os.environ),
+        timeout=PATIENCE,
+        check=False,
+    ).returncode
 
 
 def main() -> None:
