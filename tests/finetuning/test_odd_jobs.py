@@ -216,8 +216,11 @@ def test_a_server_that_refuses_the_filter_of_jobs_gets_no_second_order(config: C
     assert server.created == 1
 
 
-def test_a_job_that_never_reports_a_status_ends_with_the_reason(config: Config, server: JobServer) -> None:
-    server.changes = {"status": None, "fine_tuned_model": None}
+@pytest.mark.parametrize("status", [None, "", "?", "0"])
+def test_a_job_that_never_reports_a_status_ends_with_the_reason(
+    config: Config, server: JobServer, status: str | None
+) -> None:
+    server.changes = {"status": status, "fine_tuned_model": None}
     with pytest.raises(ProviderError, match="fine-tuning job job-1: the provider has reported no status"):
         tuned(config, server)
     server.changes = {}

@@ -1,11 +1,13 @@
 """Ask for the status of long work again and again, but not for ever if the server reports none."""
 
+import re
 import time
 
 from reviewtune.errors import ProviderError
 
 SHORTEST_PAUSE = 0.1  # seconds between two requests for a status
 NO_STATUS_SECONDS = 60.0
+STATUS = re.compile(r"[A-Za-z]{2}[A-Za-z _-]*")  # servers have many of their own, all of them words
 
 
 class Polling:
@@ -28,13 +30,13 @@ class Polling:
         return time.monotonic() - self._began
 
     def wait(self, status: str) -> None:
-        """Pause after the server reported this status.
+        """Pause after the server reported this status; what is no word, such as "?", counts as none.
 
         Raises:
             ProviderError: it has reported no status for NO_STATUS_SECONDS.
         """
         now, self.count = time.monotonic(), self.count + 1
-        if status:
+        if isinstance(status, str) and STATUS.fullmatch(status):
             self._status_seen = now
         elif now - self._status_seen > NO_STATUS_SECONDS:
             raise ProviderError(
