@@ -92,13 +92,14 @@ def _reviews_a_second(work: Callable[[], object], count: int) -> float:
 
 def _bound(generator: "Generator", requests: list["GenerationRequest"]) -> float:
     """Reviews per second if the layers' products on the tokens of their own were all there is to compute."""
-    from matrix_speed import answering_speed
+    from matrix_speed import matrix_speed
 
     network, results = generator._model.network, generator.complete(requests)
     weights = sum(weight.numel() for weight in network.get_decoder().layers.parameters())
     own = sum(result.prompt_tokens - result.cached_tokens for result in results) / len(results)
     config = network.config
-    return answering_speed(AT_A_TIME, config.hidden_size, config.intermediate_size) / (2 * weights * own)
+    speed = matrix_speed(AT_A_TIME, config.hidden_size, config.intermediate_size, backward=False)
+    return speed / (2 * weights * own)
 
 
 def _generate(model: "LoadedModel", chats: list[list[Message]]) -> list[str]:

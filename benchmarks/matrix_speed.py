@@ -11,48 +11,25 @@ SECONDS = 2.0
 LAYERS = 64  # matrices that do not fit into the cache together
 
 
-def training_speed(rows: int, width: int, columns: int) -> float:
-    """FLOP/s of a layer's forward product and its two backward ones.
+def matrix_speed(rows: int, width: int, columns: int, *, backward: bool) -> float:
+    """FLOP/s of a layer's forward product.
 
     Args:
         rows: tokens that are computed at a time.
         width: of a token's state.
         columns: of the layer's output.
+        backward: with its two backward products, as in a training.
     """
-    place = _place()
+    place: Any = {"device": device(), "dtype": fast_precision(device())}
     layers = [torch.randn(columns, width, **place) for _ in range(LAYERS)]
     state, gradient = torch.randn(rows, width, **place), torch.randn(rows, columns, **place)
-
-    def all_layers() -> None:
-        for layer in layers:
-            _ = state @ layer.T, gradient @ layer, gradient.T @ state
-
-    return _speed(all_layers, LAYERS * 6 * rows * width * columns)
-
-
-def answering_speed(rows: int, width: int, columns: int) -> float:
-    """FLOP/s of a layer's forward product; arguments as in `training_speed`."""
-    place = _place()
-    layers = [torch.randn(columns, width, **place) for _ in range(LAYERS)]
-    state = torch.randn(rows, width, **place)
-
-    def all_layers() -> None:
-        for layer in layers:
-            _ = torch.nn.functional.linear(state, layer)
-
-    return _speed(all_layers, LAYERS * 2 * rows * width * columns)
-
-
-def _place() -> dict[str, Any]:
-    return {"device": device(), "dtype": fast_precision(device())}
-
-
-def _speed(work: Any, operations: int) -> float:  # noqa: ANN401 - a function without arguments
-    work()
     start, done = time.perf_counter(), 0
     while (taken := time.perf_counter() - start) < SECONDS or done == 0:
-        work()
+        for layer in layers:
+            _ = state @ layer.T
+            if backward:
+                _ = gradient @ layer, gradient.T @ state
         if device().type == "cuda":
             torch.cuda.synchronize()
-        done += 1
-    return done * operations / taken
+        done += LAYERS
+    return done * (6 if backward else 2) * rows * width * columns / taken

@@ -32,7 +32,7 @@ from reviewtune.local_server.settings import prepare_torch
 
 prepare_torch()
 
-from matrix_speed import training_speed  # noqa: E402 - after the threads' wait policy is set
+from matrix_speed import matrix_speed  # noqa: E402 - after the threads' wait policy is set
 
 from reviewtune.core.plotting import BLUE, GREEN, GREY, ORANGE, new_figure, open_axes, png_of  # noqa: E402
 from reviewtune.local_server.engine.base_models.ensure import ensure  # noqa: E402
@@ -120,7 +120,7 @@ def _bound(cost: Cost) -> None:
     step = learned.tokens // len(learned.examples) * course.hyper.batch_size
     sizes = {"large products": (2048, 2048, 2048), "a step's": (step, config.hidden_size, config.intermediate_size)}
     for name, size in sizes.items():
-        speed = training_speed(*size)
+        speed = matrix_speed(*size, backward=True)
         print(f"  {name} run at {speed / 1e12:.2f} TFLOP/s: {cost.seconds / (work / speed):.1f} times their bound")
 
 

@@ -79,7 +79,7 @@ def _without_unanswered(manifest: Manifest, folder: Path, progress: Progress) ->
     again = [part for part in manifest.parts if part.unanswered]
     if again:
         rows = counted(sum(part.unanswered for part in again), "row")
-        progress.message(f"{folder}: {rows} got no answer before; {counted(len(again), 'part')} with them made again")
+        progress.message(f"{folder}: {rows} got no answer before; making {counted(len(again), 'part')} again")
         manifest = manifest.without({part.name for part in again})
         write_manifest(manifest, folder)  # first: a part is replaced before the manifest names it again
     return manifest

@@ -160,8 +160,7 @@ def _targets(path: Path, options: CheckDataOptions) -> _Targets:
         mask=_checked(options.mask, "--mask"),
     )
     for target in targets.all:
-        if not target.is_stdout and target.path.resolve() == path.resolve():
-            raise DataError(f"{target.path}: is the file to check; choose another name for the output")
+        target.refuse_input(path, "to check")
     places = ["-" if target.is_stdout else str(target.path.resolve()) for target in targets.all]
     if len({*places, *(["-"] if options.as_json else [])}) < len(places) + options.as_json:
         raise DataError(f"{places[0]}: --out, --label-errors, --mask and --json need different files")

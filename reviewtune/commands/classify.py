@@ -141,11 +141,8 @@ def _outputs(written: Written, file: Path) -> list[Output]:
     if written.unsure_to is not None:
         outputs.append(Output.checked(written.unsure_to, option="--unsure-to"))
     for output in outputs:
-        if not output.is_stdout and output.path.resolve() == file.resolve():
-            raise DataError(f"{output.path}: is the file to classify; choose another name for the output")
-    if written.unsure_to is None:
-        return outputs
-    if len({STANDARD_STREAM if output.is_stdout else output.path.resolve() for output in outputs}) == 1:
+        output.refuse_input(file, "to classify")
+    if len({STANDARD_STREAM if output.is_stdout else output.path.resolve() for output in outputs}) < len(outputs):
         raise DataError(f"--out and --unsure-to are both {written.out}; name two files")
     return outputs
 

@@ -49,6 +49,19 @@ class Output:
         """Whether there is a regular file, whose content would be lost; devices and pipes are written through."""
         return not self.is_stdout and self.path.is_file()
 
+    def refuse_input(self, file: Path, what: str) -> None:
+        """Refuse to write over the file that the command reads.
+
+        Args:
+            file: the input.
+            what: is done with it, such as "to classify".
+
+        Raises:
+            DataError: the output is the input.
+        """
+        if not self.is_stdout and self.path.resolve() == file.resolve():
+            raise DataError(f"{self.path}: is the file {what}; choose another name for the output")
+
     def write_bytes(self, content: bytes) -> None:
         if not self.is_stdout:
             return write_bytes(content, self.path)

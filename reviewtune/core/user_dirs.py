@@ -10,11 +10,14 @@ import sysconfig
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import platformdirs
 
 from reviewtune.errors import ProviderError, installing
+
+if TYPE_CHECKING:
+    import psutil
 
 SERVER_LOG = "server.log"  # in the account folder, of a server that a command started
 SERVER_FILE = "server.json"  # in the account folder: address, process id and start time of its server
@@ -58,6 +61,14 @@ class RunningServer(NamedTuple):
     address: str
 
 
+def is_started_at(process: "psutil.Process", started: float) -> bool:
+    """Whether a process of this id is the one that was started then (Unix seconds), and not one that got its id since.
+
+    The system derives start times from its clock, which time synchronisation may change in between.
+    """
+    return bool(abs(process.create_time() - started) < CLOCK_STEP)
+
+
 def running_server(account: Path) -> RunningServer | None:
     """The server that serves this account, or None.
 
@@ -68,8 +79,8 @@ def running_server(account: Path) -> RunningServer | None:
 
     try:
         announced = json.loads((account / SERVER_FILE).read_bytes())
-        pid, started = announced["pid"], psutil.Process(announced["pid"]).create_time()
-        alive = abs(started - announced["create_time"]) < CLOCK_STEP
+        pid = announced["pid"]
+        alive = is_started_at(psutil.Process(pid), announced["create_time"])
         return RunningServer(pid, str(announced["base_url"])) if alive else None
     except (OSError, ValueError, TypeError, KeyError, psutil.Error):  # no such file or process, or not a server.json
         return None

@@ -35,12 +35,12 @@ from reviewtune.finetuning.last_training_day import refuse_ended
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
 from reviewtune.providers.pricing import Range
+from reviewtune.providers.retry_policy import is_refused
 
 ORDER_KEY = "run_key"  # in a job's metadata; the name is older than `order_key` and must stay, or no job is found again
 
 
 NO_FACTS = LifecycleConfig()
-SERVER_FAULT = 500  # and above: HTTP statuses that say nothing of the request
 
 
 class Reserve(Protocol):
@@ -236,8 +236,8 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
         raise
     try:
         return _create(client, order, training_id, next(iter(validation_id), None), attempt)
-    except openai.APIStatusError as error:
-        if error.status_code < SERVER_FAULT:  # refused; of any other error nobody knows whether there is a job
+    except openai.APIError as error:
+        if is_refused(error):
             order.release(reserved)
         raise
 

@@ -21,7 +21,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 PATIENCE = 120.0  # a request whose provider asks for a longer pause fails; the next run continues
 UNREACHABLE_RETRIES = 4  # while nothing has answered yet, so that a wrong base_url is reported soon
 GARBLED_RETRIES, UNREADABLE_RETRIES = 4, 1  # such an answer may have been paid, and most servers repeat an odd one
-PASSING = (408, 409, 429)  # and every 5xx
+SERVER_FAULT = 500  # and above
+PASSING = (408, 409, 429)  # and every fault of the server
 NO_CREDIT = "insufficient_quota"  # a 429 that waiting does not resolve
 SECONDS = re.compile(r"\d+(\.\d+)?")
 
@@ -63,7 +64,12 @@ def is_passing(error: Exception) -> bool:
 
 def may_pass(status: int) -> bool:
     """Whether a request that was refused with this HTTP status may succeed later."""
-    return status in PASSING or status >= 500
+    return status in PASSING or status >= SERVER_FAULT
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the provider certainly did nothing; after a server's fault, or without an answer, nobody knows."""
+    return isinstance(error, openai.APIStatusError) and error.status_code < SERVER_FAULT
 
 
 def pause(error: Exception, attempt: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from reviewtune.core.user_dirs import CLOCK_STEP
+from reviewtune.core.user_dirs import is_started_at
 from reviewtune.errors import GitError, TrackingError
 from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
@@ -31,7 +31,7 @@ def is_running(process: str) -> bool:
     try:
         _, pid, start = process.rsplit(":", 2)
         found = psutil.Process(int(pid))
-        is_same = is_of_this_machine(process) and abs(found.create_time() - float(start)) <= CLOCK_STEP
+        is_same = is_of_this_machine(process) and is_started_at(found, float(start))
         return is_same and found.status() != psutil.STATUS_ZOMBIE  # a zombie has ended; nobody has asked how
     except (psutil.Error, ValueError):
         return False

@@ -27,6 +27,11 @@ def review_key(text: str, language: str) -> str:
     return hashlib.sha256(comparable(text).encode()).hexdigest()
 
 
+def as_fraction(digits: str) -> float:
+    """A number in [0, 1) that depends on the review alone, from some digits of its hash; 13 of them fill a float."""
+    return float(int(digits, 16) / 16 ** len(digits))
+
+
 def review_keys(texts: Iterable[str], language: str) -> list[str]:
     """The hash of each text."""
     return [review_key(text, language) for text in texts]

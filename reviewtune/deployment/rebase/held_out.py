@@ -13,7 +13,7 @@ from reviewtune.core.config.data import SplitConfig
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.chat.chat_files import MIN_EXAMPLES
 from reviewtune.data.reviews import COLUMNS
-from reviewtune.data.sides.review_key import KEY
+from reviewtune.data.sides.review_key import KEY, as_fraction
 from reviewtune.data.splits import Splits, duplicate_groups, write_splits
 from reviewtune.data.tables import read_rows
 from reviewtune.deployment.rebase.answers_file import LABEL
@@ -31,7 +31,7 @@ def held_out_sides(answers: pd.DataFrame, settings: SplitConfig) -> "pd.Series[s
         settings: the shares, and the similarity of near-duplicates.
     """
     groups = duplicate_groups(answers["text"].tolist(), settings.similarity)
-    numbers = answers[KEY].groupby(groups).transform("min").map(_number)
+    numbers = answers[KEY].groupby(groups).transform("min").str[-HEX_DIGITS:].map(as_fraction)
     measured = settings.test + settings.validation * (1 - settings.test)
     sides = np.select([numbers < settings.test, numbers < measured], ["test", "valid"], default="train")
     return pd.Series(sides, index=answers.index).where(answers[LABEL] != "", "")
@@ -93,8 +93,3 @@ def _refuse_few(parts: Splits, source: Path) -> None:
             f"{source}: too few answers to train with some and to hold others out ({shown}; {MIN_EXAMPLES} of each are "
             "needed): ask about more reviews"
         )
-
-
-def _number(key: str) -> float:
-    """A number in [0, 1) that depends on the review alone."""
-    return float(int(key[-HEX_DIGITS:], 16) / 16**HEX_DIGITS)

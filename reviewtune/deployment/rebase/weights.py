@@ -14,7 +14,7 @@ import pandas as pd
 
 from reviewtune.analyzer.calibration import fit_calibration
 from reviewtune.core.normalisation import normalise
-from reviewtune.data.sides.review_key import KEY
+from reviewtune.data.sides.review_key import KEY, as_fraction
 from reviewtune.deployment.rebase.answers_file import ANSWER, CONFIDENCE, LABEL
 from reviewtune.deployment.rebase.parity_file import Weighting
 
@@ -51,7 +51,7 @@ def weigh(answers: pd.DataFrame, validation: pd.DataFrame | None) -> Weighed:
     usable = answers[answers[LABEL] != ""]
     weights, weighting = _weights(usable, validation)
     sure = weights >= LEAST
-    taken = sure & ((usable[KEY].map(_number) < weights) | (weighting == "none"))
+    taken = sure & ((usable[KEY].str[:HEX_DIGITS].map(as_fraction) < weights) | (weighting == "none"))
     rows = usable[taken][["text", LABEL]].reset_index(drop=True)
     return Weighed(rows, weighting, too_unsure=int((~sure).sum()), drawn_out=int((sure & ~taken).sum()))
 
@@ -68,8 +68,3 @@ def _weights(usable: pd.DataFrame, validation: pd.DataFrame | None) -> "tuple[pd
     known = confidence.clip(0, 1).map(calibration.of) if calibration else confidence.clip(0, 1)
     is_models = confidence.notna() & (usable[LABEL] == usable[ANSWER].map(normalise))
     return known.where(is_models, 1.0), "calibrated" if calibration else "uncalibrated"
-
-
-def _number(key: str) -> float:
-    """A number in [0, 1) that depends on the review alone."""
-    return float(int(key[:HEX_DIGITS], 16) / 16**HEX_DIGITS)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from reviewtune.core.user_dirs import CLOCK_STEP
+from reviewtune.core.user_dirs import is_started_at
 from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
 
 GRACE = 5.0  # seconds between asking a trainer to end and killing it
@@ -110,7 +110,7 @@ class JobFolder:
 def _end_with_children(pid: int, create_time: float) -> None:
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
-        if abs(parent.create_time() - create_time) > CLOCK_STEP:
+        if not is_started_at(parent, create_time):
             return
         processes = [parent, *parent.children(recursive=True)]
         for process in processes:

@@ -90,15 +90,16 @@ class ProgressReader:
             return
         name = content_ids.checkpoint_name(job.output_model, step)
         metrics = {key: value for key, value in _numbers(line["metrics"]).items() if key != "total_steps"}
-        checkpoint = {
-            "id": f"ftckpt_{content_ids.digest(job.id, step)[:24]}",
-            "created_at": now(),
-            "job_id": job.id,
-            "step": step,
-            "model": name,
-            "metrics": metrics,
-        }
-        session.add(Checkpoint(**checkpoint))
+        session.add(
+            Checkpoint(
+                id=f"ftckpt_{content_ids.digest(job.id, step)[:24]}",
+                created_at=now(),
+                job_id=job.id,
+                step=step,
+                model=name,
+                metrics=metrics,
+            )
+        )
         session.flush()
         job.deaths = 0  # a trainer that makes progress starts with a full number of attempts
         self._add_model(session, job, name, Path(line["folder"]))

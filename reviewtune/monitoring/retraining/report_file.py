@@ -60,9 +60,7 @@ def order_of(data: Path, config: Config, *parts: object) -> str:
 
     With a higher limit the same retraining continues, and what it spent counts.
     """
-    settings = config.model_dump(mode="json")
-    for limit in LIMITS:
-        settings["evaluation"].pop(limit)
+    settings = config.model_dump(mode="json", exclude={"evaluation": set(LIMITS)})
     texts = (sha256(data), json.dumps(settings, sort_keys=True), *map(str, parts))
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 

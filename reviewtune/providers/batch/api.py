@@ -32,11 +32,11 @@ from reviewtune.providers.responses.http_client import BodyLimit
 from reviewtune.providers.responses.json_text import UnreadableError
 from reviewtune.providers.responses.polling import Polling
 from reviewtune.providers.responses.provider_errors import ABSENT, about_parameters
+from reviewtune.providers.retry_policy import is_refused
 
 MOST_REQUESTS = 50_000  # per file, OpenAI's limit
 MOST_BYTES = 190 * 2**20  # per file; OpenAI's limit is 200 MB
 MOST_LINE_BYTES = 2**20  # of a result file, on average
-SERVER_FAULT = 500  # and above: HTTP statuses that say nothing of the request
 ROUNDS = 4  # how often lines that came back without an answer are sent
 ENDED = ("completed", "failed", "expired", "cancelled")
 ENDED_BADLY = ("failed", "expired", "cancelled")
@@ -215,8 +215,7 @@ class Batches:
         try:
             yield
         except BaseException as error:
-            is_refused = isinstance(error, openai.APIStatusError) and error.status_code < SERVER_FAULT
-            if is_refused or identity not in self.uploaded:
+            if is_refused(error) or identity not in self.uploaded:
                 self.budget.settle(sum(self.set_aside.pop(identity).values()), 0.0)
             raise
 

@@ -63,9 +63,9 @@ def lines_of(path: Path) -> Iterable[Line]:
 
 def _answer(line: Line) -> Answer | None:
     """The answer in a line, or the reason why it has none; None if another attempt may help."""
-    status, fault = fault_of(line)
     if _has_answer(line):
         return _completion(line)
+    status, fault = fault_of(line)
     if refused := refused_line(line):
         return refused
     if status == 0 or may_pass(status):  # 0: the line has no status
