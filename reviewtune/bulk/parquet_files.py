@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 
 from reviewtune.errors import DataError
 
-MAGIC = b"PAR1"
+MAGIC, ENDING = b"PAR1", ".parquet"
 AT_ONCE = 1_000  # rows that are decoded at a time
 BUFFER = 2**20  # bytes of a column that are read at a time
 TYPES: Mapping[type, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 def is_parquet(path: Path) -> bool:
+    """By the content or the name: a pointer that stands for such a file must not be taken for a CSV of one column."""
+    if path.suffix.lower() == ENDING:
+        return True
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

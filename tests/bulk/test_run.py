@@ -268,6 +268,9 @@ def test_files_that_cannot_be_read_are_refused_before_anything_is_asked(tmp_path
     assert "no column 'id': it has text; choose others with --keep" in refused("keep", b"text\nlate\n", "id")
     assert "an .xlsx is not read in parts" in refused("xlsx", b"PK\x03\x04" + bytes(40))
     assert "this Parquet file is damaged" in refused("damaged", b"PAR1" + bytes(40))
+    (tmp_path / "pointer.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n")
+    with pytest.raises(DataError, match=r"pointer.parquet: this Parquet file is damaged .*; write it again"):
+        sources_in(tmp_path / "pointer.parquet", config)
     write_parquet(tmp_path / "lists.parquet", {"text": [["late"]]})
     with pytest.raises(DataError, match=r"column 'text' is list<.*; only a column of single values"):
         sources_in(tmp_path / "lists.parquet", config)
