@@ -15,8 +15,8 @@ from reviewtune.local_server.engine.model_loading import LoadedModel
 from reviewtune.local_server.engine.training.packing import Example, Pack, RowSize, common_prefix, packs
 
 CACHE_BYTES = 1 << 30  # of cached hidden states of the lower layers; larger sets are computed each time
-SHORTEST_ROW = 192  # tokens: attention scores grow with the square of a row's length, so rows are short ...
-PREFIXES_A_ROW = 8  # ... but long compared to their common prefix, which every row computes again
+SHORTEST_ROW = 448  # tokens: attention scores grow with the square of a row's length, so rows are short ...
+PREFIXES_A_ROW = 8  # ... but long compared to their padding and their common prefix, which every row computes again
 # These get dropout on their outputs; transformers uses the names in nearly every architecture.
 SUBLAYERS = ("self_attn", "mlp")
 PACK = 2048  # tokens that are computed at a time; bounds the memory of a large batch
