@@ -122,7 +122,7 @@ def refuse_without_confidence(analyzer: ReviewAnalyzer, how: Asked) -> None:
         return
     model = analyzer.model
     asked = f"--base asks {model}, which" if how.base else model
-    other = "promote it, if its provider returns log-probabilities"
+    other = "promote it, if its provider returns log-probabilities and there are at least 30 validation reviews"
     if how.base or how.model is not None:
         other = f"leave out {'--base' if how.base else f'--model {how.model}'} to ask the champion"
     raise ConfigError(

@@ -100,7 +100,8 @@ def _serving(record: ExportRecord, prompt: Prompt, written: Written) -> Iterator
         "It calls the model by the path that it was given, so the request's `model` is `.`, and it ignores "
         "`response_format`. In reviewtune: `provider=compatible`, `provider.base_model=.`, "
         "`provider.base_url=http://127.0.0.1:8001/v1`, `provider.structured_output=false`, "
-        "`provider.api_key_env=null`, then `reviewtune evaluate --model . --finetuned`. vLLM (not tested here):"
+        "`provider.api_key_env=null`, then `reviewtune evaluate --model . --finetuned --ground-truth FILE`. "
+        "vLLM (not tested here):"
     )
     yield _block("vllm serve . --served-model-name issues --port 8001", "sh")
     yield "Ollama (not tested here), with the `Modelfile` of this folder:"

@@ -111,7 +111,8 @@ def rebase(
     confidence. Without any labelled review the two models are compared on held-out answers only: how often they agree,
     not who is right. Then nothing is judged, and the exit status is 3.
 
-    Examples: reviewtune rebase --provider local; reviewtune rebase --provider compatible provider.base_url=URL
+    Examples: reviewtune rebase --provider local; reviewtune rebase --provider compatible
+    provider.base_url=URL provider.base_model=NAME
     """
     from reviewtune.commands.deployment import rebase as command
 
@@ -198,9 +199,9 @@ def serve_app(
 ) -> None:
     """Serve the analyzer over HTTP until Ctrl-C or SIGTERM: POST /classify, /healthz, /readyz, /metrics.
 
-    Logs are JSON lines on standard error; they hold no review. A new champion answers within --refresh seconds, without
-    a restart. What --record keeps is read by `reviewtune monitor` and `reviewtune queue`. `docs/deploy.md` describes
-    requests, metrics, containers and gateways.
+    Logs are JSON lines on standard error; they hold no review. A new champion answers within about twice --refresh
+    seconds and the time to open it, without a restart. What --record keeps is read by `reviewtune monitor` and
+    `reviewtune queue`. `docs/deploy.md` describes requests, metrics, containers and gateways.
 
     Example: reviewtune serve-app --port 8080
     """

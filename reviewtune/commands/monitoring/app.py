@@ -20,7 +20,8 @@ def monitor(
         str | None, typer.Option(help="column with the reviews; default: one as in conf/data")
     ] = None,
     date_column: Annotated[
-        str | None, typer.Option(help="column with dates like 2026-11-29; default: date, time or created_at")
+        str | None,
+        typer.Option(help="column with dates like 2026-11-29; default: date, time, created_at or a similar name"),
     ] = None,
     sample: Annotated[int, typer.Option(help="reviews to compare at most, drawn at random", min=3)] = 2_000,
     out: Annotated[Path | None, typer.Option(help="folder for the report; default: reports/monitoring")] = None,

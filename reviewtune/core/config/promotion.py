@@ -22,7 +22,8 @@ class PromotionConfig(Section):
     margin: Share = Field(
         0.02,
         description="accuracy that a candidate may lose to the champion: the one-sided 95 % interval of the difference "
-        "on the test reviews must exclude a larger loss",
+        "on the test reviews must exclude a larger loss; `reviewtune compare` recommends a cheaper arm by the same "
+        "margin",
     )
     max_unusable: Rate | None = Field(
         0.02, description="highest share of test reviews without a usable answer; null: no limit"
