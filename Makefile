@@ -71,8 +71,10 @@ format: setup  ## apply the formatter and the linter's safe fixes
 test-fast: setup  ## tests without the model, the pipeline and the local server: seconds to a few minutes
 	pytest --ignore tests/local_server -m 'not services and not clients and not model and not pipeline' --numprocesses logical --maxprocesses 4 --dist loadfile
 
-# torch threads that spin at barriers would take the core from another process's test.
+# Threads that spin at barriers, and a process that takes all cores for small matrices, would take the core from another
+# process's test.
 test: export OMP_WAIT_POLICY := passive
+test: export OPENBLAS_NUM_THREADS := 1
 test: lint  ## check, then all tests, a file at a time on each of up to four cores (`pytest` alone: fast ones first)
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
