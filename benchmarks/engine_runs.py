@@ -26,7 +26,7 @@ class Trained(NamedTuple):
 
     folder: Path
     seconds: float  # from the loaded model to the saved one
-    peak_gb: float
+    peak_gb: float  # of the process, on CUDA of the GPU
     tokens: int
     held_out_loss: float | None  # nats per trained token; None without held-out rows
 
@@ -109,7 +109,7 @@ def fine_tune(
     """
     prepare_torch()
     from reviewtune.local_server.engine.base_models.ensure import ensure
-    from reviewtune.local_server.engine.training import finetune
+    from reviewtune.local_server.engine.training import finetune, memory
     from reviewtune.local_server.engine.types import StepMetrics, TrainingSpec
 
     valid = None if held_out is None else work / "valid.jsonl"
@@ -125,7 +125,8 @@ def fine_tune(
             clock.after_step(news.step)
     seconds, count = time.perf_counter() - start, len(run.validation.examples)
     loss = run._score(run.validation, list(range(count))).loss if count else None  # averaged weights, if averaged
-    return Trained(spec.output, seconds, peak_gb(), run.hyper.n_epochs * run.training.tokens, loss)
+    peak = memory.peak_memory(run.model.device) / 1e9
+    return Trained(spec.output, seconds, peak, run.hyper.n_epochs * run.training.tokens, loss)
 
 
 def _stop_if_orphaned() -> None:

@@ -31,7 +31,7 @@ def main() -> None:
     prepare_torch()
     import torch
 
-    from reviewtune.local_server.engine.adapters import base_of, is_adapter
+    from reviewtune.local_server.engine.adapter_files import base_of, is_adapter
     from reviewtune.local_server.engine.export import Source, write
 
     config = load_params(PROJECT / "params.yaml")

@@ -10,6 +10,7 @@ is the peak of the process (on CUDA: of the GPU) above what it had taken before 
 
 import argparse
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def main() -> None:
     if options.table:
         _print_table()
         return
-    base = ensure(options.base, cache_folder())
+    base, failed = ensure(options.base, cache_folder()), 0
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         _write_examples(work, options.tokens, options.steps)
@@ -44,6 +45,9 @@ def main() -> None:
                 )
                 training.start()
                 training.join()
+                failed += training.exitcode != 0
+    if failed:
+        sys.exit(f"memory.py: {failed} of the trainings failed")
 
 
 def _options() -> argparse.Namespace:

@@ -40,7 +40,6 @@ from reviewtune.errors import ReviewtuneError
 from reviewtune.local_server.engine.training.recipes import Recipe, recipe_for
 
 HERE = Path(__file__).parent
-ENGINE = HERE.parent / "reviewtune" / "local_server" / "engine"
 SEEDS = (13, 14)
 
 
@@ -96,7 +95,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
     shipped = {base: recipe_for(ensure(base, cache_folder())) for base in options.base}
     parts = {name: data_sets.load(name, options.shared) for name in dict.fromkeys(options.data)}
-    precision, code = in_a_process(processor)["precision"], results.code_version(ENGINE)
+    precision, code = in_a_process(processor)["precision"], results.CODE
     jobs = {}
     recipes = [(base, trials.parse(words, shipped[base]).values) for base in options.base for words in options.recipes]
     # All recipes of a run one after the other, so that a stopped comparison has complete runs.

@@ -90,7 +90,11 @@ def write_model(
         assert process.stdout
         known: dict[str, object] = {}
         for line in process.stdout:
-            known |= json.loads(line)
+            content = json.loads(line)
+            if "message" in content:
+                progress.message(content["message"])
+                continue
+            known |= content
             if "text" not in known:
                 check(found := Found(**known))  # type: ignore[arg-type]
                 progress.message(f"writing {in_words(found.size)} ...")

@@ -81,7 +81,8 @@ def build(account: Account, activity: Activity) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     account: Account = app.state.account
     model_thread = ModelThread(account.settings.cache_dir)
-    scheduler, batch_runner = Scheduler(account, model_thread.expect), BatchRunner(account, model_thread)
+    scheduler = Scheduler(account, model_thread.expect, model_thread.free_gpu)
+    batch_runner = BatchRunner(account, model_thread)
     app.state.chat = ChatService(model_thread, Admission(account.settings.max_waiting), account.settings.log_contents)
     _forget(account)
     for thread in (model_thread, scheduler, batch_runner):

@@ -1,7 +1,8 @@
 """Writes a model of an account into a folder: python -m reviewtune.local_server.export.
 
-The account is only read, whether its server runs or not. Standard output gets one JSON object per line: first what is
-known about the model (`Facts`), at the end its `turns`. Errors are one line on standard error, as of every command.
+The account is only read, whether its server runs or not. Standard output gets one JSON object per line: messages while
+a base model is fetched, then what is known about the model (`Facts`), at the end its `turns`. Errors are one line on
+standard error, as of every command.
 """
 
 import json
@@ -69,8 +70,11 @@ def _export(settings: Settings, name: str, target: Path, *, adapter: bool) -> No
     from reviewtune.local_server.engine import export  # torch takes seconds to import, so only here
     from reviewtune.local_server.engine.base_models.ensure import base_of_adapter, ensure
 
-    folder = found.folder or ensure(found.base, settings.cache_dir)
-    base = base_of_adapter(folder, found.base, settings.cache_dir) if found.is_adapter else None
+    is_new = found.folder is None and found.base in CATALOGUE and not (settings.cache_dir / found.base).is_dir()
+    if is_new and (notice := CATALOGUE[found.base].notice):
+        _say(notice)
+    folder = found.folder or ensure(found.base, settings.cache_dir, _say)
+    base = base_of_adapter(folder, found.base, settings.cache_dir, _say) if found.is_adapter else None
     source = export.Source(folder, base)
     size = export.size_of(source, adapter=adapter)
     _refuse_full_disk(target, size)
@@ -121,6 +125,10 @@ def _refuse_full_disk(target: Path, size: int) -> None:
         need, left = size * MARGIN / 1e9, free / 1e9
         where = f"{target.parent} has {left:.2f} GB free"
         raise ProviderError(f"the export needs {need:.2f} GB, but {where}; free some space or name another folder")
+
+
+def _say(message: str) -> None:
+    _print({"message": message})
 
 
 def _print(line: dict[str, object]) -> None:

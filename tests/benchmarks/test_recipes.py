@@ -86,17 +86,6 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
         results.read(file)
 
 
-def test_the_code_version_follows_the_training_but_not_the_shipped_values(tmp_path: Path) -> None:
-    (tmp_path / "training").mkdir()
-    for name in ("adapters.py", "training/losses.py", "training/recipes.py"):
-        (tmp_path / name).write_text("before", encoding="utf-8")
-    before = results.code_version(tmp_path)
-    (tmp_path / "training" / "recipes.py").write_text("after", encoding="utf-8")
-    assert results.code_version(tmp_path) == before
-    (tmp_path / "training" / "losses.py").write_text("after", encoding="utf-8")
-    assert results.code_version(tmp_path) != before
-
-
 def scores(**accuracies: list[float]) -> dict[str, dict[table.Run, dict[str, Any]]]:
     """Results of two data sets and two seeds; the first recipe is the slowest."""
     runs = [(data, seed) for data in ("a", "b") for seed in (13, 14)]

@@ -19,7 +19,7 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.deployment.export import ExportOptions, export
 from reviewtune.deployment.export_folder import MARKER
 from reviewtune.errors import ConfigError, DataError, ProviderError
-from tests.support.exports import REVIEWS, account, hyperparameters, model, project, save, settings
+from tests.support.exports import REVIEWS, account, hyperparameters, model, project, run_python_of, save, settings
 from tests.support.serving import running
 
 pytestmark = pytest.mark.model
@@ -29,15 +29,6 @@ PART_OF_A_CHARACTER = "\ufffd"  # how every token looks that is only a part of o
 
 def files_of(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
-
-
-def run_python_of(folder: Path) -> str:
-    """What the program in the folder's README prints."""
-    (program,) = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def next_tokens_of(folder: Path, prompt: Prompt, text: str) -> dict[str, float]:

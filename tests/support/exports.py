@@ -1,5 +1,9 @@
 """A fine-tune of the tiny model in an account whose server has ended, and its export; fixtures to import."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +64,12 @@ def save(settings: Config, project: Path, account: Path, tmp_path: Path) -> Any:
         return export(ExportOptions(model=model, **options), settings, project)
 
     return save
+
+
+def run_python_of(folder: Path) -> str:
+    """What the program in the folder's README prints."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -57,6 +57,16 @@ class ModelMemory:
         self._since.setdefault(weights, step)
         self._loaded.setdefault(weights, []).append(model)
 
+    def free_gpu(self) -> None:
+        """Unload the models that have no work, if they are on a GPU."""
+        if not self._loaded or not _on_gpu():
+            return
+        for weights, models in list(self._loaded.items()):
+            if not any(model.busy for model in models):
+                log.info("unloading %s for a training", weights)
+                del self._since[weights]
+                _unload(self._loaded.pop(weights))
+
     def _worth(self, weights: str) -> tuple[bool, int]:
         """Weights in use are freed last, and of those the ones that had their turn first."""
         models = self._loaded[weights]
@@ -83,3 +93,12 @@ def _unload(models: Sequence[ServedModel]) -> None:
     for model in models:
         model.unload()
     gc.collect()  # their parts refer to each other, and automatic collections are rare: see local_server.__main__
+    from reviewtune.local_server.engine.model_loading import give_back_memory  # torch is imported: models were loaded
+
+    give_back_memory()
+
+
+def _on_gpu() -> bool:
+    from reviewtune.local_server.engine.model_loading import device
+
+    return device().type == "cuda"

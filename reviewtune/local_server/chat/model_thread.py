@@ -33,6 +33,7 @@ class ModelThread(threading.Thread):
         self._changed = threading.Condition()
         self._closing = False
         self._expected: ModelSource | None = None
+        self._freeing = False
         self._likely = 0  # clients that may ask next: those just answered, and those that waited in the meantime
         self._models: dict[ModelSource, ServedModel] = {}
         self._steps = 0
@@ -63,6 +64,12 @@ class ModelThread(threading.Thread):
             self._expected = source
             self._changed.notify()
 
+    def free_gpu(self) -> None:
+        """Free what idle models take of a GPU's memory, for a training that begins; there is far less than on a CPU."""
+        with self._changed:
+            self._freeing = True
+            self._changed.notify()
+
     def close(self, patience: float) -> bool:
         """Stop; returns False if a model is still working after `patience` seconds."""
         with self._changed:
@@ -86,6 +93,9 @@ class ModelThread(threading.Thread):
         """Assign new work to its model; without any work, wait for it. Returns False when the thread is to end."""
         while (expected := self._wait()) is not None:
             self._get_ready(self._model(expected))  # without the lock: it may take minutes
+        if self._freeing:
+            self._freeing = False
+            self._memory.free_gpu()
         with self._changed:
             if not self._busy:
                 self._gather()
@@ -103,7 +113,7 @@ class ModelThread(threading.Thread):
     def _wait(self) -> ModelSource | None:
         """Wait for work; returns the expected model if none comes for a while."""
         with self._changed:
-            while not (self._closing or self._arrived or self._busy):
+            while not (self._closing or self._freeing or self._arrived or self._busy):
                 if not self._changed.wait(LULL if self._expected else None) and self._expected:
                     expected, self._expected = self._expected, None
                     return expected

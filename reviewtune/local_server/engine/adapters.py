@@ -3,36 +3,22 @@
 A linear map with an adapter computes W x + (alpha / rank) B A x (Hu et al., ICLR 2022, equation 3). The network itself
 stays as it is, so any number of adapters can share one copy of it in memory; `use` says which one it computes with.
 
-Adapters are stored in the format of the package peft, which other programs read too. Its own layers are not used:
-they pass over each output twice more than the single product here. Nor is it imported to read an adapter, because the
-import takes as long as loading the weights.
+The layers of the package peft are not used: they pass over each output twice more than the single product here.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.types import ADAPTER_CONFIG
-
-WEIGHTS = "adapter_model.safetensors"
-STAMP = "reviewtune.json"  # the fingerprint of the network that the adapter belongs to
-PREFIX = "base_model.model."  # of the names in WEIGHTS; then the module's name, and one of these:
+PREFIX = "base_model.model."  # of the names in a file of peft; then the module's name, and one of these:
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-UNSUPPORTED = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "modules_to_save")  # settings of peft
-SAMPLED = 16  # tensors of a network that its fingerprint looks at
 
 
 class LowRank(NamedTuple):
@@ -61,7 +47,7 @@ class Adapter:
     @property
     def layers(self) -> list[int]:
         """The numbers of the layers that it changes, ascending."""
-        return sorted({_layer_of(name) for name in self.matrices})
+        return sorted({layer_of(name) for name in self.matrices})
 
     @property
     def scale(self) -> float:
@@ -70,7 +56,7 @@ class Adapter:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The matrices by their names in a file, as they are trained."""
-        named = {PREFIX + name + end: part for name, pair in self.matrices.items() for end, part in _ends(pair)}
+        named = {PREFIX + name + end: part for name, pair in self.matrices.items() for end, part in ends_of(pair)}
         return {name: part for name, part in named.items() if isinstance(part, nn.Parameter)}
 
 
@@ -167,117 +153,16 @@ def merged(network: nn.Module, adapter: Adapter) -> Iterator[tuple[str, Tensor]]
         yield name, part.to(torch.bfloat16)
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter, not whole weights."""
-    return (folder / ADAPTER_CONFIG).is_file()
-
-
-def base_of(folder: Path) -> Path:
-    """The folder of the base model, as an adapter's configuration names it."""
-    return Path(str(_config(folder).get("base_model_name_or_path")))
-
-
-def save_adapter(adapter: Adapter, network: nn.Module, base: Path, folder: Path) -> None:
-    """Write an adapter in the format of peft, in bf16.
-
-    Args:
-        adapter: the adapter.
-        network: the network that it belongs to.
-        base: the folder of that network.
-        folder: an existing folder, which gets three files.
-    """
-    from peft import LoraConfig  # here, because the import takes a second
-
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        target_modules=sorted({name.rpartition(".")[2] for name in adapter.matrices}),
-        layers_to_transform=adapter.layers,
-        base_model_name_or_path=str(base),
-        task_type="CAUSAL_LM",
-        inference_mode=True,
-    ).to_dict()
-    plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
-    tensors = {
-        PREFIX + name + end: part.detach().to(torch.bfloat16).contiguous()
-        for name, pair in adapter.matrices.items()
-        for end, part in _ends(pair)
-    }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})  # a second entry would change places at random
-    (folder / STAMP).write_text(json.dumps({"base": fingerprint(network)}), encoding="utf-8")
-
-
-def load_adapter(folder: Path, network: Any) -> Adapter:  # noqa: ANN401 - transformers' causal language model
-    """Read an adapter for this network, in the network's precision.
-
-    Raises:
-        ProviderError: the files cannot be read, or belong to another network.
-    """
-    config = _config(folder)
-    if unknown := [name for name in UNSUPPORTED if config.get(name) not in (None, False, "none", {}, [])]:
-        raise ProviderError(f"{folder / ADAPTER_CONFIG} uses {', '.join(unknown)}, which is not supported here")
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        pairs = {
-            name.removeprefix(PREFIX).removesuffix(DOWN): LowRank(part, tensors[name.removesuffix(DOWN) + UP])
-            for name, part in tensors.items()
-            if name.endswith(DOWN)
-        }
-        alpha = float(config["lora_alpha"])
-        stamp = folder / STAMP  # an adapter of another program has none
-        made_for = json.loads(stamp.read_text(encoding="utf-8"))["base"] if stamp.exists() else fingerprint(network)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ProviderError(f"{folder / WEIGHTS} is not a low-rank adapter that can be read ({error})") from error
-    if made_for != fingerprint(network) or not _fits(pairs, network):
-        raise ProviderError(
-            f"the adapter in {folder} was not trained for the base model {network.name_or_path}; if those weights were "
-            "converted again or taken from another source, restore the earlier ones, or fine-tune again"
-        )
-    place = {"device": network.device, "dtype": network.dtype}
-    return Adapter({name: LowRank(*(part.to(**place) for part in pair)) for name, pair in pairs.items()}, alpha)
-
-
 def trainable(adapter: Adapter) -> Adapter:
     """The adapter with matrices that can be trained."""
     pairs = adapter.matrices.items()
     return replace(adapter, matrices={name: LowRank(*map(nn.Parameter, pair)) for name, pair in pairs})
 
 
-def fingerprint(network: nn.Module) -> str:
-    """A hash of a few numbers of the network, rounded to bf16; equal however the file is laid out."""
-    weights = [(name, weight) for name, weight in sorted(network.named_parameters()) if ".layers." in name]
-    digest = hashlib.sha256()
-    for name, weight in weights[:: max(1, len(weights) // SAMPLED)]:
-        sample = weight.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + sample)
-    return digest.hexdigest()
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProviderError(f"{folder / ADAPTER_CONFIG} cannot be read ({error})") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _fits(pairs: Mapping[str, LowRank], network: nn.Module) -> bool:
-    modules = dict(network.named_modules())
-    shapes = {name: getattr(getattr(modules.get(name), "weight", None), "shape", None) for name in pairs}
-    if not pairs or any(part.dim() != 2 or 0 in part.shape for pair in pairs.values() for part in pair):
-        return False
-    return all(
-        shapes[name] == (len(pair.up), pair.down.shape[1]) and pair.up.shape[1] == len(pair.down)
-        for name, pair in pairs.items()
-    )
-
-
-def _ends(pair: LowRank) -> tuple[tuple[str, Tensor], tuple[str, Tensor]]:
+def ends_of(pair: LowRank) -> tuple[tuple[str, Tensor], tuple[str, Tensor]]:
     return (DOWN, pair.down), (UP, pair.up)
 
 
-def _layer_of(name: str) -> int:
+def layer_of(name: str) -> int:
     """14 for model.layers.14.self_attn.q_proj."""
     return next(int(part) for part in name.split(".") if part.isdigit())

@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import GenerationConfig
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine import adapters
+from reviewtune.local_server.engine import adapter_files, adapters
 from reviewtune.local_server.engine.base_models.model_folder import STAMP, make_readable
-from reviewtune.local_server.engine.model_loading import LoadedModel, load_model, stop_at
+from reviewtune.local_server.engine.model_loading import WEIGHTS, LoadedModel, load_model, stop_at
 from reviewtune.local_server.engine.types import ADAPTER_CONFIG, ChatMessage
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
 NOT_COPIED = (STAMP, "README.md", "generation_config.json", ADAPTER_CONFIG)
 TEMPLATE, TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 SYSTEM_MARK, USER_MARK = "REVIEWTUNE_SYSTEM", "REVIEWTUNE_USER"
@@ -83,11 +82,9 @@ def write(source: Source, target: Path, *, adapter: bool) -> Turns:
             if not (adapter and file.name == "config.json"):
                 shutil.copyfile(file, target / file.name)
         _write_template(model, target)
-        _greedy(model.network.generation_config, model.chat.end_of_turn)
+        model.network.generation_config = _greedy(model.network.generation_config, model.chat.end_of_turn)
         if adapter:
-            for name in (ADAPTER_CONFIG, adapters.WEIGHTS, STAMP):
-                if (source.folder / name).exists():
-                    shutil.copyfile(source.folder / name, target / name)
+            adapter_files.copy_adapter(source.folder, target)
             model.network.generation_config.save_pretrained(target)
         else:
             _write_weights(model, target)
@@ -107,12 +104,24 @@ def _write_weights(model: LoadedModel, target: Path) -> None:
     network.save_pretrained(target, state_dict=weights)  # also config.json and generation_config.json
 
 
-def _greedy(generation: Any, end_of_turn: int) -> None:  # noqa: ANN401 - transformers' GenerationConfig
-    """The most likely answer, up to the end of the turn; the base model's own end stays an end."""
-    generation.do_sample = False
-    for setting in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
-        setattr(generation, setting, None)  # transformers does not save values that have no effect
-    stop_at(generation, end_of_turn)
+def _greedy(base: GenerationConfig, end_of_turn: int) -> GenerationConfig:
+    """Settings for the most likely answer, up to the end of the turn; the base model's own end stays an end.
+
+    Nothing else of the base model's settings is kept, since the local provider does not use them: a penalty for
+    repetition, for example, changes labels. What is 1 or 0 here is written out, because programs that open an adapter
+    take what is missing from the base model.
+    """
+    settings = GenerationConfig(
+        bos_token_id=base.bos_token_id,
+        eos_token_id=base.eos_token_id,
+        pad_token_id=base.pad_token_id,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+    )
+    stop_at(settings, end_of_turn)
+    return settings
 
 
 def _write_template(model: LoadedModel, target: Path) -> None:
@@ -139,8 +148,8 @@ def _turns(model: LoadedModel) -> Turns:
 def _copied(source: Source) -> Iterator[Path]:
     """Tokenizer, template, config, license: what is not weights."""
     for file in sorted(source.files.iterdir()):
-        is_other = file.name.startswith(".") or file.name in NOT_COPIED or file.name.endswith((*WEIGHTS, ".py"))
-        if file.is_file() and not is_other:
+        is_other = file.name in NOT_COPIED or file.name.endswith((*WEIGHTS, ".index.json", ".py"))
+        if file.is_file() and not file.name.startswith(".") and not is_other:
             yield file
 
 

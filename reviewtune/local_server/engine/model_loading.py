@@ -11,11 +11,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.adapters import Adapter, base_of, is_adapter, load_adapter
+from reviewtune.local_server.engine.adapter_files import base_of, is_adapter, load_adapter
+from reviewtune.local_server.engine.adapters import Adapter
 from reviewtune.local_server.engine.base_models.model_folder import STAMP, sha256_of
 from reviewtune.local_server.engine.chat_template import ChatTemplate
 from reviewtune.local_server.engine.fused_ops import fuse_operations
@@ -28,6 +31,19 @@ KEEP_MEMORY = {
 }  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
 CPU_BF16 = ("amx_bf16", "avx512_bf16")  # CPU features with bf16 products: 4 and 2.3 times as fast as fp32
 NETWORK = "config.json", "generation_config.json", STAMP  # files that do not affect the tokenizer
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+# What transformers raises for files that are damaged, incomplete, or those of something else.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 @dataclass(slots=True)
@@ -42,13 +58,18 @@ class LoadedModel:
     @property
     def context(self) -> int:
         """The maximal number of tokens of a conversation, answer included."""
-        return int(self.network.config.max_position_embeddings)
+        return context_of(self.network)
 
     @property
     def head(self) -> torch.Tensor:
         """The output matrix [tokens of the vocabulary, width], which turns a hidden state into scores."""
         weight: torch.Tensor = self.network.get_output_embeddings().weight
         return weight
+
+
+def context_of(network: Any) -> int:  # noqa: ANN401 - transformers' causal language model
+    """The maximal number of tokens of a network; one that also reads images has it in a part of its configuration."""
+    return int(network.config.get_text_config().max_position_embeddings)
 
 
 def device() -> torch.device:
@@ -65,6 +86,12 @@ def fast_precision(device: torch.device) -> torch.dtype:
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     on_fast_cpu = any(capabilities.get(name) for name in CPU_BF16)
     return torch.bfloat16 if on_fast_cpu else torch.float32
+
+
+def give_back_memory() -> None:
+    """Give the memory of unloaded models back to the GPU's other programs, such as a trainer; torch would keep it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def on_cpu_without_amx() -> bool:
@@ -144,13 +171,16 @@ def load_weights(folder: Path, dtype: torch.dtype, attention: str) -> LoadedMode
     chat = load_chat(folder)
     with _opening(folder):
         # Only safetensors: a pickle could run any code.
-        network = AutoModelForCausalLM.from_pretrained(
+        network, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
             device_map={"": target} if target.type == "cuda" else None,  # not through the machine's own memory
+            output_loading_info=True,
         )
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+        raise ProviderError(f"{folder}: its files of weights lack {len(missing)} parts, such as {missing[0]}")
     _check_family(network, folder)
     if target.type == "cpu":
         fuse_operations(network)
@@ -194,8 +224,10 @@ def _opening(folder: Path) -> Iterator[None]:
     """Name the folder in the errors of transformers."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except torch.OutOfMemoryError:  # a RuntimeError, which says nothing about the folder
+        raise
+    except UNREADABLE as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ProviderError(f"{folder} has no causal language model that transformers can open ({reason})") from error
 
 
@@ -210,7 +242,7 @@ class _TokenizerKey:
 def _digest(folder: Path) -> str:
     """Hash of all files except those of the network and its weights."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name not in NETWORK]
-    return " ".join(f"{file.name} {sha256_of(file)}" for file in files if ".safetensors" not in file.name)
+    return " ".join(f"{file.name} {sha256_of(file)}" for file in files if not file.name.endswith(WEIGHTS))
 
 
 @lru_cache(maxsize=2)  # loading a tokenizer takes as long as loading the weights

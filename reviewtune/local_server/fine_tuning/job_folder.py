@@ -1,6 +1,7 @@
 """jobs/<id>/: how the server and a trainer process communicate, through files that outlive both.
 
 spec.json       server -> trainer    what to train
+start/          server -> trainer    the fine-tune to start from, if it is not a base model; removed at the end
 progress.jsonl  trainer -> server    one JSON object per line, appended only
 result.json     trainer -> server    the training is done
 error.json      trainer -> server    the training failed
@@ -10,9 +11,11 @@ trainer.json    the trainer's process id and start time
 
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ class JobFolder:
         self.path = path
         self.training = path / "training.jsonl"
         self.validation = path / "validation.jsonl"
+        self.start = path / "start"
         self.log = path / "trainer.log"
 
     @contextmanager
@@ -45,6 +49,10 @@ class JobFolder:
             process = psutil.Process()
             self.write("trainer.json", {"pid": process.pid, "create_time": process.create_time()})
             yield
+
+    def forget_start(self) -> None:
+        """Remove the fine-tune that the training started from, once it is not needed any more."""
+        shutil.rmtree(self.start, ignore_errors=True)
 
     @property
     def trainer_alive(self) -> bool:
@@ -80,15 +88,11 @@ class JobFolder:
     def report(self, kind: str, **content: object) -> None:
         """Append one line of progress; on a full disk, wait for space, because the training would be lost."""
         line = json.dumps({"kind": kind, "time": time.time(), **content})
-        while True:
-            try:
-                self._append(line)
-            except OSError as error:
-                if not lacks_space(error):
-                    raise
-                time.sleep(DISK_SECONDS)
-            else:
-                return
+        when_there_is_space(partial(self._append, line))
+
+    def conclude(self, name: str, content: dict[str, Any]) -> None:
+        """Write how the training ended; on a full disk, wait for space, because the training would be lost."""
+        when_there_is_space(partial(self.write, name, content))
 
     def _append(self, line: str) -> None:
         """The newline before the line ends one that was cut off, by a kill or a full disk."""
@@ -105,6 +109,19 @@ class JobFolder:
             lines = [entry for line in whole.split(b"\n") if (entry := _parsed(line))]
             return lines, offset + len(whole) + len(end)
         return [], offset
+
+
+def when_there_is_space(write: Callable[[], None]) -> None:
+    """Write to disk; if it is full, wait until it is not."""
+    while True:
+        try:
+            write()
+        except OSError as error:
+            if not lacks_space(error):
+                raise
+            time.sleep(DISK_SECONDS)
+        else:
+            return
 
 
 def _end_with_children(pid: int, create_time: float) -> None:
@@ -124,11 +141,15 @@ def _end_with_children(pid: int, create_time: float) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON atomically."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w") as stream:
-        json.dump(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    try:
+        with part.open("w") as stream:
+            json.dump(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

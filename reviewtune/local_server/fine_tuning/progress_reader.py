@@ -163,10 +163,16 @@ class ProgressReader:
                 self._record_checkpoint(session, job, {"metrics": event.data, "folder": str(folder)})
 
     def clean_up(self) -> None:
-        """After a job failed or was cancelled, keep only its checkpoints; the state to resume from is larger."""
+        """Remove what only the training needed.
+
+        Of a job that failed or was cancelled only its checkpoints are kept; the state to resume from is larger.
+        """
         with self._account.database.writing() as session:
             job = get_job(session, self._job_id)
-            if job.status not in ("cancelled", "failed"):
+            if job.status not in ("succeeded", "cancelled", "failed"):
+                return
+            self._folder.forget_start()
+            if job.status == "succeeded":
                 return
             self._add_unreported_checkpoints(session, job)
         for entry in self._models.glob("*"):

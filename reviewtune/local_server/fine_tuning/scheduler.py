@@ -54,15 +54,16 @@ class TrainerHandle:
 class Scheduler(threading.Thread):
     """Runs the account's jobs in the order of their creation, one at a time."""
 
-    def __init__(self, account: Account, expect: Callable[[ModelSource], None]) -> None:
+    def __init__(self, account: Account, expect: Callable[[ModelSource], None], free_gpu: Callable[[], None]) -> None:
         """Prepare the thread.
 
         Args:
             account: whose jobs it runs.
             expect: called with a finished model, so that it can be loaded before it is used.
+            free_gpu: called before a training, which needs the memory that idle models take.
         """
         super().__init__(name="scheduler", daemon=True)
-        self._account, self._expect = account, expect
+        self._account, self._expect, self._free_gpu = account, expect, free_gpu
         self._current: TrainerHandle | None = None
         self._closing = False
 
@@ -101,7 +102,9 @@ class Scheduler(threading.Thread):
             training = self._training(job_id)
             if status == "running":
                 self._current = training
-            elif status != "succeeded" and training.folder.read("trainer.json") is not None:
+            elif status == "succeeded":
+                training.folder.forget_start()
+            elif training.folder.read("trainer.json") is not None:
                 training.folder.end_trainer()
                 training.reader.clean_up()
 
@@ -150,6 +153,7 @@ class Scheduler(threading.Thread):
             if not change_status(session, job_id, ["queued"], "running"):
                 return
             add_event(session, job_id, "started", "Fine-tuning job started")
+        self._free_gpu()
         self._current = training = self._training(job_id)
         command = [sys.executable, "-m", "reviewtune.local_server.fine_tuning.trainer", str(training.folder.path)]
         with training.folder.log.open("ab") as output:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from reviewtune.local_server.files.service import file_path, find_file, link_file
 from reviewtune.local_server.fine_tuning.job_folder import JobFolder
 from reviewtune.local_server.fine_tuning.requests import JobRequest
-from reviewtune.local_server.models.service import ModelSource, find_model
+from reviewtune.local_server.models.service import ModelSource, find_model, link_model
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.protocol.middleware import ORGANIZATION
 from reviewtune.local_server.storage import content_ids
@@ -174,9 +174,11 @@ def _prepare_folder(account: Account, job: Job, training: File, validation: File
     link_file(account, training, folder.training)
     if validation:
         link_file(account, validation, folder.validation)
+    if source.folder:
+        link_model(source.folder, folder.start)
     spec = {
         "base": source.name,
-        "folder": source.folder and str(source.folder),
+        "folder": str(folder.start) if source.folder else None,
         "first_base": source.base,
         "is_adapter": source.is_adapter,
         "cache": str(account.settings.cache_dir),

@@ -49,13 +49,13 @@ def _run(job: JobFolder) -> None:
         result = _train(job)
     except ReviewtuneError as error:
         traceback.print_exc()
-        job.write("error.json", _error(job, error))
+        job.conclude("error.json", _error(job, error))
     except Exception as error:
         traceback.print_exc()
         message = f"Training ended with an internal error ({type(error).__name__}: {error})."
-        job.write("error.json", {"code": "internal_error", "message": message, "param": None})
+        job.conclude("error.json", {"code": "internal_error", "message": message, "param": None})
     else:
-        job.write("result.json", result)
+        job.conclude("result.json", result)
 
 
 def _error(job: JobFolder, error: ReviewtuneError) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.types import ADAPTER_CONFIG
+from reviewtune.local_server.engine.types import ADAPTER_CONFIG, RESUME
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
 from reviewtune.local_server.storage.tables import Checkpoint, Event, Job, Model
@@ -49,6 +49,23 @@ def find_model(account: Account, session: Session, name: str) -> ModelSource | N
         return None
     folder = account.settings.models / row.folder
     return ModelSource(name, row.base, folder, (folder / ADAPTER_CONFIG).is_file())
+
+
+def link_model(model: Path, folder: Path) -> None:
+    """Give a job its own hold on a model's files, so that deleting the model does not break it.
+
+    Args:
+        model: the model's folder.
+        folder: the folder to make.
+    """
+    folder.mkdir()
+    for file in model.iterdir():
+        if not file.is_file() or file.name == RESUME:
+            continue
+        try:
+            (folder / file.name).hardlink_to(file)
+        except OSError:  # a file system without hard links
+            shutil.copy2(file, folder / file.name)
 
 
 def check_aliases(account: Account) -> None:

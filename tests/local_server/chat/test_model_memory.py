@@ -169,3 +169,18 @@ def test_a_deleted_adapter_leaves_the_others_working(running: ModelThread, tmp_p
     assert in_progress.result(60)[0].choices[0].text == expected()[adapter(LABELS[0])]  # type: ignore[union-attr]
     assert ask(running, other) == expected()[other]
     ask(running, base())
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_training_gets_the_memory_that_idle_models_take_of_a_gpu(
+    running: ModelThread, loaded: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, on_gpu: bool
+) -> None:
+    monkeypatch.setattr(model_memory, "_on_gpu", lambda: on_gpu)
+    first = alone(base())
+    assert running.submit(base(), [REQUEST]).result(60)
+    before = len(loaded())
+    running.free_gpu()
+    (answer,) = running.submit(base(), [REQUEST]).result(60)
+    assert isinstance(answer, GenerationResult)
+    assert answer.choices[0].text == first
+    assert len(loaded()) - before == on_gpu

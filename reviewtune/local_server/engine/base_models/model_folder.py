@@ -6,7 +6,12 @@ import stat
 from pathlib import Path
 
 STAMP = "reviewtune.json"
-LEGAL_FILES = ("LICENSE", "NOTICE.md", "GEMMA_TERMS.html")
+LEGAL_FILES = ("LICENSE", "NOTICE", "GEMMA_TERMS")  # how their names begin
+
+
+def is_legal(name: str) -> bool:
+    """Whether a file of that name is a license or a notice, which goes wherever the weights go."""
+    return name.upper().startswith(LEGAL_FILES)
 
 
 def is_stamped(folder: Path, *stamps: dict[str, object]) -> bool:

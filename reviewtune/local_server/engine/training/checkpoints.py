@@ -5,14 +5,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reviewtune.local_server.engine.adapters import merged, save_adapter
-from reviewtune.local_server.engine.base_models.model_folder import LEGAL_FILES, STAMP, make_readable
+from reviewtune.local_server.engine.adapter_files import save_adapter
+from reviewtune.local_server.engine.adapters import merged
+from reviewtune.local_server.engine.base_models.model_folder import STAMP, is_legal, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel, stop_at
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import PACK
@@ -78,10 +80,11 @@ class Checkpoints:
             return 0
         with safe_open(self._state, "pt") as state:
             metadata = state.metadata()
-            if metadata["identity"] != self._identity:
+            weights = self._weights_to_resume(int(metadata["epoch"]))
+            if metadata["identity"] != self._identity or not _has_all(state, weights):
                 self._remove_all()
                 return 0
-            for name, weight in self._weights_to_resume(int(metadata["epoch"])).items():
+            for name, weight in weights.items():
                 with torch.no_grad():
                     weight.copy_(state.get_tensor(name))
                 self._optimizer.state[weight] = {
@@ -113,7 +116,7 @@ class Checkpoints:
 
     def _write_model(self, work: Path) -> None:
         if self._model.adapter and not self._spec.whole:
-            self._copy_from_base(work, lambda file: file.name in LEGAL_FILES)
+            self._copy_from_base(work, lambda file: is_legal(file.name))
             save_adapter(self._model.adapter, self._network, self._spec.base, work)
         else:
             self._copy_from_base(work, lambda file: file.name != STAMP and ".safetensors" not in file.name)
@@ -154,6 +157,14 @@ def _is_whole(state: Path) -> bool:
             return True
     except (OSError, SafetensorError):
         return False
+
+
+def _has_all(state: Any, weights: Mapping[str, nn.Parameter]) -> bool:  # noqa: ANN401 - of safetensors, without a type
+    """Whether the state is one of these weights; after an upgrade, the recipe may train others."""
+    names = set(state.keys())
+    return all(
+        name in names and state.get_slice(name).get_shape() == [*weight.shape] for name, weight in weights.items()
+    )
 
 
 def pack_to_resume(spec: TrainingSpec, hyper: Hyperparameters) -> int | None:

@@ -9,17 +9,20 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.adapters import load_adapter, new_adapter, trainable
+from reviewtune.local_server.engine.adapter_files import load_adapter, size_of
+from reviewtune.local_server.engine.adapters import new_adapter, trainable
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
 from reviewtune.local_server.engine.model_loading import (
     LoadedModel,
+    context_of,
     device,
     fast_precision,
     load_chat,
@@ -32,7 +35,7 @@ from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
 from reviewtune.local_server.engine.training.packing import read_examples
-from reviewtune.local_server.engine.training.recipes import DEFAULT, Recipe, recipe_for
+from reviewtune.local_server.engine.training.recipes import Recipe, recipe_for
 from reviewtune.local_server.engine.types import (
     CheckpointSaved,
     DiskFull,
@@ -48,6 +51,7 @@ VALIDATE_EVERY = 10  # steps
 
 
 Report = Callable[[News], None]
+Saved = TypeVar("Saved")
 
 
 def resolve(spec: TrainingSpec) -> Hyperparameters:
@@ -112,7 +116,7 @@ class TrainingRun:
         recipe = recipe or recipe_for(spec.base)
         self.spec, self.hyper = spec, _resolved(spec, recipe)
         outline = without_weights(spec.base)
-        self.training, self.validation = self._example_sets(outline.config.max_position_embeddings)
+        self.training, self.validation = self._example_sets(context_of(outline))
         self.plan = self._plan(outline, recipe)
         torch.manual_seed(spec.seed)
         self.model: LoadedModel = load_weights(spec.base, fast_precision(device()), ATTENTION)
@@ -134,12 +138,14 @@ class TrainingRun:
         for epoch in range(finished_epochs + 1, self.hyper.n_epochs + 1):
             last = yield from self._epoch(epoch)
             yield from self._saved(epoch, last)
-        self.checkpoints.finish(self.total_steps)
+        finish = partial(self.checkpoints.finish, self.total_steps)
+        yield from self._when_there_is_space(finish, self.hyper.n_epochs)
 
     def _plan(self, outline: Any, recipe: Recipe) -> memory.Plan:  # noqa: ANN401 - transformers' causal language model
         """Decide how the training fits into the memory, before the weights take any."""
-        rank = recipe.rank or (DEFAULT.rank if self.spec.adapter else None)
-        frozen = int(recipe.frozen_layers * len(outline.get_decoder().layers))
+        rank, frozen = recipe.rank, int(recipe.frozen_layers * len(outline.get_decoder().layers))
+        if self.spec.adapter is not None:
+            rank, frozen = size_of(self.spec.adapter)
         sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
         load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
         plan = memory.choose(sizes, load, memory.available_memory(device()))
@@ -149,18 +155,19 @@ class TrainingRun:
         return plan
 
     def _saved(self, epoch: int, last: StepMetrics) -> Iterator[News]:
-        """Save a checkpoint; on a full disk, wait for space, so that nothing trained is lost."""
+        save = partial(self.checkpoints.save, epoch, last.step)
+        yield CheckpointSaved(last, (yield from self._when_there_is_space(save, epoch)))
+
+    def _when_there_is_space(self, save: Callable[[], Saved], epoch: int) -> Generator[DiskFull, None, Saved]:
+        """Save something; on a full disk, wait for space, so that nothing trained is lost."""
         while True:
             try:
-                folder = self.checkpoints.save(epoch, last.step)
+                return save()
             except (OSError, SafetensorError) as error:
                 if not lacks_space(error):
                     raise ProviderError(f"{self.spec.output}: a checkpoint cannot be saved ({error})") from error
                 yield DiskFull(self.spec.output, epoch)
                 time.sleep(DISK_SECONDS)
-            else:
-                yield CheckpointSaved(last, folder)
-                return
 
     def _begin_adapter(self, recipe: Recipe) -> int:
         """Give the model the adapter to train, if it gets one; returns the number of layers that stay unchanged."""

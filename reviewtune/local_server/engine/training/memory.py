@@ -118,7 +118,7 @@ def sizes_of(network: Any, frozen: int, rank: int | None, dtype: torch.dtype, wh
         layers=len(layers),
         outputs=max(sum(part.out_features for part in parts) for parts in maps),
         width=head.shape[1],
-        heads=getattr(network.config, "num_attention_heads", 0),
+        heads=getattr(network.config.get_text_config(), "num_attention_heads", 0),
         vocabulary=head.shape[0],
         number=dtype.itemsize,
         whole=whole,

@@ -44,7 +44,11 @@ def recipe_for(base: Path) -> Recipe:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProviderError(f"{base} is not a model folder: its config.json cannot be read ({error})") from error
-    recipe = RECIPES.get(config.get("model_type"), DEFAULT)
+    if not isinstance(config, dict):
+        raise ProviderError(f"{base} is not a model folder: its config.json is not a JSON object")
+    text = config.get("text_config")  # of a model that also reads images
+    config = text if isinstance(text, dict) else config
+    recipe = RECIPES.get(str(config.get("model_type")), DEFAULT)
     return recipe if recipe.rank or _weights(config) <= SMALL else DEFAULT
 
 

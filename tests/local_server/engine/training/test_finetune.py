@@ -1,8 +1,5 @@
 """Fine-tuning: what is learned, and that equal inputs give equal weights, even if a training is cut off."""
 
-import contextlib
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +9,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from reviewtune.errors import DataError
-from reviewtune.local_server.engine.adapters import is_adapter
+from reviewtune.local_server.engine.adapter_files import is_adapter
 from reviewtune.local_server.engine.generation import generate
 from reviewtune.local_server.engine.training import finetune, recipes
 from reviewtune.local_server.engine.training.losses import token_loss
@@ -28,10 +25,11 @@ from reviewtune.local_server.engine.types import (
     StepMetrics,
     TrainingSpec,
 )
+from tests.support.disks import fill, small_disk
 from tests.support.engine_models import SCHEMA, asked, chat_file, line, one_thread, real, tiny, write
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
-__all__ = ["one_thread"]
+__all__ = ["one_thread", "small_disk"]
 ANSWER = ChatMessage("assistant", '{"label": "no_issue"}')
 
 
@@ -42,24 +40,6 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(recipes.RECIPES, "gemma3_text", replace(recipe, rank=request.param))
     files = chat_file(tmp_path / "train.jsonl", repeats=2), chat_file(tmp_path / "valid.jsonl")
     return TrainingSpec(tiny(), *files, tmp_path / "out", seed=1, n_epochs=3, batch_size=4)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
-
-
-def fill(file: Path) -> None:
-    """Fill the disk with this file, to the last byte."""
-    with contextlib.suppress(OSError), file.open("wb", buffering=0) as stream:
-        while stream.write(bytes(1 << 16)):
-            pass
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

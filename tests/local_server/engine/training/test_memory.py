@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from reviewtune.errors import ProviderError
-from reviewtune.local_server.engine.adapters import WEIGHTS
+from reviewtune.local_server.engine.adapter_files import WEIGHTS
 from reviewtune.local_server.engine.attention import ATTENTION
 from reviewtune.local_server.engine.model_loading import device, load_weights, without_weights
 from reviewtune.local_server.engine.training import finetune, frozen_layers, memory, recipes

@@ -7,11 +7,14 @@ import pytest
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma3Config,
+    Gemma3TextConfig,
     GPT2Config,
     MistralConfig,
     Phi3Config,
     PreTrainedConfig,
     Qwen3Config,
+    SiglipVisionConfig,
     StableLmConfig,
 )
 
@@ -48,6 +51,24 @@ def test_other_families_are_trained_with_adapters(tmp_path: Path, family: type[P
     tuned = finetune.train(spec, lambda news: losses.append(news.train_loss) if isinstance(news, StepMetrics) else None)
     assert losses[-1] < losses[0]
     assert (tuned.folder / ADAPTER_CONFIG).exists()
+    request = GenerationRequest(asked("Three weeks late."), temperature=0, schema=SCHEMA)
+    (answer,) = generate.load(tuned.folder).complete([request])
+    assert answer.choices[0].text in {f'{{"label": "{label}"}}' for label in LABELS}
+
+
+def test_a_model_that_also_reads_images_is_trained_on_texts(tmp_path: Path) -> None:
+    """Its sizes are in a part of its configuration."""
+    tokenizer = AutoTokenizer.from_pretrained(real("smollm2-135m-instruct"))
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = Gemma3TextConfig(**SIZES, head_dim=16, query_pre_attn_scalar=16, vocab_size=len(tokenizer))
+    config = Gemma3Config(text_config=text, vision_config=SiglipVisionConfig(**vision, image_size=28, patch_size=14))
+    base, losses = tmp_path / "base", []
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    file = chat_file(tmp_path / "train.jsonl")
+    spec = TrainingSpec(base, file, None, tmp_path / "out", 1, n_epochs=3, learning_rate_multiplier=20.0)
+    tuned = finetune.train(spec, lambda news: losses.append(news.train_loss) if isinstance(news, StepMetrics) else None)
+    assert losses[-1] < losses[0]
     request = GenerationRequest(asked("Three weeks late."), temperature=0, schema=SCHEMA)
     (answer,) = generate.load(tuned.folder).complete([request])
     assert answer.choices[0].text in {f'{{"label": "{label}"}}' for label in LABELS}
