@@ -15,7 +15,6 @@ from reviewtune.data.prompts import Prompt
 from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:
-    from reviewtune.local_server.engine.training.finetune import TrainingRun
     from reviewtune.local_server.engine.training.recipes import Recipe
 
 REPORT_SECONDS = 60.0  # between two progress lines
@@ -29,36 +28,6 @@ class Trained(NamedTuple):
     peak_gb: float  # of the process, on CUDA of the GPU
     tokens: int
     held_out_loss: float | None  # nats per trained token; None without held-out rows
-
-
-class Averaging:
-    """The mean of the fp32 weights over the last steps, which takes the place of the last weights.
-
-    Args:
-        share: of the steps that are averaged, in [0, 1); 0 changes nothing.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share, self._count = share, 0
-        self._sums: dict[str, Any] = {}  # by the weight's name
-
-    def after_step(self, run: "TrainingRun", step: int) -> None:
-        if step <= run.total_steps * (1 - self._share):
-            return
-        self._count += 1
-        for name, weight in run.masters.named.items():
-            if name not in self._sums:
-                self._sums[name] = weight.detach().clone()
-            else:
-                self._sums[name] += weight.detach()
-        if step == run.total_steps:
-            self._give(run)
-
-    def _give(self, run: "TrainingRun") -> None:
-        """The run saves its checkpoint after its last step, and so these weights."""
-        for name, weight in run.masters.named.items():
-            weight.data.copy_(self._sums[name] / self._count)
-        run.masters.give_weights()
 
 
 class StepClock:
@@ -93,7 +62,6 @@ def fine_tune(
     *,
     seed: int = 13,
     recipe: "Recipe | None" = None,
-    average: float = 0.0,
 ) -> Trained:
     """Fine-tune a base model, by its shipped recipe or another; prints the time left once a minute.
 
@@ -105,7 +73,6 @@ def fine_tune(
         held_out: rows to measure the loss on.
         seed: of the order and the dropout.
         recipe: instead of the shipped one.
-        average: share of the last steps whose weights are averaged.
     """
     prepare_torch()
     from reviewtune.local_server.engine.base_models.ensure import ensure
@@ -116,15 +83,14 @@ def fine_tune(
     write_chat_files(work, prompt, train=train, **({} if held_out is None else {"valid": held_out}))
     spec = TrainingSpec(ensure(base, cache_folder()), work / "train.jsonl", valid, work / "model", seed=seed)
     run = finetune.TrainingRun(spec, recipe)
-    averaging, start = Averaging(average), time.perf_counter()
+    start = time.perf_counter()
     clock = StepClock(run.total_steps)
     for news in run.run():
         if isinstance(news, StepMetrics):
             _stop_if_orphaned()
-            averaging.after_step(run, news.step)
             clock.after_step(news.step)
     seconds, count = time.perf_counter() - start, len(run.validation.examples)
-    loss = run._score(run.validation, list(range(count))).loss if count else None  # averaged weights, if averaged
+    loss = run._score(run.validation, list(range(count))).loss if count else None
     peak = memory.peak_memory(run.model.device) / 1e9
     return Trained(spec.output, seconds, peak, run.hyper.n_epochs * run.training.tokens, loss)
 

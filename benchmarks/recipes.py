@@ -148,7 +148,7 @@ def measure(job: Job, parts: data_sets.Parts) -> dict[str, Any]:
     start, trial = time.perf_counter(), trials.of_values(job.recipe)
     prompt = _prompt(trial.prompt, parts.labels)
     with tempfile.TemporaryDirectory() as work:
-        tuned = partial(fine_tune, seed=job.seed, recipe=trial.recipe, average=trial.average)
+        tuned = partial(fine_tune, seed=job.seed, recipe=trial.recipe)
         trained = tuned(job.base, Path(work), prompt, parts.train, parts.held_out)
         share = accuracy(trained.folder, prompt, parts.held_out)
     return {

@@ -13,16 +13,15 @@ ALIASES = {"smoothing": "label_smoothing"}
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried: a recipe, and two things that only this benchmark can do."""
+    """What is tried: a recipe, and the prompt that the model is trained with."""
 
     recipe: Recipe
-    average: float = 0.0  # share of the last steps whose weights are averaged
     prompt: str = "short"  # a file of conf/prompt
 
     @property
     def values(self) -> dict[str, Any]:
         """All values by their keys."""
-        return {**asdict(self.recipe), "average": self.average, "prompt": self.prompt}
+        return {**asdict(self.recipe), "prompt": self.prompt}
 
     def name(self, shipped: Recipe) -> str:
         """The words that differ from the shipped recipe."""
@@ -42,14 +41,14 @@ def parse(words: str, shipped: Recipe) -> Trial:
         ValueError: a word is not a pair of a known key and an allowed value.
     """
     changes = dict(_pair(word) for word in words.split() if word != SHIPPED)
-    others = {key: changes.pop(key) for key in ("average", "prompt") if key in changes}
+    others = {key: changes.pop(key) for key in ("prompt",) if key in changes}
     return Trial(replace(shipped, **changes), **others)
 
 
 def of_values(values: dict[str, Any]) -> Trial:
     """The inverse of `Trial.values`."""
     names = {field.name for field in fields(Recipe)}
-    return Trial(Recipe(**{key: values[key] for key in names}), values["average"], values["prompt"])
+    return Trial(Recipe(**{key: values[key] for key in names}), values["prompt"])
 
 
 def _pair(word: str) -> tuple[str, Any]:

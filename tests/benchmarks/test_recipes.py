@@ -19,7 +19,7 @@ SHIPPED = Recipe(learning_rate=1e-4, frozen_layers=0.5, n_epochs=2, dropout=0.1)
 def test_words_change_the_shipped_recipe() -> None:
     trial = trials.parse("rank=16 learning_rate=1e-3 average=0.25 smoothing=0.1 prompt=detailed", SHIPPED)
     assert trial == trials.Trial(
-        Recipe(1e-3, 0.5, n_epochs=2, dropout=0.1, rank=16, label_smoothing=0.1), average=0.25, prompt="detailed"
+        Recipe(1e-3, 0.5, n_epochs=2, dropout=0.1, rank=16, label_smoothing=0.1, average=0.25), prompt="detailed"
     )
     assert trials.parse("rank=none", trial.recipe).recipe.rank is None
     assert trials.parse("shipped", SHIPPED) == trials.Trial(SHIPPED)

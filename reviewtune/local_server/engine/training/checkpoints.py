@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,12 +16,21 @@ from reviewtune.local_server.engine.adapter_files import save_adapter
 from reviewtune.local_server.engine.adapters import merged
 from reviewtune.local_server.engine.base_models.model_folder import STAMP, is_legal, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel, stop_at
+from reviewtune.local_server.engine.training.averaging import COUNT, SUM, WeightAverage
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import PACK
 from reviewtune.local_server.engine.types import RESUME, Hyperparameters, TrainingSpec
 
 KEPT = 3  # checkpoints that are kept
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Course(NamedTuple):
+    """What changes during a training."""
+
+    masters: Fp32Masters
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage
 
 
 class Checkpoints:
@@ -32,11 +41,10 @@ class Checkpoints:
         spec: TrainingSpec,
         hyper: Hyperparameters,
         model: LoadedModel,
-        masters: Fp32Masters,
-        optimizer: torch.optim.Optimizer,
+        course: Course,
         pack: int = PACK,
     ) -> None:
-        self._spec, self._model, self._masters, self._optimizer = spec, model, masters, optimizer
+        self._spec, self._model, self._course = spec, model, course
         self._network = model.network
         stop_at(self._network.generation_config, model.chat.end_of_turn)
         self._identity, self._epochs, self._pack = _identity(spec, hyper), hyper.n_epochs, pack
@@ -87,11 +95,14 @@ class Checkpoints:
             for name, weight in weights.items():
                 with torch.no_grad():
                     weight.copy_(state.get_tensor(name))
-                self._optimizer.state[weight] = {
+                self._course.optimizer.state[weight] = {
                     "step": state.get_tensor("step").to(weight.device, copy=True),  # where the fused AdamW wants it
                     **{moment: state.get_tensor(f"{name}.{moment}").to(weight.device) for moment in MOMENTS},
                 }
-        self._masters.give_weights()
+            if weights:
+                names = [name for name in state.keys() if name == COUNT or name.endswith(SUM)]  # noqa: SIM118
+                self._course.average.restore({name: state.get_tensor(name) for name in names})
+        self._course.masters.give_weights()
         return int(metadata["epoch"])
 
     def _remove_all(self) -> None:
@@ -100,7 +111,7 @@ class Checkpoints:
             shutil.rmtree(folder)
 
     def _weights_to_resume(self, epoch: int) -> Mapping[str, nn.Parameter]:
-        return self._masters.named if epoch < self._epochs else {}
+        return self._course.masters.named if epoch < self._epochs else {}
 
     def _save_model(self, folder: Path) -> None:
         work = folder.with_name(f".{folder.name}")
@@ -137,9 +148,11 @@ class Checkpoints:
     def _save_state(self, epoch: int) -> None:
         tensors: dict[str, Tensor] = {}
         for name, weight in self._weights_to_resume(epoch).items():
-            state = self._optimizer.state[weight]
+            state = self._course.optimizer.state[weight]
             tensors |= {name: weight.detach(), **{f"{name}.{moment}": state[moment] for moment in MOMENTS}}
             tensors["step"] = state["step"]
+        if tensors:
+            tensors |= self._course.average.state()
         work = self._state.with_suffix(".partial")
         metadata = {"identity": self._identity, "epoch": str(epoch), "pack": str(self._pack)}
         try:

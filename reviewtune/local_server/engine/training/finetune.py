@@ -30,7 +30,8 @@ from reviewtune.local_server.engine.model_loading import (
     without_weights,
 )
 from reviewtune.local_server.engine.training import memory
-from reviewtune.local_server.engine.training.checkpoints import Checkpoints, pack_to_resume
+from reviewtune.local_server.engine.training.averaging import WeightAverage
+from reviewtune.local_server.engine.training.checkpoints import Checkpoints, Course, pack_to_resume
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
 from reviewtune.local_server.engine.training.frozen_layers import ExampleSet, UpperLayers, example_sets
 from reviewtune.local_server.engine.training.losses import token_loss
@@ -128,7 +129,9 @@ class TrainingRun:
         self.optimizer = torch.optim.AdamW(self.masters.named.values(), weight_decay=0.0, fused=True)
         self.steps_per_epoch = math.ceil(len(self.training.examples) / self.hyper.batch_size)
         self.total_steps = self.steps_per_epoch * self.hyper.n_epochs
-        self.checkpoints = Checkpoints(spec, self.hyper, self.model, self.masters, self.optimizer, self.plan.pack)
+        self.average = WeightAverage(self.masters.named, recipe.average, self.total_steps)
+        course = Course(self.masters, self.optimizer, self.average)
+        self.checkpoints = Checkpoints(spec, self.hyper, self.model, course, self.plan.pack)
 
     def run(self) -> Iterator[News]:
         """Train; yields the metrics of every step, and every checkpoint."""
@@ -146,7 +149,8 @@ class TrainingRun:
         rank, frozen = recipe.rank, int(recipe.frozen_layers * len(outline.get_decoder().layers))
         if self.spec.adapter is not None:
             rank, frozen = size_of(self.spec.adapter)
-        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), self.spec.whole)
+        kept = memory.Kept(whole=self.spec.whole, averaged=recipe.average > 0)
+        sizes = memory.sizes_of(outline, frozen, rank, fast_precision(device()), kept)
         load = memory.load_of((self.training, self.validation), self.hyper.batch_size)
         plan = memory.choose(sizes, load, memory.available_memory(device()))
         plan = plan._replace(pack=pack_to_resume(self.spec, self.hyper) or plan.pack)
@@ -204,6 +208,7 @@ class TrainingRun:
         self.masters.take_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.average.after_step(step)
         self.masters.give_weights()
         return score
 

@@ -40,6 +40,16 @@ CGROUP = Path("/sys/fs/cgroup")  # the limits of a container, on Linux
 log = logging.getLogger(__name__)
 
 
+class Kept(NamedTuple):
+    """What a training keeps besides the trained weights."""
+
+    whole: bool = False  # all weights are saved, not only an adapter
+    averaged: bool = False  # the sums of the last steps' weights
+
+
+ONLY_TRAINED = Kept()
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What the memory of a training depends on; counts of numbers, not bytes, unless noted."""
@@ -53,7 +63,7 @@ class Sizes:
     heads: int
     vocabulary: int
     number: int  # bytes of a number
-    whole: bool = False  # whether all weights are saved, not only an adapter
+    kept: Kept = ONLY_TRAINED
 
     @property
     def weight_bytes(self) -> int:
@@ -62,7 +72,8 @@ class Sizes:
     @property
     def trained_bytes(self) -> int:
         master = 4 if self.number < 4 else 0
-        return self.trained * (12 + master + (self.number if self.is_adapter else 0))
+        mean = 4 if self.kept.averaged else 0
+        return self.trained * (12 + master + mean + (self.number if self.is_adapter else 0))
 
     @property
     def loss_bytes(self) -> int:
@@ -70,7 +81,7 @@ class Sizes:
 
     @property
     def saving_bytes(self) -> int:
-        copies = self.whole if self.is_adapter else self.number > 2
+        copies = self.kept.whole if self.is_adapter else self.number > 2
         return 2 * self.weights if copies else 0
 
     def layer_bytes(self, pack: int, row: int) -> int:
@@ -98,7 +109,7 @@ class Plan(NamedTuple):
     pack: int  # tokens that are computed at a time
 
 
-def sizes_of(network: Any, frozen: int, rank: int | None, dtype: torch.dtype, whole: bool = False) -> Sizes:  # noqa: ANN401
+def sizes_of(network: Any, frozen: int, rank: int | None, dtype: torch.dtype, kept: Kept = ONLY_TRAINED) -> Sizes:  # noqa: ANN401
     """The sizes of a training of this network, whose weights may be on the meta device.
 
     Args:
@@ -106,7 +117,7 @@ def sizes_of(network: Any, frozen: int, rank: int | None, dtype: torch.dtype, wh
         frozen: number of its lowest layers that are not trained.
         rank: of low-rank adapters, or None if the weights themselves are trained.
         dtype: the precision to compute in.
-        whole: whether all weights are saved.
+        kept: what the training keeps besides.
     """
     layers, head = network.get_decoder().layers[frozen:], network.get_output_embeddings().weight
     maps = [[part for part in layer.modules() if isinstance(part, nn.Linear)] for layer in layers]
@@ -121,7 +132,7 @@ def sizes_of(network: Any, frozen: int, rank: int | None, dtype: torch.dtype, wh
         heads=getattr(network.config.get_text_config(), "num_attention_heads", 0),
         vocabulary=head.shape[0],
         number=dtype.itemsize,
-        whole=whole,
+        kept=kept,
     )
 
 

@@ -23,6 +23,7 @@ class Recipe:
     rank: int | None = None  # of low-rank adapters of the upper layers; None: these layers' own weights are trained
     alpha: float = 32.0  # an adapter's product is multiplied by alpha / rank
     label_smoothing: float = 0.0  # share of the target probability that is spread over the vocabulary; see losses.py
+    average: float = 0.0  # share of the steps, the last ones, over which the weights are averaged; see averaging.py
 
 
 DEFAULT = Recipe(learning_rate=2e-4, frozen_layers=0.5, n_epochs=2, batch_size=8, dropout=0.1, rank=16)

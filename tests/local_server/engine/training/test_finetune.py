@@ -33,11 +33,12 @@ __all__ = ["one_thread", "small_disk"]
 ANSWER = ChatMessage("assistant", '{"label": "no_issue"}')
 
 
-@pytest.fixture(params=[None, 16], ids=["whole", "adapter"])
+@pytest.fixture(params=[(None, 0.0), (16, 0.0), (16, 0.5)], ids=["whole", "adapter", "averaged adapter"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSpec:
-    """A training of the upper layers' own weights, and one of a low-rank adapter of them."""
-    recipe = Recipe(learning_rate=1e-2 if request.param is None else 2e-2, frozen_layers=0.5, dropout=0.1)
-    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", replace(recipe, rank=request.param))
+    """A training of the upper layers' own weights, one of a low-rank adapter of them, and one with averaged weights."""
+    rank, average = request.param
+    recipe = Recipe(learning_rate=2e-2 if rank else 1e-2, frozen_layers=0.5, dropout=0.1, rank=rank, average=average)
+    monkeypatch.setitem(recipes.RECIPES, "gemma3_text", recipe)
     files = chat_file(tmp_path / "train.jsonl", repeats=2), chat_file(tmp_path / "valid.jsonl")
     return TrainingSpec(tiny(), *files, tmp_path / "out", seed=1, n_epochs=3, batch_size=4)
 
@@ -84,6 +85,24 @@ def test_equal_inputs_give_equal_weights(spec: TrainingSpec, tmp_path: Path) -> 
     first = finetune.train(spec, lambda _: None).folder
     assert same(first, finetune.train(replace(spec, output=tmp_path / "again"), lambda _: None).folder)
     assert not same(first, finetune.train(replace(spec, output=tmp_path / "other", seed=2), lambda _: None).folder)
+
+
+def test_the_last_weights_are_averaged(tmp_path: Path) -> None:
+    """Six steps, of which the last three count: the mean of what another training has after each of them."""
+    recipe = Recipe(learning_rate=1e-2, frozen_layers=0.5, n_epochs=2, batch_size=4, rank=4)
+    spec = TrainingSpec(tiny(), chat_file(tmp_path / "train.jsonl"), None, tmp_path / "out", seed=1)
+    plain = finetune.TrainingRun(spec, recipe)
+    after = [
+        {name: weight.detach().clone() for name, weight in plain.masters.named.items()}
+        for news in plain.run()
+        if isinstance(news, StepMetrics)
+    ]
+    run = finetune.TrainingRun(replace(spec, output=tmp_path / "mean"), replace(recipe, average=0.5))
+    list(run.run())
+    assert len(after) == 6
+    for name, weight in run.masters.named.items():
+        assert torch.allclose(weight, sum((step[name] for step in after[3:]), torch.zeros(())) / 3, atol=1e-6)
+        assert not torch.allclose(weight, after[-1][name], atol=1e-6)
 
 
 def test_a_resumed_training_ends_with_the_same_weights(spec: TrainingSpec, tmp_path: Path) -> None:
