@@ -82,7 +82,7 @@ def run_checks(path: Path) -> None:
     for check in (checks.format_, checks.encoding, checks.labels, checks.lengths, checks.personal):
         assert check(file).says
     assert checks.duplicates(file, 0.9).says
-    assert checks.conflicts(file, 0.9).says
+    assert checks.conflicts(file, 0.9, "refuse").says
 
 
 @given(text=csv_text)

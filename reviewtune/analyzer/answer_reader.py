@@ -74,8 +74,9 @@ class AnswerReader:
         scores = self._scores(answer)
         if scores is None:
             return self.verdicts.labelled(label, None)
-        best = max(scores, key=lambda name: scores[name])  # the first of equal ones
-        return self.verdicts.labelled(label if self.prior is None else best, scores[best])
+        if self.prior is not None:
+            label = max(scores, key=lambda name: scores[name])  # the first of equal ones
+        return self.verdicts.labelled(label, scores[label])
 
     def _scores(self, answer: "Answer") -> dict[str, float] | None:
         """The probability of each label, in [0, 1]; None if the answer has no log-probabilities."""

@@ -61,9 +61,9 @@ def prepare(path: Path, data: DataConfig) -> Prepared:
     source.require([*named, *data.slices])
     refuse_faults(path, row_faults(source, data))
     table = pd.DataFrame([_record(row, data) for row in source.rows], dtype=str)
-    _refuse_repeated_ids(path, table)
+    refuse_repeated_ids(path, table)
     kept, conflicts = mask_and_merge(path, table, data)
-    _refuse_rare_labels(path, kept, data)
+    refuse_rare_labels(path, kept, data)
     return Prepared(kept, len(table) - len(kept), conflicts, source.empty_rows)
 
 
@@ -225,7 +225,12 @@ def _record(row: Row, data: DataConfig) -> dict[str, str]:
     return {**dict(zip(COLUMNS, (*values, data.language), strict=True)), **slices, **given}
 
 
-def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
+def refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
+    """Refuse reviews of which two have the same id.
+
+    Raises:
+        DataError: with the id.
+    """
     if repeated := [name for name, count in Counter(table["review_id"]).items() if count > 1]:
         raise DataError(f"{path}: several rows have the review id '{repeated[0]}'; make the ids unique")
 
@@ -256,7 +261,12 @@ def _majority(labels: pd.Series) -> str | None:
     return str(label) if count > runner_up else None
 
 
-def _refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> None:
+def refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> None:
+    """Refuse a single label, and labels with fewer than MIN_ROWS_PER_LABEL reviews.
+
+    Raises:
+        DataError: with the label and its number of reviews.
+    """
     counts = Counter(table["label"])
     if len(counts) == 1:
         raise DataError(f"{path}: all reviews have the label '{next(iter(counts))}'; a classifier needs two or more")

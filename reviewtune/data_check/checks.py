@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
+from reviewtune.core.config.data import Conflicts
 from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data import language_detection, personal_data
 from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
@@ -155,8 +156,8 @@ def duplicates(file: LabelledFile, similarity: float) -> CheckResult[DuplicateFa
     return CheckResult("duplicates", "Duplicates", "notice", says, do, facts)
 
 
-def conflicts(file: LabelledFile, similarity: float) -> CheckResult[ConflictFacts]:
-    """Which texts have several labels? `similarity` as in `duplicates`."""
+def conflicts(file: LabelledFile, similarity: float, policy: Conflicts) -> CheckResult[ConflictFacts]:
+    """Which texts have several labels? `similarity` as in `duplicates`, `policy` is data.conflicts."""
     by_text = file.table.groupby(file.table["text"].str.casefold(), sort=False)
     exact = tuple(
         ConflictingText(group["text"].iloc[0], tuple(f"{row.label} (line {row.line})" for row in group.itertuples()))
@@ -170,7 +171,10 @@ def conflicts(file: LabelledFile, similarity: float) -> CheckResult[ConflictFact
     pairs = counted(len(near), "pair")
     says = f"several labels: {counted(len(exact), 'text')}; different labels: {pairs} of near-duplicates"
     do = "agree on one label each; a model cannot learn what two people cannot decide"
-    return CheckResult("conflicts", title, "problem" if exact else "notice", says, do, facts)
+    if exact and policy != "refuse":
+        says = f"{says}; data.conflicts={policy} settles the first"
+    level: Level = "problem" if exact and policy == "refuse" else "notice"
+    return CheckResult("conflicts", title, level, says, do, facts)
 
 
 def annotators(file: LabelledFile, seed: int) -> CheckResult[Facts]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reviewtune.core.config.config import Config
+from reviewtune.core.config.data import Conflicts
 from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.faults import fault_table
@@ -88,7 +89,7 @@ def examine(
         progress: receives a bar of three steps.
     """
     with progress.bar("checking", total=3) as step:
-        file_results = _check_file(file, similarity)
+        file_results = _check_file(file, similarity, config.data.conflicts if config else "refuse")
         if config and file.kind != "jsonl":  # chat files are written after the split
             file_results.append(splits(file, config, frozen))
         step(1, note="cross-validation")
@@ -122,14 +123,14 @@ def refuse_unusable(check: DataCheck) -> None:
         )
 
 
-def _check_file(file: LabelledFile, similarity: float) -> list[CheckResult[Facts]]:
+def _check_file(file: LabelledFile, similarity: float, policy: Conflicts) -> list[CheckResult[Facts]]:
     return [
         checks.format_(file),
         checks.encoding(file),
         checks.labels(file),
         checks.lengths(file),
         checks.duplicates(file, similarity),
-        checks.conflicts(file, similarity),
+        checks.conflicts(file, similarity, policy),
         checks.annotators(file, SEED),
     ]
 

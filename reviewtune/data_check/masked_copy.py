@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reviewtune.core.normalisation import normalise
 from reviewtune.core.outputs import Output
 from reviewtune.core.text_files import lines
 from reviewtune.data import personal_data
@@ -57,9 +58,16 @@ def _write_new(content: bytes, path: Path) -> None:
 def _masked_table(file: LabelledFile, target: Path) -> tuple[bytes, int]:
     table, column = read_table(file.path), file.text_column
     table.refuse_faults()
-    masked = [{**row.cells, column: personal_data.mask(row.cells[column], file.language)} for row in table.rows]
+    masked = [{**row.cells, column: _masked(row.cells[column], file.language)} for row in table.rows]
     changed = sum(new != row.cells for new, row in zip(masked, table.rows, strict=True))
     return to_bytes(table.columns, masked, target), changed
+
+
+def _masked(text: str, language: str) -> str:
+    """The text as the pipeline masks it; unchanged, with its spaces and invisible characters, if it masks nothing."""
+    plain = normalise(text)
+    masked = personal_data.mask(plain, language)
+    return text if masked == plain else masked
 
 
 def _masked_chat(file: LabelledFile) -> tuple[bytes, int]:
@@ -87,6 +95,6 @@ def _masked_line(line: str, language: str) -> tuple[str, bool]:
 def _masked_message(message: Mapping[str, Any], language: str) -> dict[str, Any]:
     content = message["content"]
     if isinstance(content, list):
-        parts = [{**part, "text": personal_data.mask(part["text"], language)} for part in content]
+        parts = [{**part, "text": _masked(part["text"], language)} for part in content]
         return {**message, "content": parts}
-    return {**message, "content": personal_data.mask(content, language)}
+    return {**message, "content": _masked(content, language)}

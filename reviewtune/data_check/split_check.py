@@ -7,9 +7,10 @@ import pandas as pd
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.data.frozen_splits import divide
-from reviewtune.data.reviews import mask_and_merge
+from reviewtune.data.reviews import mask_and_merge, refuse_rare_labels, refuse_repeated_ids
 from reviewtune.data.sides.frozen_file import read_frozen
 from reviewtune.data.splits import Splits
+from reviewtune.data.tables import read_table
 from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.facts import Facts, SplitFacts
 from reviewtune.data_check.labelled_file import LabelledFile
@@ -27,12 +28,18 @@ def splits(file: LabelledFile, config: Config, frozen: Path | None = None) -> Ch
         config: the pipeline's settings; its section `data` describes the file.
         frozen: the project's data/frozen_splits.csv; None: no review has a frozen side.
     """
-    kept = config.data.model_copy(update={"conflicts": "drop"})  # conflicts are another check's
+    policy = config.data.conflicts
+    kept = config.data.model_copy(update={"conflicts": "drop" if policy == "refuse" else policy})  # another check's
     try:
+        if file.declared and config.data.slices:
+            read_table(file.path).require(config.data.slices)
+        refuse_repeated_ids(file.path, file.table)
         reviews, _ = mask_and_merge(file.path, file.table, kept)
+        if file.declared and not file.faults:
+            refuse_rare_labels(file.path, reviews, config.data)
         division = divide(reviews, config, read_frozen(frozen) if frozen else {})
     except DataError as error:
-        do = "the pipeline stops at stage split, before anything is trained"
+        do = "the pipeline stops before anything is trained"
         return CheckResult(NAME, TITLE, "problem", str(error), do, Facts())
     parts, notices = division.parts, [*division.notes, *capacity_notices(config, division.parts)]
     train, valid, test = (_counts(part, config) for part in parts)

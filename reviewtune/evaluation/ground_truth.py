@@ -17,7 +17,15 @@ from reviewtune.data.faults import refuse_faults
 from reviewtune.data.leakage import refuse_leak, seen_rows
 from reviewtune.data.personal_data import prepared
 from reviewtune.data.prompts import Prompt
-from reviewtune.data.reviews import TEXT_COLUMNS, labels_of, read_reviews, review_id, row_faults, sha256
+from reviewtune.data.reviews import (
+    TEXT_COLUMNS,
+    labels_of,
+    read_reviews,
+    refuse_repeated_ids,
+    review_id,
+    row_faults,
+    sha256,
+)
 from reviewtune.data.splits import alike
 from reviewtune.data.tables import Row, read_table, refuse_stream
 from reviewtune.errors import DataError
@@ -77,9 +85,12 @@ def read_ground_truth(path: Path, data: DataConfig, by: Sequence[str] = ()) -> G
     refuse_stream(path)
     table = read_table(path)
     columns = _columns(path, table.columns, data, by)
+    if columns.id not in (None, data.columns.id) and not _names_each(table.rows, columns.id):
+        columns = columns._replace(id=None)  # a column that is called id may be that of an order
     known = data.model_copy(update={"slices": columns.slices, "columns": columns.config})
     refuse_faults(path, row_faults(table, known))
     reviews, sliced = _reviews(table.rows, columns, data), data.model_copy(update={"slices": columns.slices})
+    refuse_repeated_ids(path, reviews)
     return GroundTruth(reviews, sliced, sha256(path), skipped=table.skipped)
 
 
@@ -212,6 +223,12 @@ def _columns(path: Path, names: Sequence[str], data: DataConfig, by: Sequence[st
             )
     slices = dict.fromkeys([*(name for name in data.slices if name in names), *by])
     return _Columns(text=text, label=label, id=identity, slices=tuple(slices))
+
+
+def _names_each(rows: Sequence[Row], column: str) -> bool:
+    """Whether the column has another value in every row."""
+    ids = {normalise(row.cells[column]) for row in rows}
+    return len(ids) == len(rows) and "" not in ids
 
 
 def _first(path: Path, names: Sequence[str], wanted: Sequence[str]) -> str:

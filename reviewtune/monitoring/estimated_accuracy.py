@@ -129,8 +129,12 @@ def _estimates(
 
 def _confusion(predicted: np.ndarray, truth: np.ndarray, labels: int, times: np.ndarray) -> np.ndarray:
     """Counts [resamples, answers, true labels]; the last answer is the unusable one."""
-    cells = np.eye((labels + 1) * labels)[predicted * labels + truth]
-    return np.asarray((times @ cells).reshape(len(times), labels + 1, labels))
+    from scipy.sparse import csr_array
+
+    # One cell per review: a dense table would grow with the fourth power of the number of labels.
+    reviews = np.arange(len(truth))
+    cells = csr_array((np.ones(len(truth)), (predicted * labels + truth, reviews)), ((labels + 1) * labels, len(truth)))
+    return np.asarray((cells @ times.T).T.reshape(len(times), labels + 1, labels))
 
 
 def _label_mix(confusion: np.ndarray, prior: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.classifier import Classifier
 from reviewtune.core.config.data import DataConfig
+from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.language_detection import detect
 from reviewtune.deployment.reference import StoredReference
@@ -69,11 +70,12 @@ def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progr
     """
     new = as_prepared(new, watched.data)
     answers = _ask(watched, new, progress)
+    surge_tests, surge_note = surges(answers.labels, new.dates)
+    new, answers = _distinct(new, answers)
     enough = min(len(new.texts), len(watched.reference.facts.labels)) >= FEWEST
     features = text_features(new.texts)
     search = find_topics(watched.reference.training, watched.reference.test, features) if enough else None
     outcome = _estimate(watched, answers) if enough else None
-    surge_tests, surge_note = surges(answers.labels, new.dates)
     raw = [*_drift(watched, new, answers, features), *_topic_test(search)] if enough else []
     tests = adjusted([*raw, *([outcome.drop] if outcome and enough else []), *(surge_tests if enough else [])])
     too_few = "" if enough else f"nothing was tested: fewer than {FEWEST} new reviews or test reviews"
@@ -96,6 +98,30 @@ def _ask(watched: Watched, new: NewReviews, progress: Progress) -> _Answers:
     confidence = tuple((one.confidence or 0.0) if one.label else 0.0 for one in answers)
     notes = tuple(found.notes(new.recorded is not None))
     return _Answers(tuple(one.label for one in answers), confidence if known else None, notes)
+
+
+def _distinct(new: NewReviews, answers: _Answers) -> tuple[NewReviews, _Answers]:
+    """Each text once, as in the test reviews; customers who write "Great!" are no change."""
+    places = list({text.casefold(): place for place, text in reversed(list(enumerate(new.texts)))}.values())
+    places.sort()
+    repeats = len(new.texts) - len(places)
+    if not repeats:
+        return new, answers
+    confidence = answers.confidence
+    note = f"{counted(repeats, 'repeat')} of a text left out, as in the test reviews; surges count all"
+    return (
+        replace(
+            new,
+            texts=tuple(new.texts[place] for place in places),
+            dates=tuple(new.dates[place] for place in places),
+            recorded=new.recorded and tuple(new.recorded[place] for place in places),
+        ),
+        _Answers(
+            tuple(answers.labels[place] for place in places),
+            confidence and tuple(confidence[place] for place in places),
+            (*answers.notes, note),
+        ),
+    )
 
 
 def _drift(watched: Watched, new: NewReviews, answers: _Answers, features: TextFeatures) -> list[Raw]:

@@ -4,6 +4,7 @@ A file of any size needs the memory of its sample. The sample depends on the fil
 command asks the model about the same reviews.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -26,6 +27,7 @@ DATE_COLUMNS = ("date", "time", "datetime", "timestamp", "created_at", "created"
 LARGE = 32 * 2**20
 """Bytes from which on a CSV is read row by row, by the same rules but for its separator, which is that of its start."""
 SEED = 0
+FIRST_YEAR = 1970
 
 
 @dataclass(frozen=True)
@@ -154,16 +156,19 @@ def _dates(cells: Sequence[str], column: str | None) -> tuple[tuple[date | None,
 
 
 def _day(cell: str) -> date | None:
-    """The day of an ISO date or time as written, or of seconds since 1970 in UTC; 3/4/2026 would be ambiguous."""
+    """The day of an ISO date or time as written, or of seconds since 1970 in UTC; 3/4/2026 would be ambiguous.
+
+    An earlier year is none: databases write 0001-01-01 or 1900-01-01 where a date is missing.
+    """
     text: Any = cell.strip()
     try:
-        return datetime.fromisoformat(text).date()
+        day = datetime.fromisoformat(text).date()
     except ValueError:
-        pass
-    try:
-        return datetime.fromtimestamp(float(text), UTC).date() if len(text) > 8 else None
-    except (ValueError, OverflowError, OSError):
-        return None
+        try:
+            day = datetime.fromtimestamp(float(text) if len(text) > 8 else math.nan, UTC).date()
+        except (ValueError, OverflowError, OSError):
+            return None
+    return day if day.year >= FIRST_YEAR else None
 
 
 def _is_spreadsheet(path: Path) -> bool:

@@ -79,3 +79,29 @@ def test_the_command_refuses_what_the_split_would_refuse(
     ran = CliRunner().invoke(app, ["check-data", str(saved(tickets(dict.fromkeys(LABELS, 5)), tmp_path))])
     assert isinstance(ran.exception, DataError)
     assert "splits and arms: split.validation=0.2" in str(ran.exception)
+
+
+@pytest.mark.parametrize(("policy", "level"), [("refuse", "problem"), ("majority", "notice"), ("drop", "notice")])
+def test_conflicts_are_a_problem_only_where_the_pipeline_refuses_them(
+    tmp_path: Path, config: Config, policy: str, level: str
+) -> None:
+    rows = tickets(dict.fromkeys(LABELS[:3], 12))
+    twice = rows.iloc[:1].assign(label=LABELS[1])
+    own = for_tickets(config, dict.fromkeys(LABELS[:3], 12))
+    own = own.model_copy(update={"data": own.data.model_copy(update={"conflicts": policy})})
+    file = read(saved(pd.concat([rows, twice]), tmp_path), None)
+    results = {result.name: result for result in examine(file, reports=tmp_path / "none", config=own).results}
+    assert results["conflicts"].level == level
+
+
+def test_what_stage_prepare_refuses_is_a_problem(tmp_path: Path, config: Config) -> None:
+    own = for_tickets(config)
+    columns = own.data.columns.model_copy(update={"id": "id", "second_label": None})
+    rows = tickets().assign(id="A1")
+    described = own.data.model_copy(update={"columns": columns})
+    path = saved(rows, tmp_path)
+    result = splits(read(path, described), own.model_copy(update={"data": described}))
+    assert (result.level, "several rows have the review id 'A1'" in result.says) == ("problem", True)
+    sliced = described.model_copy(update={"slices": ("region",)})
+    result = splits(read(path, sliced), own.model_copy(update={"data": sliced}))
+    assert (result.level, "region" in result.says) == ("problem", True)

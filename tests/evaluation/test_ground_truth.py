@@ -258,3 +258,13 @@ def test_slices_that_the_file_lacks_are_left_out(tmp_path: Path, config: Config)
     truth = read_ground_truth(path, config.data)
     assert truth.data.slices == ()
     assert truth.reviews.to_dict("records") == [{"review_id": "7", "text": "late again", "label": "no_issue"}]
+
+
+def test_ids_that_repeat_name_no_review(tmp_path: Path, config: Config) -> None:
+    """A column that is called id may be that of an order; a declared one must be right."""
+    table = labelled(config, 6, "fresh").assign(id=["A1", "A1", "A2", "A2", "", "A3"])
+    table.to_csv(tmp_path / "orders.csv", index=False)
+    assert read_ground_truth(tmp_path / "orders.csv", config.data).reviews["review_id"].is_unique
+    columns = config.data.columns.model_copy(update={"id": "id"})
+    with pytest.raises(DataError, match="several rows have the review id 'A1'; make the ids unique"):
+        read_ground_truth(tmp_path / "orders.csv", config.data.model_copy(update={"columns": columns}))

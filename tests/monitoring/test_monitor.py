@@ -85,3 +85,13 @@ def test_three_reviews_are_counted_but_not_tested(watched: Watched) -> None:
     assert (found.verdict, found.tests, found.compared) == ("calm", (), 3)
     assert found.accuracy.status == "not known"
     assert any("nothing was tested: fewer than 20 new reviews" in note for note in found.notes)
+
+
+def test_the_same_short_reviews_again_and_again_are_no_change(watched: Watched) -> None:
+    """The test reviews have each text once, so a tenth of "Great!" is no other mix of labels."""
+    rest = [row["text"] for row in rows_of("reviews_en.csv")[TRAINING + VALIDATION + TEST :]]
+    with_repeats = monitor(watched, stream_of([*rest, *["Great!", "GREAT!"] * 30]))
+    assert with_repeats.compared == len(rest) + 1
+    assert with_repeats.reviews == len(rest) + 60
+    assert with_repeats.verdict == monitor(watched, stream_of([*rest, "Great!"])).verdict == "calm"
+    assert any("59 repeats of a text left out" in note for note in with_repeats.notes)

@@ -163,3 +163,11 @@ def test_personal_data_are_masked_as_for_the_training(tmp_path: Path, config: Co
     assert "[EMAIL]" in report.topics[0].examples[0]
     assert "@mail.example" not in report.model_dump_json()
     assert not any("@mail.example" in one.review for one in asked)
+
+
+def test_a_date_before_1970_is_none(tmp_path: Path) -> None:
+    """Databases write 0001-01-01 or 1900-01-01 where a date is missing."""
+    path = stored(tmp_path, b"text,date\nLate,0001-01-01\nLate again,1900-01-01\nFine,2026-11-29\n")
+    new = read_new_reviews(path, ReadOptions())
+    assert [day and day.year for day in new.dates] == [None, None, 2026]
+    assert any("2 of 3 cells of 'date' are not dates" in note for note in new.notes)

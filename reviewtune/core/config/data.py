@@ -22,6 +22,9 @@ class ColumnsConfig(Section):
     )
 
 
+Conflicts = Literal["refuse", "majority", "drop"]
+
+
 class DataConfig(Section):
     name: Text = Field(description="name of the data set in reports and runs")
     path: Path = Field(description="CSV or .xlsx with the labelled reviews, relative to the project")
@@ -30,9 +33,7 @@ class DataConfig(Section):
     slices: tuple[ColumnName, ...] = Field(
         description="columns whose values are scored separately; not shown to any model"
     )
-    conflicts: Literal["refuse", "majority", "drop"] = Field(
-        description="what to do with a text that has several labels"
-    )
+    conflicts: Conflicts = Field(description="what to do with a text that has several labels")
     max_characters: Annotated[int, Field(ge=1)] = Field(
         description="maximum length of a review; longer ones are refused"
     )

@@ -220,10 +220,12 @@ class _Asking:
         """The rows of all answers, which the file then has."""
         present, answers = set(self.in_file[KEY]), self.cached | self.unusable
         new = {key: answer for key, answer in answers.items() if key not in present}
-        rows = pd.concat([self.in_file, self.rows_of(new)], ignore_index=True) if new else self.in_file
+        in_file = self.file.read()  # again: people may have corrected labels while the model was asked
         if new:
-            others = self.file.read()
-            self.file.write(pd.concat([others[~others[KEY].isin(rows[KEY])], rows], ignore_index=True))
+            added = self.rows_of(new)
+            in_file = pd.concat([in_file, added[~added[KEY].isin(in_file[KEY])]], ignore_index=True)
+            self.file.write(in_file)
+        rows = in_file[in_file[KEY].isin(self.reviews[KEY])]
         rows = rows.sort_values(KEY).reset_index(drop=True)  # equal answers must give an equal training file
         return Asked(rows, len(self.chats) - len(rows), ended, self.spent)
 

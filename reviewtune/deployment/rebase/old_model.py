@@ -5,7 +5,7 @@ from the answer cache, from the files of the last `dvc repro`, or from its promo
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -111,9 +111,18 @@ def measure_old(
     _refuse_other_labels(old.asked, test)
     _refuse_known(old.asked, test)
     try:
-        return Measured(measure(old.asked, test, test_sha256=test_sha256, valid=valid, progress=progress))
+        return Measured(
+            measure(_with_slices_of(test, old.asked), test, test_sha256=test_sha256, valid=valid, progress=progress)
+        )
     except ProviderError as error:
         return _from_files(old, test_sha256, ProjectPaths(root), str(error))
+
+
+def _with_slices_of(test: pd.DataFrame, asked: Asked) -> Asked:
+    """Without slices that the test reviews do not have: `data.slices` may have changed since the model's promotion."""
+    data = asked.config.data
+    kept = data.model_copy(update={"slices": tuple(name for name in data.slices if name in test)})
+    return replace(asked, config=asked.config.model_copy(update={"data": kept}))
 
 
 def _champion(champion: RegisteredVersion, config: Config) -> OldModel:

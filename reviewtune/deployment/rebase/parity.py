@@ -16,6 +16,7 @@ from reviewtune.deployment.served_folder import served_model
 from reviewtune.evaluation.comparison.compare import Arm
 from reviewtune.evaluation.comparison.comparison_file import PairwiseTest
 from reviewtune.evaluation.comparison.pairwise_tests import Pair, pairwise_tests
+from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics.significance import DIGITS, SEED, Interval, proportion
 from reviewtune.evaluation.subject import ModelSubject
 
@@ -70,7 +71,8 @@ def agreement(new: Arm, old: Arm) -> Interval:
     """Share of the test reviews to which both give the same label, whether it is right or not."""
     columns = ["review_id", "predicted"]
     both = new.predictions[columns].merge(old.predictions[columns], on="review_id", suffixes=("_new", "_old"))
-    return proportion(int((both["predicted_new"] == both["predicted_old"]).sum()), len(both)).rounded()
+    same = (both["predicted_new"] == both["predicted_old"]) & (both["predicted_new"] != INVALID)
+    return proportion(int(same.sum()), len(both)).rounded()
 
 
 def parity_gates(

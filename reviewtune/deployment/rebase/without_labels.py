@@ -83,7 +83,7 @@ def _move(
 ) -> AgreementReport:
     paths = ProjectPaths(root)
     progress.message(f"{config.data.path} is missing: no labelled review, so only the agreement can be measured")
-    typed = typed_rows(report_folder(root) / TABLE)
+    typed_rows(report_folder(root) / TABLE)  # refuses a damaged file before anything is asked
     old = with_budget(find_old(teacher.model, config, root), teacher.budget_usd)
     _refuse_other_labels(old, config)
     unlabelled = read_reviews_of(teacher, config, NO_LABELS, paths)
@@ -97,7 +97,7 @@ def _move(
     tags = {"rebase": "without labels", "old_model": old.asked.model, "labels_of": f"teacher {old.asked.model}"}
     new = train_and_evaluate(settings, chat, files, hostile=paths.injections, tags=tags, progress=progress)
     report = _report(settings, old, new, teacher, unlabelled, asked, weighed, file.path.relative_to(root))
-    _write(report, new, held_out, typed, config, root)
+    _write(report, new, held_out, config, root)
     return report
 
 
@@ -152,9 +152,7 @@ def _report(
     )
 
 
-def _write(
-    report: AgreementReport, new: NewModel, held_out: pd.DataFrame, typed: pd.DataFrame, config: Config, root: Path
-) -> None:
+def _write(report: AgreementReport, new: NewModel, held_out: pd.DataFrame, config: Config, root: Path) -> None:
     """The report, also on the run of the evaluation, and the held-out reviews for a person to label."""
     run = stored_run(config.tracking, report.run_id)
     for path in write_agreement(report, root):
@@ -162,4 +160,5 @@ def _write(
     run.metrics({"agreement": report.agreement.value})
     answers = new.evaluation.predictions.rename(columns={"label": "old_model", "predicted": "new_model"})
     table = held_out[["review_id", "text"]].merge(answers[["review_id", "old_model", "new_model"]], on="review_id")
+    typed = typed_rows(report_folder(root) / TABLE)  # people may have typed while the model was trained
     write_text(to_label(table, typed).to_csv(index=False, lineterminator="\n"), report_folder(root) / TABLE)

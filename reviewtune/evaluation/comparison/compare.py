@@ -134,8 +134,8 @@ def compare(
 def _predictions(folder: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    text = {"review_id": str, "label": str, "predicted": str}
-    table = pd.read_csv(folder / "predictions.csv", dtype=text, keep_default_na=False)
+    names = ("review_id", "label", "predicted", "label_second")  # a label may look like a number, or like True
+    table = pd.read_csv(folder / "predictions.csv", dtype=dict.fromkeys(names, str), keep_default_na=False)
     confidence = _confidences(folder)["confidence"]
     return table.assign(confidence=confidence) if confidence else table
 

@@ -82,6 +82,6 @@ def _both_ways(answers: ScoredAnswers, corrected: LabelScores) -> pd.DataFrame:
 
 def _counted(rows: pd.DataFrame, scores: LabelScores, by: Decider) -> pd.DataFrame:
     usable = rows["predicted"] != INVALID
-    confidence = pd.Series(scores.confidence(), index=rows.index).where(usable, 0.0).round(CONFIDENCE_DIGITS)
     decided = rows["prior_corrected" if by == "corrected" else "as_answered"]
+    confidence = pd.Series(scores.of(decided.tolist()), index=rows.index).where(usable, 0.0).round(CONFIDENCE_DIGITS)
     return rows.assign(predicted=decided, confidence=confidence)

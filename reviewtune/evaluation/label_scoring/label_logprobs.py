@@ -39,10 +39,12 @@ class LabelScores:
         rows: list[list[float]] = self.logprobs.tolist()
         return [None if np.isnan(row).any() else self.labels[int(np.argmax(row))] for row in rows]
 
-    def confidence(self) -> "NDArray[np.float64]":
-        """The best label's probability in [0, 1]; 0 without scores."""
-        best: NDArray[np.float64] = np.exp(self.logprobs).max(axis=1)
-        return np.where(np.isnan(best), 0.0, best)
+    def of(self, labels: Sequence[str]) -> "NDArray[np.float64]":
+        """The probability of these labels, one per row, in [0, 1]; 0 without scores, or for a label of none."""
+        places = {label: place for place, label in enumerate(self.labels)}
+        columns = np.array([places.get(label, -1) for label in labels], dtype=int)
+        chosen = np.exp(self.logprobs)[np.arange(len(columns)), columns]
+        return np.where(np.isnan(chosen) | (columns < 0), 0.0, chosen)
 
 
 def label_scores(

@@ -6,7 +6,7 @@ answers). Drawing n reviews is therefore one multinomial draw of those counts: t
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals, 95 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Counts = NDArray[Any]
 
 NAMES = ("precision", "recall", "f1")
+AT_ONCE = 250  # draws whose tables are in memory at a time
 
 
 def score_intervals(scores: Scores, *, seed: int, resamples: int) -> dict[str, Interval]:
@@ -32,10 +33,12 @@ def score_intervals(scores: Scores, *, seed: int, resamples: int) -> dict[str, I
         resamples: how many times the reviews are drawn.
     """
     confusion = np.array(scores.confusion, dtype=float)
-    draws = np.random.default_rng(seed).multinomial(scores.n, confusion.ravel() / scores.n, size=resamples)
     values = _scores_of(confusion[None], scores.labels)
-    drawn = _scores_of(draws.reshape(resamples, *confusion.shape), scores.labels)
-    return _intervals(values, drawn)
+
+    def drawn_scores(draws: "Counts") -> "dict[str, Counts]":
+        return _scores_of(draws.reshape(len(draws), *confusion.shape), scores.labels)
+
+    return _intervals(values, _drawn(confusion.ravel().astype(int), drawn_scores, seed=seed, resamples=resamples))
 
 
 def score_differences(
@@ -63,22 +66,34 @@ def score_differences(
     if not len(y_true) == len(first) == len(second) > 0:
         raise DataError(f"paired scores need the same reviews: {len(y_true)}, {len(first)} and {len(second)}")
     kinds, counts = np.unique(np.array([y_true, first, second], dtype=str), axis=1, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(y_true), counts / len(y_true), size=resamples)
     cells = [_into_confusion(kinds[0], answers, labels) for answers in kinds[1:]]
 
     def differences(reviews: "Counts") -> "dict[str, Counts]":
         left, right = (_scores_of(_tables(reviews, arm), labels) for arm in cells)
         return {name: left[name] - right[name] for name in left}
 
-    return _intervals(differences(counts[None]), differences(draws))
+    return _intervals(differences(counts[None]), _drawn(counts, differences, seed=seed, resamples=resamples))
+
+
+def _drawn(
+    counts: "Counts", scores_of: "Callable[[Counts], dict[str, Counts]]", *, seed: int, resamples: int
+) -> "dict[str, Counts]":
+    """[resamples] of every score; a part at a time, because the tables of all draws take gigabytes with many labels."""
+    draw, n = np.random.default_rng(seed), int(counts.sum())
+    sizes = [min(AT_ONCE, resamples - first) for first in range(0, resamples, AT_ONCE)]
+    parts = [scores_of(draw.multinomial(n, counts / n, size=size)) for size in sizes]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _into_confusion(truth: "Counts", answers: "Counts", labels: Sequence[str]) -> "Counts":
-    """[kinds, labels, labels + 1]: 1 at the cell in which a review of each kind counts, otherwise 0."""
+    """[kinds, labels, labels + 1]: 1 at the cell in which a review of each kind counts, otherwise 0.
+
+    An answer outside the list, such as a label that was removed since, counts as none.
+    """
     rows = {label: at for at, label in enumerate([*labels, INVALID])}
     cells = np.zeros((len(truth), len(labels), len(labels) + 1))
     for at, (label, answer) in enumerate(zip(truth, answers, strict=True)):
-        cells[at, rows[str(label)], rows[str(answer)]] = 1
+        cells[at, rows[str(label)], rows.get(str(answer), len(labels))] = 1
     return cells
 
 

@@ -85,7 +85,10 @@ def retrain(options: RetrainOptions, config: Config, root: Path, *, output: Text
         arm = options.arm or (champion.tags.get("arm") if champion else None) or FINETUNED
         report = _new_report(need, champion, config, root, arm)
         before = last if last and last.order == report.order else None
-        if options.if_needed and (why_not := need.why_not or _decided_before(before, options)):
+        # A promotion that was cut off has frozen the sides already, so no label is new any more.
+        unfinished = before is not None and before.decision == "unfinished"
+        why_not = need.why_not or _decided_before(before, options)
+        if options.if_needed and why_not and not unfinished:
             return Retrained(report.model_copy(update={"decision": "not needed", "why_not": why_not}))
         with shared(f"retraining-{report.order[:16]}"):
             return _run(Steps(report, before, root, progress), options, config, arm, output)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reviewtune.errors import DataError
-from reviewtune.evaluation.comparison.compare import Arm, compare, load_arm
+from reviewtune.evaluation.comparison.compare import Arm, _predictions, compare, load_arm
 from reviewtune.evaluation.comparison.comparison_file import Comparison
 from reviewtune.evaluation.metrics.classification import INVALID
 from reviewtune.evaluation.metrics.significance import mcnemar
@@ -115,3 +115,12 @@ def test_confidence_and_the_cascade_are_measured(comparison: Comparison) -> None
     assert (cascade.first, cascade.second) == ("zero_shot", "person")
     assert cascade.cascade_accuracy.value >= 0.9
     assert cascade.cost_per_1k == pytest.approx(0.02 + cascade.routed * 100)
+
+
+def test_labels_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    """A second annotator's 4 would otherwise never be the label "4"."""
+    lines = "review_id,label,predicted,label_second\n1,4,4,4\n2,True,4,True\n"
+    (tmp_path / "predictions.csv").write_text(lines)
+    (tmp_path / "confidence.run.json").write_text('{"confidence": []}')
+    table = _predictions(tmp_path)
+    assert (table["label"] == table["label_second"]).all()

@@ -67,3 +67,18 @@ def test_the_detectable_difference_shrinks_with_reviews() -> None:
 def test_other_reviews_are_refused() -> None:
     with pytest.raises(DataError, match="different reviews"):
         outcomes((answers(1, 1, 100), answers(1, 1, 120)))
+
+
+def test_reviews_of_one_id_are_refused() -> None:
+    """Joined, they would count several times."""
+    same = answers(0.5, 0.5).assign(review_id="A1")
+    with pytest.raises(DataError, match="two reviews have the id 'A1'"):
+        outcomes((same, same))
+
+
+def test_a_label_that_was_removed_counts_as_a_wrong_answer() -> None:
+    """An old model may still give it."""
+    this, other = answers(0.9, 0.9), answers(0.9, 0.9)
+    other.loc[:9, "predicted"] = "a label of before"
+    (test,) = outcomes((this, other))
+    assert test.difference.value > 0

@@ -99,7 +99,7 @@ def test_letters_of_several_bytes_may_be_cut_anywhere() -> None:
 def test_an_answer_that_names_no_label_has_no_score(tokens: list[Any] | None) -> None:
     scores = label_scores(LABELS, [tokens], [{label: label.encode() for label in LABELS}])
     assert scores.best() == [None]
-    assert scores.confidence().tolist() == [0.0]
+    assert scores.of([LABELS[0]]).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("reasoning", [False, True])
