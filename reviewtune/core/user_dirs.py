@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SERVER_LOG = "server.log"  # in the account folder, of a server that a command started
 SERVER_FILE = "server.json"  # in the account folder: address, process id and start time of its server
 CLOCK_STEP = 5.0  # seconds by which a corrected clock may move the start time of a process
+UNIX_SECONDS = 1e9  # a number above is a date, one below the time since the machine was started
 ENGINE_PACKAGES = ("torch", "transformers", "peft", "safetensors", "gguf", "llguidance")  # the extra `local`
 
 
@@ -61,12 +62,22 @@ class RunningServer(NamedTuple):
     address: str
 
 
-def is_started_at(process: "psutil.Process", started: float) -> bool:
-    """Whether a process of this id is the one that was started then (Unix seconds), and not one that got its id since.
+def start_of(process: "psutil.Process") -> float:
+    """When a process was started, to tell it from another one that gets its id later.
 
-    The system derives start times from its clock, which time synchronisation may change in between.
+    Linux counts from the start of the machine, and psutil adds what the clock says that start was. A clock that is set
+    meanwhile would make every process another one, so that part is taken off again. Other systems give Unix seconds.
     """
-    return bool(abs(process.create_time() - started) < CLOCK_STEP)
+    import psutil
+
+    started = float(process.create_time())
+    return started - psutil.boot_time() if psutil.LINUX else started
+
+
+def is_started_at(process: "psutil.Process", started: float) -> bool:
+    """Whether this process was started then, as `start_of` says it, or in Unix seconds, which earlier files have."""
+    own = process.create_time() if started > UNIX_SECONDS else start_of(process)
+    return bool(abs(own - started) < CLOCK_STEP)
 
 
 def running_server(account: Path) -> RunningServer | None:

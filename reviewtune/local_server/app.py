@@ -21,12 +21,13 @@ from reviewtune.local_server.chat.admission import Admission
 from reviewtune.local_server.chat.model_thread import ModelThread
 from reviewtune.local_server.chat.service import ChatService
 from reviewtune.local_server.completions import routes as completions_routes
+from reviewtune.local_server.engine.base_models.disk_space import lacks_space
 from reviewtune.local_server.files import routes as files_routes
 from reviewtune.local_server.files.service import forget_expired
 from reviewtune.local_server.fine_tuning import routes as fine_tuning_routes
 from reviewtune.local_server.fine_tuning.scheduler import Scheduler
 from reviewtune.local_server.models import routes as models_routes
-from reviewtune.local_server.protocol.api_errors import ApiError, from_faults
+from reviewtune.local_server.protocol.api_errors import ApiError, disk_full, from_faults
 from reviewtune.local_server.protocol.middleware import HEALTH, Activity, RequestMiddleware, is_open
 from reviewtune.local_server.protocol.openapi_page import describe
 from reviewtune.local_server.protocol.request_checks import check_request
@@ -84,7 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler = Scheduler(account, model_thread.expect, model_thread.free_gpu)
     batch_runner = BatchRunner(account, model_thread)
     app.state.chat = ChatService(model_thread, Admission(account.settings.max_waiting), account.settings.log_contents)
-    _forget(account)
+    await run_in_threadpool(_forget_safely, account)
     for thread in (model_thread, scheduler, batch_runner):
         thread.start()
     forgetting = asyncio.create_task(_forget_hourly(account))
@@ -102,13 +103,17 @@ def _forget(account: Account) -> None:
     forget_old(account)
 
 
+def _forget_safely(account: Account) -> None:
+    try:
+        _forget(account)
+    except Exception:
+        log.exception("what has expired could not be removed; trying again in an hour")
+
+
 async def _forget_hourly(account: Account) -> None:
     while True:
         await asyncio.sleep(HOUR)
-        try:
-            await run_in_threadpool(_forget, account)
-        except Exception:
-            log.exception("what has expired could not be removed; trying again in an hour")
+        await run_in_threadpool(_forget_safely, account)
 
 
 def _version() -> str:
@@ -128,6 +133,12 @@ def _health(request: Request) -> dict[str, Any]:
 
 async def _error_response(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, ApiError):
+        if isinstance(error.__cause__, OSError) and lacks_space(
+            error.__cause__
+        ):  # the form's file is written while it is read
+            account: Account = request.app.state.account
+            error = disk_full(account.settings.data_dir)
+            return JSONResponse(error.body, error.status_code, error.headers)
         assert isinstance(error, HTTPException)
         error = _from_framework(request, error)
     return JSONResponse(error.body, error.status_code, error.headers)

@@ -17,7 +17,7 @@ import psutil
 import uvicorn
 from filelock import FileLock, Timeout
 
-from reviewtune.core.user_dirs import SERVER_FILE, require_engine, running_server
+from reviewtune.core.user_dirs import SERVER_FILE, require_engine, running_server, start_of
 from reviewtune.errors import ProviderError
 from reviewtune.local_server import app, logs
 from reviewtune.local_server.batches.service import has_active_batch
@@ -180,7 +180,7 @@ def _announce(settings: Settings, sock: socket.socket) -> None:
     base_url = f"http://{host}:{sock.getsockname()[1]}/v1"
     content = {
         "pid": process.pid,
-        "create_time": process.create_time(),
+        "create_time": start_of(process),
         "base_url": base_url,
         "started": now(),
         "base_models": list(settings.offered),

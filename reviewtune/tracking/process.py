@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from reviewtune.core.user_dirs import is_started_at
+from reviewtune.core.user_dirs import is_started_at, start_of
 from reviewtune.errors import GitError, TrackingError
 from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
@@ -84,7 +84,7 @@ def this_process() -> str:
 
 def process_name(pid: int) -> str:
     """As `this_process`, of a process of this machine that runs."""
-    return f"{machine()}:{pid}:{psutil.Process(pid).create_time():.0f}"
+    return f"{machine()}:{pid}:{start_of(psutil.Process(pid)):.0f}"
 
 
 @cache

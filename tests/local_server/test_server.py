@@ -13,7 +13,7 @@ import openai
 import psutil
 import pytest
 
-from reviewtune.core.user_dirs import account_folder, cache_folder
+from reviewtune.core.user_dirs import account_folder, cache_folder, start_of
 from tests.support.serving import ServerProcess, example, running, upload, wait_for
 
 # Ids follow from content, on every machine; they may change only with a new release, as they key users' caches.
@@ -36,7 +36,7 @@ def one_line(ended: subprocess.CompletedProcess[str]) -> str:
 def test_announces_itself(server: ServerProcess, base: str) -> None:
     announced = server.announced
     assert set(announced) == {"pid", "create_time", "base_url", "started", "base_models"}
-    assert psutil.Process(announced["pid"]).create_time() == announced["create_time"]
+    assert start_of(psutil.Process(announced["pid"])) == pytest.approx(announced["create_time"], abs=1)
     assert abs(announced["started"] - time.time()) < 3600
     assert announced["base_models"] == ["gemma-3-270m", "smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct", base]
     health = httpx2.get(server.base_url.removesuffix("/v1") + "/healthz").json()
@@ -118,7 +118,7 @@ def test_ends_cleanly_and_keeps_the_account(tmp_path: Path) -> None:
     """Started on the folder of a killed server, stopped, and started again."""
     data = tmp_path / "data"
     data.mkdir()
-    stale = {"pid": 1, "create_time": 0, "base_url": "http://127.0.0.1:1/v1", "started": 0}
+    stale = {"pid": 1, "create_time": 1_700_000_000, "base_url": "http://127.0.0.1:1/v1", "started": 0}
     (data / "server.json").write_text(json.dumps(stale))
     with running(data) as server:
         file = upload(server.client, [example(0)])

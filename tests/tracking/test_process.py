@@ -15,6 +15,17 @@ def test_a_clock_that_was_set_does_not_end_a_process(seconds: int) -> None:
     assert is_running(f"{machine()}:{os.getpid()}:{started:.0f}")
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="other systems note the start of a process once")
+def test_a_clock_that_was_set_by_a_day_does_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux adds the start of the machine, as the clock has it now, to the time since then."""
+    before = this_process()
+    boot, day = psutil.boot_time(), 86_400
+    own = psutil.Process.create_time
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + day)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: own(process) + day)
+    assert is_running(before)
+
+
 def test_a_process_id_that_was_used_before_is_another_process() -> None:
     assert is_running(this_process())
     assert not is_running(f"{machine()}:{os.getpid()}:{psutil.Process().create_time() - 3600:.0f}")

@@ -21,7 +21,7 @@ class ClassifyRequest(BaseModel):
     )
 
     text: Text | None = Field(None, description="one review")
-    texts: Annotated[list[str], Field(min_length=1)] | None = Field(
+    texts: Annotated[list[str], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         description=f"several reviews; one that is empty or longer than {MAX_CHARACTERS:,} characters gets a result "
         "without a label",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from reviewtune.deployment.app import request_log
+from reviewtune.deployment.app.connection import Connection
 from reviewtune.deployment.app.request_log import events
 from reviewtune.deployment.app.service import build
 from reviewtune.deployment.app.settings import AppSettings
@@ -30,6 +31,7 @@ def serve(settings: AppSettings) -> None:
         request_log.set_up()
         config = uvicorn.Config(
             build(settings),
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,

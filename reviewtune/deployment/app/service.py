@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
 from reviewtune.analyzer.classification import Classification
@@ -197,6 +198,8 @@ async def _reviews(request: Request, settings: AppSettings) -> list[str]:
     try:
         async with asyncio.timeout(settings.timeout):
             body = await request.body()
+    except ClientDisconnect as error:
+        raise Problem(CLIENT_GONE, "The client hung up before its request was complete.") from error
     except TimeoutError as error:
         raise Problem(408, f"The request's body did not arrive within {settings.timeout:g} s.") from error
     try:

@@ -104,6 +104,8 @@ class BatchRunner(threading.Thread):
         match row.status:
             case "validating":
                 self._validate(row, folder)
+            case "in_progress" if not folder.input.exists():
+                self._fail(row, f"The batch's files were removed from the disk ({folder.input}); create it again.")
             case "in_progress":
                 self._run_slice(row, folder)
             case "finalizing" | "cancelling":
@@ -111,7 +113,11 @@ class BatchRunner(threading.Thread):
         return True
 
     def _validate(self, row: Batch, folder: BatchFolder) -> None:
-        checked = check(folder.input, row.endpoint)
+        try:
+            checked = check(folder.input, row.endpoint)
+        except FileNotFoundError as error:
+            self._fail(row, f"The batch's files were removed from the disk ({error.filename}); create it again.")
+            return
         errors = checked.errors
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
@@ -128,6 +134,13 @@ class BatchRunner(threading.Thread):
                 set_status(row, "in_progress")
         if errors:
             shutil.rmtree(folder.path, ignore_errors=True)
+
+    def _fail(self, row: Batch, message: str) -> None:
+        with self._account.database.writing() as session:
+            row = get_batch(session, row.id)
+            fault = {"code": "file_missing", "message": message, "param": None, "line": None}
+            row.errors = {"object": "list", "data": [fault]}
+            set_status(row, "failed")
 
     def _model_errors(self, model: str) -> list[dict[str, str | int | None]]:
         try:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from reviewtune.local_server.chat.tool_requests import FunctionName, ToolChoice
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.messages import NO_AUDIO, Message, TextPart
 from reviewtune.local_server.schemas.strict_models import Metadata, Strict, Verbosity, neutral
 from reviewtune.local_server.schemas.tools import FunctionList, ToolList
@@ -42,17 +43,17 @@ class Prediction(Strict):
     """Text that the answer is likely to contain, which OpenAI uses to answer faster."""
 
     type: Literal["content"]
-    content: str | list[TextPart]
+    content: str | Items[TextPart]
 
 
 class ChatRequest(Strict):
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[Items[Message], Field(min_length=1)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: str | Annotated[Items[str], Field(max_length=4)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None

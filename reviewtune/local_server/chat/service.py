@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ class ChatService:
     model_thread: ModelThread
     admission: Admission
     log_contents: bool
-    trials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # of schemas
+    trials: threading.Lock = field(default_factory=threading.Lock)  # of schemas
 
     async def answer(self, source: ModelSource, request: GenerationRequest) -> GenerationResult:
         """Wait for this request's turn and return the engine's answer.
@@ -58,10 +59,13 @@ class ChatService:
         """Refuse schemas that would keep the model's thread busy; one trial at a time, so that they take one core."""
         try:
             for request in filter(needs_trial, requests):
-                async with self.trials:
-                    await asyncio.to_thread(try_to_compile, request)
+                await asyncio.to_thread(self._try, request)
         except (UnsupportedSchema, RecursionError) as error:
             raise error_for(error) from error
+
+    def _try(self, request: GenerationRequest) -> None:
+        with self.trials:  # in the thread, which goes on when its client has gone
+            try_to_compile(request)
 
     def _results(
         self, source: ModelSource, requests: Sequence[GenerationRequest], outcomes: Sequence[AnswerOrError]

@@ -9,6 +9,7 @@ from reviewtune.local_server.chat.strict_schemas import fault_of
 from reviewtune.local_server.engine.conversation import functions_of
 from reviewtune.local_server.engine.types import Tools
 from reviewtune.local_server.protocol.api_errors import ApiError
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Strict
 from reviewtune.local_server.schemas.tools import FunctionDefinition
 
@@ -26,7 +27,7 @@ class NamedTool(Strict):
 
 class AllowedFunctions(Strict):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Field(min_length=1)]
+    tools: Annotated[Items[NamedTool], Field(min_length=1)]
 
 
 class AllowedTools(Strict):

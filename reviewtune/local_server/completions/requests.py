@@ -6,14 +6,15 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from reviewtune.local_server.chat.requests import StreamOptions, TokenId
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Strict, neutral
 
 MAX_ANSWERS = 128  # of one request: prompts x n
 MAX_TOKENS = 16  # of an answer without a limit, as at OpenAI
 
-Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_ANSWERS)]
-Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
-TokenLists = Annotated[list[Tokens], Field(min_length=1, max_length=MAX_ANSWERS)]
+Texts = Annotated[Items[str], Field(min_length=1, max_length=MAX_ANSWERS)]
+Tokens = Annotated[Items[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
+TokenLists = Annotated[Items[Tokens], Field(min_length=1, max_length=MAX_ANSWERS)]
 
 
 def _kind(prompt: object) -> str:
@@ -43,7 +44,7 @@ class CompletionRequest(Strict):
     n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     best_of: Annotated[int, Field(ge=1, le=20)] | None = None  # only the number that is n
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: str | Annotated[Items[str], Field(max_length=4)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from reviewtune.core.user_dirs import is_started_at
+from reviewtune.core.user_dirs import is_started_at, start_of
 from reviewtune.local_server.engine.base_models.disk_space import DISK_SECONDS, lacks_space
 
 GRACE = 5.0  # seconds between asking a trainer to end and killing it
@@ -47,7 +47,7 @@ class JobFolder:
         """
         with FileLock(self.path / "trainer.lock", timeout=patience):
             process = psutil.Process()
-            self.write("trainer.json", {"pid": process.pid, "create_time": process.create_time()})
+            self.write("trainer.json", {"pid": process.pid, "create_time": start_of(process)})
             yield
 
     def forget_start(self) -> None:
@@ -70,7 +70,7 @@ class JobFolder:
         while self.trainer_alive:
             trainer = self.read("trainer.json")
             if trainer is not None:
-                _end_with_children(trainer["pid"], trainer["create_time"])
+                _end_if_started_at(trainer["pid"], trainer["create_time"])
             time.sleep(0.02)  # a trainer that is just starting has not written its id yet
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -124,11 +124,16 @@ def when_there_is_space(write: Callable[[], None]) -> None:
             return
 
 
-def _end_with_children(pid: int, create_time: float) -> None:
+def _end_if_started_at(pid: int, create_time: float) -> None:
+    with suppress(psutil.NoSuchProcess):
+        if is_started_at(psutil.Process(pid), create_time):
+            end_with_children(pid)
+
+
+def end_with_children(pid: int) -> None:
+    """Stop a process and its children."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
-        if not is_started_at(parent, create_time):
-            return
         processes = [parent, *parent.children(recursive=True)]
         for process in processes:
             with suppress(psutil.NoSuchProcess):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from reviewtune.local_server.fine_tuning import file_validation
-from reviewtune.local_server.fine_tuning.job_folder import JobFolder
+from reviewtune.local_server.fine_tuning.job_folder import JobFolder, end_with_children
 from reviewtune.local_server.fine_tuning.progress_reader import ProgressReader, fail_job
 from reviewtune.local_server.fine_tuning.service import add_event, change_status, get_job
 from reviewtune.local_server.models.service import ModelSource, find_model
@@ -37,6 +37,7 @@ class TrainerHandle:
     folder: JobFolder
     reader: ProgressReader
     process: subprocess.Popen[bytes] | None = None
+    taken_over: bool = False
 
     @property
     def alive(self) -> bool:
@@ -45,10 +46,10 @@ class TrainerHandle:
 
     def end(self) -> None:
         """Stop the trainer, even if it is just starting."""
-        self.folder.end_trainer()
-        if self.process is not None:
-            self.process.terminate()
+        if self.process is not None:  # our own child, whatever its files say
+            end_with_children(self.process.pid)
             self.process.wait()
+        self.folder.end_trainer()
 
 
 class Scheduler(threading.Thread):
@@ -71,6 +72,8 @@ class Scheduler(threading.Thread):
         self._recover_safely()
         while not self._closing:
             self._account.jobs_changed.clear()
+            if self._closing:  # `close` may have set the event just before it was cleared
+                return
             pause = self._tick_safely()
             self._account.jobs_changed.wait(pause)
 
@@ -101,6 +104,7 @@ class Scheduler(threading.Thread):
         for job_id, status in statuses.items():
             training = self._training(job_id)
             if status == "running":
+                training.taken_over = True
                 self._current = training
             elif status == "succeeded":
                 training.folder.forget_start()
@@ -122,11 +126,11 @@ class Scheduler(threading.Thread):
         return TICK if self._current else None
 
     def _tick(self) -> None:
-        while job_id := self._next("validating_files"):
-            self._validate(job_id)
         if self._current is not None:
             self._follow(self._current)
-        if self._current is None and (job_id := self._next("queued")):
+        while not self._closing and (job_id := self._next("validating_files")):
+            self._validate(job_id)
+        while self._current is None and (job_id := self._next("queued")):
             self._start(job_id)
 
     def _next(self, status: str) -> str | None:
@@ -141,7 +145,10 @@ class Scheduler(threading.Thread):
             names = f"training file: {job.training_file}"
             names += f" and validation file: {job.validation_file}" if job.validation_file else ""
             add_event(session, job_id, "validating", f"Validating {names}")
-        fault = file_validation.check(folder.training, validation)
+        try:
+            fault = file_validation.check(folder.training, validation)
+        except FileNotFoundError as error:
+            fault = file_validation.FileFault(**_missing(error.filename))
         with self._account.database.writing() as session:
             if fault is not None:
                 fail_job(session, job_id, fault.as_error(), "validating_files")
@@ -149,6 +156,11 @@ class Scheduler(threading.Thread):
                 add_event(session, job_id, "validated", "Files validated, moving job to queued state")
 
     def _start(self, job_id: str) -> None:
+        folder = self._account.settings.jobs / job_id
+        if not folder.is_dir():
+            with self._account.database.writing() as session:
+                fail_job(session, job_id, _missing(folder), "queued")
+            return
         with self._account.database.writing() as session:
             if not change_status(session, job_id, ["queued"], "running"):
                 return
@@ -191,9 +203,7 @@ class Scheduler(threading.Thread):
             return
         with self._account.database.writing() as session:
             job = get_job(session, training.job_id)
-            if (
-                training.process is not None
-            ):  # a trainer taken over may have ended with its server, which does not count
+            if not training.taken_over:  # one that was taken over may have ended with its server, which does not count
                 job.deaths += 1
                 session.flush()
             if error is not None:
@@ -213,3 +223,9 @@ class Scheduler(threading.Thread):
             source = find_model(self._account, session, get_job(session, job_id).output_model)
         if source is not None:
             self._expect(source)
+
+
+def _missing(what: object) -> dict[str, str]:
+    """The error of a job whose files somebody removed."""
+    message = f"The job's files were removed from the disk ({what}); create it again."
+    return {"code": "file_missing", "message": message, "param": "training_file"}

@@ -61,6 +61,14 @@ def server_error(message: str) -> ApiError:
     return ApiError(500, message, type_="server_error", code="internal_error")
 
 
+def disk_full(folder: object) -> ApiError:
+    """Status 507, for which a client need not send everything again at once."""
+    message = f"The disk of {folder} is full: free some space, and send the request again."
+    error = ApiError(507, message, type_="server_error", code="disk_full")
+    error.headers = {"x-should-retry": "false"}
+    return error
+
+
 def from_faults(faults: Sequence[Fault], body: object) -> ApiError:
     """The error for the first wrong parameter.
 

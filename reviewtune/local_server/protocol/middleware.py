@@ -15,8 +15,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reviewtune.core.user_dirs import ENGINE_PACKAGES
+from reviewtune.local_server.engine.base_models.disk_space import lacks_space
 from reviewtune.local_server.logs import facts
-from reviewtune.local_server.protocol.api_errors import ApiError, server_error
+from reviewtune.local_server.protocol.api_errors import ApiError, disk_full, server_error
 from reviewtune.local_server.protocol.azure_paths import as_openai, is_azure
 
 UPLOAD_LIMIT = 512 * 2**20  # bytes of a file, as at OpenAI
@@ -25,6 +26,7 @@ BODY_PATIENCE = 15.0  # seconds without a byte of a body that is not complete
 MULTIPART_MARGIN = 2**16  # bytes that a form adds around its file
 
 FOREIGN_HOST = "Without an API key this server answers to localhost only, so that no web page can reach it by a name."
+FOREIGN_PAGE = "Without an API key this server answers to programs of this machine, not to web pages of others."
 
 ORGANIZATION = "local"
 HEALTH = "/healthz"
@@ -88,6 +90,8 @@ class RequestMiddleware:
         if _size(headers) > _limit(scope):
             return _too_large(scope)
         if self._api_key is None:
+            if _is_of_a_page(headers):
+                return ApiError(403, FOREIGN_PAGE, code="origin_not_allowed")
             return None if _is_local(headers.get("host", "")) else ApiError(403, FOREIGN_HOST, code="host_not_allowed")
         if is_open(scope):
             return None
@@ -144,6 +148,8 @@ class _Exchange:
 
 def _error_of(crash: Exception, engine_fault: str | None) -> ApiError:
     """The error for a request that the server failed on. What cannot be imported now cannot be later: no retries."""
+    if isinstance(crash, OSError) and lacks_space(crash):
+        return disk_full("the server")
     if engine_fault:
         reason = f"The server's installation is damaged ({engine_fault}), so it ends: install its packages again"
     elif isinstance(crash, ImportError):
@@ -157,7 +163,8 @@ def _error_of(crash: Exception, engine_fault: str | None) -> ApiError:
 
 def _engine_fault(crash: Exception) -> str | None:
     """Why no model can be loaded at all, or None: a missing library may also concern one model only."""
-    for name in ENGINE_PACKAGES if isinstance(crash, ImportError | OSError) else ():
+    is_of_files = isinstance(crash, OSError) and crash.errno is not None  # a library that is damaged has no number
+    for name in ENGINE_PACKAGES if isinstance(crash, ImportError | OSError) and not is_of_files else ():
         try:
             import_module(name)
         except (ImportError, OSError) as error:
@@ -181,6 +188,14 @@ def _is_local(host: str) -> bool:
     except ValueError:
         return name == "localhost"
     return True
+
+
+def _is_of_a_page(headers: Headers) -> bool:
+    """Whether a web page of another machine sends this; browsers let any page send a form anywhere."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin == "null" or not _is_local(urlsplit(origin).netloc)
+    return headers.get("sec-fetch-site") == "cross-site"
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -214,7 +229,8 @@ def _size(headers: Headers) -> int:
 
 
 def _is_upload(scope: Scope) -> bool:
-    return bool(scope["method"] == "POST" and scope["path"] == "/v1/files")
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    return bool(scope["method"] == "POST" and scope["path"] == "/v1/files" and kind == "multipart/form-data")
 
 
 def _limit(scope: Scope) -> int:

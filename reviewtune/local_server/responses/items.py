@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from reviewtune.local_server.engine.types import ChatMessage, ToolCall
 from reviewtune.local_server.protocol.api_errors import ApiError
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Strict, neutral
 
 Item = dict[str, Any]  # as the API shows it
@@ -26,7 +27,7 @@ class TextContent(Strict):
 class MessageItem(Strict):
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[TextContent]
+    content: str | Items[TextContent]
     id: str | None = None
     status: Status | None = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -59,7 +60,7 @@ class FunctionCallItem(Strict):
 class FunctionOutputItem(Strict):
     type: Literal["function_call_output"]
     call_id: str
-    output: str | list[TextContent]
+    output: str | Items[TextContent]
     id: str | None = None
     status: Status | None = None
     caller: Annotated[Any, neutral({"type": "direct"})] = None
@@ -131,8 +132,8 @@ def messages_of(instructions: str | None, items: Iterable[Item]) -> tuple[ChatMe
     Raises:
         ApiError: 400, a call without its output, or an output without its call.
     """
-    messages: list[ChatMessage] = []
-    called: list[str] = []
+    messages: Items[ChatMessage] = []
+    called: Items[str] = []
     for item in items:
         if item["type"] == "function_call_output":
             _take_out(called, item["call_id"])

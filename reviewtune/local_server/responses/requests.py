@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from reviewtune.local_server.responses.items import InputItem, only_types
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Metadata, Strict, Verbosity, neutral
 from reviewtune.local_server.schemas.tools import MAX_TOOLS, FunctionDefinition
 
@@ -49,7 +50,7 @@ class NamedFunction(Strict):
 class AllowedTools(Strict):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedFunction], Field(min_length=1)]
+    tools: Annotated[Items[NamedFunction], Field(min_length=1)]
 
 
 class Reasoning(Strict):
@@ -68,11 +69,11 @@ class ResponseInput(Strict):
     """What the model reads, for an answer or to count its tokens."""
 
     model: str
-    input: str | Annotated[list[InputItem], Field(min_length=1)]
+    input: str | Annotated[Items[InputItem], Field(min_length=1)]
     instructions: str | None = None
     previous_response_id: str | None = None
     text: TextConfig | None = None
-    tools: Annotated[list[Annotated[FunctionTool, only_types("function")]], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[Items[Annotated[FunctionTool, only_types("function")]], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: (
         Literal["none", "auto", "required"]
         | Annotated[NamedFunction | AllowedTools, Field(discriminator="type")]
@@ -85,7 +86,7 @@ class ResponseInput(Strict):
 
 
 class TokenCountRequest(ResponseInput):
-    input: str | Annotated[list[InputItem], Field(min_length=1)] = ""
+    input: str | Annotated[Items[InputItem], Field(min_length=1)] = ""
     personality: Annotated[Any, neutral(instead="put it into 'instructions'")] = None
 
 
@@ -94,7 +95,7 @@ class ResponseRequest(ResponseInput):
     max_output_tokens: Annotated[int, Field(ge=MIN_OUTPUT_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    include: list[Literal["message.output_text.logprobs"] | ReasoningText] | None = None
+    include: Items[Literal["message.output_text.logprobs"] | ReasoningText] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

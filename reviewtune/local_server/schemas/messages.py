@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Strict, neutral
 from reviewtune.local_server.schemas.tools import CalledFunction, CalledTool, FunctionDefinition, FunctionList, ToolList
 
@@ -28,10 +29,10 @@ class Message(Strict):
     refusal: Annotated[Any, neutral()] = None
     audio: Annotated[Any, NO_AUDIO] = None
     annotations: Annotated[Any, neutral([])] = None
-    tool_calls: list[CalledTool] | None = None  # of an assistant
+    tool_calls: Items[CalledTool] | None = None  # of an assistant
     function_call: CalledFunction | None = None  # of an assistant, the legacy form
     tool_call_id: str | None = None  # of a tool: which call this is the result of
-    content: str | list[TextPart] | None = None
+    content: str | Items[TextPart] | None = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -135,7 +136,7 @@ class TrainingMessage(Message):
 class Example(Strict):
     """One line of a training or validation file."""
 
-    messages: Annotated[list[TrainingMessage], Field(min_length=1)]
+    messages: Annotated[Items[TrainingMessage], Field(min_length=1)]
     parallel_tool_calls: bool | None = None  # an example shows what the model may do
     tools: ToolList | None = None
     functions: FunctionList | None = None  # the legacy form

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from reviewtune.local_server.schemas.items import Items
 from reviewtune.local_server.schemas.strict_models import Strict
 
 MAX_TOOLS = 128
@@ -37,5 +38,5 @@ class CalledTool(Strict):
     function: CalledFunction
 
 
-ToolList = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
-FunctionList = Annotated[list[FunctionDefinition], Field(max_length=MAX_TOOLS)]
+ToolList = Annotated[Items[Tool], Field(max_length=MAX_TOOLS)]
+FunctionList = Annotated[Items[FunctionDefinition], Field(max_length=MAX_TOOLS)]

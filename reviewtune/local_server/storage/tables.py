@@ -142,7 +142,7 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        self._readers = create_engine(_url(path), max_overflow=40)
+        self._readers = create_engine(_url(path), max_overflow=40, hide_parameters=True)
         event.listen(self._readers, "connect", _configure)
         self._writers = self._readers.execution_options(immediate=True)
         event.listen(self._readers, "begin", _begin)

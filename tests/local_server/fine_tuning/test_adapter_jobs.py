@@ -104,6 +104,19 @@ def test_a_killed_training_continues_without_its_deleted_beginning(base: Path, t
         assert (server.data_dir / "models" / job_id / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
 
 
+def test_a_job_whose_files_were_removed_stops_no_other(server: ServerProcess, base: Path) -> None:
+    blocker = started(server, str(base), epochs=30, suffix="blocking")
+    lost, next_one = (started(server, str(base), epochs=1, suffix=suffix) for suffix in ("lost", "next"))
+    wait_for(lambda: server.client.fine_tuning.jobs.retrieve(next_one).status == "queued")
+    shutil.rmtree(server.data_dir / "jobs" / lost)
+    server.client.fine_tuning.jobs.cancel(blocker)
+    job = finished(server.client, lost)
+    assert job.status == "failed"
+    assert job.error
+    assert "The job's files were removed from the disk" in job.error.message
+    assert finished(server.client, next_one).status == "succeeded"
+
+
 def test_a_killed_training_ends_with_the_same_adapter(server: ServerProcess, base: Path, tmp_path: Path) -> None:
     _, undisturbed = trained(server, str(base), epochs=30, suffix="same")
     with running(tmp_path / "data", "--base-model", str(base)) as other:

@@ -1,6 +1,7 @@
 """Every error response has OpenAI's shape, status, param and code; a client's mistake is never a 422 or a 5xx."""
 
 import json
+import time
 from typing import Any, NamedTuple
 
 import httpx2
@@ -390,6 +391,40 @@ def test_host_names_other_than_localhost_are_refused(server: ServerProcess) -> N
     for host, status in (("evil.example", 403), ("localhost:80", 200), ("[::1]", 200)):
         answer = httpx2.get(f"{server.base_url}/models", headers={"host": host})
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"origin": "https://example.org"}, False),
+        ({"origin": "null"}, False),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"origin": "http://localhost:3000"}, True),
+        ({"origin": "http://127.0.0.1:5000", "sec-fetch-site": "same-site"}, True),
+    ],
+)
+def test_pages_of_other_machines_send_no_forms(server: ServerProcess, headers: dict[str, str], allowed: bool) -> None:
+    """A browser lets any page send a form to any address."""
+    form = {"file": ("a.jsonl", b"{}")}
+    reply = httpx2.post(f"{server.base_url}/files", headers=headers, files=form, data={"purpose": "user_data"})
+    assert (reply.status_code == 200) == allowed
+    if not allowed:
+        assert reply.json()["error"]["code"] == "origin_not_allowed"
+
+
+def test_a_json_body_as_large_as_a_file_is_refused(server: ServerProcess) -> None:
+    headers = {"content-type": "application/json", "content-length": str(40 * 2**20)}
+    reply = httpx2.post(f"{server.base_url}/files", headers=headers, content=b"x" * (40 * 2**20))
+    assert reply.status_code == 413
+
+
+def test_a_body_of_many_wrong_items_is_refused_at_the_first(server: ServerProcess, base: str) -> None:
+    begin = time.monotonic()
+    reply = httpx2.post(
+        f"{server.base_url}/chat/completions", json={"model": base, "messages": [1] * 300_000}, timeout=60
+    )
+    assert reply.json()["error"]["param"] == "messages[0]"
+    assert time.monotonic() - begin < 30  # all of them took minutes and gigabytes
 
 
 @pytest.mark.parametrize("path", ["", "/events", "/checkpoints"])
