@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from reviewtune.core.terminal.entry_point import program
 from reviewtune.core.terminal.progress import TerminalProgress
 from reviewtune.errors import ConfigError
-from reviewtune.sweeps.job import Job
+from reviewtune.sweeps.job import Job, Sweep
 from reviewtune.sweeps.run_job import run_job
 
 
@@ -24,10 +24,15 @@ from reviewtune.sweeps.run_job import run_job
 def main(tree: DictConfig) -> float:
     try:
         job = Job.of(tree, list(HydraConfig.get().overrides.task))
-    except ConfigError as error:  # only in a search: the combinations of a grid are checked beforehand
-        print(error, file=sys.stderr)
+    except ConfigError as error:
+        if Sweep.current() is None:  # without --multirun there is only this job
+            raise
+        print(error, file=sys.stderr)  # only in a search: the combinations of a grid are checked beforehand
         return math.nan
-    return run_job(job, progress=TerminalProgress())
+    accuracy = run_job(job, progress=TerminalProgress())
+    if math.isnan(accuracy) and Sweep.current() is None:
+        sys.exit(1)
+    return accuracy
 
 
 if __name__ == "__main__":

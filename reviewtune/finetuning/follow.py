@@ -39,6 +39,17 @@ METRIC_NAMES = {
 StepMetrics = dict[str, float]  # the numbers of one metrics event, under the provider's names
 
 
+def has_ended(job: FineTuningJob) -> bool:
+    """A job with an unknown status counts as running unless it says when it ended, or names its model."""
+    named = not job.status and bool(job.fine_tuned_model)
+    return job.status in ENDED or bool(job.finished_at) or named
+
+
+def has_model(job: FineTuningJob) -> bool:
+    """Whether the job ended with a model; servers have other words than `succeeded` for it, such as `completed`."""
+    return has_ended(job) and job.status not in ENDED_BADLY and bool(job.fine_tuned_model)
+
+
 class JobMonitor:
     """What is known of a job so far; `update` asks the provider for news."""
 
@@ -52,9 +63,7 @@ class JobMonitor:
 
     @property
     def ended(self) -> bool:
-        """A job with an unknown status counts as running unless it says when it ended, or names its model."""
-        named = not self.job.status and bool(self.job.fine_tuned_model)
-        return self.job.status in ENDED or bool(self.job.finished_at) or named
+        return has_ended(self.job)
 
     @property
     def step(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 from openai.types.fine_tuning import FineTuningJob
 
-from reviewtune.core.atomic_files import read_json, write_json
+from reviewtune.core.atomic_files import read_json, write_json, write_text
 from reviewtune.core.project import ProjectPaths, project_root
 from reviewtune.errors import JobError
 from reviewtune.providers.model_names import has_finetuned_name
@@ -48,6 +48,40 @@ def noted_job(client: openai.OpenAI, key: str) -> FineTuningJob | None:
         if _denies_job(error, job_id):
             return None  # the note is of a different account, or of one that was cleared
         raise not_found(client, job_id, key, error) from error
+
+
+def note_request(key: str, training_file: str) -> None:
+    """Note that a job of this order is about to be requested: its id is known only when the provider answers."""
+    write_text(training_file, _request_of(key))
+
+
+def forget_request(key: str) -> None:
+    """The request was refused, or its job is noted."""
+    _request_of(key).unlink(missing_ok=True)
+
+
+def unconfirmed_jobs(client: openai.OpenAI, key: str) -> list[FineTuningJob]:
+    """The jobs of a request whose answer never came, found by the uploaded file, as the provider keeps no metadata.
+
+    Raises:
+        JobError: it cannot be known whether the provider created the job, so that a new one could be paid for twice.
+    """
+    request = _request_of(key)
+    if not request.exists():
+        return []
+    training_file = request.read_text(encoding="utf-8")
+    try:
+        return [job for job in client.fine_tuning.jobs.list() if job.training_file == training_file]
+    except openai.APIStatusError as error:
+        raise JobError(
+            f"a job of this order was requested, but the provider's answer was lost, and {client.base_url} does not "
+            f"list its jobs (HTTP {error.status_code}): look there for a job of the file {training_file}; if there is "
+            f"none, delete {request} and run the same command again"
+        ) from error
+
+
+def _request_of(key: str) -> Path:
+    return note_of(key).with_suffix(".requested")
 
 
 def not_found(client: openai.OpenAI, job_id: str, key: str, error: openai.NotFoundError) -> JobError:

@@ -29,8 +29,16 @@ from reviewtune.errors import JobError
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import release_training, reserve_training
-from reviewtune.finetuning.follow import ENDED_BADLY, epoch_ends, follow, report_advice, step_losses
-from reviewtune.finetuning.job_notes import not_found, note_of, noted_job, write_note
+from reviewtune.finetuning.follow import epoch_ends, follow, has_ended, has_model, report_advice, step_losses
+from reviewtune.finetuning.job_notes import (
+    forget_request,
+    not_found,
+    note_of,
+    note_request,
+    noted_job,
+    unconfirmed_jobs,
+    write_note,
+)
 from reviewtune.finetuning.last_training_day import refuse_ended
 from reviewtune.finetuning.uploads import upload
 from reviewtune.providers.address import address_in_environment, address_of
@@ -115,13 +123,13 @@ class Order:
         return tuple({self._key(self.provider.base_url)} - {self.key})
 
     @cached_property
-    def _hashes(self) -> list[str]:
+    def hashes(self) -> list[str]:
         """Of the files as they are when the order is first looked up, not hours later when its job has ended."""
         return [sha256(file) for file in self.files]
 
     def _key(self, address: str | None) -> str:
         identity = {
-            "files": self._hashes,
+            "files": self.hashes,
             "provider": [self.provider.kind, address, self.provider.base_model],
             "training": self.training.model_dump(mode="json"),
         }
@@ -180,7 +188,7 @@ def finetune(
     except openai.NotFoundError as error:
         raise not_found(client, job.id, order.key, error) from error
     job = monitor.job
-    if job.status != "succeeded" or not job.fine_tuned_model:
+    if not job.fine_tuned_model or not has_model(job):
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
         reason = reason or (": the provider names no model" if job.status == "succeeded" else "")
         ended = f"fine-tuning job {job.id} ended as {job.status or 'unknown'}{reason}"
@@ -209,9 +217,11 @@ def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -
         projects.remember(project_root())
     with FileLock(note.with_suffix(".lock")):
         earlier = list(_earlier_jobs(client, order))
+        earlier = earlier or unconfirmed_jobs(client, order.key)
         usable = next((job for job in earlier if _usable(client, job, order.provider)), None)
         job = usable or create(client, order, attempt=len(earlier), progress=progress)
         write_note(job, order.key)
+        forget_request(order.key)
     return job, usable is None
 
 
@@ -234,11 +244,13 @@ def create(client: openai.OpenAI, order: Order, attempt: int = 0, *, progress: P
     except BaseException:
         order.release(reserved)
         raise
+    note_request(order.key, training_id)  # the job may exist although no answer comes
     try:
         return _create(client, order, training_id, next(iter(validation_id), None), attempt)
     except openai.APIError as error:
         if is_refused(error):
             order.release(reserved)
+            forget_request(order.key)
         raise
 
 
@@ -286,8 +298,11 @@ def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Ite
 
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
     """Whether the job did not fail and its model was not deleted since, as `reviewtune clean` does."""
-    if job.status != "succeeded" or not job.fine_tuned_model or not _lists_models(provider):
-        return job.status not in ENDED_BADLY
+    if not job.fine_tuned_model or not has_model(job):
+        # One that succeeded may name its model later. One that ended in any other way, such as `error`, never does.
+        return job.status == "succeeded" or not has_ended(job)
+    if not _lists_models(provider):
+        return True
     try:
         client.models.retrieve(job.fine_tuned_model)
     except openai.NotFoundError:

@@ -106,8 +106,8 @@ def record_of(finetuned: Finetuned, order: Order, config: Config, splits: SplitF
         base_model=order.provider.base_model,
         provider=order.provider.kind,
         prompt_fingerprint=Prompt.of(config).fingerprint,
-        training_sha256=sha256(order.training_file),
-        validation_sha256=sha256(order.validation_file) if order.validation_file else "",
+        training_sha256=order.hashes[0],  # of the files that were uploaded, which may have changed since
+        validation_sha256=order.hashes[1] if order.validation_file else "",
         test_sha256=sha256(splits.test),
         order_key=order.key,
         seed=job.seed,

@@ -8,7 +8,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Message
 from reviewtune.errors import BudgetError
-from reviewtune.providers.answer_cache import AnswerStore, open_store
+from reviewtune.providers.answer_cache import AnswerStore, BatchNotes, open_store
 from reviewtune.providers.batch.api import Batches, ask_batch
 from reviewtune.providers.budget import Budget, scope
 from reviewtune.providers.call_policy import CallPolicy
@@ -99,8 +99,8 @@ def kept_answers(policy: CallPolicy, request: Request, chats: Sequence[list[Mess
 def _report(fetched: Fetched, title: str, progress: Progress) -> None:
     if unreadable := list(fetched.unreadable.values()):
         progress.message(
-            f"{title}: {counted(len(unreadable), 'review')} got no usable answer and will be asked "
-            f"again in the next run; the first: {unreadable[0].unreadable}"
+            f"{title}: {counted(len(unreadable), 'review')} got no usable answer and will be asked again when this "
+            f"runs again (`dvc repro` with --force); the first: {unreadable[0].unreadable}"
         )
 
 
@@ -166,6 +166,9 @@ class _Fetch:
         """Report what the requests may cost before anything is paid, and refuse them if they cannot fit the budget."""
         if self.policy.prices is None:
             return
+        if self.policy.mode == "batch":  # batches that were sent before are only collected
+            sent = {key for note in BatchNotes(self.store, self.address) for key in note.keys}
+            questions = [question for question in questions if question.key not in sent]
         low, high = self.policy.estimated(questions, self.request)
         requests = counted(len(questions), "request")
         cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""

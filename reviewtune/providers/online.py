@@ -32,6 +32,7 @@ BYTES_A_TOKEN = 4  # roughly
 PROBES = 10  # questions that may fail one after the other until the settings are known to be wrong
 MOST_IN_A_ROW = 20  # unreadable answers, in addition to one per worker; more of them are not chance
 ABOUT_ONE = (400, 413, 422, 451)  # statuses that are about one review, if others are answered
+TIMED_OUT = (408, 504, 524)  # of a gateway: behind it the model may have answered, and the answer may be charged
 BLOCKED = 403  # may be about one review, as of a firewall, or about all, as of an account
 
 
@@ -183,7 +184,8 @@ class _Run:
         try:
             content = await self.asking.ask(question.body)
         except openai.APIStatusError as error:
-            self.budget.settle(highest, 0.0)  # a refused request costs nothing; after a time-out the cost is unknown
+            if error.status_code not in TIMED_OUT:  # a refused request costs nothing; after a time-out nobody knows
+                self.budget.settle(highest, 0.0)
             if (unanswered := refused(error)) is None:
                 raise
             return timed(unanswered, began=began, ended=began + time.perf_counter() - started, retries=attempt)

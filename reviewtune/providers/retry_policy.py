@@ -53,7 +53,7 @@ def is_passing(error: Exception) -> bool:
     """Whether the same request may succeed later: timeouts, cut connections, garbage, busy or broken servers."""
     if isinstance(error, openai.APIConnectionError | UnreadableError):
         return True
-    if not isinstance(error, openai.APIStatusError) or error.code == NO_CREDIT:
+    if not isinstance(error, openai.APIStatusError) or NO_CREDIT in (error.code, error.type):
         return False
     if (asked := asked_pause(error)) is not None and asked > PATIENCE:
         return False

@@ -19,7 +19,7 @@ from reviewtune.core.terminal import time_left
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.preparation import write_chat, write_labeled, write_splits
 from reviewtune.data.reviews import read_reviews
-from reviewtune.errors import JobError, ReviewtuneError
+from reviewtune.errors import JobError, ReviewtuneError, TrackingError
 from reviewtune.finetuning import model_record
 from reviewtune.finetuning.jobs import Order
 from reviewtune.finetuning.train import refuse_leaked, train
@@ -77,7 +77,11 @@ def run_job(job: Job, *, progress: Progress = SILENT) -> float:
     """
     sweep = Sweep.current()
     with alone(job.folder):  # of two equal jobs at the same time, the second finds the result of the first
-        earlier = find_runs(job.config.tracking, f"tags.run_key = '{_run_key(job, sweep)}'")
+        try:
+            earlier = find_runs(job.config.tracking, f"tags.run_key = '{_run_key(job, sweep)}'")
+        except TrackingError as error:
+            _report_failed(job.variant(sweep.varied if sweep else ()), error, progress)
+            return math.nan
         if sweep and (done := next((run for run in earlier if is_done(run)), None)):
             return done.metrics[ACCURACY]
         return _run(job, sweep, is_new=not earlier, progress=progress)
@@ -111,8 +115,9 @@ def _run(job: Job, sweep: Sweep | None, *, is_new: bool, progress: Progress) -> 
     except Exception as error:
         _report_failed(variant, error, progress)
         accuracy = math.nan
-    if counted:
-        progress.message(_sweep_progress(job, counted))
+    with suppress(TrackingError):
+        if counted:
+            progress.message(_sweep_progress(job, counted))
     return accuracy
 
 
@@ -147,7 +152,7 @@ def _fine_tune_and_validate(job: Job, run: Run, variant: Mapping[str, str], prog
     write_text(job.text, params)
     with run.together():
         # A varied setting without a short name of its own is among the settings already.
-        run.params({name: value for name, value in variant.items() if "." not in name})
+        run.params({name: _plain(value) for name, value in variant.items() if "." not in name})
         describe_run(run, config, sections=EVALUATION_SECTIONS, inputs=INPUTS, params=params, splits=splits)
     order = Order.of(config, job.chat)
     record, finetuned = train(run, config, order, splits=splits, models=folder, reports=folder, progress=progress)
@@ -160,8 +165,21 @@ def _fine_tune_and_validate(job: Job, run: Run, variant: Mapping[str, str], prog
     return result.metrics.accuracy.value
 
 
+def _plain(value: str) -> str:
+    """A number in one spelling: the same sweep written with 1.0 instead of 1 continues, and MLflow changes no param."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
 def _jobs_done(job: Job, sweep: Sweep | None) -> str:
-    return f" ({len(ended(job.config.tracking, sweep))} of {sweep.jobs} jobs done)" if sweep else ""
+    if sweep is None:
+        return ""
+    with suppress(TrackingError):  # a store that is away for a moment must not end the sweep
+        return f" ({len(ended(job.config.tracking, sweep))} of {sweep.jobs} jobs done)"
+    return ""
 
 
 def _sweep_progress(job: Job, sweep: Sweep) -> str:

@@ -81,7 +81,7 @@ def parent_run(
     config = jobs[0].config
     named = [space, *varied, str(planned), *sorted({job.key for job in jobs})]
     key = hashlib.sha256("\n".join(named).encode()).hexdigest()
-    run_key = RunKey(f"sweep:{key}", continues="any")
+    run_key = RunKey(f"sweep:{key}", continues="any", own_folder=True)
     tags: dict[str, object] = {"varied": " ".join(varied), "jobs": planned, "data": _data_of(jobs)}
     with open_run(config.tracking, name=title, kind="sweep", tags=tags, run_key=run_key) as run:
         done = len([child for child in children_of(config.tracking, run.id) if is_done(child)])

@@ -31,7 +31,7 @@ from reviewtune.tracking.entities import (
     tag_entities,
     valid_name,
 )
-from reviewtune.tracking.process import is_running, standard_tags
+from reviewtune.tracking.process import is_running, standard_tags, workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 RunKind = Literal["finetune", "evaluation", "comparison", "sweep", "job", "monitoring", "audit"]
 
 _DATASETS: dict[tuple[str, str], "Dataset"] = {}  # by name and digest: MLflow calls git for each description
+NAME_LENGTH = 250  # characters of a name that every store of MLflow takes
 UNIQUE_CONSTRAINT = re.compile(r"unique constraint", re.IGNORECASE)  # in the errors of SQLite and PostgreSQL
 
 
@@ -55,10 +56,13 @@ class RunKey:
         continues: which earlier run with this key is continued. "killed": one whose process died without ending it.
             "any": also one that ended, in whatever way; the text must then contain no quotes. "none": no run, because
             the caller knows that there is none; this saves a query.
+        own_folder: an open run of another project folder is not continued: on a shared server somebody may be at it,
+            and whether a process of another machine runs cannot be seen from here.
     """
 
     text: str
     continues: Literal["killed", "any", "none"] = "killed"
+    own_folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ class Run:
 
     def rename(self, name: str) -> None:
         """Change the name in the UI."""
-        self._store.update_run(self.id, name=name)
+        self._store.update_run(self.id, name=name[:NAME_LENGTH])
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the run; `open_run` calls it."""
@@ -251,7 +255,7 @@ def open_run(
         run.tags(all_tags)
     else:
         texts = {tag.key: tag.value for tag in tag_entities(all_tags).values()}
-        run = Run(store, store.create_run(store.experiment, run_name=name, tags=texts))
+        run = Run(store, store.create_run(store.experiment, run_name=name[:NAME_LENGTH], tags=texts))
     try:
         yield run
     except KeyboardInterrupt:
@@ -272,7 +276,8 @@ def _earlier(store: tracking_store.Store, key: RunKey) -> Run | None:
         tags, ended = stored.data.tags, stored.info.status != "RUNNING"
         # Compared here too, because a filter cannot hold every character of a key.
         same_key = tags.get("run_key") == key.text[:TAG_LENGTH]
-        if same_key and (ended or not is_running(tags.get("process", ""))):
+        others = key.own_folder and tags.get("workspace") not in (None, workspace())
+        if same_key and (ended or not (others or is_running(tags.get("process", "")))):
             return _reopened(store, stored)
     return None
 

@@ -400,3 +400,47 @@ def test_a_job_that_was_not_created_costs_nothing(
     with pytest.raises(ProviderError), connect(order.provider) as client:
         finetune(client, order)
     assert booked == [left]
+
+
+@pytest.mark.parametrize("status", ["completed", "Succeeded", None])
+def test_another_word_for_success_is_accepted(config: Config, server: JobServer, status: str | None) -> None:
+    server.changes = {"status": status, "finished_at": 9}
+    assert tuned(config, server).model == MODEL
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
+def test_a_job_that_ended_with_another_word_for_failure_is_created_again(config: Config, server: JobServer) -> None:
+    server.changes = {"status": "error", "finished_at": 9, "fine_tuned_model": None}
+    with pytest.raises(JobError, match="job-1 ended as error"):
+        tuned(config, server)
+    server.changes = {}
+    server.jobs[0] |= {"status": "error", "finished_at": 9, "fine_tuned_model": None}
+    assert tuned(config, server).model == MODEL
+    assert server.created == 2
+
+
+def test_a_job_whose_creation_was_not_answered_is_found_without_metadata(config: Config, server: JobServer) -> None:
+    """It exists and will be paid for, but this command never learned its id."""
+    server.changes = {"metadata": None, "training_file": "file-1"}
+    create = server.create
+
+    def lost(asked: Asked) -> object:
+        create(asked)
+        return Reply(b"bad gateway", status=502)
+
+    server.server.routes[f"POST {JOBS}"] = lost
+    with pytest.raises(ReviewtuneError):
+        tuned(config, server)
+    server.server.routes[f"POST {JOBS}"] = create
+    assert tuned(config, server).model == MODEL
+    assert server.created == 1
+
+
+def test_a_refused_creation_is_simply_repeated(config: Config, server: JobServer) -> None:
+    create = server.create
+    server.server.routes[f"POST {JOBS}"] = lambda _: Reply(b'{"error": {"message": "no"}}', status=400)
+    with pytest.raises(ReviewtuneError):
+        tuned(config, server)
+    server.server.routes[f"POST {JOBS}"] = create
+    assert tuned(config, server).model == MODEL

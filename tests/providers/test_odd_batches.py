@@ -106,7 +106,7 @@ def test_a_batch_without_a_usable_answer_ends_with_the_reason(config: Config, se
 
 
 def test_a_batch_that_never_reports_a_status_ends_with_the_reason(config: Config, server: BatchServer) -> None:
-    server.changes = {"status": None}
+    server.changes = {"status": None, "completed_at": None}
     with pytest.raises(ProviderError, match="batch batch-1: the provider has reported no status"):
         asked(config, server)
 

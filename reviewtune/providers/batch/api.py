@@ -260,7 +260,7 @@ class Batches:
         assert note.batch_id is not None
         polling, shown = Polling(f"batch {note.batch_id}", longest=LONGEST_PAUSE, share=PAUSE_SHARE), 0
         self.step(note=f"batch {note.batch_id}")
-        while (batch := self.client.batches.retrieve(note.batch_id)).status not in ENDED:
+        while not _has_ended(batch := self.client.batches.retrieve(note.batch_id)):
             shown = self._show(batch, shown)
             polling.wait(batch.status)
         self._show(batch, shown)
@@ -335,3 +335,9 @@ class Batches:
                     file.write(part)
         except httpx2.HTTPError as error:
             raise UnreadableError(f"only a part of file {file_id} ({error})") from error
+
+
+def _has_ended(batch: Batch) -> bool:
+    """Some servers have a word of their own for how a batch ended, but say when it did."""
+    times = (batch.completed_at, batch.failed_at, batch.expired_at, batch.cancelled_at)
+    return batch.status in ENDED or any(times)
