@@ -169,6 +169,8 @@ class _Fetch:
         if self.policy.mode == "batch":  # batches that were sent before are only collected
             sent = {key for note in BatchNotes(self.store, self.address) for key in note.keys}
             questions = [question for question in questions if question.key not in sent]
+            if not questions:
+                return
         low, high = self.policy.estimated(questions, self.request)
         requests = counted(len(questions), "request")
         cap = f"; the budget has {budget.limit - budget.spent:.6f} left" if budget.limit is not None else ""
