@@ -13,6 +13,7 @@ from reviewtune.providers.model_names import has_finetuned_name
 from reviewtune.providers.responses.server_words import words_of
 
 NOTES = ProjectPaths().work / "finetune"
+REQUESTS = ProjectPaths().work / "requested_jobs"  # until their jobs are noted
 
 
 def note_of(key: str) -> Path:
@@ -81,7 +82,7 @@ def unconfirmed_jobs(client: openai.OpenAI, key: str) -> list[FineTuningJob]:
 
 
 def _request_of(key: str) -> Path:
-    return note_of(key).with_suffix(".requested")
+    return project_root() / REQUESTS / key
 
 
 def not_found(client: openai.OpenAI, job_id: str, key: str, error: openai.NotFoundError) -> JobError:

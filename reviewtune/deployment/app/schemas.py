@@ -7,6 +7,8 @@ from pydantic_core import PydanticCustomError
 
 MAX_CHARACTERS = 20_000
 """Of one review: five times the longest of the bundled data sets' reviews."""
+MAX_TEXTS = 10_000
+"""That are looked at; --max-batch is the real limit. Of a million wrong ones each would be a fault in memory."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS, pattern=r"\S")]
 
@@ -21,7 +23,7 @@ class ClassifyRequest(BaseModel):
     )
 
     text: Text | None = Field(None, description="one review")
-    texts: Annotated[list[str], Field(min_length=1, fail_fast=True)] | None = Field(
+    texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
         None,
         description=f"several reviews; one that is empty or longer than {MAX_CHARACTERS:,} characters gets a result "
         "without a label",
