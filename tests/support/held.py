@@ -1,12 +1,14 @@
 """Hold a server's replies, so that a test can kill the client at a moment that it knows."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.odd_server import Asked, OddServer
 
 LONGEST = 300.0  # seconds
+LATE = 0.5  # seconds in which requests arrive that a killed client has sent already
 
 
 class HeldError(Exception):
@@ -42,4 +44,5 @@ def held(server: OddServer, route: str, *, after: int = 0, does_it: bool = False
         yield waits
     finally:
         ended.set()
+        time.sleep(LATE)
         server.routes[route] = usual
