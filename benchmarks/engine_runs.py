@@ -104,4 +104,4 @@ def _stop_if_orphaned() -> None:
 
 def peak_gb() -> float:
     """The highest memory of this process so far (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

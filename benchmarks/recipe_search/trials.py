@@ -41,8 +41,8 @@ def parse(words: str, shipped: Recipe) -> Trial:
         ValueError: a word is not a pair of a known key and an allowed value.
     """
     changes = dict(_pair(word) for word in words.split() if word != SHIPPED)
-    others = {key: changes.pop(key) for key in ("prompt",) if key in changes}
-    return Trial(replace(shipped, **changes), **others)
+    prompt = changes.pop("prompt", Trial.prompt)
+    return Trial(replace(shipped, **changes), prompt)
 
 
 def of_values(values: dict[str, Any]) -> Trial:

@@ -45,9 +45,9 @@ def has_ended(job: FineTuningJob) -> bool:
     return job.status in ENDED or bool(job.finished_at) or named
 
 
-def has_model(job: FineTuningJob) -> bool:
-    """Whether the job ended with a model; servers have other words than `succeeded` for it, such as `completed`."""
-    return has_ended(job) and job.status not in ENDED_BADLY and bool(job.fine_tuned_model)
+def model_of(job: FineTuningJob) -> str | None:
+    """The model that the job ended with, if any; servers have other words than `succeeded`, such as `completed`."""
+    return job.fine_tuned_model if has_ended(job) and job.status not in ENDED_BADLY else None
 
 
 class JobMonitor:

@@ -29,7 +29,7 @@ from reviewtune.errors import JobError
 from reviewtune.finetuning import projects
 from reviewtune.finetuning.checkpoints import Checkpoint, kept_checkpoints
 from reviewtune.finetuning.cost import release_training, reserve_training
-from reviewtune.finetuning.follow import epoch_ends, follow, has_ended, has_model, report_advice, step_losses
+from reviewtune.finetuning.follow import epoch_ends, follow, has_ended, model_of, report_advice, step_losses
 from reviewtune.finetuning.job_notes import (
     forget_request,
     not_found,
@@ -188,18 +188,18 @@ def finetune(
     except openai.NotFoundError as error:
         raise not_found(client, job.id, order.key, error) from error
     job = monitor.job
-    if not job.fine_tuned_model or not has_model(job):
+    if not (model := model_of(job)):
         reason = f": {job.error.message} ({job.error.code})" if job.error and job.error.message else ""
         reason = reason or (": the provider names no model" if job.status == "succeeded" else "")
         ended = f"fine-tuning job {job.id} ended as {job.status or 'unknown'}{reason}"
         raise JobError(f"{ended}; fix that, run the same command again")
     checkpoints = kept_checkpoints(client, job)
-    models = [job.fine_tuned_model, *(checkpoint.model for checkpoint in checkpoints)]
+    models = [model, *(checkpoint.model for checkpoint in checkpoints)]
     write_note(job, order.key, models=models)
     report_advice(monitor.advice(checkpoints), progress)
     return Finetuned(
         job=job,
-        model=job.fine_tuned_model,
+        model=model,
         curve=step_losses(client, monitor),
         epoch_ends=epoch_ends(monitor, checkpoints),
         checkpoints=checkpoints,
@@ -217,8 +217,10 @@ def place(client: openai.OpenAI, order: Order, *, progress: Progress = SILENT) -
         projects.remember(project_root())
     with FileLock(note.with_suffix(".lock")):
         earlier = list(_earlier_jobs(client, order))
-        earlier = earlier or unconfirmed_jobs(client, order.key)
         usable = next((job for job in earlier if _usable(client, job, order.provider)), None)
+        if usable is None and (unconfirmed := unconfirmed_jobs(client, order.key)):
+            usable = next((job for job in unconfirmed if _usable(client, job, order.provider)), None)
+            earlier += unconfirmed
         job = usable or create(client, order, attempt=len(earlier), progress=progress)
         write_note(job, order.key)
         forget_request(order.key)
@@ -298,13 +300,13 @@ def note_on_interrupt(job: FineTuningJob, *, progress: Progress = SILENT) -> Ite
 
 def _usable(client: openai.OpenAI, job: FineTuningJob, provider: ProviderConfig) -> bool:
     """Whether the job did not fail and its model was not deleted since, as `reviewtune clean` does."""
-    if not job.fine_tuned_model or not has_model(job):
+    if not (model := model_of(job)):
         # One that succeeded may name its model later. One that ended in any other way, such as `error`, never does.
         return job.status == "succeeded" or not has_ended(job)
     if not _lists_models(provider):
         return True
     try:
-        client.models.retrieve(job.fine_tuned_model)
+        client.models.retrieve(model)
     except openai.NotFoundError:
         return False
     return True

@@ -102,8 +102,8 @@ def _ask(watched: Watched, new: NewReviews, progress: Progress) -> _Answers:
 
 def _distinct(new: NewReviews, answers: _Answers) -> tuple[NewReviews, _Answers]:
     """Each text once, as in the test reviews; customers who write "Great!" are no change."""
-    places = list({text.casefold(): place for place, text in reversed(list(enumerate(new.texts)))}.values())
-    places.sort()
+    first = {text.casefold(): place for place, text in reversed([*enumerate(new.texts)])}
+    places = sorted(first.values())
     repeats = len(new.texts) - len(places)
     if not repeats:
         return new, answers

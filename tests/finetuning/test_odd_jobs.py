@@ -437,6 +437,39 @@ def test_a_job_whose_creation_was_not_answered_is_found_without_metadata(config:
     assert server.created == 1
 
 
+def test_a_second_job_whose_creation_was_not_answered_is_found_too(config: Config, server: JobServer) -> None:
+    """The first one failed, and its note says nothing of the second."""
+    server.changes = {"metadata": None, "training_file": "file-1"}
+    create, routes = server.create, server.server.routes
+
+    def failing(asked: Asked) -> object:
+        create(asked)
+        server.jobs[0] |= {"status": "failed", "fine_tuned_model": None}
+        return server.jobs[0] | server.changes
+
+    routes[f"POST {JOBS}"] = failing
+    with pytest.raises(JobError, match="job-1 ended as failed"):
+        tuned(config, server)
+
+    def lost(asked: Asked) -> object:
+        first = server.jobs[0]
+        create(asked)
+        server.jobs = [first, server.jobs[0] | {"id": "job-2"}]
+        return Reply(b"bad gateway", status=502)
+
+    routes[f"POST {JOBS}"] = lost
+    with pytest.raises(ReviewtuneError):
+        tuned(config, server)
+    routes[f"POST {JOBS}"] = create
+    routes |= {
+        f"GET {JOBS}/job-2": lambda _: server.jobs[1] | server.changes,
+        f"GET {JOBS}/job-2/events": routes[f"GET {JOBS}/job-1/events"],
+        f"GET {JOBS}/job-2/checkpoints": routes[f"GET {JOBS}/job-1/checkpoints"],
+    }
+    assert tuned(config, server).job.id == "job-2"
+    assert server.created == 2
+
+
 def test_a_refused_creation_is_simply_repeated(config: Config, server: JobServer) -> None:
     create = server.create
     server.server.routes[f"POST {JOBS}"] = lambda _: Reply(b'{"error": {"message": "no"}}', status=400)

@@ -115,8 +115,9 @@ def _joined(pair: Pair) -> "pd.DataFrame":
     this = pair.this[columns].rename(columns={"predicted": "this"})
     other = pair.other[columns].rename(columns={"predicted": "other"})
     for part in (this, other):
-        if part["review_id"].duplicated().any():
-            raise DataError(f"two reviews have the id {part['review_id'][part['review_id'].duplicated()].iloc[0]!r}")
+        repeated = part["review_id"][part["review_id"].duplicated()]
+        if len(repeated):
+            raise DataError(f"two reviews have the id {repeated.iloc[0]!r}")
     table = other.merge(this, on=["review_id", "label"], how="left")
     if len(this) != len(other) or table["this"].isna().any():
         raise DataError("two arms classified different reviews: run `dvc repro` to score both on the same test file")

@@ -32,13 +32,13 @@ def score_intervals(scores: Scores, *, seed: int, resamples: int) -> dict[str, I
         seed: of the bootstrap.
         resamples: how many times the reviews are drawn.
     """
-    confusion = np.array(scores.confusion, dtype=float)
+    confusion = np.array(scores.confusion)
     values = _scores_of(confusion[None], scores.labels)
 
     def drawn_scores(draws: "Counts") -> "dict[str, Counts]":
         return _scores_of(draws.reshape(len(draws), *confusion.shape), scores.labels)
 
-    return _intervals(values, _drawn(confusion.ravel().astype(int), drawn_scores, seed=seed, resamples=resamples))
+    return _intervals(values, _drawn(confusion.ravel(), drawn_scores, seed=seed, resamples=resamples))
 
 
 def score_differences(

@@ -102,10 +102,10 @@ class BatchRunner(threading.Thread):
         row = min(rows, key=lambda row: ACTIVE.index(row.status))
         folder = BatchFolder(self._account.settings.batches / row.id)
         match row.status:
+            case "validating" | "in_progress" if not folder.input.exists():
+                self._fail(row, folder)
             case "validating":
                 self._validate(row, folder)
-            case "in_progress" if not folder.input.exists():
-                self._fail(row, f"The batch's files were removed from the disk ({folder.input}); create it again.")
             case "in_progress":
                 self._run_slice(row, folder)
             case "finalizing" | "cancelling":
@@ -113,11 +113,7 @@ class BatchRunner(threading.Thread):
         return True
 
     def _validate(self, row: Batch, folder: BatchFolder) -> None:
-        try:
-            checked = check(folder.input, row.endpoint)
-        except FileNotFoundError as error:
-            self._fail(row, f"The batch's files were removed from the disk ({error.filename}); create it again.")
-            return
+        checked = check(folder.input, row.endpoint)
         errors = checked.errors
         if not errors and checked.model is not None:
             errors = self._model_errors(checked.model)
@@ -135,7 +131,9 @@ class BatchRunner(threading.Thread):
         if errors:
             shutil.rmtree(folder.path, ignore_errors=True)
 
-    def _fail(self, row: Batch, message: str) -> None:
+    def _fail(self, row: Batch, folder: BatchFolder) -> None:
+        """End a batch whose files somebody removed."""
+        message = f"The batch's files were removed from the disk ({folder.input}); create it again."
         with self._account.database.writing() as session:
             row = get_batch(session, row.id)
             fault = {"code": "file_missing", "message": message, "param": None, "line": None}

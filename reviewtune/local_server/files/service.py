@@ -2,9 +2,7 @@
 
 import codecs
 import hashlib
-import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from reviewtune.core.text_files import JSON_SPACE, read_lines
+from reviewtune.local_server.engine.base_models.model_folder import link_or_copy
 from reviewtune.local_server.files.requests import Purpose
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.schemas import strict_json
@@ -74,11 +73,7 @@ def file_path(account: Account, file: File) -> Path:
 
 def link_file(account: Account, file: File, target: Path) -> None:
     """Give a job or batch its own hold on a file's content, so that deleting the file does not break it."""
-    source = file_path(account, file)
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
+    link_or_copy(file_path(account, file), target)
 
 
 def save_upload(account: Account, stream: IO[bytes], filename: str, purpose: Purpose, lifetime: int | None) -> File:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from reviewtune.errors import ProviderError
+from reviewtune.local_server.engine.base_models.model_folder import link_or_copy
 from reviewtune.local_server.engine.types import ADAPTER_CONFIG, RESUME
 from reviewtune.local_server.protocol.api_errors import ApiError
 from reviewtune.local_server.storage.account import Account
@@ -60,12 +61,8 @@ def link_model(model: Path, folder: Path) -> None:
     """
     folder.mkdir()
     for file in model.iterdir():
-        if not file.is_file() or file.name == RESUME:
-            continue
-        try:
-            (folder / file.name).hardlink_to(file)
-        except OSError:  # a file system without hard links
-            shutil.copy2(file, folder / file.name)
+        if file.is_file() and file.name != RESUME:
+            link_or_copy(file, folder / file.name)
 
 
 def check_aliases(account: Account) -> None:

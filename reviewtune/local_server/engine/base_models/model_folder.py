@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def is_stamped(folder: Path, *stamps: dict[str, object]) -> bool:
 def write_stamp(folder: Path, stamp: dict[str, object]) -> None:
     """Note what the folder was made from."""
     (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Give a file a second name, which stays when the first is removed; a copy, where there are no hard links."""
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        shutil.copy2(file, target)
 
 
 def make_readable(folder: Path) -> None:

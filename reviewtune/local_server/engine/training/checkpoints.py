@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reviewtune.local_server.engine.adapter_files import save_adapter
 from reviewtune.local_server.engine.adapters import merged
-from reviewtune.local_server.engine.base_models.model_folder import STAMP, is_legal, make_readable
+from reviewtune.local_server.engine.base_models.model_folder import STAMP, is_legal, link_or_copy, make_readable
 from reviewtune.local_server.engine.model_loading import LoadedModel, stop_at
 from reviewtune.local_server.engine.training.averaging import COUNT, SUM, WeightAverage
 from reviewtune.local_server.engine.training.fp32_masters import Fp32Masters
@@ -71,10 +71,7 @@ class Checkpoints:
         for file in (self._folder / f"step-{last_step}").iterdir():
             target = self._spec.output / file.name
             target.unlink(missing_ok=True)
-            try:
-                target.hardlink_to(file)
-            except OSError:
-                shutil.copy2(file, target)
+            link_or_copy(file, target)
 
     def resume(self) -> int:
         """Load the state of an earlier run of the same training that was cut off.
