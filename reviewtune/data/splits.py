@@ -179,7 +179,9 @@ def refuse_rare(of: pd.Series) -> None:
 
 
 def _refuse_small(of: pd.Series, share: float, name: str) -> None:
-    """Refuse a share that cannot hold a group of each label; `of` is the label of each group."""
+    """Refuse no reviews, and a share that cannot hold a group of each label; `of` is the label of each group."""
+    if of.empty:
+        raise DataError("no review is left to split: each one is faulty, or its text has several labels; correct them")
     smaller = math.ceil(share * len(of))
     if min(smaller, len(of) - smaller) < of.nunique():
         raise DataError(

@@ -105,3 +105,9 @@ def test_what_stage_prepare_refuses_is_a_problem(tmp_path: Path, config: Config)
     sliced = described.model_copy(update={"slices": ("region",)})
     result = splits(read(path, sliced), own.model_copy(update={"data": sliced}))
     assert (result.level, "region" in result.says) == ("problem", True)
+
+
+def test_a_file_without_any_usable_review_is_a_problem(tmp_path: Path, config: Config) -> None:
+    rows = pd.DataFrame({"text": ["Late", "Late"], "label": ["late", "broken"]})
+    result = splits(read(saved(rows, tmp_path), None), for_tickets(config))
+    assert (result.level, result.says.partition(":")[0]) == ("problem", "no review is left to split")
