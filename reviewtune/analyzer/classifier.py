@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -11,13 +11,15 @@ from reviewtune.analyzer.classification import Classification
 from reviewtune.core.config.data import DataConfig
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.personal_data import prepared
-from reviewtune.errors import ConfigError, ProviderError, installing
+from reviewtune.errors import ConfigError, DataError, ProviderError, installing
 
 if TYPE_CHECKING:  # imports the price book
     from reviewtune.providers.call_policy import CallPolicy
 
 Outcome = Classification | ProviderError
 EMPTY = Classification(None, why="the review is empty")
+NO_TEXT = ("None", "nan", "<NA>", "NaT")
+"""How Python and pandas write a missing text."""
 Note = Callable[[int, Outcome], None]
 """Receives the index of a text and its outcome, as soon as it is known."""
 
@@ -25,6 +27,25 @@ Note = Callable[[int, Outcome], None]
 def classification_of(outcome: Outcome) -> Classification:
     """The classification; if the model could not be asked about the review, one without a label, with the reason."""
     return Classification(None, why=str(outcome)) if isinstance(outcome, ProviderError) else outcome
+
+
+def texts_of(reviews: Iterable[object]) -> list[str]:
+    """The reviews as a list of texts; a missing one, such as None or NaN, is an empty text.
+
+    Raises:
+        DataError: it is a single text, or something in it is not a text.
+    """
+    if isinstance(reviews, str):
+        raise DataError("reviews: this is a single text; give a list, such as [text]")
+    return [_text(review, place) for place, review in enumerate(reviews)]
+
+
+def _text(review: object, place: int) -> str:
+    if isinstance(review, str):
+        return review
+    if str(review) in NO_TEXT:
+        return ""
+    raise DataError(f"reviews[{place}]: this is of type {type(review).__name__}; a review is a text, or None if empty")
 
 
 def ignore(index: int, outcome: Outcome) -> None:
@@ -208,7 +229,7 @@ class Prepared:
         return _with_empty(written, await inner)
 
     def written(self, texts: Sequence[str]) -> list[str]:
-        return [prepared(text, self._data) for text in texts]
+        return [prepared(text, self._data) for text in texts_of(texts)]
 
 
 def _with_empty(written: Sequence[str], outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -1,13 +1,13 @@
 """For applications: `ReviewAnalyzer().categorize_issues(["Still waiting ...", ...])`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from reviewtune.analyzer import background_loop
 from reviewtune.analyzer.champion import Champion, ChampionSource, FolderSource
 from reviewtune.analyzer.champion_chain import ChainOptions, champion_chain
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Classifier, classification_of
+from reviewtune.analyzer.classifier import Classifier, classification_of, texts_of
 from reviewtune.analyzer.fallback import Chain
 from reviewtune.analyzer.follow import Follower
 from reviewtune.analyzer.issues import IssueChange, IssueShare, issue_changes, issue_shares
@@ -109,38 +109,42 @@ class ReviewAnalyzer:
         """Whether labels come with a confidence: those of a promoted model do, if it returns log-probabilities."""
         return self._chain().head.is_calibrated
 
-    def categorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
+    def categorize_issues(self, reviews: Iterable[str | None]) -> list[str | None]:
         """One label for each review, in order; None for a review without one: `classify_reviews` says why.
+
+        Args:
+            reviews: a list, or a column of a table. A missing text, such as None or NaN, counts as an empty review.
 
         Raises:
             ProviderError: no model of the chain answered, and the chain does not end with `unsure`.
+            DataError: `reviews` is a single text, or something in it is not a text.
         """
         return [result.label for result in self.classify_reviews(reviews)]
 
-    async def acategorize_issues(self, reviews: Sequence[str]) -> list[str | None]:
+    async def acategorize_issues(self, reviews: Iterable[str | None]) -> list[str | None]:
         """As `categorize_issues`, without blocking the event loop."""
         return [result.label for result in await self.aclassify_reviews(reviews)]
 
-    def classify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
+    def classify_reviews(self, reviews: Iterable[str | None]) -> list[Classification]:
         """The label of each review, in order, with its confidence, or the reason why it has none.
 
         Other reviews are not affected by one without a label.
 
         Raises:
-            ProviderError: as `categorize_issues`.
+            ProviderError, DataError: as `categorize_issues`.
         """
         if not self._cache:
             return background_loop.run(self.aclassify_reviews(reviews))
-        outcomes = self._chain().head.classify(reviews, cache=True, progress=self._progress)
+        outcomes = self._chain().head.classify(texts_of(reviews), cache=True, progress=self._progress)
         return [classification_of(outcome) for outcome in outcomes]
 
-    async def aclassify_reviews(self, reviews: Sequence[str]) -> list[Classification]:
+    async def aclassify_reviews(self, reviews: Iterable[str | None]) -> list[Classification]:
         """As `classify_reviews`, without blocking the event loop; call it from as many tasks at once as you like.
 
         Each event loop has one client with one pool of connections. Nothing is written to the disk. All reviews of a
         call are answered by the same chain, also while the champion changes.
         """
-        return await self._chain().aclassify(reviews)
+        return await self._chain().aclassify(texts_of(reviews))
 
     def pinned(self) -> Classifier:
         """The model that answers first now, alone: for work that must not change to another champion."""
@@ -154,25 +158,26 @@ class ReviewAnalyzer:
         """
         return self._chain().head.written(reviews)
 
-    def top_issues(self, reviews: Sequence[str]) -> list[IssueShare]:
+    def top_issues(self, reviews: Iterable[str | None]) -> list[IssueShare]:
         """The labels of the reviews, the most frequent first, each with its share and a 95 % interval.
 
         Raises:
-            ProviderError: as `categorize_issues`.
+            ProviderError, DataError: as `categorize_issues`.
         """
         return issue_shares(self.categorize_issues(reviews))
 
-    def emerging_issues(self, earlier: Sequence[str], later: Sequence[str]) -> list[IssueChange]:
+    def emerging_issues(self, earlier: Iterable[str | None], later: Iterable[str | None]) -> list[IssueChange]:
         """The labels whose share is significantly larger in the later reviews, the largest growth first.
 
         Each label is tested (Fisher's exact test), and the p-values are adjusted for the number of labels (Holm), so
         that without any change a label is reported in at most 5 of 100 calls.
 
         Raises:
-            ProviderError: as `categorize_issues`.
+            ProviderError, DataError: as `categorize_issues`.
         """
-        labels = self.categorize_issues([*earlier, *later])
-        changes = issue_changes(labels[: len(earlier)], labels[len(earlier) :], self.labels)
+        before, after = texts_of(earlier), texts_of(later)
+        labels = self.categorize_issues([*before, *after])
+        changes = issue_changes(labels[: len(before)], labels[len(before) :], self.labels)
         return [change for change in changes if change.is_emerging]
 
     def ready(self) -> bool:

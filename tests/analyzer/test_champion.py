@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from reviewtune.analyzer.open_classifier import open_classifier
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.core.config.config import Config
 from reviewtune.data import personal_data
+from reviewtune.deployment.pyfunc_model import PyfuncModel
 from reviewtune.errors import ConfigError, DataError, ProviderError
 from reviewtune.providers import client, live
 from tests.support.odd_server import CHAT, Asked, OddServer, Reply, odd_server
@@ -64,6 +67,30 @@ def test_a_classification_says_what_answered(served: Callable[..., Path]) -> Non
     assert analyzer.model == "ft:one"
     assert "delivery_delay" in analyzer.labels
     assert analyzer.ready()
+
+
+def test_a_column_of_a_table_is_classified_whatever_its_index(served: Callable[..., Path], provider: OddServer) -> None:
+    """As after a filter, or a sort; reviews without a text are empty ones."""
+    provider.routes[CHAT] = lambda asked: scored_completion("damaged_item" if "glass" in asked.review else "no_issue")
+    column = pd.Series(["Fine.", None, "Broken glass.", float("nan")], index=[7, 2, 0, 1], dtype=object)
+    expected = ["no_issue", None, "damaged_item", None]
+    for analyzer in (ReviewAnalyzer(served_model=served("ft:one"), cache=cache) for cache in (False, True)):
+        assert analyzer.categorize_issues(column) == expected
+        assert analyzer.classify_reviews(column)[1].why == "the review is empty"
+
+
+def test_a_missing_text_fails_no_table_of_mlflow(served: Callable[..., Path]) -> None:
+    model = PyfuncModel(open_classifier(served("ft:one")))
+    answers = model.predict(pd.DataFrame({"text": ["late", None]}))
+    assert answers["why"].fillna("").tolist() == ["", "the review is empty"]
+
+
+def test_what_is_no_list_of_texts_is_refused_in_a_line(served: Callable[..., Path]) -> None:
+    analyzer = ReviewAnalyzer(served_model=served("ft:one"))
+    with pytest.raises(DataError, match="this is a single text; give a list"):
+        analyzer.categorize_issues("late")
+    with pytest.raises(DataError, match=r"reviews\[1\]: this is of type int; a review is a text"):
+        analyzer.classify_reviews(["late", 4])  # type: ignore[list-item]
 
 
 def test_reviews_are_prepared_as_for_the_training(
