@@ -70,7 +70,7 @@ def check(filled: FilledFile, records: Sequence[QueueRecord], known: Known, data
     """
     checked = Checked(problems=list(filled.faults))
     found: list[Labelled] = []
-    index = _Index(records, data.language)
+    index = _Index(records, data)
     for row in filled.rows:
         one = index.find(row)
         checked.asked += index.knows(row)
@@ -90,11 +90,12 @@ def check(filled: FilledFile, records: Sequence[QueueRecord], known: Known, data
 class _Index:
     """Finds the review that a row is about: by the name of its task, otherwise by its text."""
 
-    def __init__(self, records: Sequence[QueueRecord], language: str) -> None:
-        self._language = language
-        rows = [(record, review) for record in records for review in record.rows]
-        self._by_task = {record.task(review.row): (record.queue, review) for record, review in rows}
-        self._by_key = {review.key: (record.queue, review) for record, review in rows}  # the newest queue wins
+    def __init__(self, records: Sequence[QueueRecord], data: DataConfig) -> None:
+        self._data = data
+        own_last = sorted(records, key=lambda record: record.data == data.name)
+        rows = [(record, review) for record in own_last for review in record.rows]
+        self._by_task = {record.task(review.row): (record, review) for record, review in rows}
+        self._by_key = {review.key: (record, review) for record, review in rows}  # the newest own queue wins
 
     def knows(self, row: FilledRow) -> bool:
         """Whether a queue asked for it, even if its text has changed since."""
@@ -105,17 +106,20 @@ class _Index:
         asked = self._asked(row)
         if asked is None:
             return Fault(row.line, f"no queue of this project asked for it (data/queues): {_advice(row)}", row.text)
-        queue, review = asked
+        record, review = asked
+        if record.data != self._data.name:
+            message = f"asked for data set {record.data}, but params.yaml describes {self._data.name}; merge it there"
+            return Fault(row.line, message, row.text)
         if review.key != self._key(row):
             seen = "its text is not the one that was asked" if row.text else "its text is gone"
             return Fault(row.line, f"{seen}; copy it again from line {review.line} of the file it came from", row.text)
-        return Labelled(row.line, row.text, row.label, queue, review)
+        return Labelled(row.line, row.text, row.label, record.queue, review)
 
-    def _asked(self, row: FilledRow) -> tuple[str, QueuedReview] | None:
+    def _asked(self, row: FilledRow) -> tuple[QueueRecord, QueuedReview] | None:
         return self._by_task.get(row.task) or self._by_key.get(self._key(row))
 
     def _key(self, row: FilledRow) -> str:
-        return review_key(row.text, self._language) if row.text else ""
+        return review_key(row.text, self._data.language) if row.text else ""
 
 
 def _advice(row: FilledRow) -> str:

@@ -201,6 +201,19 @@ def test_a_faulty_row_is_named_and_the_others_are_merged(project: Project, row: 
     assert len(project.rows()) == 3
 
 
+def test_labels_for_another_data_set_are_not_merged(project: Project) -> None:
+    """Even if a queue of this data set asked for the same text."""
+    other = project.record().model_copy(update={"queue": "q9f9f9f9f", "data": "reviews_ko"})
+    write_record(other, project.root)
+    rows = [{"task": f"{queue}-1", "text": TEXTS[0], "label": "no_issue"} for queue in ("q9f9f9f9f", QUEUE)]
+    project.write([*rows, {"task": "", "text": TEXTS[1], "label": "no_issue"}])
+    merged = project.merge()
+    (fault,) = merged.checked.problems
+    assert fault.line == 2
+    assert "data set reviews_ko, but params.yaml describes reviews_en" in fault.message
+    assert [(one.text, one.queue) for one in merged.checked.new] == [(TEXTS[0], QUEUE), (TEXTS[1], QUEUE)]
+
+
 def test_two_labels_of_a_review_are_a_conflict(project: Project) -> None:
     row = {"task": f"{QUEUE}-1", "text": TEXTS[0]}
     same = {"task": f"{QUEUE}-2", "text": TEXTS[1], "label": "no_issue"}
