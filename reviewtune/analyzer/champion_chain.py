@@ -10,7 +10,7 @@ from reviewtune.analyzer.classifier import Classifier
 from reviewtune.analyzer.fallback import Chain, Member, log
 from reviewtune.analyzer.open_classifier import open_arm, open_classifier
 from reviewtune.analyzer.served_model import TRAINING_REVIEWS, ServedModel, read_served_model
-from reviewtune.core.config.arms import PromptArmConfig
+from reviewtune.core.config.arms import EvaluationConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.project import ProjectPaths
@@ -37,7 +37,9 @@ class ChainOptions:
         limit: seconds that one model may take for all reviews of a call; None: as long as their answers take.
         project: its training split is read for an arm that needs it; None: there is no project.
         progress: receives messages.
+        is_capped: whether the project's evaluation.budget_usd counts, as in a command for a file.
         lifecycle: the project's facts on what ends; None: those that were known at the promotion.
+        limits: with the budget and the rates of the project; None: those of the promotion.
     """
 
     fallbacks: Sequence[str] | None
@@ -46,7 +48,9 @@ class ChainOptions:
     limit: float | None
     project: ProjectPaths | None
     progress: Progress
+    is_capped: bool = False
     lifecycle: LifecycleConfig | None = None
+    limits: EvaluationConfig | None = None
 
 
 def champion_chain(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> Chain:
@@ -71,11 +75,12 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
     source.remember(champion)
     chosen = _usual(served) if options.fallbacks is None else options.fallbacks
     members = [head]
-    for name in _known(chosen, served.config):
+    config = served.config.with_limits(options.limits) if options.limits else served.config
+    for name in _known(chosen, config):
         if name == PREVIOUS:
             members += _previous(champion, source, before, options)
         else:
-            members.append(arm_member(name, served.config, options, training=folder / TRAINING_REVIEWS))
+            members.append(arm_member(name, config, options, training=folder / TRAINING_REVIEWS))
     return Chain(members, unsure=UNSURE in chosen, notice=_notice(served, options))
 
 
@@ -133,7 +138,9 @@ def _notice(served: ServedModel, options: ChainOptions) -> EndingNotice | None:
 
 
 def _opened(folder: Path, version: str, options: ChainOptions) -> Classifier:
-    return open_classifier(folder, version=version, seconds=options.seconds, progress=options.progress)
+    return open_classifier(
+        folder, version=version, limits=options.limits, seconds=options.seconds, progress=options.progress
+    )
 
 
 def _previous(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> list[Member]:

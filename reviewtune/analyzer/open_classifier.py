@@ -11,7 +11,7 @@ from reviewtune.analyzer.classifier import Classifier, Prepared, Weights, missin
 from reviewtune.analyzer.linear_classifier import LinearClassifier
 from reviewtune.analyzer.model_classifier import ModelClassifier
 from reviewtune.analyzer.served_model import ADAPTER, SERVED_MODEL, TRAINING_REVIEWS, ServedModel, read_served_model
-from reviewtune.core.config.arms import LinearArmConfig, PromptArmConfig
+from reviewtune.core.config.arms import EvaluationConfig, LinearArmConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.prompts import Prompt
@@ -28,13 +28,19 @@ Reviews = Callable[[], "pd.DataFrame"]
 
 
 def open_classifier(
-    folder: Path, *, version: str | None = None, seconds: float | None = None, progress: Progress = SILENT
+    folder: Path,
+    *,
+    version: str | None = None,
+    limits: EvaluationConfig | None = None,
+    seconds: float | None = None,
+    progress: Progress = SILENT,
 ) -> Classifier:
     """Open a served model. Its provider is asked at the first review, or by `open` of the classifier.
 
     Args:
         folder: with served_model.json.
         version: of the model in the registry, for the classifications.
+        limits: with the budget and the rates of the project; None: those of its evaluation.
         seconds: how long an answer of a language model may take; None: provider.timeout.
         progress: receives messages.
 
@@ -44,15 +50,16 @@ def open_classifier(
         ProviderError: the folder holds the model's weights, and the local provider cannot take them.
     """
     served = read_served_model(folder)
+    config = served.config.with_limits(limits) if limits else served.config
     verdicts = Verdicts.of_served(served, version)
     if served.kind == "finetuned":
         weights = _weights(folder / ADAPTER, served)
         _add_weights(weights)
-        subject = ModelSubject.of_finetuned(served.model, served.config)
+        subject = ModelSubject.of_finetuned(served.model, config)
         return _of_subject(
             subject,
             verdicts,
-            served.config,
+            config,
             prior=served.label_prior,
             weights=weights,
             seconds=seconds,
@@ -60,7 +67,7 @@ def open_classifier(
         )
     return _of_arm(
         served.arm,
-        served.config,
+        config,
         lambda: _training_reviews(folder, served),
         verdicts=verdicts,
         prior=served.label_prior,

@@ -25,7 +25,7 @@ class ProjectModels:
 
     Args:
         paths: the project's files.
-        options: how models are opened; the attribute `options` also has the project's facts on what ends.
+        options: how models are opened; the attribute `options` also has the project's limits and what ends.
 
     Raises:
         ConfigError: params.yaml is missing or not valid, or the packages of a project are not installed.
@@ -37,7 +37,10 @@ class ProjectModels:
         from reviewtune.core.config.loading import load_params  # imports PyYAML
 
         self._paths, self._config = paths, load_params(paths.params)
-        self.options = replace(options, lifecycle=self._config.lifecycle)
+        limits = self._config.evaluation
+        if not options.is_capped:  # a request of an application has no cap, so it needs no prices either
+            limits = limits.model_copy(update={"budget_usd": None})
+        self.options = replace(options, lifecycle=self._config.lifecycle, limits=limits)
 
     def registry(self) -> ChampionSource:
         """The registry of the project; one without a champion if MLflow is not installed."""

@@ -78,6 +78,7 @@ class ReviewAnalyzer:
             limit=call_timeout,
             project=paths,
             progress=self._progress,
+            is_capped=cache,
         )
         self._chain: Callable[[], Chain]
         if paths is None:

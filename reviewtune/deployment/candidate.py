@@ -181,8 +181,10 @@ def _refuse_other_training(run: RunRecord | None, digest: str) -> None:
 
 
 def _config_of(run: RunRecord | None, config: Config) -> Config:
-    """The configuration with which the run was made; the project's own if the run is not in this store."""
-    return load_params(artifact_of(config.tracking, run.id, "params.yaml")) if run else config
+    """The configuration with which the run was made, within the limits of now; the project's own without a run."""
+    if run is None:
+        return config
+    return load_params(artifact_of(config.tracking, run.id, "params.yaml")).with_limits(config.evaluation)
 
 
 def _kind(name: str, config: Config) -> Kind:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from reviewtune.analyzer.open_classifier import open_classifier
 from reviewtune.analyzer.served_model import ServedModel, read_served_model
+from reviewtune.core.config.arms import EvaluationConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import listed
 from reviewtune.core.project import ProjectPaths
@@ -99,15 +100,18 @@ def _predictions(champion: RegisteredVersion, candidate: Candidate, config: Conf
             return known
         _refuse_other_labels(served, candidate.test)
         progress.message(f"asking the champion, {served.model}, about the current test reviews")
-        return as_deployed(folder, candidate.test, progress=progress)
+        return as_deployed(folder, candidate.test, limits=config.evaluation, progress=progress)
 
 
-def as_deployed(folder: Path, test: pd.DataFrame, *, progress: Progress = SILENT) -> pd.DataFrame:
+def as_deployed(
+    folder: Path, test: pd.DataFrame, *, limits: EvaluationConfig | None = None, progress: Progress = SILENT
+) -> pd.DataFrame:
     """The labels that an application gets from the served model in a folder: with its own label prior, not a new one.
 
     Args:
         folder: of the served model.
         test: columns review_id, text, label.
+        limits: with the budget and the rates of the project; None: those of its evaluation.
         progress: receives messages and a progress bar.
 
     Raises:
@@ -119,7 +123,8 @@ def as_deployed(folder: Path, test: pd.DataFrame, *, progress: Progress = SILENT
     if pool is not None:
         similarity = read_served_model(folder).config.split.similarity
         refuse_leak(test, {"its training reviews": pool["text"].tolist()}, similarity=similarity, advice=ADVICE)
-    given = open_classifier(folder, progress=progress).classify(test["text"].tolist(), cache=True, progress=progress)
+    classifier = open_classifier(folder, limits=limits, progress=progress)
+    given = classifier.classify(test["text"].tolist(), cache=True, progress=progress)
     labels = [INVALID if isinstance(one, ProviderError) else one.label or INVALID for one in given]
     return test[["review_id", "label"]].assign(predicted=labels)
 

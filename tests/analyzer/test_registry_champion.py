@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from reviewtune.analyzer.champion import UNFINISHED, RegistrySource
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
@@ -14,7 +15,7 @@ from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.data.tables import read_table
-from reviewtune.errors import TrackingError
+from reviewtune.errors import ConfigError, TrackingError
 from reviewtune.tracking import registry
 from reviewtune.tracking import store as tracking_store
 from tests.support.odd_server import CHAT, Asked, OddServer, odd_server
@@ -91,6 +92,21 @@ def test_without_arguments_the_champion_answers_and_is_followed(
     provider.routes[CHAT] = gone
     (result,) = ReviewAnalyzer().classify_reviews(["late"])
     assert (result.model, result.version) == ("ft:one", str(first))
+
+
+def test_limits_of_params_yaml_hold_for_a_champion_that_was_promoted_before(
+    workspace: Path, promote: Callable[[str], int]
+) -> None:
+    """Its provider has no prices, so a command refuses a cap; an application has none."""
+    promote("ft:one")
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["evaluation"] |= {"budget_usd": 1.0, "requests_per_minute": 600.0}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(ConfigError, match=r"evaluation\.budget_usd is 1, but the prices"):
+        ReviewAnalyzer(cache=True)
+    policy = ReviewAnalyzer().pinned().policy
+    assert policy is not None
+    assert policy.requests_per_minute == 600
 
 
 def test_without_the_registry_the_last_known_champion_answers(

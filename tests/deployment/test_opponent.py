@@ -8,7 +8,7 @@ import pytest
 
 from reviewtune.core.config.config import Config
 from reviewtune.deployment.opponent import as_deployed
-from reviewtune.errors import LeakError
+from reviewtune.errors import BudgetError, LeakError
 from tests.support.odd_server import CHAT, odd_server
 from tests.support.served import provided_by, scored_completion, served_folder
 
@@ -27,6 +27,17 @@ def test_the_champion_answers_with_its_own_prior(config: Config, tmp_path: Path,
         given = as_deployed(served_folder(tmp_path / "served", settings, label_prior=prior), REVIEWS)
     assert given["predicted"].tolist() == [second if is_corrected else first] * 2
     assert given["review_id"].tolist() == ["r1", "r2"]
+
+
+def test_a_higher_budget_lets_the_same_champion_be_asked(config: Config, tmp_path: Path) -> None:
+    with odd_server({CHAT: lambda _: scored_completion("no_issue")}) as server:
+        settings = provided_by(config, server.base_url, priced_as=next(iter(config.prices.models)))
+        spent = settings.evaluation.model_copy(update={"budget_usd": 1e-9})
+        folder = served_folder(tmp_path / "served", settings.model_copy(update={"evaluation": spent}))
+        with pytest.raises(BudgetError):
+            as_deployed(folder, REVIEWS, limits=spent)
+        given = as_deployed(folder, REVIEWS, limits=spent.model_copy(update={"budget_usd": 1.0}))
+    assert given["predicted"].tolist() == ["no_issue"] * 2
 
 
 def test_a_champion_that_knows_test_reviews_is_not_measured_on_them(config: Config, tmp_path: Path) -> None:

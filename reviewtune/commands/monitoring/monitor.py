@@ -102,7 +102,7 @@ def _watched(options: MonitorOptions, config: Config, paths: ProjectPaths, progr
         raise DataError(f"{config.registered_name} has no champion to monitor yet: `reviewtune promote` makes one")
     folder = source.fetch(champion.version)
     reference = read_reference(folder)
-    classifier = open_classifier(folder, version=champion.version, progress=progress)
+    classifier = open_classifier(folder, version=champion.version, limits=config.evaluation, progress=progress)
     served, versions = read_served_model(folder), frozenset(versions_of(folder, champion.version))
     return Watched(served.name, champion.version, classifier, reference, served.config.data, versions)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from reviewtune.core.config.arms import CHECKPOINT, FINETUNED, ArmConfig, EvaluationConfig
+from reviewtune.core.config.arms import CHECKPOINT, FINETUNED, LIMITS, ArmConfig, EvaluationConfig
 from reviewtune.core.config.data import DataConfig, SplitConfig
 from reviewtune.core.config.lifecycle import LifecycleConfig
 from reviewtune.core.config.promotion import PromotionConfig
@@ -88,6 +88,11 @@ class Config(Section):
     def registered_name(self) -> str:
         """Name of this data set's model in the registry; characters that MLflow does not accept become -."""
         return self.promotion.name or f"reviewtune-{re.sub(UNREGISTERED, '-', self.data.name)}"
+
+    def with_limits(self, now: EvaluationConfig) -> "Config":
+        """The same configuration within the budget and the rates of now, for a model that was evaluated earlier."""
+        limits = {name: getattr(now, name) for name in LIMITS}
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update=limits)})
 
     def refuse_unknown_arm(self, name: str) -> None:
         """Refuse a name that no baseline has.

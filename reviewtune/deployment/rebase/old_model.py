@@ -129,9 +129,8 @@ def _champion(champion: RegisteredVersion, config: Config) -> OldModel:
     with tempfile.TemporaryDirectory(prefix="reviewtune-") as scratch:
         folder = download(config.tracking, champion, Path(scratch))
         served = read_served_model(folder)
-        asked = Asked(
-            arm=served.arm, kind=served.kind, model=served.model, config=served.config, pool=read_pool(folder)
-        )
+        own = served.config.with_limits(config.evaluation)
+        asked = Asked(arm=served.arm, kind=served.kind, model=served.model, config=own, pool=read_pool(folder))
         return OldModel(
             asked=asked,
             title=f"the champion (version {champion.version}, {served.arm})",
@@ -170,7 +169,7 @@ def _named(model: str, config: Config) -> OldModel:
             f"{listed(list(config.data.labels), shown=5)}; use the data set that it was trained for"
         )
     return OldModel(
-        asked=_finetuned(model, own),
+        asked=_finetuned(model, own.with_limits(config.evaluation)),
         title="the old model",
         training_sha256=trained.tags.get("training_sha256", "") if trained else "",
         test_sha256=trained.tags.get("test_sha256", "") if trained else "",

@@ -57,7 +57,7 @@ def read_reviews_of(options: TeacherOptions, config: Config, splits: Splits, pat
 
 
 def with_budget(old: OldModel, budget_usd: float | None) -> OldModel:
-    """The old model, asked under this budget; None: that of its own configuration."""
+    """The old model, asked under this budget; None: that of params.yaml."""
     if budget_usd is None:
         return old
     asked = old.asked
