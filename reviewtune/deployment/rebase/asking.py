@@ -160,9 +160,9 @@ class _Asking:
                 self.cached = self.kept()
             if not some or (not lost and len(self.cached) == before):
                 return f"--budget-usd {self.budget_usd:g} allows no more ({money(self.spent)} are spent)"
-            if lost:
-                self.unusable |= lost if is_last else {}
-                return None
+            if lost and not is_last:
+                return None  # the next round asks about them again
+            self.unusable |= lost
         return None
 
     def ask(self, reviews: Sequence[str]) -> "Known":

@@ -8,15 +8,22 @@ import pandas as pd
 import pytest
 
 from reviewtune.commands.deployment.rebase import options_of
+from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.sides.review_key import KEY
+from reviewtune.deployment.rebase.answers_file import AnswersFile
+from reviewtune.deployment.rebase.asking import ask_old
 from reviewtune.deployment.rebase.rebase import RebaseOptions, rebase
 from reviewtune.deployment.rebase.teacher import TeacherOptions
+from reviewtune.deployment.rebase.unlabelled import Unlabelled
 from reviewtune.deployment.rebase.weights import weigh
 from reviewtune.errors import ConfigError, ProviderError
+from reviewtune.evaluation.subject import ModelSubject
+from reviewtune.providers.completion import Question
 from tests.deployment.rebase.conftest import Project, at_provider
-from tests.support.odd_server import CHAT
+from tests.support.odd_server import CHAT, Asked, odd_server
 from tests.support.played_provider import SURE, USAGE
+from tests.support.served import provided_by, scored_completion, unreadable_completion
 
 TEACHER, MINI = "ft:old", "gpt-4o-mini-2024-07-18"
 
@@ -90,6 +97,28 @@ def test_no_more_is_paid_than_the_budget_and_the_rest_is_trained_on(moving: Proj
     again = rebase(wanted, config, moving.folder)
     assert again.kept == report.kept
     assert (moving.old.server.count(CHAT), len(moving.new.jobs)) == (asked, 1)
+
+
+def test_one_answer_that_never_can_be_read_stops_no_other_question(config: Config, tmp_path: Path) -> None:
+    """The budget allows a part of the reviews at a time."""
+    known = next(iter(config.data.labels))
+    texts = [f"review {index}" for index in range(6)]
+    reviews = pd.DataFrame({KEY: [hashlib.sha256(text.encode()).hexdigest() for text in texts], "text": texts})
+    unlabelled = Unlabelled(tmp_path / "new.csv", "0" * 64, reviews, {})
+    nobody = pd.DataFrame({"text": [], "label": []})
+    file = AnswersFile(tmp_path / "teacher.csv", "teacher", tuple(config.data.labels))
+
+    def answer(asked: Asked) -> object:
+        return unreadable_completion() if "review 0" in asked.review else scored_completion(known)
+
+    with odd_server({CHAT: answer}) as server:
+        settings = provided_by(config, server.base_url, priced_as=MINI, max_retries=0, concurrency=1)
+        subject = ModelSubject.of_finetuned("ft:old", settings)
+        tokens = subject.policy.tokens_of(subject.chats(texts)[0])
+        most = subject.policy.highest(Question("", {}, tokens), subject.request)
+        asked = ask_old(subject, unlabelled, nobody, file, budget_usd=3.5 * most)
+    assert (len(asked.rows), asked.not_asked, asked.ended) == (6, 0, None)
+    assert sorted(asked.rows["label"]) == ["", *[known] * 5]
 
 
 def answers(*confidences: float | None) -> pd.DataFrame:
