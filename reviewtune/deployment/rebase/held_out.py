@@ -16,7 +16,7 @@ from reviewtune.data.reviews import COLUMNS
 from reviewtune.data.sides.review_key import KEY, as_fraction
 from reviewtune.data.splits import Splits, duplicate_groups, write_splits
 from reviewtune.data.tables import read_rows
-from reviewtune.deployment.rebase.answers_file import LABEL
+from reviewtune.deployment.rebase.answers_file import ANSWER, LABEL
 from reviewtune.errors import DataError
 
 COLUMNS_TO_LABEL = ("review_id", "text", "old_model", "new_model", "label")
@@ -26,6 +26,8 @@ HEX_DIGITS = 13  # the last ones: `weights` draws by the first
 def held_out_sides(answers: pd.DataFrame, settings: SplitConfig) -> "pd.Series[str]":
     """The side of each answer, train, valid or test; one without a label has none.
 
+    Nor has one that the old model could not label, if it would be a test review: there is nothing to compare.
+
     Args:
         answers: rows of the answers' file.
         settings: the shares, and the similarity of near-duplicates.
@@ -34,13 +36,14 @@ def held_out_sides(answers: pd.DataFrame, settings: SplitConfig) -> "pd.Series[s
     numbers = answers[KEY].groupby(groups).transform("min").str[-HEX_DIGITS:].map(as_fraction)
     measured = settings.test + settings.validation * (1 - settings.test)
     sides = np.select([numbers < settings.test, numbers < measured], ["test", "valid"], default="train")
-    return pd.Series(sides, index=answers.index).where(answers[LABEL] != "", "")
+    is_usable = (answers[LABEL] != "") & ((sides != "test") | (answers[ANSWER] != ""))
+    return pd.Series(sides, index=answers.index).where(is_usable, "")
 
 
 def write_held_out(
     answers: pd.DataFrame, sides: "pd.Series[str]", config: Config, source: Path, folder: Path
 ) -> Splits:
-    """Write the answers as splits, whose labels are those of the old model.
+    """Write the answers as splits. People may have corrected labels; of test reviews, what the old model said counts.
 
     Args:
         answers: rows of the answers' file that the new model is trained on or that are held out.
@@ -52,7 +55,8 @@ def write_held_out(
     Raises:
         DataError: there are too few answers for all three sides.
     """
-    table = answers.rename(columns={KEY: "review_id", LABEL: "label"})
+    labels = answers[LABEL].where(sides != "test", answers[ANSWER])
+    table = answers.assign(**{LABEL: labels}).rename(columns={KEY: "review_id", LABEL: "label"})
     table = table.assign(label_second="", language=config.data.language)[list(COLUMNS)]
     parts = Splits(*(table[sides == side].reset_index(drop=True) for side in Splits._fields))
     _refuse_few(parts, source)

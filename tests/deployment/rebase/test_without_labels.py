@@ -1,5 +1,6 @@
 """`reviewtune rebase --teacher` where all labels are lost: a report on the agreement, and nothing that is not known."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -8,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import read_reviews
+from reviewtune.data.sides.review_key import KEY
 from reviewtune.deployment.rebase.agreement_file import NOT_COMPARED, AgreementReport, read_agreement
 from reviewtune.deployment.rebase.answers_file import AnswersFile
-from reviewtune.deployment.rebase.held_out import held_out_sides
+from reviewtune.deployment.rebase.held_out import held_out_sides, write_held_out
 from reviewtune.deployment.rebase.teacher import TeacherOptions
 from reviewtune.deployment.rebase.without_labels import labels_are_lost, rebase_without_labels
 from reviewtune.errors import DataError
@@ -78,6 +81,19 @@ def test_both_models_are_compared_on_answers_that_were_held_out(moving: Project)
     kept = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert kept[kept["label"] != ""]["review_id"].tolist() == [table["review_id"][0], "of another split"]
     assert len(kept) == len(table) + 1
+
+
+def test_a_corrected_label_is_no_answer_of_the_old_model(config: Config, tmp_path: Path) -> None:
+    """The new model learns it; on held-out reviews, the agreement is with what the old model said."""
+    keys = [hashlib.sha256(str(index).encode()).hexdigest() for index in range(200)]
+    rows = pd.DataFrame({KEY: keys, "text": keys, "label": "no_issue", "model_label": "refund_return"})
+    rows.loc[::5, "model_label"] = ""
+    sides = held_out_sides(rows, config.split)
+    (tmp_path / "answers.csv").touch()
+    splits = write_held_out(rows, sides, config, tmp_path / "answers.csv", tmp_path)
+    assert set(splits.test["label"]) == {"refund_return"}
+    assert set(splits.train["label"]) == set(splits.valid["label"]) == {"no_issue"}
+    assert set(splits.test["review_id"]) <= set(rows[rows["model_label"] != ""][KEY])
 
 
 def test_the_command_says_what_is_not_known_and_ends_with_status_3(moving: Project, answers: Path) -> None:
