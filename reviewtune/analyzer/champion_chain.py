@@ -13,6 +13,7 @@ from reviewtune.analyzer.served_model import TRAINING_REVIEWS, ServedModel, read
 from reviewtune.core.config.arms import EvaluationConfig, PromptArmConfig
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.lifecycle import LifecycleConfig
+from reviewtune.core.formatting import listed
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import Progress
 from reviewtune.errors import ConfigError, DataError
@@ -78,7 +79,7 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
     config = served.config.with_limits(options.limits) if options.limits else served.config
     for name in _known(chosen, config):
         if name == PREVIOUS:
-            members += _previous(champion, source, before, options)
+            members += _previous(champion, served.labels, source, before, options)
         else:
             members.append(arm_member(name, config, options, training=folder / TRAINING_REVIEWS))
     return Chain(members, unsure=UNSURE in chosen, notice=_notice(served, options))
@@ -143,15 +144,21 @@ def _opened(folder: Path, version: str, options: ChainOptions) -> Classifier:
     )
 
 
-def _previous(champion: Champion, source: ChampionSource, before: Chain | None, options: ChainOptions) -> list[Member]:
+def _previous(
+    champion: Champion, labels: Sequence[str], source: ChampionSource, before: Chain | None, options: ChainOptions
+) -> list[Member]:
     version = champion.previous
-    if version is not None:
-        opener = lambda: _opened(source.fetch(version), version, options)  # noqa: E731
-        return [Member("the previous champion", opener, rest=options.rest, limit=options.limit)]
-    if before is not None:
-        classifier = before.head
-        return [Member("the previous champion", lambda: classifier, rest=options.rest, limit=options.limit)]
-    return []
+    known = before.head if before is not None and version is None and not champion.after_rollback else None
+    if version is None and known is None:
+        return []
+
+    def opener() -> Classifier:
+        classifier = known or _opened(source.fetch(str(version)), str(version), options)
+        if others := sorted(set(classifier.labels) - set(labels)):
+            raise DataError(f"it can give labels that the champion does not have: {listed(others, shown=5)}")
+        return classifier
+
+    return [Member("the previous champion", opener, rest=options.rest, limit=options.limit)]
 
 
 def _usual(served: ServedModel) -> tuple[str, ...]:

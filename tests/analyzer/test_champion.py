@@ -192,6 +192,21 @@ def test_a_damaged_champion_does_not_replace_the_last_one(
     wait_for(lambda: analyzer.categorize_issues(["late"]) == ["damaged_item"], 20)
 
 
+def test_a_previous_champion_with_other_labels_does_not_answer(
+    config: Config, served: Callable[..., Path], provider: OddServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application would get a label that the champion's data set does not have."""
+    fewer = provided_by(config, provider.base_url, base_model="base")
+    labels = {name: about for name, about in fewer.data.labels.items() if name != "delivery_delay"}
+    fewer = fewer.model_copy(update={"data": fewer.data.model_copy(update={"labels": labels})})
+    analyzer = ReviewAnalyzer(served_model=served("ft:one"), refresh=0.05)
+    served("ft:two", config=fewer)
+    wait_for(lambda: analyzer.categorize_issues(["late"]) == ["damaged_item"], 20)
+    provider.routes[CHAT] = failing("ft:two")
+    assert analyzer.classify_reviews(["late"])[0].model == "base"
+    assert "it can give labels that the champion does not have: delivery_delay" in caplog.text
+
+
 def test_the_previous_champion_answers_when_the_new_one_is_gone(
     served: Callable[..., Path], provider: OddServer, caplog: pytest.LogCaptureFixture
 ) -> None:
