@@ -47,7 +47,8 @@ def is_same(version: RegisteredVersion, candidate: Candidate, *, with_weights: b
 
 def is_same_model(version: RegisteredVersion, candidate: Candidate) -> bool:
     """Whether a version answers as this candidate does."""
-    return version.tags.get(IDENTITY) == identity(candidate.asked, candidate.training_sha256)
+    asked, training = candidate.asked, candidate.training_sha256
+    return version.tags.get(IDENTITY) in [identity(asked, training, ordered=ordered) for ordered in (True, False)]
 
 
 def find_or_register(

@@ -91,18 +91,24 @@ def write_folder(
         _write_adapter(candidate.asked, folder / ADAPTER, progress)
 
 
-def identity(asked: Asked, training_sha256: str) -> str:
+def identity(asked: Asked, training_sha256: str, *, ordered: bool = True) -> str:
     """What makes two candidates the same model, asked in the same way: a hash.
 
     Only what makes answers is part of it. A budget or a rate limit that changed makes no other model.
+
+    Args:
+        asked: the model and how it is asked.
+        training_sha256: of its training file.
+        ordered: whether the order of the labels counts, which a prompt shows; False: as earlier releases noted it.
     """
     config = asked.config
+    labels = dict(config.data.labels)
     parts = {
         "arm": asked.arm,
         "kind": asked.kind,
         "model": asked.model,
         "training": training_sha256,
-        "labels": dict(config.data.labels),
+        "labels": list(labels.items()) if ordered else labels,
         "masked": [config.data.mask_personal, config.data.language if config.data.mask_personal else None],
         "wanted_accuracy": config.evaluation.cascade.wanted_accuracy,
         "asking": _asking(asked),

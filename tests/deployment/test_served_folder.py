@@ -1,21 +1,26 @@
 """Which candidates are the same model."""
 
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from reviewtune.core.config.config import Config
+from reviewtune.deployment.candidate import Candidate
 from reviewtune.deployment.measuring import Asked
+from reviewtune.deployment.registration import IDENTITY, is_same_model
 from reviewtune.deployment.served_folder import identity
+from reviewtune.tracking.registry import RegisteredVersion
 
 
 def changed(config: Config, section: str, **values: Any) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
-def of(config: Config, arm: str = "finetuned") -> str:
+def of(config: Config, arm: str = "finetuned", **options: bool) -> str:
     kind: Any = "finetuned" if arm == "finetuned" else "prompt"
-    return identity(Asked(arm=arm, kind=kind, model="ft:issues", config=config, pool=None), "a" * 64)
+    return identity(Asked(arm=arm, kind=kind, model="ft:issues", config=config, pool=None), "a" * 64, **options)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,33 @@ def test_limits_make_no_other_model(config: Config, section: str, values: dict[s
 )
 def test_what_changes_answers_makes_another_model(config: Config, section: str, values: dict[str, Any]) -> None:
     assert of(changed(config, section, **values)) != of(config)
+
+
+def test_labels_in_another_order_make_another_model(config: Config) -> None:
+    """A prompt lists them in this order; what earlier releases noted does not depend on it."""
+    labels = dict(reversed(config.data.labels.items()))
+    reordered = changed(config, "data", labels=labels)
+    assert of(reordered) != of(config) != of(config, ordered=False)
+    assert of(reordered, ordered=False) == of(config, ordered=False)
+
+
+def test_a_version_of_an_earlier_release_is_recognised(config: Config) -> None:
+    asked, nothing = Asked(arm="zero_shot", kind="prompt", model="ft:issues", config=config, pool=None), pd.DataFrame()
+    measured: Any = None
+    candidate = Candidate(
+        asked=asked,
+        measured=measured,
+        run=None,
+        training={},
+        train=nothing,
+        valid=nothing,
+        test=nothing,
+        manifest={"splits": {"train": {"sha256": "a" * 64}}},
+        root=Path(),
+    )
+    for noted in (of(config, "zero_shot", ordered=False), of(config, "zero_shot")):
+        version = RegisteredVersion("shop", 1, (), {IDENTITY: noted}, "", None, 0.0)
+        assert is_same_model(version, candidate)
 
 
 def test_a_prompted_arm_is_known_by_its_own_settings(config: Config) -> None:
