@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from reviewtune.core.formatting import counted
 from reviewtune.errors import TrackingError
@@ -119,12 +120,24 @@ def _collect_garbage(store: tracking_store.Store, run_ids: Sequence[str]) -> Non
     addresses = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
     with tracking_store.as_default_store(store), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
-            gc.main([*addresses, "--run-ids", ",".join(run_ids)], standalone_mode=False)
+            gc.main([*addresses, "--run-ids", ",".join(run_ids), *_nothing_else(store)], standalone_mode=False)
         except Exception as error:
             message = (str(error).strip().splitlines() or ["it gave no reason"])[-1]
             raise TrackingError(
                 f"`mlflow gc` could not remove the runs' files: {message}; run the same command again"
             ) from error
+
+
+def _nothing_else(store: tracking_store.Store) -> list[str]:
+    """Options that keep `mlflow gc` from experiments and logged models that somebody else marked as deleted.
+
+    It removes all of them unless some are named, so one of each is made for it: empty, and marked as deleted.
+    """
+    experiment = store.create_experiment(f"for mlflow gc {uuid4().hex}")
+    model = store.create_logged_model(experiment).model_id
+    store.delete_logged_model(model)
+    store.delete_experiment(experiment)
+    return ["--experiment-ids", experiment, "--logged-model-ids", model]
 
 
 def _remove_folders(folders: Mapping[str, Path]) -> None:

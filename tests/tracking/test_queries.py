@@ -1,8 +1,11 @@
 """Find stored runs again, and the command that shows them."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.entities import ViewType
 
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.errors import TrackingError
@@ -26,6 +29,22 @@ def test_the_runs_of_a_pass_are_found_by_its_id(moved_project: Path) -> None:
         queries.add_to_pass(SETTINGS, [first], str(number) * 3000)
     passes = stored().get_run(first).data.tags["passes"].split(",")
     assert [len(name) for name in passes] == [3000, 3000]
+
+
+def test_deleting_runs_leaves_other_things_that_are_marked_as_deleted(moved_project: Path) -> None:
+    """They can still be restored in MLflow, and no trace of the deletion is left."""
+    client, (first, second, *_) = stored(), queries.find_runs(SETTINGS)
+    experiment = client.create_experiment("of a colleague")
+    model = client.create_logged_model(client.get_run(first.id).info.experiment_id).model_id
+    client.delete_logged_model(model)
+    client.delete_experiment(experiment)
+    client.delete_run(second.id)
+    queries.delete_runs(SETTINGS, [first.id])
+    assert [each.name for each in client.search_experiments(view_type=ViewType.DELETED_ONLY)] == ["of a colleague"]
+    assert client.get_run(second.id).info.lifecycle_stage == "deleted"
+    with closing(sqlite3.connect(moved_project / "mlruns" / "mlflow.db")) as database:
+        assert database.execute("SELECT model_id FROM logged_models").fetchall() == [(model,)]
+        assert not database.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (first.id,)).fetchall()
 
 
 def test_a_bad_filter_is_one_line(moved_project: Path) -> None:
