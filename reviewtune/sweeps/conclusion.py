@@ -1,7 +1,7 @@
 """The end of a sweep: rank its jobs by the validation split, ask the winner about the test split, write all of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from reviewtune.tracking.queries import artifact_of, stored_run
 from reviewtune.tracking.runs import Run, RunRecord
 
 Failed = tuple[str, str]  # a failed job: its combination and its message
+NO_RUN = "it has no run in MLflow; its output says why"
 SHOWN = 3  # run ids in a message
 
 
@@ -38,6 +39,7 @@ class Ending:
         evaluation: seed and resamples of the ranking.
         names: short names of the varied settings.
         folder: where to write tables and pictures.
+        planned: the combination of each job by its key; empty for a search, whose jobs are not known beforehand.
         test_all: ask all jobs' models about the test split, not only the winner's.
         progress: where to report.
     """
@@ -47,6 +49,7 @@ class Ending:
     evaluation: EvaluationConfig
     names: Sequence[str]
     folder: Path
+    planned: Mapping[str, str] = field(default_factory=dict)
     test_all: bool = False
     progress: Progress = SILENT
 
@@ -60,7 +63,7 @@ def conclude(ending: Ending) -> None:
     tracking, folder, progress = ending.tracking, ending.folder, ending.progress
     children = children_of(tracking, ending.run.id)
     done = [child for child in children if is_done(child)]
-    failed = [(child.tags["combination"], child.tags.get("error", child.status)) for child in _failed(children)]
+    failed = _failed(children, ending.planned)
     _report_unranked(children, progress)
     settings = ending.evaluation
     results = [_result(tracking, child, ending.names) for child in done]
@@ -73,11 +76,15 @@ def conclude(ending: Ending) -> None:
     draw_missing(tracking, done, progress=progress)
     if failed:
         hint = "fix what they report, then run the same command again: it does only what is missing"
-        raise JobError(f"{len(failed)} of {counted(len(children), 'job')} failed; {hint}")
+        raise JobError(f"{len(failed)} of {counted(len(done) + len(failed), 'job')} failed; {hint}")
 
 
-def _failed(children: Sequence[RunRecord]) -> list[RunRecord]:
-    return [child for child in children if child.status != "FINISHED"]
+def _failed(children: Sequence[RunRecord], planned: Mapping[str, str]) -> list[Failed]:
+    """The jobs whose run did not end well, and those without a run: MLflow did not answer when they started."""
+    runs = [child for child in children if child.status != "FINISHED"]
+    missing = planned.keys() - {child.tags["job_key"] for child in children}
+    without = [(combination, NO_RUN) for key, combination in planned.items() if key in missing]
+    return [(run.tags["combination"], run.tags.get("error", run.status)) for run in runs] + without
 
 
 def _report_unranked(children: Sequence[RunRecord], progress: Progress) -> None:

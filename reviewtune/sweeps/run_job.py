@@ -91,7 +91,7 @@ def give_up(job: Job, error: JobError, *, progress: Progress = SILENT) -> float:
     """Keep a job whose process ended without a report as a FAILED run with this message; returns nan."""
     sweep = Sweep.current()
     variant = job.variant(sweep.varied if sweep else ())
-    with suppress(JobError), _child(job, variant, sweep):
+    with suppress(JobError, TrackingError), _child(job, variant, sweep):
         raise error
     _report_failed(variant, error, progress)
     return math.nan

@@ -17,7 +17,7 @@ from reviewtune.errors import ConfigError, ReviewtuneError
 from reviewtune.providers.client import connect
 from reviewtune.sweeps import ranking_report
 from reviewtune.sweeps.conclusion import Ending, conclude
-from reviewtune.sweeps.job import Job, Sweep, children_of, composed, short_names
+from reviewtune.sweeps.job import Job, Sweep, children_of, composed, label_of, short_names
 from reviewtune.sweeps.run_job import prepare_job
 from reviewtune.sweeps.scoring import is_done
 from reviewtune.tracking.runs import RunKey, open_run
@@ -92,8 +92,8 @@ def parent_run(
             _refuse_incomplete([job.config.provider for job in jobs])
         yield
         folder = project_root() / ranking_report.reports_of(run_key.text)
-        names = short_names(varied)
-        conclude(Ending(run, config.tracking, config.evaluation, names, folder, test_all, progress))
+        names, known = short_names(varied), {} if space else {job.key: label_of(job.variant(varied)) for job in jobs}
+        conclude(Ending(run, config.tracking, config.evaluation, names, folder, known, test_all, progress))
 
 
 def _data_of(jobs: Sequence[Job]) -> str:

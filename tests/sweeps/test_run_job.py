@@ -267,7 +267,10 @@ def test_jobs_of_an_earlier_version_are_left_out_and_done_again(
     jobs = check_all([[f"prompt={name}"] for name in RIGHT])
     with monkeypatch.context() as patch:
         patch.setattr("reviewtune.sweeps.run_job._fine_tune_and_validate", as_before)
-        with parent_run("sweep", ["prompt"], jobs, 2, progress=TerminalProgress()):
+        with (
+            pytest.raises(JobError, match="1 of 1 job failed"),  # the other one did not run
+            parent_run("sweep", ["prompt"], jobs, 2, progress=TerminalProgress()),
+        ):
             run_job(jobs[0])
     (old,) = runs("job")
     shown = capsys.readouterr().out
@@ -312,6 +315,20 @@ def test_a_failed_job_is_tried_again_in_its_own_run(
     assert children[0].info.run_name == "#1 90.0 % (best) prompt=detailed"
     assert not [child for child in children if "error" in child.data.tags]
     assert [parent.info.status for parent in runs("sweep")] == ["FINISHED"]
+
+
+def test_a_job_that_left_no_run_has_failed_and_may_be_the_winner(
+    place: Path, work: list[str], asked: list[str], capsys: Any
+) -> None:
+    """As when the MLflow server did not answer while it started."""
+    jobs = check_all([[f"prompt={name}"] for name in RIGHT])
+    with pytest.raises(JobError, match="1 of 2 jobs failed"), parent_run("sweep", ["prompt"], jobs, 2):
+        run_job(jobs[0])
+    assert asked == []
+    assert "- prompt=detailed: it has no run in MLflow" in runs("sweep")[0].data.tags["mlflow.note.content"]
+    with parent_run("sweep", ["prompt"], jobs, 2):
+        run_job(jobs[1])
+    assert asked == ["short"]
 
 
 def test_a_user_error_leaves_no_traceback_and_the_message_in_the_run(place: Path, work: list[str], capsys: Any) -> None:
