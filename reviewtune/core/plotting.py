@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DPI = 150
 MARGIN = 0.1  # inches
 PERCENT = "{x:.0%}"
+TICKS = r"\mathdefault"  # in the formulas that matplotlib itself writes, such as 10² on a logarithmic axis
 BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6E6E6E",
 )  # fmt: skip
@@ -40,6 +41,8 @@ def png_of(figure: "Figure") -> bytes:
     families = families_for("".join(text.get_text() for text in texts if isinstance(text, Text)))
     for text in texts:
         text.set(fontfamily=families)
+        if isinstance(text, Text) and text.get_text() and TICKS not in text.get_text():
+            text.set_parse_math(False)  # two `$` in a name are no formula; ticks without a text get theirs later
     buffer = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")  # `families_for` has reported it, once instead of per character

@@ -70,6 +70,7 @@ def conclude(ending: Ending) -> None:
     rows = rank(results, seed=settings.seed, resamples=settings.resamples) if results else []
     on_test = _ask_on_test(rows, done, len(failed), ending)
     _write(rows, failed, on_test, folder)
+    _draw(rows, folder, progress)
     progress.message(ranking_report.to_text(rows, failed, on_test))
     progress.message(f"table and pictures: {folder}; runs, in the MLflow UI (`make ui`): {ending.run.id}")
     _annotate(rows, failed, on_test, ending)
@@ -169,8 +170,15 @@ def _write(rows: Sequence[Row], failed: Sequence[Failed], on_test: OnTest, folde
     if rows:
         table = ranking_report.table_of(rows, on_test)
         write_text(table.to_csv(index=False, lineterminator="\n"), folder / "ranked.csv")
-    for name, picture in pictures(rows).items():
-        (folder / name).write_bytes(picture)
+
+
+def _draw(rows: Sequence[Row], folder: Path, progress: Progress) -> None:
+    """The ranking is complete without pictures, so that a fault in one is only reported."""
+    try:
+        for name, picture in pictures(rows).items():
+            (folder / name).write_bytes(picture)
+    except Exception as error:
+        progress.message(f"warning: the sweep's pictures could not be drawn: {error!r}")
 
 
 def _annotate(rows: Sequence[Row], failed: Sequence[Failed], on_test: OnTest, ending: Ending) -> None:

@@ -331,6 +331,15 @@ def test_a_job_that_left_no_run_has_failed_and_may_be_the_winner(
     assert asked == ["short"]
 
 
+def test_a_picture_that_cannot_be_drawn_does_not_hide_the_ranking(
+    place: Path, work: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("reviewtune.sweeps.plots.png_of", lambda _: 1 / 0)
+    sweep()
+    assert "warning: the sweep's pictures could not be drawn: ZeroDivisionError" in capsys.readouterr().out
+    assert runs("sweep")[0].data.tags["best"] == "prompt=short"
+
+
 def test_a_user_error_leaves_no_traceback_and_the_message_in_the_run(place: Path, work: list[str], capsys: Any) -> None:
     with pytest.raises(JobError, match="2 of 2 jobs failed"):
         sweep("training.seed=666")
