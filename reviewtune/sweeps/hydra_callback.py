@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -104,7 +105,8 @@ def plan_of(config: DictConfig) -> Plan:
     sweeper, words = config.hydra.sweeper, list(config.hydra.overrides.task)
     own = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     search = sweeper._target_ != GRID
-    overrides = OverridesParser.create().parse_overrides(words if search else [*own, *words])
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # `glob(*)` asks it for the files of conf/
+    overrides = parser.parse_overrides(words if search else [*own, *words])
     varied = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
     varied += list(sweeper.params or {}) if search else []
     jobs = combinations([override for override in overrides if not (search and override.is_sweep_override())])
