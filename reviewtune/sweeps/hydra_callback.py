@@ -4,6 +4,8 @@ Hydra alone would run job 0 before it finds a fault in job 1; with a paid provid
 """
 
 import atexit
+import json
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import TerminalProgress
@@ -24,6 +26,9 @@ from reviewtune.sweeps.sweep import check_all, parent_run
 
 ELSEWHERE = (ray_jobs.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+CHOICE = ("sampler", "direction", "custom_search_space")  # settings of a search that decide what it tries next
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,20 @@ def plan_of(config: DictConfig) -> Plan:
     search = sweeper._target_ != GRID
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # `glob(*)` asks it for the files of conf/
     overrides = parser.parse_overrides(words if search else [*own, *words])
-    varied = [override.get_key_element().lstrip("+~") for override in overrides if override.is_sweep_override()]
+    swept = {override.get_key_element(): override for override in overrides if override.is_sweep_override()}
+    varied = [key.lstrip("+~") for key in swept]
     varied += list(sweeper.params or {}) if search else []
     jobs = combinations([override for override in overrides if not (search and override.is_sweep_override())])
     title = "sweep " + " ".join([*own, *words])
-    space = f"search {' '.join(own)}" if search else ""
+    space = _space_of(sweeper, {key: override.get_value_string() for key, override in swept.items()}) if search else ""
     return Plan(title, list(dict.fromkeys(varied)), jobs, int(sweeper.n_trials) if search else len(jobs), space)
+
+
+def _space_of(sweeper: DictConfig, swept: Mapping[str, str]) -> str:
+    """What makes a search another one: what it may try, and how it chooses; the command line replaces its `params`."""
+    settings: Any = OmegaConf.to_container(sweeper, resolve=True)
+    params = {**(settings.get("params") or {}), **swept}
+    return "search " + json.dumps([params, *map(settings.get, CHOICE)], sort_keys=True)
 
 
 def combinations(overrides: list[Override]) -> list[list[str]]:
