@@ -28,6 +28,7 @@ from reviewtune.tracking.kept_runs import (
     ids_in_files,
     ids_of_other_workspaces,
     ids_of_versions,
+    is_open,
     kept_ids,
     models_of_versions,
 )
@@ -174,7 +175,7 @@ def _knows_all_users(config: Config) -> bool:
 
 
 def _sweep_is_open(runs: Iterable[RunRecord]) -> bool:
-    return any(run.tags.get("kind") in ("sweep", "job") and run.status == "RUNNING" for run in runs)
+    return any(run.tags.get("kind") in ("sweep", "job") and is_open(run) for run in runs)
 
 
 def _cache_folders() -> list[Path]:

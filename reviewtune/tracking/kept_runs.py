@@ -5,12 +5,13 @@ A run is kept if one of these holds, as `kept_ids` decides:
 - a run.json names it: of the workspace, of a running experiment, of any commit, stash or DVC experiment;
 - a registered model's version with an alias, such as `champion`, names it: applications use that;
 - it has the tag `keep`, or it is an audit, for which people labelled reviews;
-- it is open;
+- it is open: its process runs, or may run on a different machine;
 - it is a kept sweep (the newest ones, by default all), or a finished job of one;
 - it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
 - it is the fine-tune of a kept run's model, or a comparison in which a kept run took part.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,7 +20,7 @@ from pathlib import Path
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.tracking import git
-from reviewtune.tracking.process import workspace
+from reviewtune.tracking.process import is_of_this_machine, is_running, workspace
 from reviewtune.tracking.registry import RegisteredVersion
 from reviewtune.tracking.run_file import read_run_id
 from reviewtune.tracking.runs import RunRecord
@@ -41,11 +42,17 @@ def kept_ids(
         sweeps: how many of the newest sweeps to keep; None keeps all.
     """
     tagged = {run.id for run in runs if "keep" in run.tags or run.tags.get("kind") == "audit"}
-    still_open = {run.id for run in runs if run.status == "RUNNING"}
+    still_open = {run.id for run in runs if is_open(run)}
     kept_sweeps = _newest_sweeps([run for run in runs if run.id not in others], sweeps)
     jobs = _finished_jobs(runs, kept_sweeps)
     kept = {run.id for run in runs} & (named | others | tagged | still_open | kept_sweeps | jobs)
     return kept | _finetunes_of(runs, kept) | _comparisons_of(runs, kept)
+
+
+def is_open(run: RunRecord) -> bool:
+    """Whether somebody may be at this run; the process of one that was killed on this machine is gone."""
+    process = run.tags.get("process", "")
+    return run.status == "RUNNING" and (is_running(process) or not is_of_this_machine(process))
 
 
 def ids_of_other_workspaces(runs: Sequence[RunRecord], tracking: TrackingConfig) -> set[str]:
@@ -80,11 +87,18 @@ def ids_in_files(root: Path) -> set[str]:
     return in_workspace | set(RUN_ID.findall(git.every_version(root, *RUN_FILES)))
 
 
-def _newest_sweeps(runs: Iterable[RunRecord], count: int | None) -> set[str]:
-    """The newest sweeps; an open sweep is newer than any that ended. None means all of them."""
+def _newest_sweeps(runs: Sequence[RunRecord], count: int | None) -> set[str]:
+    """The newest sweeps; an open sweep is newer than any that ended, and a killed one is as new as its last job.
+
+    None means all of them.
+    """
+
+    def end(sweep: RunRecord) -> float:
+        jobs = (run.ended or 0 for run in runs if run.tags.get("mlflow.parentRunId") == sweep.id)
+        return math.inf if is_open(sweep) else max(sweep.ended or 0, *jobs, 0)
+
     sweeps = [run for run in runs if run.tags.get("kind") == "sweep"]
-    newest_first = sorted(sweeps, key=lambda run: run.ended or float("inf"), reverse=True)
-    return {run.id for run in newest_first[:count]}
+    return {run.id for run in sorted(sweeps, key=end, reverse=True)[:count]}
 
 
 def _finished_jobs(runs: Iterable[RunRecord], sweeps: AbstractSet[str]) -> set[str]:

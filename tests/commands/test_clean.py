@@ -1,9 +1,11 @@
 """`reviewtune clean` never removes what a kept run refers to, and does not touch DVC's cache."""
 
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from reviewtune.providers.answer_cache import open_store
 from reviewtune.providers.budget import Budget
 from reviewtune.tracking import queries
 from reviewtune.tracking import runs as tracking_runs
+from reviewtune.tracking.process import process_name
+from reviewtune.tracking.store import open_store as store_of
 from tests.support.recorded import recorded
 from tests.support.serving import ServerProcess, example, finished, jsonl, upload, wait_for
 
@@ -143,6 +147,32 @@ def test_an_open_sweep_keeps_its_files(place: Path, settings: Config) -> None:
         plan = clean.plan(settings)
     assert plan.folders == ()
     assert plan.runs == ()
+
+
+def test_a_run_that_was_killed_goes_and_a_killed_sweep_keeps_its_finished_jobs(place: Path, settings: Config) -> None:
+    """Among as many sweeps as are kept: the same command still continues it."""
+    (place / ".work/sweep/abc").mkdir(parents=True)
+    older = make(settings, "sweep")
+    sweep, evaluation = make_killed(settings, "sweep"), make_killed(settings, "evaluation")
+    finished, unfinished = make(settings, "job", parent=sweep), make_killed(settings, "job", parent=sweep)
+    plan = clean.plan(settings, sweeps=1)
+    assert {run.id for run in plan.runs} == {older, evaluation, unfinished}
+    assert plan.folders == (place / ".work/sweep/abc",)
+    newer = make(settings, "sweep")
+    assert {run.id for run in clean.plan(settings, sweeps=2).runs} == {older, evaluation, unfinished}
+    assert newer not in {run.id for run in clean.plan(settings, sweeps=1).runs} >= {sweep, finished}
+
+
+def make_killed(settings: Config, kind: Any, parent: str | None = None) -> str:
+    """As `kill -9` leaves a run: open, of a process that ended."""
+    ended = subprocess.Popen(["true"])
+    process = process_name(ended.pid)
+    ended.wait()
+    run = make(settings, kind, parent=parent, process=process)
+    store_of(settings.tracking).update_run(run, status="RUNNING")
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET end_time = NULL WHERE run_uuid = ?", (run,))
+    return run
 
 
 @pytest.fixture
