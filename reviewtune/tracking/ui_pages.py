@@ -28,6 +28,7 @@ OWN_VIEWS = tuple(f"{VIEW_TAG}{kind}" for kind in ("results", "jobs", "sweeps"))
 MOST = 10  # views of one kind, those of the newest data
 SHORT = 8  # shown digits of a hash
 
+VALIDATED_JOB = "tags.kind = 'job' and metrics.validation_accuracy >= 0"  # an arm of the pipeline has that metric too
 SETTINGS = ("params.`prompt.name`", "params.`training.n_epochs`", "params.`data.train_size`")
 
 
@@ -91,7 +92,7 @@ def _save(tracking: "TrackingConfig", views: Mapping[str, View]) -> str:
 def _views(tracking: "TrackingConfig") -> dict[str, View]:
     """All views, by the end of the tag's name."""
     on_test = _scored(find_runs(tracking, "metrics.accuracy >= 0"), "test_sha256")
-    validated = _scored(find_runs(tracking, "metrics.validation_accuracy >= 0"), "valid_sha256")
+    validated = _scored(find_runs(tracking, VALIDATED_JOB), "valid_sha256")
     views = {_key("results", reviews): _results(reviews, title) for reviews, title in _titles(on_test, "test").items()}
     for reviews, title in _titles(validated, "validation").items():
         views[_key("jobs", reviews)] = _jobs(reviews, title)
@@ -127,7 +128,7 @@ def _jobs(reviews: Reviews, title: str) -> View:
     scores = ("metrics.`validation_accuracy`", "metrics.`behind_best`", "metrics.`validation_macro_f1`")
     return View(
         title=f"Jobs of sweeps on {title}, best on validation first",
-        filter=f"metrics.validation_accuracy >= 0 and {_same(reviews, 'valid_sha256')}",
+        filter=f"{VALIDATED_JOB} and {_same(reviews, 'valid_sha256')}",
         sort="metrics.`validation_accuracy`",
         columns=("tags.`data`", *scores, *SETTINGS, "tags.`verdict`"),
     )

@@ -18,9 +18,9 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def scored(data: str, split: str, accuracy: float, metric: str = "accuracy") -> str:
+def scored(data: str, split: str, accuracy: float, metric: str = "accuracy", kind: str = "evaluation") -> str:
     tag = "test_sha256" if metric == "accuracy" else "valid_sha256"
-    with open_run(tags={"data": data, tag: split}) as run:
+    with open_run(kind=kind, tags={"data": data, tag: split}) as run:
         run.metrics({metric: accuracy})
     return str(run.id)
 
@@ -49,10 +49,19 @@ def test_one_view_per_data_set_and_test_split() -> None:
     assert all("tags.`data`" in str(view["selectedColumns"]) for view in views().values())
 
 
+def test_the_jobs_of_sweeps_are_not_mixed_with_arms_of_the_pipeline() -> None:
+    job = scored("reviews_en", "a" * 64, 0.8, "validation_accuracy", "job")
+    scored("reviews_en", "a" * 64, 0.9, "validation_accuracy")
+    scored("reviews_ko", "b" * 64, 0.9, "validation_accuracy")
+    ui_pages.prepare(SETTINGS)
+    assert runs_of("Jobs of sweeps on reviews_en, best on validation first") == {job}
+    assert not [title for title in views() if title.startswith("Jobs of sweeps on reviews_ko")]
+
+
 def test_no_view_sorts_the_runs_of_different_reviews_by_a_score() -> None:
     for data, split in (("reviews_en", "a"), ("reviews_ko", "b"), ("reviews_en", "c"), ("it's", "d")):
         scored(data, split * 64, 0.8)
-        scored(data, split * 64, 0.8, "validation_accuracy")
+        scored(data, split * 64, 0.8, "validation_accuracy", "job")
     ui_pages.prepare(SETTINGS)
     for title, view in views().items():
         if str(view["orderByKey"]).startswith("metrics."):
