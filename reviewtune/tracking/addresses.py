@@ -21,6 +21,17 @@ def database_path(address: str) -> str:
     return unquote(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else address
 
 
+def below(root: Path, address: str) -> str:
+    """A SQLite address with a relative file as the one in `root`; any other address as it is.
+
+    MLflow would look for that file in the working directory.
+    """
+    name, mark, options = address.partition("?")
+    file = Path(database_path(name))
+    is_relative = name.startswith(SQLITE) and not file.is_absolute()
+    return f"{database_address(root / file)}{mark}{options}" if is_relative else address
+
+
 def artifacts_address(folder: Path) -> str:
     """The address of a folder of artifacts. MLflow decodes `%` in it, cuts it at `?` or `#`, and puts it into SQL."""
     return re.sub("""[%?#'"]""", lambda match: f"%{ord(match[0]):02X}", str(folder))

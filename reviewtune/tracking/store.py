@@ -21,7 +21,7 @@ from reviewtune.core.loopback import bypass_proxies, is_loopback
 from reviewtune.core.project import project_root
 from reviewtune.core.terminal.entry_point import rare_collections
 from reviewtune.errors import TrackingError
-from reviewtune.tracking.addresses import artifacts_address, database_address, database_path
+from reviewtune.tracking.addresses import artifacts_address, below, database_address, database_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
@@ -119,7 +119,7 @@ class Store:
 def open_store(settings: "TrackingConfig") -> Store:
     """The store and experiment that the settings name; opened once per process."""
     if settings.uri:
-        return _remote(settings.uri, settings.experiment)
+        return _remote(below(project_root().resolve(), settings.uri), settings.experiment)
     return _own(own_folder(), settings.experiment)
 
 

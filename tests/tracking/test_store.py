@@ -70,6 +70,20 @@ def test_a_project_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in folder.iterdir()) == ["dvc.yaml", "mlruns"]
 
 
+def test_a_relative_file_in_tracking_uri_is_the_projects_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "notebooks").mkdir()
+    settings = TrackingConfig(experiment="reviews", uri="sqlite:///runs.db?timeout=60")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with tracking_runs.open_run(settings, name="x", kind="sweep", tags={}) as run:
+        pass
+    assert (tmp_path / "runs.db").exists()
+    monkeypatch.chdir(tmp_path)
+    assert [found.id for found in queries.find_runs(settings)] == [run.id]
+
+
 def test_the_ui_shows_the_artifacts_of_a_project_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "user name, 김철수 100% %20 #1 what? a&b 'q' \"d\""
     folder.mkdir()
