@@ -117,15 +117,11 @@ def _result(tracking: TrackingConfig, child: RunRecord, names: Sequence[str]) ->
         model=child.tags["model"],
         training_reviews=int(metrics["training_reviews"]),
         trained_tokens=int(metrics["trained_tokens"]),
-        cost_per_1k=_cost(metrics),
+        cost_per_1k=metrics.get(f"{VALIDATION}_cost_per_1k"),
         train_loss=metrics.get("train_loss"),
         valid_loss=metrics.get("full_valid_loss", metrics.get("valid_loss")),
+        cost_per_1k_at_gpt_4o_mini=metrics.get(f"{VALIDATION}_cost_per_1k_at_gpt_4o_mini"),
     )
-
-
-def _cost(metrics: Mapping[str, float]) -> float | None:
-    name = f"{VALIDATION}_cost_per_1k"
-    return metrics.get(name) or metrics.get(f"{name}_at_gpt_4o_mini")
 
 
 def _ask_on_test(rows: Sequence[Row], done: Sequence[RunRecord], failed: int, ending: Ending) -> OnTest:

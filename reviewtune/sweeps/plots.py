@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reviewtune.core.plotting import BLUE, GREY, PERCENT, SERIES, new_figure, open_axes, png_of
-from reviewtune.sweeps.ranking import Row
+from reviewtune.sweeps.ranking import Row, are_free
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ def pictures(rows: Sequence[Row]) -> dict[str, bytes]:
         files["learning_curve.png"] = learning_curve(rows)
     if _values(rows, EPOCHS) > 1:
         files["epochs.png"] = epochs_against_losses(rows)
-    if any(row.cost_per_1k is not None for row in rows):
+    if any(cost is not None for _, cost in _costs(rows)):
         files["accuracy_against_cost.png"] = accuracy_against_cost(rows)
     return files
 
@@ -53,7 +53,7 @@ def learning_curve(rows: Sequence[Row]) -> bytes:
 def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
     """Up is better, left is cheaper; the numbers are the ranks, which the legend names."""
     figure, axes = new_figure(9, 5)
-    priced = [(row, row.cost_per_1k) for row in rows if row.cost_per_1k is not None]
+    priced = [(row, cost) for row, cost in _costs(rows) if cost is not None]
     for row, cost in priced[::-1]:
         colour = BLUE if row.rank == 1 else GREY
         bounds = [[row.accuracy.value - row.accuracy.low], [row.accuracy.high - row.accuracy.value]]
@@ -68,7 +68,10 @@ def accuracy_against_cost(rows: Sequence[Row]) -> bytes:
     axes.margins(x=0.15, y=0.1)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PERCENT)
-    axes.set(xlabel="USD for 1,000 reviews", ylabel="accuracy, with 95 % interval", title="Accuracy against cost")
+    prices = " at gpt-4o-mini's prices" if are_free(rows) else ""
+    axes.set(
+        xlabel=f"USD for 1,000 reviews{prices}", ylabel="accuracy, with 95 % interval", title="Accuracy against cost"
+    )
     open_axes(axes)
     handles, names = axes.get_legend_handles_labels()
     first = list(zip(handles, names, strict=True))[::-1][:NAMED]
@@ -93,6 +96,12 @@ def epochs_against_losses(rows: Sequence[Row]) -> bytes:
     open_axes(axes)
     _legend_outside(axes)
     return png_of(figure)
+
+
+def _costs(rows: Sequence[Row]) -> list[tuple[Row, float | None]]:
+    """USD per 1,000 reviews of each row, at one kind of prices."""
+    free = are_free(rows)
+    return [(row, row.cost_per_1k_at_gpt_4o_mini if free else row.cost_per_1k) for row in rows]
 
 
 def _legend_outside(axes: "Axes") -> None:

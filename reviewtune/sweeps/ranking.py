@@ -27,9 +27,10 @@ class Result:
         model: the fine-tuned model's name.
         training_reviews: number of reviews that it was trained on.
         trained_tokens: in all epochs.
-        cost_per_1k: USD per 1,000 reviews; None if nothing is billed.
+        cost_per_1k: USD per 1,000 reviews; 0 if the provider charges nothing.
         train_loss: at the end of the training.
         valid_loss: at the end of the training.
+        cost_per_1k_at_gpt_4o_mini: USD that OpenAI would have charged for them.
     """
 
     run_id: str
@@ -44,6 +45,7 @@ class Result:
     cost_per_1k: float | None
     train_loss: float | None
     valid_loss: float | None
+    cost_per_1k_at_gpt_4o_mini: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,21 @@ class Row:
 
     @property
     def cost_per_1k(self) -> float | None:
-        costs = [result.cost_per_1k for result in self.results if result.cost_per_1k is not None]
-        return float(np.mean(costs)) if costs else None
+        return _mean_of_known([result.cost_per_1k for result in self.results])
+
+    @property
+    def cost_per_1k_at_gpt_4o_mini(self) -> float | None:
+        return _mean_of_known([result.cost_per_1k_at_gpt_4o_mini for result in self.results])
 
     def mean(self, name: str) -> float:
         """Mean over the jobs of a numeric field of `Result`; nan if a job lacks it."""
         values = [getattr(result, name) for result in self.results]
         return float(np.mean([math.nan if value is None else value for value in values]))
+
+
+def are_free(rows: Sequence[Row]) -> bool:
+    """Whether no variant costs anything; costs are then compared at gpt-4o-mini's prices."""
+    return not any(row.cost_per_1k for row in rows)
 
 
 def rank(results: Sequence[Result], *, seed: int, resamples: int) -> list[Row]:
@@ -172,6 +182,11 @@ def _bootstrap(values: np.ndarray, mean: float, seed: int, resamples: int) -> In
         (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed), batch=500
     ).confidence_interval
     return Interval(mean, float(interval.low), float(interval.high))
+
+
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.tables import Column, FittedTable
 from reviewtune.evaluation.metrics.significance import Interval
 from reviewtune.sweeps.job import label_of
-from reviewtune.sweeps.ranking import Row
+from reviewtune.sweeps.ranking import Row, are_free
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,16 @@ COLUMNS = {
     "macro_f1": "macro F1 %",
     "valid_loss": "validation loss",
     "cost": "$ per 1,000",
+    "yardstick": "$ per 1,000 at gpt-4o-mini",
     "test": "test % (for information)",
 }
 WORDS = ("variant", "behind")  # columns whose cells may wrap
-SPARE = {"macro_f1": 3, "valid_loss": 2, "cost": 1}  # left out on a narrow terminal; ranked.md has all columns
+SPARE = {
+    "macro_f1": 3,
+    "valid_loss": 2,
+    "cost": 1,
+    "yardstick": 1,
+}  # left out on a narrow terminal; ranked.md has all columns
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def to_text(rows: Sequence[Row], failed: Sequence[tuple[str, str]] = (), on_test
     parts = []
     if rows:
         cells = [_cells(row, on_test) for row in rows]
-        shown = _shown(cells)
+        shown = _shown(cells, free=are_free(rows))
         columns = [Column(COLUMNS[key], right=key not in WORDS, spare=SPARE.get(key, 0)) for key in shown]
         table = FittedTable(*columns, title=f"sweep, best first, by {_reviews(rows)}", box=HEAVY_HEAD)
         for line in cells:
@@ -137,7 +143,7 @@ def to_markdown(
     parts = []
     if rows:
         cells = [_cells(row, on_test) for row in rows]
-        keys = _shown(cells)
+        keys = _shown(cells, free=are_free(rows))
         head, body = [COLUMNS[key] for key in keys], [[line[key] for key in keys] for line in cells]
         table = markdown_table(head, body, right_aligned=False)
         link = f"[The best {min(len(rows), COMPARED)} side by side]({side_by_side})" if side_by_side else ""
@@ -179,6 +185,7 @@ def table_of(rows: Sequence[Row], on_test: OnTest = NOT_ASKED) -> "pd.DataFrame"
                 "training_reviews": row.mean("training_reviews"),
                 "trained_tokens": row.mean("trained_tokens"),
                 "cost_per_1k": row.cost_per_1k,
+                "cost_per_1k_at_gpt_4o_mini": row.cost_per_1k_at_gpt_4o_mini,
                 "model": " ".join(result.model for result in row.results),
                 "mlflow_run_id": " ".join(result.run_id for result in row.results),
             }
@@ -226,12 +233,17 @@ def _cells(row: Row, on_test: OnTest = NOT_ASKED) -> dict[str, str]:
         "behind": f"{against}{row.verdict}" if behind else "best" if row.rank == 1 else "other validation reviews",
         "macro_f1": f"{100 * row.mean('macro_f1'):.1f}",
         "valid_loss": "" if math.isnan(loss) else f"{loss:.3f}",
-        "cost": "" if row.cost_per_1k is None else f"{row.cost_per_1k:.4f}",
+        "cost": _usd(row.cost_per_1k),
+        "yardstick": _usd(row.cost_per_1k_at_gpt_4o_mini),
         "test": _test_cell(row, on_test),
     }
 
 
-def _shown(cells: Sequence[Mapping[str, str]]) -> list[str]:
-    """The columns with content; without `jobs` if every variant ran once."""
-    hidden = {"jobs"} if all(line["jobs"] == "1" for line in cells) else set()
+def _usd(cost: float | None) -> str:
+    return "" if cost is None else f"{cost:.4f}"
+
+
+def _shown(cells: Sequence[Mapping[str, str]], *, free: bool) -> list[str]:
+    """The columns with content; without `jobs` if every variant ran once, and costs at one kind of prices."""
+    hidden = {"cost" if free else "yardstick"} | ({"jobs"} if all(line["jobs"] == "1" for line in cells) else set())
     return [key for key in COLUMNS if key not in hidden and any(line[key] for line in cells)]

@@ -152,6 +152,20 @@ def test_failed_jobs_are_named_with_their_messages() -> None:
     assert "- prompt=x: no such model" in to_markdown([], [("prompt=x", "no such model")])
 
 
+def test_free_models_are_compared_at_named_prices_and_only_if_all_are_free() -> None:
+    free = [
+        replace(result(right, prompt=str(right)), cost_per_1k=0.0, cost_per_1k_at_gpt_4o_mini=0.25) for right in (5, 6)
+    ]
+    text = to_markdown(ranked(*free))
+    assert "| $ per 1,000 at gpt-4o-mini |" in text
+    assert "| 0.2500 |" in text
+    mixed = to_markdown(ranked(*free, result(7, prompt="hosted")))
+    assert "| $ per 1,000 |" in mixed
+    assert ("| 0.1000 |" in mixed, mixed.count("| 0.0000 |"), "0.2500" in mixed) == (True, 2, False)
+    assert set(pictures(ranked(*free))) == {"accuracy_against_cost.png"}
+    assert set(pictures(ranked(*(replace(one, cost_per_1k_at_gpt_4o_mini=None) for one in free)))) == set()
+
+
 @pytest.mark.parametrize(
     ("rows", "names"),
     [
