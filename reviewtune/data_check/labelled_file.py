@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from reviewtune.core.config.data import ColumnsConfig, DataConfig
-from reviewtune.core.config.loading import compose_text, from_hydra
+from reviewtune.core.config.loading import composition
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.core.text_files import encoding_of
@@ -128,9 +128,7 @@ def data_for(path: Path, name: str | None, conf: Path) -> DataConfig | None:
         name = next((variant.stem for variant in variants if _describes(variant, path, conf)), None)
     if name is None:
         return None
-    tree = OmegaConf.create(compose_text([f"data={name}"], conf))
-    assert isinstance(tree, DictConfig)
-    return from_hydra(tree).data
+    return composition([f"data={name}"], conf)[0].data
 
 
 def garbled(text: str) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from reviewtune.core.config.arms import LIMITS
 from reviewtune.core.config.config import Config, TrackingConfig
-from reviewtune.core.config.loading import compose_text, from_hydra
+from reviewtune.core.config.loading import composition, from_hydra
 from reviewtune.core.project import ChatFiles, ProjectPaths, SplitFiles, project_root
 from reviewtune.core.terminal.time_left import Mark, Pace
 from reviewtune.data.prompts import Prompt
@@ -179,12 +179,7 @@ def job_of(run: RunRecord) -> Job:
 @cache
 def _composition(overrides: tuple[str, ...], conf: Path) -> tuple[Config, str]:
     """Checked, and as text; cached, because the check, a launcher and the end of a sweep need it."""
-    from omegaconf import DictConfig, OmegaConf
-
-    text = compose_text(overrides, conf)
-    tree = OmegaConf.create(text)
-    assert isinstance(tree, DictConfig)
-    return from_hydra(tree), text
+    return composition(overrides, conf)
 
 
 def refuse_without_effect(keys: Iterable[str]) -> None:

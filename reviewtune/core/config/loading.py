@@ -30,7 +30,7 @@ def load_params(path: Path = Path("params.yaml")) -> Config:
     from omegaconf import OmegaConf
 
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        tree = OmegaConf.to_container(OmegaConf.load(path))  # `make params` has resolved it: a `${` left is text
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; run `make params` in the project's folder") from error
     except Exception as error:  # OmegaConf and PyYAML share no base class
@@ -68,22 +68,39 @@ def compose_text(overrides: Sequence[str] = (), conf: Path = Path("conf")) -> st
         overrides: such as `provider=openai` or `training.n_epochs=2`.
         conf: the folder.
 
-
     Raises:
         ConfigError: an unknown group, variant or key, or a wrong value.
     """
+    return composition(overrides, conf)[1]
+
+
+def composition(overrides: Sequence[str], conf: Path) -> tuple[Config, str]:
+    """Compose conf/ to a configuration and to its text; arguments and errors as in `compose_text`."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         with _hydra_released(), initialize_config_dir(str(conf.resolve()), version_base=None):
             tree = compose("config", overrides=list(overrides))
     except Exception as error:  # Hydra, OmegaConf and PyYAML share no base class
-        reasons = conf_files.faults(conf) or [f"{conf}/: {_hydras_words(error)}"]
-        raise ConfigError("; ".join(reasons)) from error
-    from_hydra(tree, conf)
-    OmegaConf.resolve(tree)
-    return OmegaConf.to_yaml(tree)
+        raise ConfigError("; ".join(_reasons(error, conf))) from error
+    config = from_hydra(tree, conf)
+    try:
+        OmegaConf.resolve(tree)
+    except OmegaConfBaseException as error:  # a text with an escaped `${` that has no end
+        raise ConfigError(f"{conf}/: {' '.join(str(error).split())}") from error
+    return config, OmegaConf.to_yaml(tree)
+
+
+def _reasons(error: Exception, conf: Path) -> list[str]:
+    """Hydra's own words; for files that it could not read their faults, with file and line."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import KeyValidationError
+
+    words = [f"{conf}/: {_hydras_words(error)}"]
+    is_readable = isinstance(error, HydraException) and not isinstance(error.__cause__, KeyValidationError)
+    return words if is_readable else conf_files.faults(conf) or words
 
 
 def _hydras_words(error: Exception) -> str:
@@ -98,14 +115,8 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: as `load_params` and `compose_text`.
     """
-    from omegaconf import DictConfig, OmegaConf
-
     root = project_root()
-    if not overrides:
-        return load_params(root / "params.yaml")
-    tree = OmegaConf.create(compose_text(overrides, root / "conf"))
-    assert isinstance(tree, DictConfig), "compose_text writes a mapping"
-    return from_hydra(tree)
+    return composition(overrides, root / "conf")[0] if overrides else load_params(root / "params.yaml")
 
 
 def changed(section: SectionT, source: str, **values: object) -> SectionT:

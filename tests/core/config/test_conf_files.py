@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewtune.core.config.loading import compose_text, load_params
+from reviewtune.core.config.loading import compose_text, composition, load_params
 from reviewtune.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -128,6 +128,21 @@ def test_a_value_from_the_command_line_is_not_blamed_on_a_file(conf: Path) -> No
 def test_a_fault_in_another_data_set_does_not_matter(conf: Path) -> None:
     (conf / "data" / "other.yaml").write_text("labels:\n  yes: x\n")
     assert compose_text([], conf)
+
+
+def test_a_wrong_override_is_reported_as_it_is_whatever_other_files_hold(conf: Path) -> None:
+    (conf / "data" / "own.yaml").write_text("labels: [a, b\n")
+    assert "Could not override 'training.epochs'" in refusal(conf, "training.epochs=1")
+    assert "own.yaml" not in refusal(conf, "training.epochs=1")
+
+
+def test_a_dollar_sign_with_a_brace_is_text_if_it_is_escaped(conf: Path) -> None:
+    (conf / "data" / "own.yaml").write_text(HEAD + "labels:\n  a: \\${amount} was charged\n  b: came broken\n")
+    (conf.parent / "params.yaml").write_text(compose_text(["data=own"], conf))
+    for config in (load_params(conf.parent / "params.yaml"), composition(["data=own"], conf)[0]):
+        assert config.data.labels["a"] == "${amount} was charged"
+    (conf / "data" / "own.yaml").write_text(HEAD + "labels:\n  a: \\${amount\n  b: came broken\n")
+    assert "conf" in refusal(conf, "data=own")
 
 
 def test_a_fault_in_params_is_looked_up_in_conf(conf: Path) -> None:
