@@ -66,7 +66,7 @@ def run_one(shared: Shared, job: "Job", number: int) -> float:
     os.environ.update(shared.environment)
     folder = shared.sweep / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / OUTPUT).open("a") as output, redirect_stdout(output), redirect_stderr(output):
+    with (folder / OUTPUT).open("a", encoding="utf-8") as output, redirect_stdout(output), redirect_stderr(output):
         return run_job(job, progress=TerminalProgress())
 
 
