@@ -6,7 +6,8 @@ Run: dvc repro check_config        Write params.yaml from conf/: python stages/c
 import os
 from pathlib import Path
 
-from reviewtune.core.config.data import DataConfig
+from reviewtune.core.config import conf_files
+from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.entry_point import run_stage
@@ -26,19 +27,21 @@ def main(*, write: bool) -> None:
             f"{PARAMS} is not what conf/ says; edit conf/ and run `make params` "
             "(to change a value for one run: `dvc exp run -S key=value`)"
         )
-    _refuse_missing_reviews(config.data)
+    _refuse_missing_reviews(config)
     _refuse_missing_sides(ProjectPaths().frozen_splits)
     OK.parent.mkdir(exist_ok=True)
     OK.write_text("conf/ and params.yaml are valid\n")
 
 
-def _refuse_missing_reviews(data: DataConfig) -> None:
+def _refuse_missing_reviews(config: Config) -> None:
     """DVC's own message names the file but not what to do. A file that DVC stores may not be checked out yet."""
+    data = config.data
     stored = any(Path(f"{part}.dvc").exists() for part in (data.path, *data.path.parents))
     if not data.path.is_file() and not stored:
+        where = conf_files.place(Path("conf"), config.model_dump(mode="json"), ("data", "path")) or "conf/data/"
         raise DataError(
-            f"{data.path}: no such file; put the labelled reviews there, or correct `path` in "
-            f"conf/data/{data.name}.yaml and run `make params`"
+            f"{data.path}: no such file; put the labelled reviews there, or correct `path` in {where} and "
+            "run `make params`"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.terminal.entry_point import run_stage
+from tests.support.sweep_project import edit
 
 
 @pytest.fixture
@@ -51,14 +52,17 @@ def test_help_says_what_the_stage_does(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_missing_reviews_are_reported_with_the_next_step(project: Path, tmp_path: Path) -> None:
-    """The first stage reports it, because DVC would only name the file."""
+    """The first stage reports it, because DVC would only name the file. A file of conf/data may have any name."""
     shutil.copytree(project / "conf", tmp_path / "conf")
+    (tmp_path / "conf/data/reviews_en.yaml").rename(tmp_path / "conf/data/mine.yaml")
+    edit(tmp_path / "conf/config.yaml", "data: reviews_en", "data: mine")
     shutil.copy(project / "params.yaml", tmp_path)
     command = [sys.executable, str(project / "stages/check_config.py")]
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        "error: data/raw/reviews_en.csv: no such file; put the labelled reviews there, or correct"
+        "error: data/raw/reviews_en.csv: no such file; put the labelled reviews there, or correct "
+        "`path` in conf/data/mine.yaml line "
     )
     assert not (tmp_path / "reports").exists()
     (tmp_path / "data/raw").mkdir(parents=True)
