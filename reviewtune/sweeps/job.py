@@ -35,10 +35,12 @@ if TYPE_CHECKING:
 SWEEP = "REVIEWTUNE_SWEEP"  # environment variable: how a job finds its sweep in any process
 ENVIRONMENT = (SWEEP, BUDGET_OF)  # what `Sweep.announce` sets
 DATA_STAGES = ("prepare", "split", "format")  # whose code decides what the splits and chat files hold
-WITHOUT_EFFECT = ("arms", "evaluation.cascade", "evaluation.checkpoints", "evaluation.reference")
-"""Settings of arms other than the fine-tuned model, and of their comparison: a sweep has neither."""
+WITHOUT_EFFECT = (
+    "arms", "evaluation.cascade", "evaluation.checkpoints", "evaluation.reference", "promotion", "retraining",
+)  # fmt: skip
+"""Settings of arms other than the fine-tuned model, of their comparison and of what follows it: a sweep has none."""
 ONE_PER_SWEEP = (
-    "tracking", "evaluation.resamples", "evaluation.budget_usd", "evaluation.requests_per_minute",
+    "tracking", "lifecycle", "evaluation.resamples", "evaluation.budget_usd", "evaluation.requests_per_minute",
     "evaluation.tokens_per_minute",
 )  # fmt: skip
 """Settings that hold for all jobs of a sweep together, so that jobs cannot differ in them."""

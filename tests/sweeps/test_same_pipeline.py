@@ -132,7 +132,14 @@ def test_unmasked_splits_of_an_earlier_version_are_not_used_again(place: Path, m
 
 
 @pytest.mark.parametrize(
-    "override", ["evaluation.checkpoints=[1]", "arms.zero_shot.shots=2", "arm@arms=[linear,zero_shot]"]
+    "override",
+    [
+        "evaluation.checkpoints=[1]",
+        "arms.zero_shot.shots=2",
+        "arm@arms=[linear,zero_shot]",
+        "promotion.margin=0.1",
+        "retraining.new_labels=5",
+    ],
 )
 def test_a_setting_without_effect_in_a_sweep_is_refused_by_name(place: Path, override: str) -> None:
     name = override.partition("=")[0]
@@ -142,7 +149,7 @@ def test_a_setting_without_effect_in_a_sweep_is_refused_by_name(place: Path, ove
 
 def test_a_setting_of_the_whole_sweep_cannot_vary() -> None:
     refuse_varied(["training.seed", "evaluation.seed"])
-    for key in ("tracking.experiment", "evaluation.budget_usd"):
+    for key in ("tracking.experiment", "evaluation.budget_usd", "lifecycle.warn_days"):
         with pytest.raises(ConfigError, match=f"{key} cannot be varied"):
             refuse_varied(["training.seed", key])
 
