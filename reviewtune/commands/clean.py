@@ -73,7 +73,7 @@ def plan(config: Config, *, sweeps: int | None = None) -> Plan:
         sweeps: how many of the newest sweeps to keep; None keeps all.
 
     Raises:
-        DataError: a run.json of the workspace is damaged.
+        DataError: a run.json or a report of the workspace is damaged.
         GitError: git does not say what the history refers to.
         TrackingError: the model registry does not say what applications use.
     """

@@ -42,13 +42,18 @@ def _statuses(places: tuple[Path, ...]) -> Iterator[os.stat_result]:
 
 
 @contextmanager
-def using(folder: Path) -> Iterator[None]:
-    """Mark the folder as in use, so that `in_use` is true in every process until the end of the block."""
+def using(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Mark the folder as in use, so that `in_use` is true in every process until the end of the block.
+
+    Args:
+        folder: need not exist.
+        wait: until no other process uses it; otherwise several may.
+    """
     lock = _lock_of(folder)
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
     with suppress(Timeout):  # the same command runs twice: the first one holds the lock
-        held.acquire(timeout=0)
+        held.acquire(timeout=-1 if wait else 0)
     try:
         yield
     finally:

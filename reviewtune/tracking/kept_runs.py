@@ -3,6 +3,7 @@
 A run is kept if one of these holds, as `kept_ids` decides:
 
 - a run.json names it: of the workspace, of a running experiment, of any commit, stash or DVC experiment;
+- the last report of `reviewtune rebase` names it, which `reviewtune promote` takes;
 - a registered model's version with an alias, such as `champion`, names it: applications use that;
 - it has the tag `keep`, or it is an audit, for which people labelled reviews;
 - it is open: its process runs, or may run on a different machine;
@@ -27,6 +28,7 @@ from reviewtune.tracking.runs import RunRecord
 
 RUN_ID = re.compile(r'"mlflow_run_id":\s*"([0-9a-f]{32})"')
 RUN_FILES = ("models/run.json", "reports/**/run.json")
+REBASE = "`reviewtune rebase` writes it again; without it, the new model's runs can be removed"
 PASS_ID_LENGTH = 12  # the tag `passes` holds the first characters of the comparisons' run ids
 
 
@@ -75,16 +77,17 @@ def models_of_versions(versions: Iterable[RegisteredVersion]) -> set[str]:
 
 
 def ids_in_files(root: Path) -> set[str]:
-    """Runs that are named by the run.json files of the workspace and of its whole history.
+    """Runs that are named by the run.json files of the workspace and of its whole history, and by the last rebase.
 
     Raises:
-        DataError: a run.json of the workspace is damaged.
+        DataError: a run.json or a report of the workspace is damaged.
         GitError: git does not say what the history refers to.
     """
     experiments = root / ".dvc" / "tmp" / "exps"  # of `dvc exp run --temp` and of the queue, while they run
     files = [*root.glob("reports/arms/*/run.json"), ProjectPaths(root).model_run, *experiments.glob("*/**/run.json")]
     in_workspace = {read_run_id(file) for file in files if file.exists()}
-    return in_workspace | set(RUN_ID.findall(git.every_version(root, *RUN_FILES)))
+    moved = {read_run_id(file, REBASE) for file in root.glob("reports/rebase/*.json")}
+    return in_workspace | moved | set(RUN_ID.findall(git.every_version(root, *RUN_FILES)))
 
 
 def _newest_sweeps(runs: Sequence[RunRecord], count: int | None) -> set[str]:

@@ -24,8 +24,8 @@ class Place:
     def __init__(self, folder: Path, settings: Config) -> None:
         self.folder, self.settings = folder, settings
 
-    def make_run(self, kind: tracking_runs.RunKind = "evaluation") -> str:
-        with tracking_runs.open_run(self.settings.tracking, name=kind, kind=kind, tags={}) as run:
+    def make_run(self, kind: tracking_runs.RunKind = "evaluation", **tags: str) -> str:
+        with tracking_runs.open_run(self.settings.tracking, name=kind, kind=kind, tags=tags) as run:
             run.text("x" * 1000, "big.txt")
         return run.id
 
@@ -179,6 +179,22 @@ def test_it_lists_what_it_removes_before_it_does(place: Place, capsys: pytest.Ca
     runs.clean(remove=True)
     assert f"{run} evaluation" in capsys.readouterr().out
     assert place.runs() == set()
+
+
+def test_the_new_model_of_a_rebase_waits_for_its_promotion(place: Place) -> None:
+    """Its evaluation, and the training that it names by the model."""
+    model = {"model": "ft:new"}
+    trained, evaluated = place.make_run("finetune", **model), place.make_run("evaluation", **model)
+    earlier = place.make_run()
+    report = place.folder / "reports" / "rebase" / "rebase.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(f'{{"version": 1, "new": {{"model": "ft:new"}}, "run_id": "{evaluated}"}}')
+    assert place.removed() == {earlier}
+    report.write_text("{")
+    with pytest.raises(DataError, match=r"rebase\.json: damaged .*`reviewtune rebase` writes it again"):
+        place.removed()
+    report.unlink()
+    assert place.removed() == {trained, evaluated, earlier}
 
 
 def test_the_folder_of_a_running_check_stays(place: Place) -> None:

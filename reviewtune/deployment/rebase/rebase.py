@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from reviewtune.core.atomic_files import read_json, write_text
 from reviewtune.core.config.arms import FINETUNED
 from reviewtune.core.config.config import Config
+from reviewtune.core.folders import using
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.frozen_splits import refuse_stale
@@ -82,7 +82,7 @@ def rebase(options: RebaseOptions, config: Config, root: Path, *, progress: Prog
     """
     settings = new_settings(options.provider, options.overrides, config, root)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.folder / ".lock"):  # of two equal commands, the second finds the job of the first
+    with using(settings.folder, wait=True):  # of two equal commands, the second finds the job of the first
         return _rebase(options, settings, config, root, progress)
 
 

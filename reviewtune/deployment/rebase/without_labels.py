@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from reviewtune.core.atomic_files import write_text
 from reviewtune.core.config.config import Config
+from reviewtune.core.folders import using
 from reviewtune.core.project import ProjectPaths, SplitFiles
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.reviews import COLUMNS
@@ -74,7 +74,7 @@ def rebase_without_labels(
     """
     settings = _without_slices(new_settings(provider, overrides, config, root))
     settings.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.folder / ".lock"):  # of two equal commands, the second finds the job of the first
+    with using(settings.folder, wait=True):  # of two equal commands, the second finds the job of the first
         return _move(settings, teacher, config, root, progress)
 
 

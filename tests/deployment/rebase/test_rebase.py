@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from reviewtune.core.config.config import Config
+from reviewtune.core.folders import in_use
+from reviewtune.core.terminal.progress import Silent
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.deployment.candidate import find_candidate
 from reviewtune.deployment.rebase.parity_file import RebaseReport, read_report
@@ -63,6 +65,26 @@ def test_the_new_model_is_compared_on_the_frozen_test_reviews(moving: Project) -
     assert len(moving.new.jobs) == 1
     promotable(moving, report)
     assert moving.new.server.count(CHAT) == asked
+
+
+class Watching(Silent):
+    """Notes at each message whether `reviewtune clean` would leave the folders of .work/rebase/ alone."""
+
+    def __init__(self, moving: Project) -> None:
+        self.place, self.seen = moving.folder / ".work" / "rebase", list[bool]()
+
+    def message(self, text: str) -> None:
+        self.seen += [in_use(folder) for folder in self.place.glob("*/")]
+
+
+def test_clean_leaves_the_folder_alone_while_it_runs(moving: Project) -> None:
+    trained(moving)
+    watching = Watching(moving)
+    options = RebaseOptions(provider="compatible", overrides=moving.at_new)
+    rebase(options, moving.config, moving.folder, progress=watching)
+    assert watching.seen
+    assert all(watching.seen)
+    assert not any(in_use(folder) for folder in watching.place.glob("*/"))
 
 
 def promotable(moving: Project, report: RebaseReport) -> None:
