@@ -6,6 +6,7 @@ A run is kept if one of these holds, as `kept_ids` decides:
 - the last report of `reviewtune rebase` names it, which `reviewtune promote` takes;
 - a registered model's version with an alias, such as `champion`, names it: applications use that;
 - it has the tag `keep`, or it is an audit, for which people labelled reviews;
+- it has the reports of `reviewtune monitor`, of which `reviewtune retrain --if-needed` asks the last one;
 - it is open: its process runs, or may run on a different machine;
 - it is a kept sweep (the newest ones, by default all), or a finished job of one;
 - it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
@@ -28,6 +29,7 @@ from reviewtune.tracking.runs import RunRecord
 
 RUN_ID = re.compile(r'"mlflow_run_id":\s*"([0-9a-f]{32})"')
 RUN_FILES = ("models/run.json", "reports/**/run.json")
+NOT_REPEATABLE = ("audit", "monitoring")  # kinds of runs whose content no command can make again
 REBASE = "`reviewtune rebase` writes it again; without it, the new model's runs can be removed"
 PASS_ID_LENGTH = 12  # the tag `passes` holds the first characters of the comparisons' run ids
 
@@ -43,7 +45,7 @@ def kept_ids(
         others: runs of different workspaces.
         sweeps: how many of the newest sweeps to keep; None keeps all.
     """
-    tagged = {run.id for run in runs if "keep" in run.tags or run.tags.get("kind") == "audit"}
+    tagged = {run.id for run in runs if "keep" in run.tags or run.tags.get("kind") in NOT_REPEATABLE}
     still_open = {run.id for run in runs if is_open(run)}
     kept_sweeps = _newest_sweeps([run for run in runs if run.id not in others], sweeps)
     jobs = _finished_jobs(runs, kept_sweeps)

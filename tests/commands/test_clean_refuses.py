@@ -197,6 +197,14 @@ def test_the_new_model_of_a_rebase_waits_for_its_promotion(place: Place) -> None
     assert place.removed() == {trained, evaluated, earlier}
 
 
+def test_audits_and_reports_of_the_monitor_are_kept(place: Place) -> None:
+    """`retrain --if-needed` asks the last report, and people labelled the reviews of an audit."""
+    place.make_run("audit")
+    place.make_run("monitoring")
+    forgotten = place.make_run()
+    assert place.removed() == {forgotten}
+
+
 def test_the_folder_of_a_running_check_stays(place: Place) -> None:
     folder = place.folder / ".work" / "check-data" / "abc"
     folder.mkdir(parents=True)
