@@ -158,6 +158,29 @@ def test_what_to_do_next_names_the_projects_folder_from_another_one(
     assert f"what each label means, then in {tmp_path / 'project'}\n" in run(tmp_path / "b.csv")[1]
 
 
+@pytest.mark.parametrize("file", ["2026-11.csv", "null.csv", "True.csv", "1e5.csv", "123.csv", "nan.csv"])
+def test_a_name_is_never_read_as_a_number(run: Run, tmp_path: Path, file: str) -> None:
+    """`dvc exp run -S data=2026_11` would look for 202611.yaml."""
+    (tmp_path / file).write_bytes(app_reviews().content)
+    status, _, err = run(tmp_path / file)
+    assert status == 0, err
+    (path,) = Path("conf/data").glob("data_*.yaml")
+    path.write_text(path.read_text().replace("TODO: what it means", "a meaning"))
+    assert f"name: {path.stem}" in compose_text([f"data={path.stem}"], Path("conf"))
+
+
+def test_a_name_that_hydra_reads_as_a_value_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_bytes(app_reviews().content)
+    for name in ("2026_11", "NULL", "1e5"):
+        assert f"would be a value, not a name; use data_{name}" in run(tmp_path / "own.csv", "--name", name)[2]
+    assert run(tmp_path / "own.csv", "--name", "2026_11_reviews")[0] == 0
+
+
+def test_brackets_in_a_files_name_are_shown(run: Run) -> None:
+    Path("reviews [old].csv").write_bytes(app_reviews().content)
+    assert "Columns of reviews [old].csv" in run("reviews [old].csv")[1]
+
+
 def test_odd_names_are_quoted_as_yaml_needs_it() -> None:
     labels = [
         "yes",

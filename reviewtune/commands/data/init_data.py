@@ -13,6 +13,7 @@ from reviewtune.data.tables import XLSX, read_bytes, read_table, refuse_stream
 from reviewtune.errors import ConfigError, DataError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # what Hydra reads as a name in `data=NAME`
+VALUE = re.compile(r"(\d[\d_]*(e-?\d[\d_]*)?|true|false|null|inf|nan)", re.IGNORECASE)  # which Hydra reads as one
 EXAMPLE = 40  # characters of a cell
 
 
@@ -47,8 +48,11 @@ def init_data(file: Path, *, name: str | None, text_column: str | None, label_co
 def _name(file: Path, given: str | None) -> str:
     if given is not None and not NAME.fullmatch(given):
         raise ConfigError(f"--name {given}: use letters from a to z, digits, _ and - only")
+    if given is not None and VALUE.fullmatch(given):
+        raise ConfigError(f"--name {given}: `-S data={given}` would be a value, not a name; use data_{given}")
     plain = unicodedata.normalize("NFKD", file.stem.lower()).encode("ascii", "ignore").decode()
-    return given or re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "own"
+    name = given or re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "own"
+    return f"data_{name}" if VALUE.fullmatch(name) else name
 
 
 def _bring_in(file: Path, root: Path, name: str) -> str:
@@ -66,10 +70,11 @@ def _bring_in(file: Path, root: Path, name: str) -> str:
 
 def _show(first: FirstConfig, unread: int, name: str, place: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, padding=(0, 2, 0, 0), title=f"Columns of {place}", title_justify="left")
+    shown = Table(box=None, padding=(0, 2, 0, 0), title=f"Columns of {escape(place)}", title_justify="left")
     for heading in ("column", "taken as", "first cell"):
         shown.add_column(heading)
     for column, role in first.roles.items():
