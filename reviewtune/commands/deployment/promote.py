@@ -30,7 +30,8 @@ def promote(options: "PromoteOptions", *, as_json: bool) -> None:
     from reviewtune.deployment.promotion import promote as promote_candidate
 
     root = project_root()
-    outcome = promote_candidate(options, _config(), root, progress=TerminalProgress())
+    progress = TerminalProgress(sys.stderr if as_json else sys.stdout)
+    outcome = promote_candidate(options, _config(), root, progress=progress)
     if as_json:
         print(outcome.report.model_dump_json(indent=2) if outcome.report else "null")
     elif outcome.report:

@@ -1,14 +1,17 @@
 """`reviewtune rebase`: the champion's data on another provider, and the parity report."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from reviewtune.commands.deployment.promote import promote
 from reviewtune.core.config.config import Config
 from reviewtune.core.folders import in_use
 from reviewtune.core.terminal.progress import Silent
 from reviewtune.data.reviews import read_reviews, sha256
 from reviewtune.deployment.candidate import find_candidate
+from reviewtune.deployment.promotion import PromoteOptions
 from reviewtune.deployment.rebase.parity_file import RebaseReport, read_report
 from reviewtune.deployment.rebase.rebase import RebaseOptions, rebase
 from reviewtune.errors import ConfigError, DataError
@@ -95,6 +98,18 @@ def promotable(moving: Project, report: RebaseReport) -> None:
     assert candidate.measured.accuracy == report.new.accuracy
     run = find_run(moving.config.tracking, report.run_id)
     assert (run.tags["parity"], run.tags["rebase"], run.tags["gate.accuracy"]) == ("passed", "compatible", "passed")
+
+
+def test_promote_prints_the_report_alone_as_json(moving: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the answer cache had goes to standard error."""
+    trained(moving)
+    run_id = moved(moving).run_id
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        promote(PromoteOptions(run_id=run_id, only_gates=True), as_json=True)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["name"] == moving.config.registered_name
+    assert "kept from before" in shown.err
 
 
 def test_a_champion_whose_provider_is_gone_is_compared_by_its_promotion(moving: Project, tmp_path: Path) -> None:
