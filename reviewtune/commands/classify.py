@@ -24,6 +24,7 @@ from reviewtune.finetuning.job_notes import is_finetuned
 from reviewtune.finetuning.model_record import fitting_record
 
 ISSUE, CONFIDENCE, SURE = "issue", "confidence", "sure"  # columns
+ENDINGS = (".csv", XLSX)  # of one file
 DIGITS = 4  # of a confidence
 NO_LABEL = "(no usable answer)"
 SHOWN = 5
@@ -135,16 +136,26 @@ def _outputs(written: Written, file: Path) -> list[Output]:
     """The checked outputs.
 
     Raises:
-        DataError: one of them cannot be written, or is the file to classify, or both are the same.
+        DataError: one of them cannot be written, has another ending, or is the file to classify, or both are the same.
     """
-    outputs = [Output.checked(written.out)]
+    outputs = [_output(written.out, "--out")]
     if written.unsure_to is not None:
-        outputs.append(Output.checked(written.unsure_to, option="--unsure-to"))
+        outputs.append(_output(written.unsure_to, "--unsure-to"))
     for output in outputs:
         output.refuse_input(file, "to classify")
     if len({STANDARD_STREAM if output.is_stdout else output.path.resolve() for output in outputs}) < len(outputs):
         raise DataError(f"--out and --unsure-to are both {written.out}; name two files")
     return outputs
+
+
+def _output(path: Path, option: str) -> Output:
+    output = Output.checked(path, option=option)
+    is_device = output.is_stdout or (path.exists() and not path.is_file())
+    if not is_device and path.suffix.lower() not in ENDINGS:
+        parts = "; parts are written into a folder that exists or has no ending" if option == "--out" else ""
+        ends = f"its name must end in {' or '.join(ENDINGS)}, which decides on the format"
+        raise DataError(f"{option} {path}: {ends}{parts}")
+    return output
 
 
 def _write(written: Written, outputs: Sequence[Output], table: Table, issues: Sequence[Classification]) -> None:

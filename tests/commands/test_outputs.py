@@ -70,6 +70,16 @@ def test_a_link_to_an_earlier_report_stays_a_link(reviews: Path) -> None:
     assert "check-data" in Path("report.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["x.parquet", "x.xls", "x.json", "x.tsv", "out.v2/"])
+def test_classify_writes_no_csv_under_another_ending(name: str, reviews: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"--out .*: its name must end in \.csv or \.xlsx.*; parts are written into a folder"
+    ):
+        main.classify(reviews, Path(name))
+    with pytest.raises(DataError, match=r"--unsure-to .*: its name must end in \.csv or \.xlsx"):
+        main.classify(reviews, Path("all.csv"), unsure_to=Path(name))
+
+
 def test_two_outputs_cannot_share_standard_output(reviews: Path) -> None:
     with pytest.raises(DataError, match="need different files"):
         main.check_data(reviews, out=Path("-"), mask=Path("-"))
