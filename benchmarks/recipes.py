@@ -50,13 +50,14 @@ class Plan(NamedTuple):
     shipped: dict[str, Recipe]  # by base model
     parts: dict[str, data_sets.Parts]  # by data set
     sizes: dict[tuple[str, str], Size]  # by data set and prompt
+    processor: str  # of this machine; empty if nothing is to run
 
 
 def main() -> None:
     options = _options()
     try:
         stored = results.read(options.results)
-        plan = _plan(options)
+        plan = _plan(options, stored)
     except (ValueError, ReviewtuneError) as error:
         sys.exit(f"recipes.py: {error}")
     todo = [] if options.table else results.unfinished(plan.jobs, stored)
@@ -84,27 +85,41 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=HERE / "results" / "recipes.jsonl")
     parser.add_argument("--list", action="store_true", help="only list what would run")
     parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--precision", help="of the results in the table; default: that of most of them")
     parser.add_argument("--markdown", action="store_true", help="print the table for docs/engine.md")
     options = parser.parse_args()
+    if options.precision and not options.table:
+        parser.error("--precision is for --table; a training takes the precision that is fast on this machine")
     options.recipes = options.recipes or [trials.SHIPPED]
     return options
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    from reviewtune.local_server.engine.base_models.ensure import ensure
-
-    shipped = {base: recipe_for(ensure(base, cache_folder())) for base in options.base}
+def _plan(options: argparse.Namespace, stored: Sequence[dict[str, Any]]) -> Plan:
+    shipped = {base: _shipped(base, only_table=options.table) for base in options.base}
     parts = {name: data_sets.load(name, options.shared) for name in dict.fromkeys(options.data)}
-    precision, code = in_a_process(processor)["precision"], results.CODE
+    here = _stored_precision(options, stored) if options.table else in_a_process(processor)
     jobs = {}
     recipes = [(base, trials.parse(words, shipped[base]).values) for base in options.base for words in options.recipes]
     # All recipes of a run one after the other, so that a stopped comparison has complete runs.
     for seed, name, (base, recipe) in itertools.product(options.seeds, parts, recipes):
-        job = Job(base, recipe, name, parts[name].digest, seed, precision, code)
+        job = Job(base, recipe, name, parts[name].digest, seed, here["precision"], results.CODE)
         jobs[job.key] = job  # two --recipe may mean the same
     prompts = {job.recipe["prompt"] for job in jobs.values()}
     sizes = {(name, prompt): _size(of, prompt) for name, of in parts.items() for prompt in prompts}
-    return Plan(list(jobs.values()), shipped, parts, sizes)
+    return Plan(list(jobs.values()), shipped, parts, sizes, here["processor"])
+
+
+def _shipped(base: str, *, only_table: bool) -> Recipe:
+    from reviewtune.local_server.engine.base_models.ensure import ensure
+
+    if only_table and base in trials.FAMILIES:  # nothing is fetched to print what is stored
+        return trials.shipped_for(base)
+    return recipe_for(ensure(base, cache_folder()))
+
+
+def _stored_precision(options: argparse.Namespace, stored: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """As `processor`, for a table: it may be printed on another machine than the one that measured."""
+    return {"precision": options.precision or results.usual_precision(stored, options.base) or "", "processor": ""}
 
 
 def _prompt(name: str, labels: dict[str, str]) -> Prompt:
@@ -119,7 +134,7 @@ def _size(parts: data_sets.Parts, prompt: str) -> Size:
 
 
 def _preview(todo: Sequence[Job], count: int, stored: Sequence[dict[str, Any]], plan: Plan) -> None:
-    left = forecast(todo, stored, plan.sizes)
+    left = forecast(todo, stored, plan.sizes, plan.processor)
     print(f"{count} trainings, {count - len(todo)} of them finished; {_left(left)}" if todo else "nothing to run")
 
 
@@ -139,7 +154,7 @@ def _run_all(todo: Sequence[Job], plan: Plan, stored: list[dict[str, Any]], path
         result = {**job._asdict(), **in_a_process(measure, job, parts)}
         results.append(path, result)
         stored.append(result)
-        left = _left(forecast(todo[number:], stored, plan.sizes)) if number < len(todo) else "done"
+        left = _left(forecast(todo[number:], stored, plan.sizes, plan.processor)) if number < len(todo) else "done"
         print(f"  accuracy {result['accuracy']:.3f} of {result['n']} held-out texts, {result['seconds']:.0f} s; {left}")
 
 

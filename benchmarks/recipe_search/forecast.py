@@ -34,20 +34,28 @@ def work(recipe: Mapping[str, Any], size: Size) -> float:
     return frozen * (size.train + size.held_out) + upper + size.held_out
 
 
-def forecast(jobs: Sequence[Job], results: Sequence[dict[str, Any]], sizes: Mapping[tuple[str, str], Size]) -> Forecast:
+def forecast(
+    jobs: Sequence[Job],
+    results: Sequence[dict[str, Any]],
+    sizes: Mapping[tuple[str, str], Size],
+    processor: str,
+) -> Forecast:
     """Forecast the jobs' time.
 
     Args:
         jobs: those to run.
-        results: finished ones, which give the seconds per unit of work of their base model.
+        results: finished ones, which give the seconds per unit of work of their base model and precision.
         sizes: by data set and prompt.
+        processor: of this machine; results of another one do not count.
     """
-    rates: dict[str, list[float]] = {}
+    rates: dict[tuple[str, str], list[float]] = {}
     for result in results:
         size = sizes.get((result["data"], result["recipe"]["prompt"]))
-        if size is not None and "whole_seconds" in result:
-            rates.setdefault(result["base"], []).append(result["whole_seconds"] / work(result["recipe"], size))
+        if size is not None and "whole_seconds" in result and result.get("processor") == processor:
+            kind = result["base"], result["precision"]
+            rates.setdefault(kind, []).append(result["whole_seconds"] / work(result["recipe"], size))
     seconds = sum(
-        median(rates.get(job.base, [GUESS])) * work(job.recipe, sizes[job.data, job.recipe["prompt"]]) for job in jobs
+        median(rates.get((job.base, job.precision), [GUESS])) * work(job.recipe, sizes[job.data, job.recipe["prompt"]])
+        for job in jobs
     )
-    return Forecast(seconds, all(job.base in rates for job in jobs))
+    return Forecast(seconds, all((job.base, job.precision) in rates for job in jobs))

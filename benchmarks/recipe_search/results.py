@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,12 @@ def unfinished(jobs: Sequence[Job], results: Sequence[dict[str, Any]]) -> list[J
     """The jobs without a result."""
     finished = {key_of(result) for result in results}
     return [job for job in jobs if job.key not in finished]
+
+
+def usual_precision(results: Sequence[dict[str, Any]], bases: Sequence[str]) -> str | None:
+    """The precision of most results of these base models; None if there is none."""
+    found = Counter(one["precision"] for one in results if one["base"] in bases and one["code"] == CODE)
+    return found.most_common(1)[0][0] if found else None
 
 
 def _result(line: bytes, where: str) -> dict[str, Any]:

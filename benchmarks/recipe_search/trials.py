@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from reviewtune.local_server.engine.training.recipes import Recipe
+from reviewtune.local_server.engine.training.recipes import RECIPES, Recipe
 
 SHIPPED = "shipped"
+# The model_type in config.json of the base models that are known by name.
+FAMILIES = {"gemma-3-270m": "gemma3_text", "smollm2-135m-instruct": "llama", "qwen2.5-coder-1.5b-instruct": "qwen2"}
 PROMPTS = ("short", "detailed")
 ALIASES = {"smoothing": "label_smoothing"}
 
@@ -28,6 +30,11 @@ class Trial:
         usual = Trial(shipped).values
         changed = [f"{key}={_word(value)}" for key, value in self.values.items() if value != usual[key]]
         return " ".join(changed) or SHIPPED
+
+
+def shipped_for(base: str) -> Recipe:
+    """The recipe that ships for one of FAMILIES, without its files."""
+    return RECIPES[FAMILIES[base]]
 
 
 def parse(words: str, shipped: Recipe) -> Trial:

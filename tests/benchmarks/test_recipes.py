@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.recipe_search import forecast, results, table, trials
+from reviewtune.local_server.engine.base_models.catalogue import CATALOGUE
 from reviewtune.local_server.engine.training.recipes import Recipe
 
 PROJECT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def job(data: str = "reviews_en", seed: int = 13, **changes: Any) -> results.Job
 
 
 def result(of: results.Job, accuracy: float = 0.5, seconds: float = 10.0) -> dict[str, Any]:
-    return {**of._asdict(), "accuracy": accuracy, "seconds": seconds, "whole_seconds": seconds}
+    return {**of._asdict(), "accuracy": accuracy, "seconds": seconds, "whole_seconds": seconds, "processor": "none"}
 
 
 def test_finished_runs_are_skipped(tmp_path: Path) -> None:
@@ -125,12 +126,33 @@ def test_the_table_reads_the_same_as_text_and_as_markdown() -> None:
 def test_the_forecast_follows_finished_runs() -> None:
     sizes = {("reviews_en", "short"): forecast.Size(100, 10), ("twice", "short"): forecast.Size(200, 20)}
     jobs = [job(seed=14), job(data="twice")]
-    both = forecast.forecast(jobs, [result(job())], sizes)
+    both = forecast.forecast(jobs, [result(job())], sizes, "none")
     assert both.measured
     assert both.seconds == pytest.approx(30)
-    assert not forecast.forecast([job(base="other")], [result(job())], sizes).measured
+    assert not forecast.forecast([job(base="other")], [result(job())], sizes, "none").measured
+    assert not forecast.forecast([job(precision="bfloat16")], [result(job())], sizes, "none").measured
+    assert not forecast.forecast(jobs, [result(job())], sizes, "amx_bf16").measured
     slower = trials.parse("n_epochs=4 frozen_layers=0", SHIPPED).values
     assert forecast.work(slower, sizes["twice", "short"]) > 3 * forecast.work(job().recipe, sizes["twice", "short"])
+
+
+def test_the_table_takes_the_precision_of_the_results() -> None:
+    stored = [result(job(precision=name, code=results.CODE)) for name in ("float32", "bfloat16", "bfloat16")]
+    assert results.usual_precision(stored, ["b"]) == "bfloat16"
+    assert results.usual_precision(stored, ["other"]) is None
+
+
+def test_the_table_needs_no_base_model(tmp_path: Path) -> None:
+    """The recipes of all names of the catalogue are known without their files."""
+    assert set(trials.FAMILIES) == set(CATALOGUE)
+    command = [sys.executable, "benchmarks/recipes.py", "--data", "reviews_en", "--seeds", "13", "--table"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "REVIEWTUNE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "--base", "gemma-3-270m"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "shipped" in done.stdout
+    assert "Over 1 pair of data set and seed" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_names_a_wrong_recipe_in_one_line() -> None:
