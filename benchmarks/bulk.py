@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from highest_memory import highest_memory
 from reviews import split_reviews
 from served_models import write_served
 
@@ -112,9 +113,7 @@ def _measure(folder: Path, part_rows: int) -> None:
 
 
 def _peak() -> float:
-    """The highest memory of this process so far, in MiB; `getrusage` would count that of its parent."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    return highest_memory() / MIB
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """One fine-tune of the local engine; called in a separate process, so that its peak memory is its own."""
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
+from highest_memory import highest_memory
+from own_process import alone
 from reviews import write_chat_files
 
 from reviewtune.core.user_dirs import cache_folder
@@ -49,8 +50,7 @@ class StepClock:
 def in_a_process(work: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what the function returns
     """Call a function in a new process, for its peak memory; its threads wait as the engine's do."""
     prepare_torch()  # here, because a new process imports torch before it calls anything
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, arguments)
+    return alone(work, *arguments)
 
 
 def fine_tune(
@@ -103,5 +103,5 @@ def _stop_if_orphaned() -> None:
 
 
 def peak_gb() -> float:
-    """The highest memory of this process so far (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """The highest memory of this process so far."""
+    return highest_memory() / 1e9

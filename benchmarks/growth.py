@@ -12,7 +12,6 @@ of each step, as the clock counts them and of the processor, and the highest mem
 import argparse
 import csv
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from highest_memory import highest_memory
 
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
@@ -79,7 +79,7 @@ def _timed(rows: int, name: str, step: Callable[[], object]) -> None:
     wall, processor = time.perf_counter(), time.process_time()
     step()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = highest_memory() / 2**20
     print(f"| {rows:,} | {name} | {wall:.1f} | {processor:.1f} | {memory:,.0f} MiB |", flush=True)
 
 

@@ -10,13 +10,13 @@ champion come first, so the growth is that of the file.
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from highest_memory import highest_memory
 from monitoring_streams import LAST, make_stream, make_world, read_data
 
 from reviewtune.monitoring.monitor import Watched, monitor
@@ -55,8 +55,7 @@ def _lines(texts: list[str], rows: int) -> Iterator[str]:
 
 
 def _peak() -> float:
-    """The highest memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return highest_memory() / 2**20
 
 
 if __name__ == "__main__":

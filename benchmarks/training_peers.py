@@ -1,24 +1,23 @@
-"""Fine-tuning on the same reviews, side by side: the local engine and TRL's SFTTrainer (LoRA r 16, bf16).
+"""Fine-tuning on the same reviews, side by side: the local engine and TRL's SFTTrainer (LoRA r 16).
 
     pip install -c requirements.lock -r benchmarks/requirements.txt
     python benchmarks/training_peers.py                               # gemma-3-270m, all training reviews
     python benchmarks/training_peers.py --base smollm2-135m-instruct --rows 160
 
-Same model, prompt, reviews, epochs and batch size; each in its own process, one after the other. The same engine
-asks both fine-tunes, with answers constrained to the labels. Prints the wall time of training alone (with the model
-loaded), accuracy on the test reviews with its interval, and the ratio. Run it on an idle machine.
+Same model, prompt, reviews, epochs, batch size, device and precision; each in its own process, one after the other.
+The same engine asks both fine-tunes, with answers constrained to the labels. Prints the wall time of training alone
+(with the model loaded), accuracy on the test reviews with its interval, and the ratio. Run it on an idle machine.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from own_process import alone
 from reviews import accuracy, split_reviews, write_chat_files
 
 from reviewtune.core.config.loading import load_params
@@ -43,8 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         write_chat_files(work, prompt, train=train)
+        # Each in a process of its own, so that peak memory and thread settings do not affect the other.
         for name, trainer in (("reviewtune", train_with_engine), ("TRL SFTTrainer", train_with_trl)):
-            done = _in_a_process(trainer, options.base, work, options.epochs)
+            done = alone(trainer, options.base, work, options.epochs)
             seconds[name] = done["seconds"]
             share = accuracy(Path(done["folder"]), prompt, test)
             print(
@@ -62,12 +62,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, help="training reviews to take; all without it")
     return parser.parse_args()
-
-
-def _in_a_process(trainer: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
-    """A separate process, so that peak memory and thread settings do not affect the other."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(trainer, arguments)
 
 
 def train_with_engine(base: str, work: Path, epochs: int) -> dict[str, Any]:
@@ -129,10 +123,11 @@ def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
 
 
 def _done(start: float, steps: int, folder: Path) -> dict[str, Any]:
-    import resource
+    from reviewtune.local_server.engine.model_loading import device
+    from reviewtune.local_server.engine.training.memory import peak_memory
 
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_memory(device()) / 1e9
     return {"seconds": seconds, "steps": steps, "folder": str(folder), "peak_gb": peak}
 
 

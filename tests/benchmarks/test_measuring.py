@@ -1,9 +1,12 @@
 """What the benchmarks measure is that of the process they name, and no option of theirs is ignored."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 PROJECT = Path(__file__).parents[2]
 BENCHMARKS = PROJECT / "benchmarks"
@@ -13,6 +16,31 @@ def run(*words: str | Path, cwd: Path = PROJECT, **environment: str) -> "subproc
     path = os.pathsep.join([str(PROJECT), str(BENCHMARKS)])
     env = {**os.environ, "PYTHONPATH": path, **environment}
     return subprocess.run(list(map(str, words)), cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+OWN = "from highest_memory import highest_memory; print(highest_memory())"
+ENGINE = """
+import torch
+from reviewtune.local_server.engine.training.memory import peak_memory
+print(peak_memory(torch.device("cpu")))
+"""
+
+
+@pytest.mark.parametrize("which", [OWN, ENGINE], ids=["benchmarks", "engine"])
+def test_the_highest_memory_is_not_that_of_the_parent(which: str) -> None:
+    program = f"import subprocess, sys; large = b'1' * 10**9; subprocess.run([sys.executable, '-c', {which!r}])"
+    done = run(sys.executable, "-c", program)
+    assert 10**6 < int(done.stdout) < 9 * 10**8, done.stderr
+
+
+def test_a_worker_that_is_killed_ends_the_benchmark_in_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    kill = f"os.kill(os.getpid(), {signal.SIGKILL:d})"
+    main = "if __name__ == '__main__': alone(work)"
+    script.write_text(f"import os\nfrom own_process import alone\ndef work(): {kill}\n{main}")
+    done = run(sys.executable, script)
+    assert done.stderr == "mine.py: the process of work was killed; the kernel does that if memory runs out\n"
+    assert done.returncode == 1
 
 
 def test_the_report_of_the_monitor_survives_an_edit() -> None:

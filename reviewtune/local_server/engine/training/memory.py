@@ -35,6 +35,7 @@ from reviewtune.local_server.engine.training.losses import CHUNK
 PACKS = (PACK, PACK // 2, PACK // 4, PACK // 8)  # tokens
 OTHER = 200_000_000  # bytes
 UNCERTAIN = 1.5  # the estimate is at most about so many times the real need
+STATUS = Path("/proc/self/status")  # of this process, on Linux
 CGROUP = Path("/sys/fs/cgroup")  # the limits of a container, on Linux
 
 log = logging.getLogger(__name__)
@@ -218,8 +219,12 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has used: of the GPU on CUDA, else of the machine's memory."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    try:  # on Linux, getrusage's value may be that of the parent: it is kept when a program starts another one
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _left_in_container(cgroup: Path) -> list[int]:
