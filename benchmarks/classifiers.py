@@ -111,6 +111,13 @@ def _right(answer: Answer, rows: Any) -> int:  # noqa: ANN401 - a table
     return sum(str(label) == truth for label, truth in zip(answers, rows["label"], strict=True))
 
 
+def _device() -> str:
+    """The engine's."""
+    from reviewtune.local_server.engine.model_loading import device
+
+    return device().type
+
+
 def tfidf(parts: data_sets.Parts, _: Options, __: Path) -> tuple[float, Answer]:
     model, start = linear_baseline.classifier(SEED), time.perf_counter()
     linear_baseline.fit(model, parts.train["text"], parts.train["label"])
@@ -122,7 +129,7 @@ def logistic(embedder: str, parts: data_sets.Parts, _: Options, __: Path) -> tup
     from sentence_transformers import SentenceTransformer
     from sklearn.linear_model import LogisticRegression
 
-    model = SentenceTransformer(str(embedders.FOLDERS[embedder]()), device="cpu")
+    model = SentenceTransformer(str(embedders.FOLDERS[embedder]()), device=_device())
     embed = partial(model.encode, normalize_embeddings=True, show_progress_bar=False)
     start = time.perf_counter()
     known, unseen = embed(parts.train["text"].tolist()), embed(parts.held_out["text"].tolist())
@@ -140,7 +147,7 @@ def setfit(embedder: str, parts: data_sets.Parts, options: Options, work: Path) 
 
     names = sorted(parts.labels)
     labels = [names.index(label) for label in parts.train["label"]]
-    model = SetFitModel.from_pretrained(str(embedders.FOLDERS[embedder]()), device="cpu")
+    model = SetFitModel.from_pretrained(str(embedders.FOLDERS[embedder]()), device=_device())
     settings = TrainingArguments(
         output_dir=str(work),
         batch_size=16,

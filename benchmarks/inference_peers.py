@@ -117,7 +117,7 @@ def _generate(model: "LoadedModel", chats: list[list[Message]]) -> list[str]:
             padding=True,
             return_tensors="pt",
             return_dict=True,
-        )
+        ).to(network.device)
         with torch.inference_mode():
             written = network.generate(**asked, max_new_tokens=ANSWER_TOKENS, do_sample=False)
         texts += tokenizer.batch_decode(written[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)

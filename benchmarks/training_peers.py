@@ -103,8 +103,7 @@ def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
         learning_rate=LORA_RATE[base],
         lr_scheduler_type="linear",
         warmup_steps=0.1,
-        bf16=True,
-        use_cpu=True,
+        **speed(),
         gradient_checkpointing=False,
         save_strategy="no",
         report_to="none",
@@ -120,6 +119,16 @@ def train_with_trl(base: str, work: Path, epochs: int) -> dict[str, Any]:
     trainer.model.merge_and_unload().save_pretrained(work / "trl")
     tokenizer.save_pretrained(work / "trl")
     return done
+
+
+def speed() -> dict[str, bool]:
+    """TRL's settings for the device and the precision that the engine takes on this machine."""
+    import torch
+
+    from reviewtune.local_server.engine.model_loading import device, fast_precision
+
+    place = device()
+    return {"bf16": fast_precision(place) == torch.bfloat16, "use_cpu": place.type == "cpu"}
 
 
 def _done(start: float, steps: int, folder: Path) -> dict[str, Any]:

@@ -48,3 +48,14 @@ def test_the_report_of_the_monitor_survives_an_edit() -> None:
     done = run(sys.executable, BENCHMARKS / "monitoring.py", "--report")
     assert done.returncode == 0, done.stderr
     assert "| nothing | 200 | 0.015 (0.005 to 0.043) | 0.050" in done.stdout
+
+
+def test_peers_are_trained_on_the_engines_device_in_its_precision() -> None:
+    program = (
+        "import torch, training_peers as peers\n"
+        "from reviewtune.local_server.engine.model_loading import device, fast_precision\n"
+        "torch.cpu.get_capabilities = dict\n"  # a CPU without bf16 units
+        "assert device().type != 'cpu' or peers.speed() == {'bf16': False, 'use_cpu': True}, peers.speed()"
+    )
+    done = run(sys.executable, "-c", program)
+    assert done.returncode == 0, done.stderr
