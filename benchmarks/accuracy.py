@@ -64,7 +64,7 @@ def _print_hard(right: list[bool], test: pd.DataFrame) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="reviews_en", help="a file of conf/data")
+    parser.add_argument("--data", help="a file of conf/data; reviews_en without it and without --train")
     parser.add_argument("--add", help="another data set whose training reviews are used too")
     parser.add_argument("--train", type=Path, help="a CSV instead of --data")
     parser.add_argument("--test", type=Path)
@@ -74,9 +74,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=13, help="of the order of the reviews and of the dropout")
     parser.add_argument("--keep", type=Path, help="a folder for the model, to use it with benchmarks/exported.py")
     options = parser.parse_args()
-    if options.train and not options.test:
-        parser.error("--train wants --test")
+    if problem := _problem(options):
+        parser.error(problem)
+    options.data = options.data or "reviews_en"
     return options
+
+
+def _problem(options: argparse.Namespace) -> str | None:
+    """Options that would be ignored, or a folder with an earlier model."""
+    if options.train and not options.test:
+        return "--train wants --test"
+    if options.train and (options.data or options.add):
+        return "--data and --add do not go with --train, which names the reviews"
+    if not options.train and (options.test or options.labels or options.per_label):
+        return "--test, --labels and --per-label are for the files of --train, which is missing"
+    if options.keep and (options.keep / "model").exists():
+        return f"--keep {options.keep}: there is a model already; name another folder, or remove this one"
+    return None
 
 
 def _config(data: str) -> Config:

@@ -43,6 +43,34 @@ def test_a_worker_that_is_killed_ends_the_benchmark_in_one_line(tmp_path: Path) 
     assert done.returncode == 1
 
 
+OPTIONS = """
+import contextlib, sys, accuracy
+for words in sys.argv[1:]:
+    sys.argv[1:] = words.split()
+    with contextlib.suppress(SystemExit):
+        accuracy._options()
+        print(words, "was accepted")
+"""
+FILES = "--train a.csv --test b.csv"
+REFUSED = {
+    "--test b.csv": "--test, --labels and --per-label are for the files of --train, which is missing",
+    "--labels 2": "--test, --labels and --per-label are for the files of --train, which is missing",
+    "--per-label 2": "--test, --labels and --per-label are for the files of --train, which is missing",
+    f"{FILES} --data reviews_ko": "--data and --add do not go with --train, which names the reviews",
+    f"{FILES} --add reviews_ko": "--data and --add do not go with --train, which names the reviews",
+    "--keep .": "--keep .: there is a model already; name another folder, or remove this one",
+}
+
+
+def test_accuracy_ignores_no_option(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    accepted = f"{FILES} --labels 2 --per-label 4 --keep new"
+    done = run(sys.executable, "-c", OPTIONS, *REFUSED, accepted, cwd=tmp_path)
+    assert done.stdout == f"{accepted} was accepted\n", done.stderr
+    said = [line.partition("error: ")[2] for line in done.stderr.splitlines() if "error: " in line]
+    assert said == list(REFUSED.values())
+
+
 def test_the_report_of_the_monitor_survives_an_edit() -> None:
     """Its rows belong to a number that is raised when verdicts change, not to a hash of sources."""
     done = run(sys.executable, BENCHMARKS / "monitoring.py", "--report")
