@@ -42,6 +42,17 @@ LABELS = {f"label-{number}": "one of ten" for number in range(10)}  # what loopb
 FIRST, WARM_UP = 2_000, 64  # requests
 
 
+class Round(NamedTuple):
+    """What came of one: the last answers arrive after its end, and are counted."""
+
+    answers: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.answers / self.seconds
+
+
 class Target(NamedTuple):
     """Where requests go: an address, and the body for each review."""
 
@@ -82,15 +93,15 @@ async def _compare(bare: Target, service: Target, process: psutil.Process, optio
     print("clients  provider/s  service/s  share  CPU ms   (medians of the rounds; CPU: the service's, per request)")
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         for clients in options.clients:
-            rounds, used, answers = [], 0.0, 0.0
+            rounds, used, answers = [], 0.0, 0
             for target in (bare, service):
                 await _ask(session, target, clients=clients, requests=WARM_UP)
             for _ in range(options.rounds):
-                here = await _rate(session, bare, clients, options.seconds)
+                here = await _round(session, bare, clients, options.seconds)
                 before = _cpu(process)
-                there = await _rate(session, service, clients, options.seconds)
-                used, answers = used + _cpu(process) - before, answers + there * options.seconds
-                rounds.append((here, there))
+                there = await _round(session, service, clients, options.seconds)
+                used, answers = used + _cpu(process) - before, answers + there.answers
+                rounds.append((here.rate, there.rate))
             shares = [there / here for here, there in rounds]
             rates = [median(rate) for rate in zip(*rounds, strict=True)]
             each = ", ".join(f"{share:.2f}" for share in shares)
@@ -105,11 +116,10 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-async def _rate(session: aiohttp.ClientSession, target: Target, clients: int, seconds: float) -> float:
-    """Answers per second."""
+async def _round(session: aiohttp.ClientSession, target: Target, clients: int, seconds: float) -> Round:
     started = time.perf_counter()
     answers = await _ask(session, target, clients=clients, seconds=seconds)
-    return answers / (time.perf_counter() - started)
+    return Round(answers, time.perf_counter() - started)
 
 
 async def _ask(

@@ -71,6 +71,24 @@ def test_accuracy_ignores_no_option(tmp_path: Path) -> None:
     assert said == list(REFUSED.values())
 
 
+CPU_TIME = """
+import asyncio, types, app_serving as app
+seconds = iter(range(100))
+process = types.SimpleNamespace(cpu_times=lambda: types.SimpleNamespace(user=next(seconds), system=0))
+options = types.SimpleNamespace(clients=[16], seconds=0.01, rounds=1)
+with app._loopback(0.1) as address:
+    target = app.Target(f"{address}/chat/completions", [b'{"messages": [{"role": "user", "content": "label-1"}]}'])
+    asyncio.run(app._compare(target, target, process, options))
+"""
+
+
+def test_cpu_time_is_divided_by_all_answers_of_the_round() -> None:
+    """16 clients get an answer each after the end of the round, and the second that it took is shared by them."""
+    done = run(sys.executable, "-c", CPU_TIME)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[4] == "62.50"
+
+
 def test_the_report_of_the_monitor_survives_an_edit() -> None:
     """Its rows belong to a number that is raised when verdicts change, not to a hash of sources."""
     done = run(sys.executable, BENCHMARKS / "monitoring.py", "--report")
