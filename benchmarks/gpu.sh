@@ -21,10 +21,9 @@ while (($#)); do
     esac
 done
 
-cd "$(dirname "$0")/.." || exit 1
 out=${out:-$(mktemp -d)}
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
+mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1 # before the next cd: a relative folder is the caller's
+cd "$(dirname "$0")/.." || exit 1
 export PYTHONPATH=$PWD OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PIP_NO_INDEX=1
 python=${PYTHON:-python}
 began=$SECONDS
@@ -45,10 +44,11 @@ part() {
     fi
     echo "-- $name (at most $limit s)"
     # What a part that is stopped leaves behind goes with its folder: a random model of 7 billion weights has 15 GB.
-    mkdir -p "$out/tmp"
-    TMPDIR="$out/tmp" timeout --kill-after=5 "$limit" "$@" >"$out/$name.log" 2>&1
+    local work
+    work=$(mktemp -d "$out/.work-XXXXXX")
+    TMPDIR="$work" timeout --kill-after=5 "$limit" "$@" >"$out/$name.log" 2>&1
     local status=$? note=
-    rm -rf "$out/tmp"
+    rm -rf "$work"
     ((status == 124 || status == 137)) && note=", stopped at the limit of $limit s"
     ((status == 0)) || failed=1
     summary+=("$name: status $status in $((SECONDS - start)) s$note")

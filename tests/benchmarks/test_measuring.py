@@ -71,6 +71,17 @@ def test_accuracy_ignores_no_option(tmp_path: Path) -> None:
     assert said == list(REFUSED.values())
 
 
+def test_the_gpu_script_leaves_the_users_folder_alone(tmp_path: Path) -> None:
+    """With a program that does nothing in place of Python; --out is relative to where it is called."""
+    mine = tmp_path / "out" / "tmp" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("keep")
+    done = run("bash", BENCHMARKS / "gpu.sh", "--quick", "--out", "out", cwd=tmp_path, PYTHON="true")
+    assert f"logs: {tmp_path / 'out'}\n" in done.stdout, done.stderr
+    assert mine.read_text() == "keep"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["environment.log", "tmp"]
+
+
 CPU_TIME = """
 import asyncio, types, app_serving as app
 seconds = iter(range(100))
