@@ -40,6 +40,7 @@ Outcome = Literal["identical", "within tolerance", "different"]
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")  # a hook after checkout could change the workspace, or need a network
 PATHS = ProjectPaths()
 MODEL_FILES = {path.name: path for path in (PATHS.model_record, PATHS.training_curve)}
+ROUNDING = 1e-9  # 0.81 - 0.80 is a little more than 0.01
 ARM_FILES = ("metrics.json", "predictions.csv")
 # Fields of finetuned.json that depend on the provider's address, not on the model, or that earlier releases lack.
 VOLATILE = ("order_key", "run_key", "version", "data", "data_sha256", "labels")
@@ -244,7 +245,7 @@ def _compare(
     outcome: Outcome = "different"
     if all(equal.values()):
         outcome = "identical"
-    elif moved is not None and moved <= tolerance:
+    elif moved is not None and moved <= tolerance + ROUNDING:
         outcome = "within tolerance"
     reasons = () if outcome == "identical" else tuple(_reasons(run, tree))
     return Reproduction(run.id, outcome, equal, accuracy, changed, reasons)

@@ -154,6 +154,12 @@ def test_one_other_answer_is_within_tolerance(stored: RunRecord, tmp_path: Path)
     assert "accuracy 0.9000 then, 0.8000 now; 1 of 10 predictions changed" in report(reproduction)
 
 
+def test_a_difference_of_exactly_the_tolerance_is_accepted(stored: RunRecord, tmp_path: Path) -> None:
+    """In the computer 0.9 - 0.7 is a little more than 0.2."""
+    reproduction = compared(stored, files_of(tmp_path / "now", ["a"] * 7 + ["b"] * 3), tolerance=0.2)
+    assert reproduction.outcome == "within tolerance"
+
+
 def test_more_than_that_is_different_and_the_report_says_why(stored: RunRecord, tmp_path: Path) -> None:
     reproduction = compared(stored, files_of(tmp_path / "now", ["a"] * 5 + ["b"] * 5, model="another"))
     assert reproduction.outcome == "different"
