@@ -16,6 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -35,6 +36,9 @@ def main() -> None:
     if options.measure:
         print(json.dumps(_measure(options.base, options.measure)))
         return
+    from reviewtune.local_server.engine.base_models.ensure import ensure
+
+    options.base = str(ensure(options.base, cache_folder()))
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
     try:
         results = _rounds(options)
@@ -77,7 +81,7 @@ def _measure(base: str, threads: list[int]) -> dict[int, list[float]]:
     from reviewtune.local_server.engine.forward import CachedForward
     from reviewtune.local_server.engine.model_loading import device, fast_precision, load_model
 
-    model = load_model(cache_folder() / base, fast_precision(device()), ATTENTION)
+    model = load_model(Path(base), fast_precision(device()), ATTENTION)
 
     def read() -> Callable[[], Any]:
         return lambda: CachedForward(model, None, 4).read([[5] * 32] * 4)
