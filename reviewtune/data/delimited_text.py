@@ -23,6 +23,7 @@ OTHER_FILES = {
 }
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 LONGEST_HEADER = 10_000  # characters in which the header is looked for
+WINDOWS_END = "\r\n"  # with this line end Python's writer quotes a carriage return alone, too
 HEAD = 2**18  # of a large file: bytes or characters in which the separator is looked for
 Numbered = list[tuple[int, list[str]]]
 
@@ -76,6 +77,25 @@ def stream(path: Path) -> Iterator[tuple[int, list[str]]]:
     _refuse_old_line_ends(head, path)
     separator, _, first_line = _beginning(head, path)
     return _parsed(islice(_lines(path), first_line - 1, None), separator, path, first_line=first_line)
+
+
+def to_text(cells: Iterable[Iterable[str]], *, separator: str = ",", end: str = "\n") -> str:
+    """Rows as CSV that `rows` reads back.
+
+    Args:
+        cells: of each row.
+        separator: between the cells.
+        end: of each line.
+    """
+    writer = csv.writer(_Line(), delimiter=separator, lineterminator=WINDOWS_END)
+    return "".join(writer.writerow(row).removesuffix(WINDOWS_END) + end for row in cells)
+
+
+class _Line:
+    """The file of a csv.writer, whose `writerow` then gives the line."""
+
+    def write(self, line: str) -> str:
+        return line
 
 
 def _beginning(text: str, path: Path) -> tuple[str, str, int]:

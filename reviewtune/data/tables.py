@@ -3,8 +3,6 @@
 So all of them accept the same files, find the same columns, and name the same lines.
 """
 
-import csv
-import io
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -205,9 +203,7 @@ def to_bytes(
     cells = [[row[name] for name in columns] for row in rows]
     if path.suffix.lower() == XLSX:
         return spreadsheets.to_xlsx(columns, cells, choices)
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\n").writerows([columns, *cells])
-    return target.getvalue().encode("utf-8", "replace")
+    return delimited_text.to_text([columns, *cells]).encode("utf-8", "replace")
 
 
 def _table(path: Path, kind: Literal["csv", "xlsx"], numbered: delimited_text.Numbered, *, may_be_empty: bool) -> Table:

@@ -258,6 +258,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert re.match(rb'text,issue\n"a, ""b""\nc",\n', to_bytes(["text", "issue"], rows, Path("out.csv")))
 
 
+def test_a_carriage_return_alone_stays_within_its_cell(tmp_path: Path) -> None:
+    """As Excel for the Mac leaves them in reviews."""
+    rows = [{"text": "late\rand wet", "label": "late"}]
+    content = to_bytes(["text", "label"], rows, Path("out.csv"))
+    assert [row.cells for row in read(tmp_path, content).rows] == rows
+    assert content == b'text,label\n"late\rand wet",late\n'
+
+
 LIKE_ALL = (
     csv_text(";", "\r\n").encode("utf-16"),
     '\ufeff"text";label\na;b\n'.encode("utf-16-le"),

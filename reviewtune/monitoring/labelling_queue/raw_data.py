@@ -4,8 +4,6 @@ Encoding, byte order mark, separator and line ends are kept. Every new content i
 before it replaces the file.
 """
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,9 +118,8 @@ def _appended(text: str, rows: Sequence[Mapping[str, str]], path: Path) -> str:
     header = [normalise(name) for name in next(cells for _, cells in before if any(map(normalise, cells)))]
     cells = [[row.get(name, "") if name else "" for name in header] for row in rows]
     end = _line_end(text)
-    target = io.StringIO()
-    csv.writer(target, delimiter=separator, lineterminator=end).writerows(cells)
-    whole = text + ("" if not text or text.endswith("\n") else end) + target.getvalue()
+    added = delimited_text.to_text(cells, separator=separator, end=end)
+    whole = text + ("" if not text or text.endswith("\n") else end) + added
     if [row for _, row in delimited_text.rows(whole, path)[1]] != [row for _, row in before] + cells:
         raise DataError(f"{path}: rows cannot be appended so that the others stay as they are; nothing was changed")
     return whole

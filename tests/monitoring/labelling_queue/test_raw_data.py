@@ -57,6 +57,13 @@ def test_all_rows_are_read_back(
         assert {row["labelled_on"] for row in rows[len(before) :]} == {"2026-11-29"}
 
 
+def test_a_review_with_a_carriage_return_alone_is_appended(tmp_path: Path, config: Config) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_text("text,label\nlate,a\n")
+    append(read_raw(_of(config, path), tmp_path), [{"text": "wet\rand torn", "label": "b"}])
+    assert [row.cells["text"] for row in read_table(path).rows] == ["late", "wet\rand torn"]
+
+
 def _of(config: Config, path: Path) -> Config:
     columns = config.data.columns.model_copy(update={"id": None, "second_label": None})
     data = config.data.model_copy(update={"path": Path(path.name), "columns": columns, "slices": ()})
