@@ -1,11 +1,13 @@
 """The check of the splits: is every label in each of them, and do they suffice for what the arms are set to?"""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
+from reviewtune.data.chat.chat_files import MIN_EXAMPLES
 from reviewtune.data.frozen_splits import divide
 from reviewtune.data.reviews import mask_and_merge, refuse_rare_labels, refuse_repeated_ids
 from reviewtune.data.sides.frozen_file import read_frozen
@@ -44,9 +46,25 @@ def splits(file: LabelledFile, config: Config, frozen: Path | None = None) -> Ch
     parts, notices = division.parts, [*division.notes, *capacity_notices(config, division.parts)]
     train, valid, test = (_counts(part, config) for part in parts)
     facts = SplitFacts(train=train, valid=valid, test=test, notices=tuple(notices))
+    if few := _too_few(parts, config):
+        says = "; ".join([_sizes(parts), few, *notices])
+        return CheckResult(NAME, TITLE, "problem", says, "the pipeline stops at stage format", facts)
     says = "; ".join([_sizes(parts), *notices])
     do = "no action is needed, except for a prompt that is too long: each arm works with what there is"
     return CheckResult(NAME, TITLE, "notice" if notices else "fine", says, do if notices else "", facts)
+
+
+def _too_few(parts: Splits, config: Config) -> str:
+    """Why no chat file can be written of the training or the validation reviews; empty if both can."""
+    share, train_size = (1 - config.split.test) * config.split.validation, config.data.train_size
+    if len(parts.valid) < MIN_EXAMPLES:
+        more = math.ceil((MIN_EXAMPLES - len(parts.valid)) / share)
+        do = f"label about {more:,} more reviews, or raise split.validation ({config.split.validation:g})"
+        return f"at least {MIN_EXAMPLES} reviews for validation are needed: {do}"
+    if len(parts.train) < MIN_EXAMPLES:
+        do = "label more reviews" if train_size == "all" else f"raise data.train_size ({train_size})"
+        return f"at least {MIN_EXAMPLES} reviews for training are needed: {do}"
+    return ""
 
 
 def _sizes(parts: Splits) -> str:

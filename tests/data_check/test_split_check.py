@@ -72,6 +72,20 @@ def test_what_cannot_be_split_is_a_problem(tmp_path: Path, config: Config) -> No
     assert "split.validation=0.2 of 93 distinct reviews is 19" in result.says
 
 
+def test_too_few_reviews_for_a_chat_file_are_a_problem(tmp_path: Path, config: Config) -> None:
+    """What stage format refuses, with what it takes to pass."""
+    counts = dict.fromkeys(LABELS[:4], 10)
+    file, own = read(saved(tickets(counts), tmp_path), None), for_tickets(config, counts)
+    result = splits(file, own)
+    assert result.level == "problem"
+    assert "6 for validation, 10 for testing" in result.says
+    assert "needed: label about 27 more reviews, or raise split.validation (0.2)" in result.says
+    own = own.model_copy(update={"split": own.split.model_copy(update={"validation": 0.4})})
+    assert splits(file, own).level == "notice"
+    own = own.model_copy(update={"data": own.data.model_copy(update={"train_size": 9})})
+    assert "at least 10 reviews for training are needed: raise data.train_size (9)" in splits(file, own).says
+
+
 def test_the_command_refuses_what_the_split_would_refuse(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
