@@ -364,6 +364,14 @@ class TestGivenSides:
         given.repro()
         assert self.sides(given) == sides
 
+    def test_the_only_training_review_of_a_label_stays(self, given: Project) -> None:
+        reviews = numbered(LABELS).assign(part=lambda t: ["test" if at % 4 == 0 else "train" for at in range(len(t))])
+        reviews.loc[reviews["label"] == "export", "part"] = ["train", *["test"] * (LABELS["export"] - 1)]
+        given.save(reviews)
+        notes = given.repro()
+        assert self.sides(given)["export-0"] == "train"
+        assert "side valid has no review of export: no review moves, so label new ones" in notes
+
     def test_an_unknown_side_is_refused_with_its_line(self, given: Project) -> None:
         given.save(numbered(LABELS).assign(part=["trian", *["test"] * 36]))
         with pytest.raises(

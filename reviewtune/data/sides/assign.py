@@ -78,8 +78,8 @@ def carve_validation(sides: np.ndarray, movable: Sequence[bool], related: Relate
     for label, groups in _grouped(rows, related).items():
         ranked = sorted(groups, key=lambda group: _rank(group.rows, related.keys, settings.seed))
         train, valid = have[label]["train"], have[label]["valid"]
-        wanted = _between(round(settings.validation * (train + valid)), 1, train + valid - 1) - valid
-        for group in ranked[: max(wanted, 0)]:
+        wanted = max(1, round(settings.validation * (train + valid))) - valid
+        for group in ranked[: max(0, min(wanted, train - 1))]:  # a model learns no label without a review to train on
             moved[list(group.rows)] = "valid"
     return moved
 
