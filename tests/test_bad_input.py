@@ -22,7 +22,7 @@ from reviewtune.core.config.loading import compose_text, load_params
 from reviewtune.data.chat import chat_files
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.reviews import prepare
-from reviewtune.data_check import checks
+from reviewtune.data_check import checks, label_check
 from reviewtune.data_check.labelled_file import read
 from reviewtune.errors import ReviewtuneError
 
@@ -79,7 +79,7 @@ def read_everywhere(path: Path, config: Config) -> None:
 
 def run_checks(path: Path) -> None:
     file = read(path, None)
-    for check in (checks.format_, checks.encoding, checks.labels, checks.lengths, checks.personal):
+    for check in (checks.format_, checks.encoding, label_check.labels, checks.lengths, checks.personal):
         assert check(file).says
     assert checks.duplicates(file, 0.9).says
     assert checks.conflicts(file, 0.9, "refuse").says

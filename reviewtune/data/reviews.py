@@ -150,13 +150,7 @@ def labels_in(cell: str, labels: Collection[str]) -> list[str]:
 
     A part that is not a label counts too if another part is one: it may be misspelt.
     """
-    if cell in labels:
-        return []
-    for separators in BETWEEN_LABELS:
-        parts = [part for text in separators.split(cell) if (part := normalise(text).strip(" []'\""))]
-        if len(parts) > 1 and any(part in labels for part in parts):
-            return parts
-    return []
+    return [] if cell in labels else _parts(cell, labels)
 
 
 def single_labels(cells: Collection[str]) -> list[str]:
@@ -165,8 +159,16 @@ def single_labels(cells: Collection[str]) -> list[str]:
     A cell holds several if all its parts are cells too.
     """
     known = set(cells)
-    parts = {cell: labels_in(cell, known - {cell}) for cell in known}
+    parts = {cell: _parts(cell, known) for cell in known}
     return sorted(cell for cell in known if not parts[cell] or not all(part in known for part in parts[cell]))
+
+
+def _parts(cell: str, labels: Collection[str]) -> list[str]:
+    for separators in BETWEEN_LABELS:
+        parts = [part for text in separators.split(cell) if (part := normalise(text).strip(" []'\""))]
+        if len(parts) > 1 and any(part in labels for part in parts):
+            return parts
+    return []
 
 
 def _text_fault(row: Row, data: DataConfig) -> Fault | None:

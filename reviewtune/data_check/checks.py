@@ -1,10 +1,8 @@
 """The checks of a file of labelled reviews: one function per question, each returns a `CheckResult`."""
 
-import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -13,9 +11,8 @@ import pandas as pd
 from reviewtune.core.config.data import Conflicts
 from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data import language_detection, personal_data
-from reviewtune.data.reviews import ADVISED_EXAMPLES, ADVISED_PER_LABEL, MIN_ROWS_PER_LABEL
 from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
-from reviewtune.data.summary import FOREIGN_SHARE, IMBALANCE, agreement, length_outliers
+from reviewtune.data.summary import FOREIGN_SHARE, agreement, length_outliers
 from reviewtune.data_check.facts import (
     AgreementFacts,
     ConflictFacts,
@@ -27,7 +24,6 @@ from reviewtune.data_check.facts import (
     ForeignReview,
     FormatFacts,
     GarbledReview,
-    LabelFacts,
     LanguageFacts,
     LengthFacts,
     LengthOutlier,
@@ -44,7 +40,6 @@ GOOD_KAPPA = 0.8
 KAPPA = ((GOOD_KAPPA, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair"), (-1.0, "slight"))
 """Terms of Landis and Koch, Biometrics 33 (1977) 159-174."""
 RESAMPLES = 2_000
-SAME_NAME = 0.92  # label names whose letters match more than this may be two spellings of one label
 SHOWN_CONFUSIONS = 10
 
 FactsT = TypeVar("FactsT", bound=Facts, covariant=True)
@@ -103,17 +98,6 @@ def encoding(file: LabelledFile) -> CheckResult[EncodingFacts]:
         says = f"{name}, but garbled text in {counted(len(rows), 'row')}: {kinds}"
         do = "export the reviews again as UTF-8: to a model a garbled word is another word"
     return CheckResult("encoding", "Encoding", level, says, do, facts)
-
-
-def labels(file: LabelledFile) -> CheckResult[LabelFacts]:
-    """Does every label have enough reviews, and about as many as the others?"""
-    frequencies = Counter(file.table["label"])
-    counts = {name: frequencies[name] for name in sorted(file.labels, key=lambda name: (-frequencies[name], name))}
-    imbalance = round(max(counts.values()) / max(min(counts.values()), 1), 2)
-    alike = () if file.declared else tuple(pair for pair in combinations(sorted(counts), 2) if _same_name(*pair))
-    level, says, do = _label_findings(counts, alike, len(frequencies))
-    facts = LabelFacts(counts=counts, imbalance=imbalance, alike=alike, declared=file.declared)
-    return CheckResult("labels", "Labels and balance", level, says, do, facts)
 
 
 def lengths(file: LabelledFile) -> CheckResult[LengthFacts]:
@@ -230,41 +214,6 @@ def personal(file: LabelledFile) -> CheckResult[PersonalDataFacts]:
     says = "reviews with " + ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in counts.items() if n)
     do = "write a masked copy with --mask, or set data.mask_personal=true: a model can repeat its training data"
     return CheckResult("personal", title, "notice", says, do, facts)
-
-
-def _label_findings(counts: Mapping[str, int], alike: Sequence[tuple[str, str]], used: int) -> tuple[Level, str, str]:
-    """Level, finding and next step; `used` is the number of labels with reviews."""
-    total, most, fewest = sum(counts.values()), max(counts.values()), min(counts.values())
-    says = f"{counted(len(counts), 'label')}, {f'{fewest} to ' if fewest < most else ''}{counted(most, 'review')} each"
-    names = f"these may be two spellings of one label: {', '.join(' / '.join(pair) for pair in alike)}"
-    rare = {name: n for name, n in counts.items() if n < MIN_ROWS_PER_LABEL}
-    scarce = {name: n for name, n in counts.items() if n < ADVISED_PER_LABEL}
-    if rare or used < 2:
-        do = "label more reviews of them, merge them into other labels, or remove them" + (
-            f"; {names}" if alike else ""
-        )
-        return "problem", f"{says}: {_too_few(rare)}", do
-    if alike:
-        return "notice", f"{says}; {names}", "use one spelling"
-    if scarce:
-        return "notice", f"{says}; under {ADVISED_PER_LABEL}: {with_counts(scarce)}", "label more of these first"
-    if most >= IMBALANCE * max(fewest, 1):
-        do = "label more of the rare ones, and compare macro F1 instead of accuracy"
-        return "notice", f"{says}: the most frequent is {most / fewest:.0f} times as frequent as the rarest", do
-    if total < ADVISED_EXAMPLES:
-        return "notice", f"{says}, {total} in all", f"start with at least {ADVISED_EXAMPLES} reviews, better 500"
-    return "fine", says, ""
-
-
-def _too_few(rare: Mapping[str, int]) -> str:
-    if not rare:
-        return "only one is used"
-    return f"{len(rare)} of them below the {MIN_ROWS_PER_LABEL} needed to train and test: {with_counts(rare)}"
-
-
-def _same_name(left: str, right: str) -> bool:
-    plain = [name.casefold().replace("_", "").replace("-", "").replace(" ", "") for name in (left, right)]
-    return plain[0] == plain[1] or difflib.SequenceMatcher(None, plain[0], plain[1]).ratio() > SAME_NAME
 
 
 def _similar_reviews(file: LabelledFile, similarity: float) -> list[tuple[float, ReviewPair]]:

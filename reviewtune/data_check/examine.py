@@ -14,6 +14,7 @@ from reviewtune.data_check import checks, label_errors, learning_curve, training
 from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.cross_validation import FoldedReviews, fold_reviews, probabilities
 from reviewtune.data_check.facts import Facts, LabelError, LabelErrorFacts
+from reviewtune.data_check.label_check import labels
 from reviewtune.data_check.labelled_file import LabelledFile
 from reviewtune.data_check.learning_curve import Curve
 from reviewtune.data_check.split_check import splits
@@ -127,7 +128,7 @@ def _check_file(file: LabelledFile, similarity: float, policy: Conflicts) -> lis
     return [
         checks.format_(file),
         checks.encoding(file),
-        checks.labels(file),
+        labels(file),
         checks.lengths(file),
         checks.duplicates(file, similarity),
         checks.conflicts(file, similarity, policy),

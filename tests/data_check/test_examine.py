@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from reviewtune.core.outputs import Output
 from reviewtune.data.chat.chat_files import lines_of, write_lines
 from reviewtune.data.prompts import Prompt
 from reviewtune.data.sides.frozen_file import write_frozen
-from reviewtune.data_check import checks, finetuned_curve, html_report, learning_curve, plots, training_checks
+from reviewtune.data_check import (
+    checks,
+    finetuned_curve,
+    html_report,
+    label_check,
+    learning_curve,
+    plots,
+    training_checks,
+)
 from reviewtune.data_check.checks import CheckResult
 from reviewtune.data_check.cross_validation import embed, fit, fold_reviews
 from reviewtune.data_check.examine import DataCheck, examine
@@ -328,6 +337,17 @@ def method_of(ran: Result) -> str:
     """How near-duplicates were found, from the JSON on standard output."""
     facts = {result["name"]: result["facts"] for result in json.loads(ran.stdout)["checks"]}
     return str(facts["duplicates"]["method"])
+
+
+def test_a_column_of_texts_is_not_taken_for_labels(tmp_path: Path) -> None:
+    """It would take hours to compare its values with each other."""
+    texts = [f"{words} {n}" for n in range(2_000) for words in WORDS.values()]
+    started = time.monotonic()
+    found = label_check.labels(opened(pd.DataFrame({"text": texts, "label": texts}), tmp_path))
+    assert time.monotonic() - started < 20
+    assert found.level == "problem"
+    assert found.says == "6,000 different values: this does not look like a label column, which has 150 at most"
+    assert "--label-column" in found.do
 
 
 def test_the_work_reports_to_its_caller_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
