@@ -76,7 +76,7 @@ def _masked_chat(file: LabelledFile) -> tuple[bytes, int]:
     for number, line in lines(file.raw):
         try:
             masked, differs = _masked_line(line, file.language) if line.strip() else ("", False)
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             fault = Fault(number, f"cannot be masked ({error}); fix or remove it first")
             raise DataError(f"{file.path} {fault}") from error
         copy.append(masked)
@@ -93,8 +93,16 @@ def _masked_line(line: str, language: str) -> tuple[str, bool]:
 
 
 def _masked_message(message: Mapping[str, Any], language: str) -> dict[str, Any]:
-    content = message["content"]
+    """A content that is no text, such as that of a call of functions, stays as it is."""
+    return {key: _masked_content(value, language) if key == "content" else value for key, value in message.items()}
+
+
+def _masked_content(content: Any, language: str) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(content, list):
-        parts = [{**part, "text": _masked(part["text"], language)} for part in content]
-        return {**message, "content": parts}
-    return {**message, "content": _masked(content, language)}
+        return [_masked_part(part, language) for part in content]
+    return _masked(content, language) if isinstance(content, str) else content
+
+
+def _masked_part(part: Any, language: str) -> Any:  # noqa: ANN401 - any JSON value
+    is_text = isinstance(part, dict) and isinstance(part.get("text"), str)
+    return {**part, "text": _masked(part["text"], language)} if is_text else part

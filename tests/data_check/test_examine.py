@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,7 @@ from reviewtune.data_check.facts import (
 )
 from reviewtune.data_check.label_errors import COLUMNS, suspects, to_table
 from reviewtune.data_check.labelled_file import LabelledFile, read
+from reviewtune.data_check.masked_copy import write_masked
 from reviewtune.errors import DataError
 from reviewtune.evaluation.metrics.classification import per_label_table, score
 from reviewtune.evaluation.metrics_file import ArmKind, ArmMetrics, write_metrics
@@ -310,6 +312,18 @@ def test_a_chat_file_is_read_without_its_prompt(tmp_path: Path, config: Config) 
     masked = read(tmp_path / "masked.jsonl", None)
     assert masked.table["text"][0].endswith("call [EMAIL]")
     assert masked.table["text"][1:].tolist() == table["text"][1:].tolist()
+
+
+@pytest.mark.parametrize("content", [None, 7, [{"type": "image_url"}, "?"]])
+def test_contents_that_are_no_texts_stay_in_the_masked_copy(tmp_path: Path, content: object) -> None:
+    def lines(mail: str) -> list[Any]:
+        texts = [{"role": "user", "content": f"mail {mail}"}, {"role": "assistant", "content": "late"}]
+        return [{"messages": texts}, {"messages": [{"role": "user", "content": content}, *texts]}]
+
+    path, target = tmp_path / "training.jsonl", tmp_path / "masked.jsonl"
+    write_lines(path, lines("jane@mail.example"))
+    assert write_masked(read(path, None), Output(target)) == 2
+    assert [json.loads(line) for line in target.read_text().splitlines()] == lines("[EMAIL]")
 
 
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
