@@ -18,6 +18,11 @@ class DetectedLanguage(NamedTuple):
     probability: float
 
 
+def codes_of(language: str) -> list[str]:
+    """The ISO 639-1 codes of a data set's language: `en` and `ko` of `en+ko`, `pt` of `pt-BR`."""
+    return [code.split("-")[0].lower() for code in language.split("+")]
+
+
 def detect(texts: Sequence[str]) -> list[DetectedLanguage]:
     """Detect the language of each text.
 

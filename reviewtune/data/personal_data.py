@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reviewtune.core.normalisation import normalise
+from reviewtune.data.language_detection import codes_of
 
 if TYPE_CHECKING:
     from reviewtune.core.config.data import DataConfig
@@ -116,8 +117,7 @@ def _phones(text: str, language: str) -> Iterator[PersonalItem]:
         return
     import phonenumbers
 
-    codes = [code.split("-")[0].lower() for code in language.split("+")]
-    plans = {region for code in codes for region in REGIONS.get(code, (None,))}
+    plans = {region for code in codes_of(language) for region in REGIONS.get(code, (None,))}
     for region in sorted(plans, key=str):
         for match in phonenumbers.PhoneNumberMatcher(text, region):
             yield PersonalItem("phone", match.start, match.end)

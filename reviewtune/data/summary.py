@@ -224,7 +224,7 @@ def _personal_warnings(personal: PersonalDataCounts) -> list[str]:
 
 
 def _language_warnings(declared: Mapping[str, int], detected: Mapping[str, int]) -> list[str]:
-    known = (*declared, language_detection.UNSURE)
+    known = {language_detection.UNSURE, *(code for name in declared for code in language_detection.codes_of(name))}
     foreign = {code: count for code, count in detected.items() if code not in known}
     if sum(foreign.values()) <= FOREIGN_SHARE * sum(detected.values()):
         return []

@@ -186,11 +186,12 @@ def language_mix(file: LabelledFile) -> CheckResult[LanguageFacts]:
     detected = [each.language for each in language_detection.detect(file.table["text"].tolist())]
     counts = dict(Counter(detected).most_common())
     first = next((name for name in counts if name != language_detection.UNSURE), "")
-    main = file.language.split("+")[0] or first
+    codes = language_detection.codes_of(file.language)
+    main = "+".join(codes if file.declared else codes[:1]) or first
     foreign = tuple(
         ForeignReview(int(line), language, text)
         for line, text, language in zip(file.table["line"], file.table["text"], detected, strict=True)
-        if language not in (main, language_detection.UNSURE)
+        if language not in (*main.split("+"), language_detection.UNSURE)
     )
     facts = LanguageFacts(counts=counts, main=main, declared=file.declared, foreign=foreign)
     level: Level = "fine" if len(foreign) <= FOREIGN_SHARE * len(detected) else "notice"

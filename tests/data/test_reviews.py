@@ -217,6 +217,17 @@ def test_empty_rows_are_counted_and_do_not_move_line_numbers(tmp_path: Path, con
     assert result.reviews["review_id"].tolist()[:3] == ["line-2", "line-4", "line-6"]
 
 
+@pytest.mark.parametrize("language", ["de+en", "EN", "en-GB"])
+def test_reviews_in_a_declared_language_are_no_warning(tmp_path: Path, config: Config, language: str) -> None:
+    path = tmp_path / "own.csv"
+    text = "The parcel came late, and the box was crushed; week {n} now."
+    write(path, [(text.format(n=n), label) for n, (_, label) in enumerate(good_rows())])
+    for declared, warned in ((language, False), ("ko", True)):
+        data = settings(config, language=declared)
+        warnings = describe(prepare(path, data), data, similarity=0.9).warnings
+        assert any("other languages" in warning for warning in warnings) == warned
+
+
 def test_a_slice_may_be_called_language(tmp_path: Path, config: Config) -> None:
     """Its values replace the data set's one language, and the other columns stay apart."""
     path = tmp_path / "own.csv"

@@ -326,6 +326,15 @@ def test_contents_that_are_no_texts_stay_in_the_masked_copy(tmp_path: Path, cont
     assert [json.loads(line) for line in target.read_text().splitlines()] == lines("[EMAIL]")
 
 
+@pytest.mark.parametrize("language", ["en+ko", "KO+EN", "ko-KR+en-GB"])
+def test_declared_languages_are_not_foreign(tmp_path: Path, language: str) -> None:
+    korean = [(f"배송이 너무 늦고 상자가 찌그러져서 {n}번이나 전화했어요.", "late") for n in range(10)]
+    file = opened(pd.concat([invented(10), pd.DataFrame(korean, columns=["text", "label"])]), tmp_path)
+    assert checks.language_mix(file).level == "notice"
+    assert checks.language_mix(replace(file, declared=True, language=language)).level == "fine"
+    assert "not in ko: " in checks.language_mix(replace(file, declared=True, language="ko")).do
+
+
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     path, other = saved(invented(4), tmp_path), tmp_path / "notes.html"
     other.write_text("mine")
