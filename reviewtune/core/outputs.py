@@ -100,5 +100,7 @@ def _refuse_unwritable(path: Path, option: str) -> None:
         raise DataError(f"{option} {path}: this is a folder; name a file in it")
     if not folder.is_dir():
         raise DataError(f"{option} {path}: there is no folder {folder}; create it, or name another file")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise DataError(f"{option} {path}: you may not write there; name another file")
+    replaced = [folder] if path.is_file() or not path.exists() else []  # devices and pipes are written through
+    for place in (*replaced, *([path] if path.exists() else [])):
+        if not os.access(place, os.W_OK):
+            raise DataError(f"{option} {path}: you may not write to {place}; name another file")

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +48,30 @@ def test_standard_output_receives_the_bytes() -> None:
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="--out"):
         Output.checked(tmp_path / name)
+
+
+@pytest.fixture
+def _ordinary_user() -> Iterator[None]:
+    """The real user is not root, whom no permission stops."""
+    before = os.getuid()
+    os.setreuid(before or 65534, -1)
+    yield
+    os.setreuid(before, -1)
+
+
+@pytest.mark.usefixtures("_ordinary_user")
+def test_a_file_in_a_folder_that_cannot_be_written_is_refused_at_once() -> None:
+    """It is replaced, so that nobody reads a part of it."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        path = Path(name) / "out.csv"
+        path.write_text("before")
+        path.chmod(0o666)
+        path.parent.chmod(0o777)
+        Output.checked(path)
+        path.parent.chmod(0o555)
+        with pytest.raises(DataError, match=f"--out {path}: you may not write to {path.parent}; name another file"):
+            Output.checked(path)
+        path.parent.chmod(0o777)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
