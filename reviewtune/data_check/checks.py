@@ -11,7 +11,7 @@ import pandas as pd
 from reviewtune.core.config.data import Conflicts
 from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data import language_detection, personal_data
-from reviewtune.data.splits import METHOD, SimilarPair, near_duplicates
+from reviewtune.data.splits import METHOD, near_duplicates
 from reviewtune.data.summary import FOREIGN_SHARE, agreement, length_outliers
 from reviewtune.data_check.facts import (
     AgreementFacts,
@@ -220,17 +220,11 @@ def personal(file: LabelledFile) -> CheckResult[PersonalDataFacts]:
 def _similar_reviews(file: LabelledFile, similarity: float) -> list[tuple[float, ReviewPair]]:
     """Pairs of near-duplicates with their cosine, the most similar first; exact repeats count once."""
     distinct = file.table[~file.table["text"].str.casefold().duplicated()]
-    pairs = near_duplicates(distinct["text"].tolist(), similarity)
-    return [(pair.similarity, _review_pair(distinct, pair)) for pair in pairs]
-
-
-def _review_pair(reviews: pd.DataFrame, pair: SimilarPair) -> ReviewPair:
-    left, right = (reviews.iloc[position] for position in (pair.left, pair.right))
-    return ReviewPair(
-        lines=(int(left["line"]), int(right["line"])),
-        labels=(left["label"], right["label"]),
-        texts=(left["text"], right["text"]),
-    )
+    lines, labels, texts = (distinct[name].tolist() for name in ("line", "label", "text"))
+    return [
+        (cosine, ReviewPair((lines[left], lines[right]), (labels[left], labels[right]), (texts[left], texts[right])))
+        for left, right, cosine in near_duplicates(texts, similarity)
+    ]
 
 
 def _confused(both: pd.DataFrame) -> tuple[ConfusedLabels, ...]:

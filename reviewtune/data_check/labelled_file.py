@@ -226,7 +226,7 @@ def _read_chat(path: Path, data: DataConfig | None) -> LabelledFile:
         for example in examples
         if example.label not in labels
     ]
-    reviews = [review for review in _without_common_prefix(examples) if review.label in labels]
+    reviews = [review for review in _without_prompt(examples) if review.label in labels]
     return LabelledFile(
         path=path,
         kind="jsonl",
@@ -266,12 +266,19 @@ def _label(answer: str) -> str:
     return normalise(label if isinstance(label, str) else answer)
 
 
-def _without_common_prefix(examples: Sequence[Review]) -> list[Review]:
-    """Without the words that the prompt puts before every review: with them all reviews would be near-duplicates."""
+def _without_prompt(examples: Sequence[Review]) -> list[Review]:
+    """Without the words that the prompt puts around every review: with them all reviews would be near-duplicates."""
     texts = [example.text for example in examples]
+    start = _common_words(texts)
+    end = _common_words([text[start:][::-1] for text in texts])
+    bare = [normalise(text[start : len(text) - end]) or "-" for text in texts]
+    return [example._replace(text=text) for example, text in zip(examples, bare, strict=True)]
+
+
+def _common_words(texts: Sequence[str]) -> int:
+    """The number of characters, in whole words, with which all texts begin."""
     shared = os.path.commonprefix(texts) if len(texts) > 1 else ""  # noqa: RUF071 - of characters, not of folders
-    start = max(shared.rfind(" "), shared.rfind("\n")) + 1
-    return [example._replace(text=normalise(example.text[start:]) or "-") for example in examples]
+    return max(shared.rfind(" "), shared.rfind("\n")) + 1
 
 
 def _language(data: DataConfig | None, reviews: Sequence[Review]) -> str:
