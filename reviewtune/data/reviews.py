@@ -8,8 +8,8 @@ file gives sides (data.columns.split), they are in the column `given_split`.
 import difflib
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
-from reviewtune.data.sides.side_names import GIVEN, WORDS, most_protected, side_of
+from reviewtune.data.sides.side_names import GIVEN, SIDES, WORDS, side_of
 from reviewtune.data.tables import Row, Table, read_table
 from reviewtune.errors import DataError
 
@@ -237,30 +237,52 @@ def refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
         raise DataError(f"{path}: several rows have the review id '{repeated[0]}'; make the ids unique")
 
 
+class _LabelledRow(NamedTuple):
+    position: int
+    review_id: str
+    label: str
+
+
 def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tuple[pd.DataFrame, list[str]]:
     """One row per text, whatever its case; and the texts with several labels."""
-    texts = table["text"].str.casefold()
-    several = table.groupby(texts)["label"].transform("nunique") > 1  # few rows: a loop over all texts takes minutes
-    conflicting = [group for _, group in table[several].groupby(texts, sort=False)]
-    conflicts = [", ".join(f"{r.review_id}={r.label}" for r in group.itertuples()) for group in conflicting]
+    conflicting = _conflicting(table)
+    conflicts = [", ".join(f"{row.review_id}={row.label}" for row in rows) for rows in conflicting]
     if conflicts and data.conflicts == "refuse":
         raise DataError(
             f"{path}: several labels for {counted(len(conflicts), 'review text')} ({'; '.join(conflicts[:5])}); "
             "agree on one, or choose data.conflicts=majority or drop"
         )
-    for group in conflicting:
-        majority = _majority(group["label"]) if data.conflicts == "majority" else None
-        table = table.drop(group.index[group["label"] != majority])
-    if GIVEN in table:  # of several sides of one text, the most protected one
-        sides = table.groupby(table["text"].str.casefold())[GIVEN].transform(most_protected)
-        table = table.assign(**{GIVEN: sides})
+    majorities = [_majority(rows) if data.conflicts == "majority" else None for rows in conflicting]
+    lost = [
+        row.position for rows, kept in zip(conflicting, majorities, strict=True) for row in rows if row.label != kept
+    ]
+    table = _with_protected_sides(table.drop(lost))
     return table[~table["text"].str.casefold().duplicated()].reset_index(drop=True), conflicts
 
 
-def _majority(labels: pd.Series) -> str | None:
+def _conflicting(table: pd.DataFrame) -> list[list[_LabelledRow]]:
+    """The rows of each text with several labels. They are few: a loop over all texts takes minutes."""
+    texts = table["text"].str.casefold()
+    several = table.groupby(texts)["label"].transform("nunique") > 1
+    few, by_text = table[several], defaultdict[str, list[_LabelledRow]](list)
+    for text, *row in zip(texts[several], few.index, few["review_id"], few["label"], strict=True):
+        by_text[text].append(_LabelledRow(*row))
+    return list(by_text.values())
+
+
+def _with_protected_sides(table: pd.DataFrame) -> pd.DataFrame:
+    """Of several sides that the file gives one text, the most protected one."""
+    if GIVEN not in table:
+        return table
+    order = ("", *SIDES)
+    ranks = table[GIVEN].map(order.index).groupby(table["text"].str.casefold()).transform("max")
+    return table.assign(**{GIVEN: ranks.map(dict(enumerate(order)))})
+
+
+def _majority(rows: Sequence[_LabelledRow]) -> str | None:
     """The most frequent label; None for a tie."""
-    (label, count), (_, runner_up) = Counter(labels).most_common(2)
-    return str(label) if count > runner_up else None
+    (label, count), (_, runner_up) = Counter(row.label for row in rows).most_common(2)
+    return label if count > runner_up else None
 
 
 def refuse_rare_labels(path: Path, table: pd.DataFrame, data: DataConfig) -> None:

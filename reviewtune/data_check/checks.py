@@ -1,9 +1,9 @@
 """The checks of a file of labelled reviews: one function per question, each returns a `CheckResult`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -124,8 +124,7 @@ def duplicates(file: LabelledFile, similarity: float) -> CheckResult[DuplicateFa
         similarity: texts at least this alike (`splits.METHOD`) are near-duplicates.
     """
     folded = file.table["text"].str.casefold()
-    groups = [group for _, group in file.table.groupby(folded, sort=False) if len(group) > 1]
-    exact = tuple(tuple(int(line) for line in group["line"]) for group in groups)
+    exact = tuple(tuple(row.line for row in rows) for rows in _repeated(file))
     near = tuple(
         NearDuplicate(round(cosine, 3), pair.lines, pair.labels, pair.texts)
         for cosine, pair in _similar_reviews(file, similarity)
@@ -142,11 +141,10 @@ def duplicates(file: LabelledFile, similarity: float) -> CheckResult[DuplicateFa
 
 def conflicts(file: LabelledFile, similarity: float, policy: Conflicts) -> CheckResult[ConflictFacts]:
     """Which texts have several labels? `similarity` as in `duplicates`, `policy` is data.conflicts."""
-    by_text = file.table.groupby(file.table["text"].str.casefold(), sort=False)
     exact = tuple(
-        ConflictingText(group["text"].iloc[0], tuple(f"{row.label} (line {row.line})" for row in group.itertuples()))
-        for _, group in by_text
-        if group["label"].nunique() > 1
+        ConflictingText(rows[0].text, tuple(f"{row.label} (line {row.line})" for row in rows))
+        for rows in _repeated(file)
+        if len({row.label for row in rows}) > 1
     )
     near = tuple(pair for _, pair in _similar_reviews(file, similarity) if pair.labels[0] != pair.labels[1])
     facts, title = ConflictFacts(exact, near), "Conflicting labels"
@@ -215,6 +213,22 @@ def personal(file: LabelledFile) -> CheckResult[PersonalDataFacts]:
     says = "reviews with " + ", ".join(f"{kind.replace('_', ' ')} {n}" for kind, n in counts.items() if n)
     do = "write a masked copy with --mask, or set data.mask_personal=true: a model can repeat its training data"
     return CheckResult("personal", title, "notice", says, do, facts)
+
+
+class _Row(NamedTuple):
+    line: int
+    text: str
+    label: str
+
+
+def _repeated(file: LabelledFile) -> list[list[_Row]]:
+    """The rows of each text that occurs several times, whatever its case."""
+    texts = file.table["text"].str.casefold()
+    rows = file.table[texts.duplicated(keep=False)]
+    by_text = defaultdict[str, list[_Row]](list)
+    for line, text, label in zip(rows["line"], rows["text"], rows["label"], strict=True):
+        by_text[text.casefold()].append(_Row(int(line), text, label))
+    return list(by_text.values())
 
 
 def _similar_reviews(file: LabelledFile, similarity: float) -> list[tuple[float, ReviewPair]]:
