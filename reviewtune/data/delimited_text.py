@@ -19,6 +19,13 @@ OTHER_FILES = {
     b"PK\x03\x04": "a spreadsheet or another archive",
     b"\xd0\xcf\x11\xe0": "a file of an old Office program",
     b"\x1f\x8b": "a gzip file, to be unpacked with `gunzip`",
+    **{f"BZh{level}1AY&SY".encode(): "a bzip2 file, to be unpacked with `bunzip2`" for level in range(1, 10)},
+    b"\xfd7zXZ\x00": "an xz file, to be unpacked with `unxz`",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file, to be unpacked with `unzstd`",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive, to be unpacked with `7z x`",
+    b"Rar!\x1a\x07": "a RAR archive, to be unpacked with `unrar x`",
+    b"PAR1\x15": "a Parquet file, whose reviews are to be saved as a CSV",
+    b"SQLite format 3\x00": "an SQLite database, whose reviews are to be saved as a CSV",
     b"%PDF": "a PDF",
 }
 QUOTED = re.compile(r'"(?:[^"]|"")*"')

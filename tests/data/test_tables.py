@@ -1,8 +1,10 @@
 """One reader for the tables of users: what can be told for certain is read, everything else gets the right advice."""
 
+import bz2
 import codecs
 import csv
 import io
+import lzma
 import re
 import zipfile
 from pathlib import Path
@@ -134,6 +136,13 @@ def test_rows_of_another_width_are_faults(tmp_path: Path) -> None:
             ": an old Excel file (.xls), or one with a password; save it as .xlsx",
         ),
         (b"\x1f\x8b\x08rest\xe9", ": this is a gzip file, to be unpacked with `gunzip`; a text file is needed here"),
+        (bz2.compress(b"a,b\n1,2\n"), ": this is a bzip2 file, to be unpacked with `bunzip2`; a text file"),
+        (lzma.compress(b"a,b\n1,2\n"), ": this is an xz file, to be unpacked with `unxz`; a text file"),
+        (b"\x28\xb5\x2f\xfd\x04rest", ": this is a Zstandard file, to be unpacked with `unzstd`; a text file"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04rest", ": this is a 7z archive, to be unpacked with `7z x`; a text file"),
+        (b"Rar!\x1a\x07\x01\x00rest", ": this is a RAR archive, to be unpacked with `unrar x`; a text file"),
+        (b"PAR1\x15\x04\x15rest", ": this is a Parquet file, whose reviews are to be saved as a CSV; a text file"),
+        (b"SQLite format 3\x00\x10rest", ": this is an SQLite database, whose reviews are to be saved as a CSV"),
         (b"PK\x03\x04rest", ": a damaged .xlsx or .zip file"),
     ],
 )
