@@ -81,7 +81,7 @@ def divide(reviews: pd.DataFrame, config: Config, frozen: Mapping[str, Side]) ->
             the file gives a review another side than it was frozen on.
     """
     keys, given = review_keys(reviews["text"], config.data.language), _given(reviews)
-    frozen = with_keys_of_now(frozen, keys, reviews["text"], config.data.language)
+    frozen = with_keys_of_now(frozen, dict(zip(keys, reviews["text"], strict=True)), config.data.language)
     fixed = _fixed_sides(reviews, keys, given, frozen)
     related = _related(reviews, keys, config, with_same=any(fixed))
     if any(fixed):

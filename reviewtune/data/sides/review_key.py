@@ -5,10 +5,10 @@ is masked, in whatever file or order it comes, and the hash tells nothing about 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from reviewtune.data.personal_data import mask
-from reviewtune.data.sides.side_names import SIDES, Side
+from reviewtune.data.sides.side_names import Side
 from reviewtune.data.splits import comparable
 
 KEY = "review_sha256_v1"
@@ -25,21 +25,17 @@ def review_key(text: str, language: str) -> str:
     return _hash(text, language, as_before=False)
 
 
-def with_keys_of_now(
-    sides: Mapping[str, Side], keys: Sequence[str], texts: Iterable[str], language: str
-) -> dict[str, Side]:
+def with_keys_of_now(sides: Mapping[str, Side], texts: Mapping[str, str], language: str) -> dict[str, Side]:
     """The sides, by the hash of now too if a review had another one before more personal data was masked.
 
     Args:
         sides: by hash.
-        keys: the hashes of now.
-        texts: the reviews with these hashes.
+        texts: the reviews by their hash of now.
         language: as in `review_key`.
     """
-    new = [(key, text) for key, text in zip(keys, texts, strict=True) if sides and key not in sides]
-    earlier = [(key, sides.get(_hash(text, language, as_before=True))) for key, text in new]
-    ranked = [(key, side) for known in SIDES for key, side in earlier if side == known]  # protected ones last
-    return {**sides, **dict(ranked)}
+    new = {key: text for key, text in texts.items() if sides and key not in sides}
+    before = {key: _hash(text, language, as_before=True) for key, text in new.items()}
+    return {**sides, **{key: sides[earlier] for key, earlier in before.items() if earlier in sides}}
 
 
 def _hash(text: str, language: str, *, as_before: bool) -> str:
