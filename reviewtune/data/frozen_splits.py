@@ -21,7 +21,7 @@ from reviewtune.data.reviews import prepare, read_reviews
 from reviewtune.data.sides.assign import Related, assign, carve_validation
 from reviewtune.data.sides.frozen_file import read_frozen, write_frozen
 from reviewtune.data.sides.notes import FixedReviews, on_fixed, on_labels, on_left_out, on_share
-from reviewtune.data.sides.review_key import review_keys, with_keys_of_now
+from reviewtune.data.sides.review_key import review_keys
 from reviewtune.data.sides.side_names import GIVEN, SIDES, Side, most_protected
 from reviewtune.data.splits import SimilarPair, Splits, connected_groups, drawn_sides, near_duplicates, parts_of
 from reviewtune.errors import DataError
@@ -81,7 +81,6 @@ def divide(reviews: pd.DataFrame, config: Config, frozen: Mapping[str, Side]) ->
             the file gives a review another side than it was frozen on.
     """
     keys, given = review_keys(reviews["text"], config.data.language), _given(reviews)
-    frozen = with_keys_of_now(frozen, dict(zip(keys, reviews["text"], strict=True)), config.data.language)
     fixed = _fixed_sides(reviews, keys, given, frozen)
     related = _related(reviews, keys, config, with_same=any(fixed))
     if any(fixed):

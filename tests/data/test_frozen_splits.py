@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -213,17 +212,6 @@ def test_masking_personal_data_later_moves_nothing(own: Config) -> None:
     masked = plain.assign(text=plain["text"].str.replace(r"jane\d+@mail.example", "[EMAIL]", regex=True))
     division = divide(plain, own, {})
     assert divide(masked, own, frozen_of(division)).sides == division.sides
-
-
-def test_reviews_frozen_before_more_personal_data_was_masked_keep_their_side(own: Config) -> None:
-    reviews = numbered(LABELS)
-    hashed = [f"{text} 이메일jane mail example으로" for text in reviews["text"]]
-    earlier = [sha256(text.encode()).hexdigest() for text in hashed]
-    reviews["text"] += " 이메일jane@mail.example으로"
-    frozen: dict[str, Side] = {key: "test" if n % 2 else "train" for n, key in enumerate(earlier)}
-    kept = divide(reviews, own, {**frozen, min(frozen): "valid"})
-    assert Counter(kept.sides) == Counter({**frozen, min(frozen): "valid"}.values())
-    assert divide(reviews, own, frozen_of(kept)).sides == kept.sides
 
 
 class Project:

@@ -5,10 +5,9 @@ is masked, in whatever file or order it comes, and the hash tells nothing about 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from reviewtune.data.personal_data import mask
-from reviewtune.data.sides.side_names import Side
 from reviewtune.data.splits import comparable
 
 KEY = "review_sha256_v1"
@@ -22,26 +21,9 @@ def review_key(text: str, language: str) -> str:
         text: the review, normalised (`core.normalisation`).
         language: of the data set; it selects the telephone numbers that are masked, as in `personal_data.mask`.
     """
-    return _hash(text, language, as_before=False)
-
-
-def with_keys_of_now(sides: Mapping[str, Side], texts: Mapping[str, str], language: str) -> dict[str, Side]:
-    """The sides, by the hash of now too if a review had another one before more personal data was masked.
-
-    Args:
-        sides: by hash.
-        texts: the reviews by their hash of now.
-        language: as in `review_key`.
-    """
-    new = {key: text for key, text in texts.items() if sides and key not in sides}
-    before = {key: _hash(text, language, as_before=True) for key, text in new.items()}
-    return {**sides, **{key: sides[earlier] for key, earlier in before.items() if earlier in sides}}
-
-
-def _hash(text: str, language: str, *, as_before: bool) -> str:
-    masked = mask(text, language, as_before=as_before)
+    masked = mask(text, language)
     while masked != text:  # until nothing is left, so that the masked text has the hash of the original
-        text, masked = masked, mask(masked, language, as_before=as_before)
+        text, masked = masked, mask(masked, language)
     return hashlib.sha256(comparable(text).encode()).hexdigest()
 
 
