@@ -26,7 +26,9 @@ REGIONS = {
     "es": ("ES", "MX"), "it": ("IT",), "nl": ("NL",), "ja": ("JP",), "zh": ("CN", "TW"),
 }  # fmt: skip
 
-EMAIL = re.compile(r"(?<![\w.%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
+LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"  # letters of other scripts may touch an address
+EMAIL = re.compile(rf"(?<![{LATIN}0-9._%+-])[{LATIN}0-9._%+-]{{1,64}}@(?:[{LATIN}0-9-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}")
+EMAIL_V1 = re.compile(r"(?<![\w.%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
 ORDER = re.compile(
     r"(?:\b(?:order|invoice|tracking|reference|ref|ticket|case|rma)\b|주문|운송장|송장|접수)"
     r"(?:\s?(?:number|num|no|nr|id|code|번호))?\.?\s?(?:is|was|은|는|이|가)?\s?[:#=]?\s?#?\s?"
@@ -46,26 +48,27 @@ class PersonalItem(NamedTuple):
     end: int
 
 
-def find(text: str, language: str) -> list[PersonalItem]:
+def find(text: str, language: str, *, email: re.Pattern[str] = EMAIL) -> list[PersonalItem]:
     """Find the personal data in a text.
 
     Args:
         text: a review.
         language: ISO 639-1 code, or several joined by +; selects the numbering plans.
+        email: what counts as an address.
 
     Returns:
         The items in the order of the text. If two overlap, the one whose kind comes first in KINDS is kept.
     """
     kept: list[PersonalItem] = []
-    for item in (*_emails(text), *_orders(text), *_phones(text, language)):
+    for item in (*_emails(text, email), *_orders(text), *_phones(text, language)):
         if all(item.end <= other.start or other.end <= item.start for other in kept):
             kept.append(item)
     return sorted(kept, key=lambda item: item.start)
 
 
-def mask(text: str, language: str) -> str:
-    """Replace personal data by [EMAIL], [ORDER_NUMBER] and [PHONE]; `language` as in `find`."""
-    for item in reversed(find(text, language)):
+def mask(text: str, language: str, *, email: re.Pattern[str] = EMAIL) -> str:
+    """Replace personal data by [EMAIL], [ORDER_NUMBER] and [PHONE]; `language` and `email` as in `find`."""
+    for item in reversed(find(text, language, email=email)):
         text = text[: item.start] + MASKS[item.kind] + text[item.end :]
     return text
 
@@ -86,8 +89,8 @@ def _kinds(text: str, language: str) -> set[Kind]:
     return {item.kind for item in find(text, language)} | {kind for kind in KINDS if MASKS[kind] in text}
 
 
-def _emails(text: str) -> Iterator[PersonalItem]:
-    return (PersonalItem("email", *match.span()) for match in EMAIL.finditer(text))
+def _emails(text: str, pattern: re.Pattern[str]) -> Iterator[PersonalItem]:
+    return (PersonalItem("email", *match.span()) for match in pattern.finditer(text))
 
 
 def _orders(text: str) -> Iterator[PersonalItem]:

@@ -22,6 +22,8 @@ PLANTED = [
     ("ko", "문의는 hong.gildong@naver.com으로 주세요", "문의는 [EMAIL]으로 주세요"),
     ("ko", "전화 010-2345-6789로 연락 주세요", "전화 [PHONE]로 연락 주세요"),
     ("ko", "주문번호 20250311998877 환불요", "주문번호 [ORDER_NUMBER] 환불요"),
+    ("ko", "이메일foo@bar.com으로 답장 주세요", "이메일[EMAIL]으로 답장 주세요"),
+    ("de", "Schreibt an müller@bücher.example", "Schreibt an [EMAIL]"),
 ]  # fmt: skip
 INNOCENT = [
     "I ordered on 2024-05-12 and it came on 12-06-2024, nineteen days late.",
