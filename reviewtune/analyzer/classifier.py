@@ -29,11 +29,6 @@ def classification_of(outcome: Outcome) -> Classification:
     return Classification(None, why=str(outcome)) if isinstance(outcome, ProviderError) else outcome
 
 
-def is_unanswered(answer: Classification) -> bool:
-    """Whether no model answered about the review, although it is not empty: the next call may get an answer."""
-    return answer.model is None and answer != EMPTY
-
-
 def texts_of(reviews: Iterable[object]) -> list[str]:
     """The reviews as a list of texts; a missing one, such as None or NaN, is an empty text.
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reviewtune.analyzer.classification import Classification
 from reviewtune.analyzer.open_classifier import open_classifier
 from reviewtune.analyzer.served_model import ServedModel, read_served_model
 from reviewtune.core.config.arms import EvaluationConfig
 from reviewtune.core.config.config import Config
-from reviewtune.core.formatting import counted, listed
+from reviewtune.core.formatting import listed
 from reviewtune.core.project import ProjectPaths
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.leakage import refuse_leak
@@ -118,7 +117,7 @@ def as_deployed(
     Raises:
         DataError: the folder is damaged.
         LeakError: it knows some of these reviews.
-        ProviderError: the model cannot be asked, or not about each review.
+        ProviderError: the model cannot be asked.
     """
     pool = read_pool(folder)
     if pool is not None:
@@ -126,11 +125,7 @@ def as_deployed(
         refuse_leak(test, {"its training reviews": pool["text"].tolist()}, similarity=similarity, advice=ADVICE)
     classifier = open_classifier(folder, limits=limits, progress=progress)
     given = classifier.classify(test["text"].tolist(), cache=True, progress=progress)
-    labels = [one.label or INVALID for one in given if isinstance(one, Classification)]
-    if len(labels) < len(given):
-        why = next(one for one in given if isinstance(one, ProviderError))
-        lost = counted(len(given) - len(labels), "test review")
-        raise ProviderError(f"{lost} got no answer ({why}); run the same command again, it asks about these only")
+    labels = [INVALID if isinstance(one, ProviderError) else one.label or INVALID for one in given]
     return test[["review_id", "label"]].assign(predicted=labels)
 
 

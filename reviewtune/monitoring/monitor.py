@@ -1,19 +1,18 @@
 """Compare new reviews with the reference of the model that applications use; every test, one verdict."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Classifier, classification_of, is_unanswered
+from reviewtune.analyzer.classifier import Classifier
 from reviewtune.core.config.data import DataConfig
 from reviewtune.core.formatting import counted
 from reviewtune.core.terminal.progress import SILENT, Progress
 from reviewtune.data.language_detection import detect
 from reviewtune.deployment.reference import StoredReference
 from reviewtune.deployment.text_features import TextFeatures, text_features
-from reviewtune.errors import ProviderError
 from reviewtune.evaluation.metrics.significance import ALPHA, DIGITS
 from reviewtune.monitoring import drift_tests, estimated_accuracy
 from reviewtune.monitoring.alarms import Raw, adjusted
@@ -67,10 +66,10 @@ def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progr
         progress: receives messages and a progress bar.
 
     Raises:
-        ProviderError: the model cannot be asked, or it answered no review.
+        ProviderError: the model cannot be asked.
     """
     new = as_prepared(new, watched.data)
-    new, answers = _answered(new, *_ask(watched, new, progress))
+    answers = _ask(watched, new, progress)
     surge_tests, surge_note = surges(answers.labels, new.dates)
     new, answers = _distinct(new, answers)
     enough = min(len(new.texts), len(watched.reference.facts.labels)) >= FEWEST
@@ -84,15 +83,12 @@ def monitor(watched: Watched, new: NewReviews, *, with_texts: bool = True, progr
     return _report(watched, new, answers, search, outcome, tests, notes, with_texts=with_texts)
 
 
-def _ask(watched: Watched, new: NewReviews, progress: Progress) -> tuple[_Answers, dict[int, str]]:
-    """The model's answers: those that it gave when they were recorded, or from the answer cache if it has them.
-
-    Also, by their place, why reviews got no answer this time, such as a time-out.
-    """
+def _ask(watched: Watched, new: NewReviews, progress: Progress) -> _Answers:
+    """The model's answers: those that it gave when they were recorded, or from the answer cache if it has them."""
 
     def ask(texts: Sequence[str]) -> list[Classification]:
         outcomes = watched.classifier.classify(texts, cache=True, progress=progress)
-        return [classification_of(one) for one in outcomes]
+        return [one if isinstance(one, Classification) else Classification(None) for one in outcomes]
 
     recorded = new.recorded or [None] * len(new.texts)
     model, versions = watched.classifier.model, watched.versions or {watched.version}
@@ -101,26 +97,7 @@ def _ask(watched: Watched, new: NewReviews, progress: Progress) -> tuple[_Answer
     known = watched.reference.facts.confidence is not None and watched.classifier.is_calibrated
     confidence = tuple((one.confidence or 0.0) if one.label else 0.0 for one in answers)
     notes = tuple(found.notes(new.recorded is not None))
-    lost = {place: one.why or "" for place, one in enumerate(answers) if is_unanswered(one)}
-    return _Answers(tuple(one.label for one in answers), confidence if known else None, notes), lost
-
-
-def _answered(new: NewReviews, answers: _Answers, lost: Mapping[int, str]) -> tuple[NewReviews, _Answers]:
-    """The reviews that the model answered; what it said to the others nobody knows.
-
-    Raises:
-        ProviderError: there are none.
-    """
-    if not lost:
-        return new, answers
-    why = next(iter(lost.values()))
-    if len(lost) == len(new.texts):
-        raise ProviderError(f"none of {counted(len(lost), 'review')} got an answer; the first: {why}")
-    note = (
-        f"{counted(len(lost), 'review')} left out, because no answer came ({why}); the same command asks about "
-        f"{'it' if len(lost) == 1 else 'them'} again"
-    )
-    return _chosen(new, answers, [place for place in range(len(new.texts)) if place not in lost], note)
+    return _Answers(tuple(one.label for one in answers), confidence if known else None, notes)
 
 
 def _distinct(new: NewReviews, answers: _Answers) -> tuple[NewReviews, _Answers]:
@@ -130,13 +107,8 @@ def _distinct(new: NewReviews, answers: _Answers) -> tuple[NewReviews, _Answers]
     repeats = len(new.texts) - len(places)
     if not repeats:
         return new, answers
-    note = f"{counted(repeats, 'repeat')} of a text left out, as in the test reviews; surges count all"
-    return _chosen(new, answers, places, note)
-
-
-def _chosen(new: NewReviews, answers: _Answers, places: Sequence[int], note: str) -> tuple[NewReviews, _Answers]:
-    """The reviews at these places, with a note on the others."""
     confidence = answers.confidence
+    note = f"{counted(repeats, 'repeat')} of a text left out, as in the test reviews; surges count all"
     return (
         replace(
             new,

@@ -8,9 +8,9 @@ import pytest
 
 from reviewtune.core.config.config import Config
 from reviewtune.deployment.opponent import as_deployed
-from reviewtune.errors import BudgetError, LeakError, ProviderError
-from tests.support.odd_server import CHAT, Asked, odd_server
-from tests.support.served import provided_by, scored_completion, served_folder, unreadable_completion
+from reviewtune.errors import BudgetError, LeakError
+from tests.support.odd_server import CHAT, odd_server
+from tests.support.served import provided_by, scored_completion, served_folder
 
 REVIEWS = pd.DataFrame({"review_id": ["r1", "r2"], "text": ["late and wet", "it rattles"], "label": ["a", "b"]})
 
@@ -38,19 +38,6 @@ def test_a_higher_budget_lets_the_same_champion_be_asked(config: Config, tmp_pat
             as_deployed(folder, REVIEWS, limits=spent)
         given = as_deployed(folder, REVIEWS, limits=spent.model_copy(update={"budget_usd": 1.0}))
     assert given["predicted"].tolist() == ["no_issue"] * 2
-
-
-def test_a_test_review_without_an_answer_is_no_error_of_the_champion(config: Config, tmp_path: Path) -> None:
-    def answer(asked: Asked) -> object:
-        return scored_completion("no_issue") if "late" in asked.review or again else unreadable_completion()
-
-    again = False
-    with odd_server({CHAT: answer}) as server:
-        folder = served_folder(tmp_path / "served", provided_by(config, server.base_url, max_retries=0))
-        with pytest.raises(ProviderError, match=r"1 test review got no answer \(.* without text .*\); run the same"):
-            as_deployed(folder, REVIEWS)
-        again = True
-        assert as_deployed(folder, REVIEWS)["predicted"].tolist() == ["no_issue"] * 2
 
 
 def test_a_champion_that_knows_test_reviews_is_not_measured_on_them(config: Config, tmp_path: Path) -> None:

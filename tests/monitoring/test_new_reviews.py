@@ -15,7 +15,7 @@ from reviewtune.monitoring import new_reviews
 from reviewtune.monitoring.monitor import Watched, monitor
 from reviewtune.monitoring.new_reviews import NewReviews, ReadOptions, read_new_reviews
 from tests.support.odd_server import CHAT, Asked, odd_server
-from tests.support.served import provided_by, scored_completion, served_folder, unreadable_completion
+from tests.support.served import provided_by, scored_completion, served_folder
 from tests.support.strange_data import app_reviews, hotel_feedback
 
 FILES = {"hotel": (hotel_feedback(), "G\u00e4stebewertung"), "app_ko": (app_reviews(), "\ub9ac\ubdf0")}
@@ -163,23 +163,6 @@ def test_personal_data_are_masked_as_for_the_training(tmp_path: Path, config: Co
     assert "[EMAIL]" in report.topics[0].examples[0]
     assert "@mail.example" not in report.model_dump_json()
     assert not any("@mail.example" in one.review for one in asked)
-
-
-def test_reviews_without_an_answer_are_left_out_and_noted(tmp_path: Path, config: Config) -> None:
-    """Their time-outs say nothing about the model, so they are no unusable answers."""
-    texts = [f"The parcel number {n} came {n} days late." for n in range(40)]
-    facts = make_reference(texts, ["no_issue"] * 40, ["no_issue"] * 40, None, training=40)
-
-    def answer(one: Asked) -> object:
-        return unreadable_completion() if "0 days" in one.review else scored_completion("no_issue")
-
-    with odd_server({CHAT: answer}) as server:
-        folder = served_folder(tmp_path / "served", provided_by(config, server.base_url, max_retries=0))
-        watched = Watched("reviews", "1", open_classifier(folder), StoredReference(facts, text_features(texts)))
-        path = stored(tmp_path, "\n".join(["text", *texts]).encode())
-        report = monitor(watched, read_new_reviews(path, ReadOptions()))
-    assert (report.reviews, report.compared, report.verdict) == (40, 36, "calm")
-    assert any("4 reviews left out, because no answer came" in note for note in report.notes)
 
 
 def test_a_date_before_1970_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import is_unanswered
 from reviewtune.core.config.config import Config
 from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
@@ -14,7 +13,7 @@ from reviewtune.data.personal_data import prepared
 from reviewtune.data.reviews import sha256
 from reviewtune.data.sides.review_key import review_key
 from reviewtune.data.tables import Row, Table, refuse_stream
-from reviewtune.errors import DataError, ProviderError
+from reviewtune.errors import DataError
 from reviewtune.monitoring.labelling_queue.choose import AUDIT_SHARE, NewTopic, Pick, Pool, Prediction, choose
 from reviewtune.monitoring.labelling_queue.queue_record import (
     QueuedReview,
@@ -112,7 +111,7 @@ def make_queue(
 
     Raises:
         DataError: a file cannot be read, or it has no review that could be asked for.
-        ProviderError: the model does not answer, or not about each review.
+        ProviderError: the model does not answer.
     """
     refuse_stream(file)
     table, raw = read_reviews(file), read_raw(config, root)
@@ -145,20 +144,7 @@ def _answers(reviews: Sequence[_Review], model: Model, versions: Collection[str 
     """The model's answers: the recorded ones if the file is a recording, the others are asked for."""
     recorded = [recorded_answer(review.row) for review in reviews]
     texts = [review.text for review in reviews]
-    answers = answers_to(texts, recorded, model=model.model, versions=versions, ask=model.classify_reviews)
-    _refuse_unanswered(reviews, answers.answers)
-    return answers
-
-
-def _refuse_unanswered(reviews: Sequence[_Review], answers: Sequence[Classification]) -> None:
-    """Refuse answers that did not come, such as those after a time-out: the record would keep them as the model's."""
-    lost = [(review.row.line, one.why) for review, one in zip(reviews, answers, strict=True) if is_unanswered(one)]
-    if lost:
-        line, why = lost[0]
-        raise ProviderError(
-            f"{counted(len(lost), 'review')} got no answer, the first in line {line} ({why}): run the same command "
-            "again, it asks about these only; or take them out of the file"
-        )
+    return answers_to(texts, recorded, model=model.model, versions=versions, ask=model.classify_reviews)
 
 
 def _pool(reviews: Sequence[_Review], answers: Answers, known: Sequence[str], config: Config) -> Pool:
