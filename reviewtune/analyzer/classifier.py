@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -33,10 +33,12 @@ def texts_of(reviews: Iterable[object]) -> list[str]:
     """The reviews as a list of texts; a missing one, such as None or NaN, is an empty text.
 
     Raises:
-        DataError: it is a single text, or something in it is not a text.
+        DataError: it is a single text, a whole table, or something in it is not a text.
     """
     if isinstance(reviews, str):
         raise DataError("reviews: this is a single text; give a list, such as [text]")
+    if isinstance(reviews, Mapping) or hasattr(reviews, "columns"):  # both would give the names of their columns
+        raise DataError("reviews: this is a table; give the column with the texts, such as table['text']")
     return [_text(review, place) for place, review in enumerate(reviews)]
 
 
