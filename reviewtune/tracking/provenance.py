@@ -93,11 +93,11 @@ def run_identity(
 ) -> str:
     """A hash of what must be equal so that a run continues one that was killed: workspace, settings, splits, parts.
 
-    Equal settings, because a run cannot hold two values of one; on a shared server this workspace, because nobody can
-    see whether a process on a colleague's machine is alive.
+    Equal settings, because a run cannot hold two values of one; this workspace, because nobody can see whether a
+    process on a colleague's machine is alive.
     """
     hashes = _hashes(read_json(PATHS.splits.manifest), inputs)
-    identity = [*parts, workspace() if config.tracking.uri else None, _settings_of(config, sections), hashes]
+    identity = [*parts, workspace(), _settings_of(config, sections), hashes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

@@ -56,9 +56,8 @@ class RunKey:
         continues: which earlier run with this key is continued. "killed": one whose process died without ending it.
             "any": also one that ended, in whatever way; the text must then contain no quotes. "none": no run, because
             the caller knows that there is none; this saves a query.
-        own_folder: on a shared server an open run of another project folder is not continued: somebody may be at it,
-            and whether a process of another machine runs cannot be seen from here. All runs of the project's own store
-            are this folder's, wherever it was before.
+        own_folder: an open run of another project folder is not continued: on a shared server somebody may be at it,
+            and whether a process of another machine runs cannot be seen from here.
     """
 
     text: str
@@ -250,7 +249,7 @@ def open_run(
         run_key: continue an earlier run with this key if there is one.
     """
     store = tracking_store.open_store(settings)
-    run = _earlier(store, run_key, is_shared=bool(settings.uri)) if run_key else None
+    run = _earlier(store, run_key) if run_key else None
     all_tags = {**standard_tags(kind), "run_key": run_key and run_key.text, "mlflow.parentRunId": parent, **tags}
     if run:
         run.tags(all_tags)
@@ -268,7 +267,7 @@ def open_run(
     run.end("FINISHED")
 
 
-def _earlier(store: tracking_store.Store, key: RunKey, *, is_shared: bool) -> Run | None:
+def _earlier(store: tracking_store.Store, key: RunKey) -> Run | None:
     """Reopen the newest run that `key.continues` allows; the run of a live process is never taken over."""
     if key.continues == "none":
         return None
@@ -277,7 +276,7 @@ def _earlier(store: tracking_store.Store, key: RunKey, *, is_shared: bool) -> Ru
         tags, ended = stored.data.tags, stored.info.status != "RUNNING"
         # Compared here too, because a filter cannot hold every character of a key.
         same_key = tags.get("run_key") == key.text[:TAG_LENGTH]
-        others = is_shared and key.own_folder and tags.get("workspace") not in (None, workspace())
+        others = key.own_folder and tags.get("workspace") not in (None, workspace())
         if same_key and (ended or not (others or is_running(tags.get("process", "")))):
             return _reopened(store, stored)
     return None

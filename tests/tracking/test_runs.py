@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ import pytest
 
 from reviewtune.errors import TrackingError
 from reviewtune.tracking import queries
-from reviewtune.tracking.addresses import database_address
 from reviewtune.tracking.runs import RunKey
-from reviewtune.tracking.runs import open_run as open_shared_run
 from tests.support.tracking import SETTINGS, open_run, stored
 
 FORK = multiprocessing.get_context("fork")
@@ -118,8 +115,8 @@ def test_a_failure_is_kept_and_passed_on(moved_project: Path, error: BaseExcepti
     assert back.info.end_time
 
 
-def killed(key: str, *, own_folder: bool = False) -> None:
-    with open_run(run_key=RunKey(key, own_folder=own_folder)) as run:
+def killed(key: str) -> None:
+    with open_run(run_key=RunKey(key)) as run:
         run.params({"seed": 1})
         run.series(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}), "step")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -139,20 +136,6 @@ def test_a_killed_run_is_continued(moved_project: Path) -> None:
     assert [point.value for point in stored().get_metric_history(run.id, "loss")] == [2.0, 1.0, 0.5]
     with open_run(run_key=RunKey(key)) as third:
         assert third.id not in (run.id, other.id)  # a finished run is not continued
-
-
-def test_a_killed_sweep_is_continued_after_the_folder_moved_but_not_from_another_folder_on_a_server(
-    moved_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert in_child(partial(killed, own_folder=True), "sweep:a") == -signal.SIGKILL
-    (left,) = queries.find_runs(SETTINGS, "attributes.status = 'RUNNING'")
-    monkeypatch.chdir(moved_project.rename(moved_project.with_name("moved again")))
-    key = RunKey("sweep:a", own_folder=True)
-    shared = SETTINGS.model_copy(update={"uri": database_address(Path.cwd() / "mlruns" / "mlflow.db")})
-    with open_shared_run(shared, name="x", kind="sweep", tags={}, run_key=key) as other:
-        assert other.id != left.id
-    with open_run(run_key=key) as run:
-        assert run.id == left.id
 
 
 def test_what_is_logged_together_is_written_at_the_end(moved_project: Path) -> None:
