@@ -24,6 +24,7 @@ from reviewtune.finetuning.job_notes import note_of, notes_in
 from reviewtune.finetuning.jobs import order_key_of
 from reviewtune.finetuning.model_record import read_record
 from reviewtune.providers.client import connect
+from reviewtune.tracking.kept_runs import is_report
 from reviewtune.tracking.runs import RunRecord
 
 
@@ -68,6 +69,7 @@ def find(
         return Leftovers()
     needed = projects.needed_by_others(project_root()) | _in_record() | used
     needed |= _tags((run for run in runs if run.tags.get("job_id") in needed), "model")
+    kept = kept - {run.id for run in runs if is_report(run)}
     named = _tags((run for run in runs if run.id in kept), "job_id", "model") | needed
     in_use = kept - _losers(runs, kept, others)
     models = _models_of_local_runs(runs) - _tags((run for run in runs if run.id in in_use), "model") - needed

@@ -27,7 +27,9 @@ REGIONS = {
 }  # fmt: skip
 
 LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"  # letters of other scripts may touch an address
-EMAIL = re.compile(rf"(?<![{LATIN}0-9._%+-])[{LATIN}0-9._%+-]{{1,64}}@(?:[{LATIN}0-9-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}")
+EMAIL = re.compile(
+    rf"(?<![{LATIN}0-9._%+-])[{LATIN}0-9._%+-]{{1,64}}@(?:[{LATIN}0-9-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}"
+)
 EMAIL_V1 = re.compile(r"(?<![\w.%+-])[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
 ORDER = re.compile(
     r"(?:\b(?:order|invoice|tracking|reference|ref|ticket|case|rma)\b|주문|운송장|송장|접수)"

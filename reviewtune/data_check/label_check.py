@@ -21,18 +21,22 @@ def labels(file: LabelledFile) -> CheckResult[LabelFacts]:
     frequencies = Counter(file.table["label"])
     counts = {name: frequencies[name] for name in sorted(file.labels, key=lambda name: (-frequencies[name], name))}
     imbalance = round(max(counts.values()) / max(min(counts.values()), 1), 2)
-    is_free_text = not file.declared and len(counts) > MOST_LABELS
-    compared = () if file.declared or is_free_text else combinations(sorted(counts), 2)
+    are_many = not file.declared and len(counts) > MOST_LABELS
+    is_free_text = are_many and len(file.table) < MIN_ROWS_PER_LABEL * len(counts)
+    compared = () if file.declared or are_many else combinations(sorted(counts), 2)  # grows with the square
     alike = tuple(pair for pair in compared if _same_name(*pair))
-    level, says, do = _free_text(counts) if is_free_text else _label_findings(counts, alike, len(frequencies))
+    level, says, do = _free_text(file, counts) if is_free_text else _label_findings(counts, alike, len(frequencies))
     facts = LabelFacts(counts=counts, imbalance=imbalance, alike=alike, declared=file.declared)
     return CheckResult("labels", "Labels and balance", level, says, do, facts)
 
 
-def _free_text(counts: Mapping[str, int]) -> tuple[Level, str, str]:
-    """As `_label_findings`, of a column with so many values that nobody would read them."""
-    says = f"{len(counts):,} different values: this does not look like a label column, which has {MOST_LABELS} at most"
+def _free_text(file: LabelledFile, counts: Mapping[str, int]) -> tuple[Level, str, str]:
+    """As `_label_findings`, of so many different values that nobody would read them."""
+    place = "labels" if file.kind == "jsonl" else "a label column"
+    says = f"{len(counts):,} different values in {counted(len(file.table), 'row')}: this does not look like {place}"
     do = "name the column with the labels (--label-column); if it is this one, describe the file in conf/data/"
+    if file.kind == "jsonl":
+        do = "the answers must be labels, or JSON with a label; if they are, describe the labels in conf/data/"
     return "problem" if min(counts.values()) < MIN_ROWS_PER_LABEL else "notice", says, do
 
 

@@ -125,7 +125,7 @@ def _space_of(sweeper: DictConfig, swept: Mapping[str, str]) -> str:
     """What makes a search another one: what it may try, and how it chooses; the command line replaces its `params`."""
     settings: Any = OmegaConf.to_container(sweeper, resolve=True)
     params = {**(settings.get("params") or {}), **swept}
-    return "search " + json.dumps([params, *map(settings.get, CHOICE)], sort_keys=True)
+    return "search " + json.dumps([params, *map(settings.get, CHOICE)], sort_keys=True, default=str)
 
 
 def combinations(overrides: list[Override]) -> list[list[str]]:

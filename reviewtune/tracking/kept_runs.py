@@ -7,7 +7,7 @@ A run is kept if one of these holds, as `kept_ids` decides:
 - a registered model's version with an alias, such as `champion`, names it: applications use that;
 - it has the tag `keep`, or it is an audit, for which people labelled reviews;
 - it has the reports of `reviewtune monitor`, of which `reviewtune retrain --if-needed` asks the last one;
-- it is open: its process runs, or may run on a different machine;
+- it is open: its process runs, or was started on a different machine within the last week;
 - it is a kept sweep (the newest ones, by default all), or a finished job of one;
 - it belongs to a different workspace on a shared MLflow server, whose commits cannot be seen from here;
 - it is the fine-tune of a kept run's model, or a comparison in which a kept run took part.
@@ -22,7 +22,7 @@ from pathlib import Path
 from reviewtune.core.config.config import TrackingConfig
 from reviewtune.core.project import ProjectPaths
 from reviewtune.tracking import git
-from reviewtune.tracking.process import is_of_this_machine, is_running, workspace
+from reviewtune.tracking.process import may_run, workspace
 from reviewtune.tracking.registry import RegisteredVersion
 from reviewtune.tracking.run_file import read_run_id
 from reviewtune.tracking.runs import RunRecord
@@ -54,9 +54,13 @@ def kept_ids(
 
 
 def is_open(run: RunRecord) -> bool:
-    """Whether somebody may be at this run; the process of one that was killed on this machine is gone."""
-    process = run.tags.get("process", "")
-    return run.status == "RUNNING" and (is_running(process) or not is_of_this_machine(process))
+    """Whether somebody may be at this run; a run that was killed stays open in the store."""
+    return run.status == "RUNNING" and may_run(run.tags.get("process", ""))
+
+
+def is_report(run: RunRecord) -> bool:
+    """Whether it holds a report of `reviewtune monitor`, which names a model but does not need it."""
+    return run.tags.get("kind") == "monitoring"
 
 
 def ids_of_other_workspaces(runs: Sequence[RunRecord], tracking: TrackingConfig) -> set[str]:
@@ -112,8 +116,8 @@ def _finished_jobs(runs: Iterable[RunRecord], sweeps: AbstractSet[str]) -> set[s
 
 
 def _finetunes_of(runs: Sequence[RunRecord], kept: AbstractSet[str]) -> set[str]:
-    """The fine-tunes whose models the kept runs use."""
-    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags}
+    """The fine-tunes whose models the kept runs use; a report of the monitor says only what a model did."""
+    models = {run.tags["model"] for run in runs if run.id in kept and "model" in run.tags and not is_report(run)}
     return {run.id for run in runs if run.tags.get("kind") == "finetune" and run.tags.get("model") in models}
 
 

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import sys
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from reviewtune.errors import GitError, TrackingError
 from reviewtune.tracking import git
 from reviewtune.tracking.store import own_folder
 
+ABANDONED_SECONDS = 7 * 24 * 60 * 60  # in which a process of another machine has ended
 BOOT_DIGITS = 8  # of the random id that Linux gives each start of the machine
 
 
@@ -35,6 +37,19 @@ def is_running(process: str) -> bool:
         return is_same and found.status() != psutil.STATUS_ZOMBIE  # a zombie has ended; nobody has asked how
     except (psutil.Error, ValueError):
         return False
+
+
+def may_run(process: str) -> bool:
+    """Whether a process may still run: one of this machine is looked up, any other may for a week after its start.
+
+    After a restart, or in a new container, this machine counts as another one.
+    """
+    if is_of_this_machine(process):
+        return is_running(process)
+    try:
+        return time.time() - float(process.rsplit(":", 1)[-1]) < ABANDONED_SECONDS
+    except ValueError:
+        return True  # nothing is known of it
 
 
 def is_of_this_machine(process: str) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,7 +119,9 @@ class Store:
 def open_store(settings: "TrackingConfig") -> Store:
     """The store and experiment that the settings name; opened once per process."""
     if settings.uri:
-        return _remote(below(project_root().resolve(), settings.uri), settings.experiment)
+        address = below(project_root().resolve(), settings.uri)
+        with artifacts_in(own_folder()) if address != settings.uri else nullcontext():
+            return _remote(address, settings.experiment)
     return _own(own_folder(), settings.experiment)
 
 

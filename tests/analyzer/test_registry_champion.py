@@ -15,7 +15,7 @@ from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.data.tables import read_table
-from reviewtune.errors import ConfigError, TrackingError
+from reviewtune.errors import TrackingError
 from reviewtune.tracking import aliases, registry
 from reviewtune.tracking import store as tracking_store
 from tests.support.odd_server import CHAT, Asked, OddServer, Reply, odd_server

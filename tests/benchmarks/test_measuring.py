@@ -86,8 +86,8 @@ CPU_TIME = """
 import asyncio, types, app_serving as app
 seconds = iter(range(100))
 process = types.SimpleNamespace(cpu_times=lambda: types.SimpleNamespace(user=next(seconds), system=0))
-options = types.SimpleNamespace(clients=[16], seconds=0.01, rounds=1)
-with app._loopback(0.1) as address:
+options = types.SimpleNamespace(clients=[16], seconds=0.5, rounds=1)
+with app._loopback(1.0) as address:
     target = app.Target(f"{address}/chat/completions", [b'{"messages": [{"role": "user", "content": "label-1"}]}'])
     asyncio.run(app._compare(target, target, process, options))
 """

@@ -198,11 +198,14 @@ def test_the_new_model_of_a_rebase_waits_for_its_promotion(place: Place) -> None
 
 
 def test_audits_and_reports_of_the_monitor_are_kept(place: Place) -> None:
-    """`retrain --if-needed` asks the last report, and people labelled the reviews of an audit."""
+    """`retrain --if-needed` asks the last report, and people labelled the reviews of an audit.
+
+    A report names the model that it is about, which an application may have left long ago.
+    """
     place.make_run("audit")
-    place.make_run("monitoring")
-    forgotten = place.make_run()
-    assert place.removed() == {forgotten}
+    place.make_run("monitoring", model="ft:one")
+    forgotten, trained = place.make_run(), place.make_run("finetune", model="ft:one")
+    assert place.removed() == {forgotten, trained}
 
 
 def test_the_folder_of_a_running_check_stays(place: Place) -> None:

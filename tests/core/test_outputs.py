@@ -62,7 +62,7 @@ def _ordinary_user() -> Iterator[None]:
 @pytest.mark.usefixtures("_ordinary_user")
 def test_a_file_in_a_folder_that_cannot_be_written_is_refused_at_once() -> None:
     """It is replaced, so that nobody reads a part of it."""
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to other users
         path = Path(name) / "out.csv"
         path.write_text("before")
         path.chmod(0o666)

@@ -65,6 +65,11 @@ def scored_completion(label: str, p: float = 1.0, other: str = "") -> dict[str, 
     return completion(json.dumps({"label": label}), logprobs={"content": words})
 
 
+def unreadable_completion() -> dict[str, Any]:
+    """A reply without an answer in it, as some servers send under load."""
+    return {"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}
+
+
 def _word(text: str, options: dict[str, float]) -> dict[str, Any]:
     top = [{"token": word, "logprob": math.log(p), "bytes": list(word.encode())} for word, p in options.items()]
     return {**top[0], "top_logprobs": top}

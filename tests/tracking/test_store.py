@@ -78,8 +78,9 @@ def test_a_relative_file_in_tracking_uri_is_the_projects_in_every_folder(
     settings = TrackingConfig(experiment="reviews", uri="sqlite:///runs.db?timeout=60")
     monkeypatch.chdir(tmp_path / "notebooks")
     with tracking_runs.open_run(settings, name="x", kind="sweep", tags={}) as run:
-        pass
+        run.text("what the artifact holds", "a.txt")
     assert (tmp_path / "runs.db").exists()
+    assert [file.is_relative_to(tmp_path / "mlruns") for file in tmp_path.rglob("a.txt")] == [True]
     monkeypatch.chdir(tmp_path)
     assert [found.id for found in queries.find_runs(settings)] == [run.id]
 

@@ -94,7 +94,11 @@ def rebase(
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="its column with the reviews")] = None,
     budget_usd: Annotated[
-        float | None, typer.Option(help="most that the answers of the old model may cost, over all commands", min=0)
+        float | None,
+        typer.Option(
+            help="cap on all answers of the old model, in USD; default: evaluation.budget_usd",
+            min=0,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
 ) -> None:

@@ -105,7 +105,7 @@ def _reasons(error: Exception, conf: Path) -> list[str]:
 
 def _hydras_words(error: Exception) -> str:
     """In one line, without the list of folders that Hydra searched."""
-    words = " ".join(str(error).partition("Config search path:")[0].split())
+    words = " ".join(str(error).partition("Config search path:")[0].split()) or type(error).__name__
     return words.replace("' Available options", "'; available options")
 
 

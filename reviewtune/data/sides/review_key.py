@@ -2,8 +2,8 @@
 
 It is the SHA-256 of the text without personal data, case and punctuation. So a review keeps its hash when personal data
 is masked, in whatever file or order it comes, and the hash tells nothing about the customer. What counts as an e-mail
-address here never changes: projects have stored these hashes. An address that only `personal_data` masks by now, such as
-one that touches a Korean letter, therefore gives the masked review a hash of its own.
+address here never changes, because projects have stored these hashes. So a review whose address only `personal_data`
+finds by now, such as one that touches a Korean letter, has another hash when it is masked.
 """
 
 import hashlib

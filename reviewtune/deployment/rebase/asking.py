@@ -159,7 +159,8 @@ class _Asking:
             except BudgetError:
                 self.cached = self.kept()
             if not some or (not lost and len(self.cached) == before):
-                return f"--budget-usd {self.budget_usd:g} allows no more ({money(self.spent)} are spent)"
+                cap = f"the budget of {self.budget_usd:g} USD (--budget-usd, otherwise evaluation.budget_usd)"
+                return f"{cap} allows no more ({money(self.spent)} are spent)"
             if lost and not is_last:
                 return None  # the next round asks about them again
             self.unusable |= lost

@@ -29,7 +29,7 @@ class TeacherOptions:
         model: the old model's name.
         reviews: the file with reviews, whose labels are not known.
         text_column: its column with the reviews; None: the one that conf/data names, or one with a usual name.
-        budget_usd: cap on the cost of the answers; None: no cap.
+        budget_usd: cap on the cost of the answers; None: evaluation.budget_usd.
     """
 
     model: str
@@ -79,9 +79,8 @@ def ask_teacher(
     subject = _subject(old, progress, may_answer=not measured.why_not)
     file = answers_file(subject, options.reviews, root)
     before = [*splits.valid["text"], *splits.test["text"]]
-    asked = ask_old(
-        subject, unlabelled, splits.valid, file, before=before, budget_usd=options.budget_usd, progress=progress
-    )
+    budget = subject.policy.budget_usd  # that of the option, which `with_budget` has put there, or of params.yaml
+    asked = ask_old(subject, unlabelled, splits.valid, file, before=before, budget_usd=budget, progress=progress)
     return asked, file
 
 

@@ -92,7 +92,7 @@ def test_no_more_is_paid_than_the_budget_and_the_rest_is_trained_on(moving: Proj
     assert report.kept.ended
     assert 0 < report.kept.answered < 60
     assert asked_first * each < report.kept.spent_usd <= budget
-    assert report.kept.ended.startswith("--budget-usd 0.0")
+    assert report.kept.ended.startswith("the budget of 0.0")
     asked = moving.old.server.count(CHAT)
     again = rebase(wanted, config, moving.folder)
     assert again.kept == report.kept
