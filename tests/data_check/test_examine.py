@@ -384,7 +384,7 @@ def test_many_labels_with_enough_reviews_each_are_labels(tmp_path: Path) -> None
     labels = [f"intent {n}" for n in range(151) for _ in range(10)]
     texts = [f"{words} {n}" for n in range(504) for words in WORDS.values()][: len(labels)]
     found = label_check.labels(opened(pd.DataFrame({"text": texts, "label": labels}), tmp_path))
-    assert (found.level, found.says) == ("notice", "151 labels, 10 reviews each")
+    assert (found.level, found.says) == ("fine", "151 labels, 10 reviews each")
 
 
 def test_the_work_reports_to_its_caller_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
