@@ -59,7 +59,7 @@ class AnswerReader:
     Args:
         prompt: that the model was asked with.
         verdicts: what its labels are worth.
-        prior: log of the summed probability of each label over other reviews, with which the answers are corrected;
+        prior: log of each label's factor, estimated on other reviews, with which the answers are corrected;
             None: the label that the model answered counts.
     """
 

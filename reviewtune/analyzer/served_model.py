@@ -60,7 +60,7 @@ class ServedModel(ResultFile):
     model: str = Field(description="the model's name at the provider, or what the baseline is made of")
     config: Config = Field(description="the configuration it was evaluated with")
     label_prior: dict[str, float] | None = Field(
-        description="log of the summed probability of each label over the validation reviews, with which confidences "
+        description="log of the factor of each label, estimated on the validation reviews, with which confidences "
         "are corrected; null: they are used as they are"
     )
     calibration: Calibration | None = Field(

@@ -123,7 +123,7 @@ def hostile(asked: Asked, folder: Path, *, progress: Progress = SILENT) -> Injec
 
 
 def prior_of(asked: Asked, valid: pd.DataFrame, *, progress: Progress = SILENT) -> dict[str, float] | None:
-    """By label, the log of its summed probability over the validation reviews; None for a baseline.
+    """By label, the log of the factor that corrects its prior, of the validation reviews; None for a baseline.
 
     Raises:
         ProviderError: the model cannot be asked.

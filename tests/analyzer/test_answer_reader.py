@@ -17,7 +17,13 @@ from reviewtune.core.config.config import Config
 from reviewtune.data.prompts import Prompt
 from reviewtune.evaluation.label_scoring.answer_scores import label_row, normalised, without_prior
 from reviewtune.evaluation.label_scoring.decide import ScoredAnswers, decide
-from reviewtune.evaluation.label_scoring.label_logprobs import LabelScores, correct_prior, label_scores, normalise
+from reviewtune.evaluation.label_scoring.label_logprobs import (
+    LabelScores,
+    correct_prior,
+    label_prior,
+    label_scores,
+    normalise,
+)
 from reviewtune.providers.completion import Answer
 from reviewtune.providers.pricing import Usage
 
@@ -63,8 +69,7 @@ def test_a_served_model_decides_as_its_evaluation(config: Config, batch: list[li
             for name, part in (("valid", known), ("test", answers))
         }
         decision = decide(tables["test"], tables["valid"], scoring)
-        total = np.logaddexp.reduce(scores["valid"].logprobs, axis=0)
-        prior = dict(zip(LABELS, total.tolist(), strict=True)) if scoring == "corrected" else None
+        prior = label_prior(scores["valid"]) if scoring == "corrected" else None
         reader = AnswerReader(prompt=form, verdicts=Verdicts(model="m", calibration=SAME), prior=prior)
         read = [reader.read(a) for a in answers]
         assert [result.label for result in read] == decision.test["predicted"].tolist()
@@ -77,7 +82,7 @@ def test_plain_floats_give_what_numpy_gives(batch: list[list[float]], review: li
     scores = LabelScores(LABELS, normalise(np.log(np.array([review]))))
     row = normalised([math.log(share) for share in review])
     assert row == pytest.approx(scores.logprobs[0].tolist(), abs=1e-12)
-    prior = np.logaddexp.reduce(others.logprobs, axis=0).tolist()
+    prior = list(label_prior(others).values())
     assert without_prior(row, prior) == pytest.approx(correct_prior(scores, others).logprobs[0].tolist(), abs=1e-12)
 
 

@@ -18,9 +18,9 @@ HOW_TO_READ = """\
   cases, given how often the two arms disagree (Connor 1987).
 - *Confident* means that the label's probability reaches a threshold, which was chosen on the validation reviews.
 - *Label prior correction*: a base model finds some labels more likely whatever the review says. The correction divides
-  each label's probability by its mean over the validation reviews (batch calibration, arXiv 2309.17249). With
-  `label_scores: auto` an arm uses it only if it classifies more validation reviews correctly. *As answered* is the
-  uncorrected answer.
+  each label's probability by a factor with which all labels are equally likely on average over the validation reviews
+  (arXiv 2309.17249 and 2404.08461). With `label_scores: auto` an arm uses it only if it classifies more validation
+  reviews correctly. *As answered* is the uncorrected answer.
 - *Never answered*: test reviews with this label exist, but the arm gives all of them, and all others, another label.
 - The *recommended* arm is the cheapest one that is not worse than the most accurate one on the validation reviews: the
   95 % interval of the difference (Tango's, for paired proportions) excludes a loss of more than the margin. `majority`

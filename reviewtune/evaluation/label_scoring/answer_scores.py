@@ -59,7 +59,7 @@ def without_prior(row: Sequence[float], prior: Sequence[float]) -> list[float]:
 
     Args:
         row: log-probability of each label for the review.
-        prior: log of the summed probability of each label over the other reviews.
+        prior: log of each label's factor, estimated on other reviews; the factors' sum is the number of these.
     """
     return normalised([log - _log_add(others, log) for log, others in zip(row, prior, strict=True)])
 

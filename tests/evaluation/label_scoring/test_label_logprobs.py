@@ -117,13 +117,21 @@ def test_an_answer_without_a_place_for_a_label_has_no_reading(config: Config) ->
     assert Prompt.of(config).readings("I do not know") == {}
 
 
-def test_batch_calibration_of_a_worked_example() -> None:
-    """Zhou et al., arXiv 2309.17249: p(y|x) over the mean of p(y|x'), x' the batch. Mean 0.75, 0.25: late loses."""
+def test_a_worked_example() -> None:
+    """Odds of late 9 and 1.5. Divided by the root of their product, each is one over the other: late gets a half."""
     scores = LabelScores(("late", "lost"), np.log([[0.9, 0.1], [0.6, 0.4]]))
     corrected = correct_prior(scores)
     assert scores.best() == ["late", "late"]
     assert corrected.best() == ["late", "lost"]
-    assert np.exp(corrected.logprobs[1]) == pytest.approx(np.array([0.6 / 0.75, 0.4 / 0.25]) / (0.8 + 1.6))
+    odds = np.array([9, 1.5]) / np.sqrt(9 * 1.5)
+    assert np.exp(corrected.logprobs[:, 0]) == pytest.approx(odds / (1 + odds))
+
+
+@given(st.lists(st.tuples(*[st.floats(-5, 5)] * 3), min_size=2, max_size=8))
+def test_in_the_batch_all_labels_become_equally_likely(batch: list[tuple[float, ...]]) -> None:
+    """Which dividing once by the mean probability does not reach (Zhou et al., arXiv 2309.17249, equation 5)."""
+    corrected = correct_prior(LabelScores(LABELS, normalise(np.array(batch))))
+    assert np.exp(corrected.logprobs).mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=1e-3)
 
 
 @given(batches, st.tuples(*[st.floats(-5, 5)] * 3))
