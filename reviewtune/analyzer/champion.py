@@ -26,17 +26,10 @@ UNUSED_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class Champion:
-    """The model that applications should use.
-
-    Args:
-        version: its version.
-        previous: version of the champion before it, which may answer when it does not; None: there is none.
-        after_rollback: whether somebody went back to it, so that the champion before it must not answer.
-    """
+    """The model that applications should use: its version and that of the champion before it."""
 
     version: str
     previous: str | None = None
-    after_rollback: bool = False
 
 
 class ChampionSource(Protocol):
@@ -110,17 +103,15 @@ class RegistrySource:
         self._temporary: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
     def look(self) -> Champion | None:
-        from reviewtune.tracking.aliases import before, history, rolled_back
+        from reviewtune.tracking.aliases import before
         from reviewtune.tracking.registry import by_alias
 
         champion = by_alias(self._settings, self._name)
         if champion is None:
             return None
         previous = before(self._settings, champion)
-        left = previous and rolled_back(history(self._settings, self._name), {previous.version})
-        previous = None if left else previous
         self._created |= {str(one.version): one.created for one in (champion, previous) if one}
-        return Champion(str(champion.version), str(previous.version) if previous else None, bool(left))
+        return Champion(str(champion.version), str(previous.version) if previous else None)
 
     def fetch(self, version: str) -> Path:
         """The copy, which is made at the first call: complete or not at all.

@@ -148,7 +148,7 @@ def _previous(
     champion: Champion, labels: Sequence[str], source: ChampionSource, before: Chain | None, options: ChainOptions
 ) -> list[Member]:
     version = champion.previous
-    known = before.head if before is not None and version is None and not champion.after_rollback else None
+    known = before.head if before is not None and version is None else None
     if version is None and known is None:
         return []
 

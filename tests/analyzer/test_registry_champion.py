@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reviewtune.analyzer.champion import UNFINISHED, Champion, RegistrySource
+from reviewtune.analyzer.champion import UNFINISHED, RegistrySource
 from reviewtune.analyzer.review_analyzer import ReviewAnalyzer
 from reviewtune.commands.main import main
 from reviewtune.core.config.config import Config
 from reviewtune.core.config.loading import load_params
 from reviewtune.data.tables import read_table
 from reviewtune.errors import TrackingError
-from reviewtune.tracking import aliases, registry
+from reviewtune.tracking import registry
 from reviewtune.tracking import store as tracking_store
-from tests.support.odd_server import CHAT, Asked, OddServer, Reply, odd_server
+from tests.support.odd_server import CHAT, Asked, OddServer, odd_server
 from tests.support.projects import write_params
 from tests.support.registry import promote_served
 from tests.support.served import RARE, scored_completion, served_folder
@@ -92,23 +92,6 @@ def test_without_arguments_the_champion_answers_and_is_followed(
     provider.routes[CHAT] = gone
     (result,) = ReviewAnalyzer().classify_reviews(["late"])
     assert (result.model, result.version) == ("ft:one", str(first))
-
-
-def test_a_model_that_somebody_went_back_from_does_not_answer(
-    workspace: Path, promote: Callable[[str], int], provider: OddServer
-) -> None:
-    """Neither after a start nor in a program that it answered until then; after a second rollback it is champion."""
-    config = load_params(workspace / "params.yaml")
-    first, second = promote("ft:one"), promote("ft:two")
-    running = ReviewAnalyzer(refresh=0.1, fallbacks=["previous", "unsure"])
-    aliases.roll_back(config.tracking, config.registered_name, expected=second, reason="it is wrong")
-    wait_for(lambda: bool(running.classify_reviews(["late"])) and running.version == str(first), 30)
-    provider.routes[CHAT] = lambda asked: Reply(b"{}", 404) if asked.body["model"] == "ft:one" else answer(asked)
-    for analyzer in (running, ReviewAnalyzer(fallbacks=["previous", "unsure"])):
-        assert analyzer.categorize_issues(["late"]) == [None]
-    aliases.roll_back(config.tracking, config.registered_name, expected=first, reason="it is right")
-    source = RegistrySource(config.tracking, config.registered_name, workspace / ".work" / "champion")
-    assert source.look() == Champion(str(second), str(first))
 
 
 def test_limits_of_params_yaml_hold_for_a_champion_that_was_promoted_before(
