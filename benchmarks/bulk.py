@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from highest_memory import highest_memory
 from reviews import split_reviews
 from served_models import write_served
 
@@ -29,6 +28,7 @@ from reviewtune.bulk.run import PART_ROWS, Work, run
 from reviewtune.bulk.sources import find_sources
 from reviewtune.core.config.loading import load_params
 from reviewtune.evaluation import linear_baseline
+from reviewtune.local_server.engine.highest_memory import highest_memory
 
 MIB = 2**20
 ALLOWED = 1.2  # growth of the memory

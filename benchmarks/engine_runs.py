@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from highest_memory import highest_memory
 from own_process import alone
 from reviews import write_chat_files
 
 from reviewtune.core.user_dirs import cache_folder
 from reviewtune.data.prompts import Prompt
+from reviewtune.local_server.engine.highest_memory import highest_memory
 from reviewtune.local_server.settings import prepare_torch
 
 if TYPE_CHECKING:

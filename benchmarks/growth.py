@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from highest_memory import highest_memory
 
 from reviewtune.core.config.loading import load_params
 from reviewtune.core.project import ProjectPaths
@@ -29,6 +28,7 @@ from reviewtune.data.leakage import refuse_leak
 from reviewtune.data.preparation import read_splits, write_chat, write_labeled, write_splits
 from reviewtune.data.summary import describe
 from reviewtune.finetuning.model_record import texts_of
+from reviewtune.local_server.engine.highest_memory import highest_memory
 
 SOURCE = Path("data/raw/reviews_en.csv")
 SYLLABLES = ("ba", "do", "fin", "gor", "hel", "ka", "lum", "mi", "nor", "pe", "qua", "ris", "sto", "tav", "ul", "vex")

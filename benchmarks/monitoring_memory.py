@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from highest_memory import highest_memory
 from monitoring_streams import LAST, make_stream, make_world, read_data
 
+from reviewtune.local_server.engine.highest_memory import highest_memory
 from reviewtune.monitoring.monitor import Watched, monitor
 from reviewtune.monitoring.new_reviews import NewReviews, ReadOptions, read_new_reviews
 

@@ -76,7 +76,7 @@ def champion_chain(champion: Champion, source: ChampionSource, before: Chain | N
     source.remember(champion)
     chosen = _usual(served) if options.fallbacks is None else options.fallbacks
     members = [head]
-    config = served.config.with_limits(options.limits) if options.limits else served.config
+    config = served.config.with_limits(options.limits)
     for name in _known(chosen, config):
         if name == PREVIOUS:
             members += _previous(champion, served.labels, source, before, options)
@@ -148,17 +148,25 @@ def _previous(
     champion: Champion, labels: Sequence[str], source: ChampionSource, before: Chain | None, options: ChainOptions
 ) -> list[Member]:
     version = champion.previous
-    known = before.head if before is not None and version is None else None
-    if version is None and known is None:
+    if version is not None:
+        opener = lambda: _with_known_labels(_opened(source.fetch(version), version, options), labels)  # noqa: E731
+    elif before is not None:
+        classifier = before.head
+        opener = lambda: _with_known_labels(classifier, labels)  # noqa: E731
+    else:
         return []
-
-    def opener() -> Classifier:
-        classifier = known or _opened(source.fetch(str(version)), str(version), options)
-        if others := sorted(set(classifier.labels) - set(labels)):
-            raise DataError(f"it can give labels that the champion does not have: {listed(others, shown=5)}")
-        return classifier
-
     return [Member("the previous champion", opener, rest=options.rest, limit=options.limit)]
+
+
+def _with_known_labels(classifier: Classifier, labels: Sequence[str]) -> Classifier:
+    """The classifier.
+
+    Raises:
+        DataError: it can give a label that is not one of these.
+    """
+    if others := sorted(set(classifier.labels) - set(labels)):
+        raise DataError(f"it can give labels that the champion does not have: {listed(others, shown=5)}")
+    return classifier
 
 
 def _usual(served: ServedModel) -> tuple[str, ...]:

@@ -231,7 +231,7 @@ class Prepared:
         return _with_empty(written, await inner)
 
     def written(self, texts: Sequence[str]) -> list[str]:
-        return [prepared(text, self._data) for text in texts_of(texts)]
+        return [prepared(text, self._data) for text in texts]
 
 
 def _with_empty(written: Sequence[str], outcomes: Sequence[Outcome]) -> list[Outcome]:

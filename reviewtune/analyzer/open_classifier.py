@@ -50,7 +50,7 @@ def open_classifier(
         ProviderError: the folder holds the model's weights, and the local provider cannot take them.
     """
     served = read_served_model(folder)
-    config = served.config.with_limits(limits) if limits else served.config
+    config = served.config.with_limits(limits)
     verdicts = Verdicts.of_served(served, version)
     if served.kind == "finetuned":
         weights = _weights(folder / ADAPTER, served)

@@ -151,13 +151,13 @@ class ReviewAnalyzer:
         """The model that answers first now, alone: for work that must not change to another champion."""
         return self._chain().head
 
-    def written(self, reviews: Sequence[str]) -> list[str]:
+    def written(self, reviews: Iterable[str | None]) -> list[str]:
         """The reviews as the first model gets them, in order: normalised, and masked if its training reviews were.
 
         Raises:
             ReviewtuneError: the model cannot be opened.
         """
-        return self._chain().head.written(reviews)
+        return self._chain().head.written(texts_of(reviews))
 
     def top_issues(self, reviews: Iterable[str | None]) -> list[IssueShare]:
         """The labels of the reviews, the most frequent first, each with its share and a 95 % interval.

@@ -8,7 +8,7 @@ file gives sides (data.columns.split), they are in the column `given_split`.
 import difflib
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from reviewtune.core.formatting import counted
 from reviewtune.core.normalisation import normalise
 from reviewtune.data.faults import Fault, refuse_faults
 from reviewtune.data.personal_data import mask
-from reviewtune.data.sides.side_names import GIVEN, SIDES, WORDS, side_of
+from reviewtune.data.sides.side_names import GIVEN, WORDS, most_protected, side_of
+from reviewtune.data.similarity.exact_repeats import exact_repeats
 from reviewtune.data.tables import Row, Table, read_table
 from reviewtune.errors import DataError
 
@@ -261,22 +262,22 @@ def _merge_duplicates(path: Path, table: pd.DataFrame, data: DataConfig) -> tupl
 
 
 def _conflicting(table: pd.DataFrame) -> list[list[_LabelledRow]]:
-    """The rows of each text with several labels. They are few: a loop over all texts takes minutes."""
-    texts = table["text"].str.casefold()
-    several = table.groupby(texts)["label"].transform("nunique") > 1
-    few, by_text = table[several], defaultdict[str, list[_LabelledRow]](list)
-    for text, *row in zip(texts[several], few.index, few["review_id"], few["label"], strict=True):
-        by_text[text].append(_LabelledRow(*row))
-    return list(by_text.values())
+    """The rows of each text with several labels."""
+    rows = list(map(_LabelledRow, table.index, table["review_id"], table["label"]))
+    groups = ([rows[position] for position in positions] for positions in exact_repeats(table["text"]))
+    return [group for group in groups if len({row.label for row in group}) > 1]
 
 
 def _with_protected_sides(table: pd.DataFrame) -> pd.DataFrame:
     """Of several sides that the file gives one text, the most protected one."""
     if GIVEN not in table:
         return table
-    order = ("", *SIDES)
-    ranks = table[GIVEN].map(order.index).groupby(table["text"].str.casefold()).transform("max")
-    return table.assign(**{GIVEN: ranks.map(dict(enumerate(order)))})
+    sides = table[GIVEN].tolist()
+    for positions in exact_repeats(table["text"]):
+        protected = most_protected(sides[position] for position in positions)
+        for position in positions:
+            sides[position] = protected
+    return table.assign(**{GIVEN: sides})
 
 
 def _majority(rows: Sequence[_LabelledRow]) -> str | None:

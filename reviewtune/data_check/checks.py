@@ -1,6 +1,6 @@
 """The checks of a file of labelled reviews: one function per question, each returns a `CheckResult`."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -11,6 +11,7 @@ import pandas as pd
 from reviewtune.core.config.data import Conflicts
 from reviewtune.core.formatting import counted, with_counts
 from reviewtune.data import language_detection, personal_data
+from reviewtune.data.similarity.exact_repeats import exact_repeats
 from reviewtune.data.splits import METHOD, near_duplicates
 from reviewtune.data.summary import FOREIGN_SHARE, agreement, length_outliers
 from reviewtune.data_check.facts import (
@@ -223,12 +224,9 @@ class _Row(NamedTuple):
 
 def _repeated(file: LabelledFile) -> list[list[_Row]]:
     """The rows of each text that occurs several times, whatever its case."""
-    texts = file.table["text"].str.casefold()
-    rows = file.table[texts.duplicated(keep=False)]
-    by_text = defaultdict[str, list[_Row]](list)
-    for line, text, label in zip(rows["line"], rows["text"], rows["label"], strict=True):
-        by_text[text.casefold()].append(_Row(int(line), text, label))
-    return list(by_text.values())
+    table = file.table
+    rows = list(map(_Row, map(int, table["line"]), table["text"], table["label"]))
+    return [[rows[position] for position in positions] for positions in exact_repeats(table["text"])]
 
 
 def _similar_reviews(file: LabelledFile, similarity: float) -> list[tuple[float, ReviewPair]]:

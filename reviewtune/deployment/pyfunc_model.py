@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reviewtune.analyzer.classification import Classification
-from reviewtune.analyzer.classifier import Classifier, Outcome
+from reviewtune.analyzer.classifier import Classifier, Outcome, texts_of
 from reviewtune.analyzer.open_classifier import open_classifier
 
 TEXT = "text"
@@ -27,7 +27,7 @@ class PyfuncModel:
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """One row per review, with the columns of OUTPUTS. `params` is part of MLflow's interface and not used."""
-        outcomes = self._classifier.classify(model_input[TEXT].tolist())
+        outcomes = self._classifier.classify(texts_of(model_input[TEXT]))
         rows = [_row(outcome) for outcome in outcomes]
         return pd.DataFrame(rows, columns=list(OUTPUTS), index=model_input.index)
 

@@ -104,7 +104,7 @@ def cost_estimate(training: ChatFile, validation: ChatFile, book: Prices) -> dic
 
 
 def _refuse_cap_without_price(provider: ProviderConfig, budget_usd: float | None) -> None:
-    if budget_usd is not None and provider.kind != "local":
+    if budget_usd is not None and not provider.has_prices:
         raise ConfigError(
             f"evaluation.budget_usd is {budget_usd:g}, but provider {provider.kind} has no provider.priced_as; set it "
             "to a model of the price book, or set budget_usd to null"

@@ -45,12 +45,12 @@ class CallPolicy:
         Raises:
             ConfigError: there is a cap, but no price to compare it with, or no limit of an answer's length.
         """
-        if provider.priced_as is None and settings.budget_usd is not None and provider.kind != "local":
+        if settings.budget_usd is not None and not provider.has_prices:
             raise ConfigError(
                 f"evaluation.budget_usd is {settings.budget_usd:g}, but the prices of provider {provider.kind} are not "
                 f"known: set provider.priced_as to one of {', '.join(book.models)}, or budget_usd to null"
             )
-        if provider.answer_limit == "none" and settings.budget_usd is not None:
+        if settings.budget_usd is not None and not provider.limits_answers:
             raise ConfigError(
                 "evaluation.budget_usd needs a limit of each answer's length, but provider.answer_limit is none: set "
                 "it to max_completion_tokens or max_tokens, or budget_usd to null"

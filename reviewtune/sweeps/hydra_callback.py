@@ -26,8 +26,6 @@ from reviewtune.sweeps.sweep import check_all, parent_run
 
 ELSEWHERE = (ray_jobs.PLUGIN, "hydra_plugins.hydra_submitit_launcher.")  # launchers whose jobs do not print here
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-
-
 CHOICE = ("sampler", "direction", "custom_search_space")  # settings of a search that decide what it tries next
 
 

@@ -18,7 +18,7 @@ def run(*words: str | Path, cwd: Path = PROJECT, **environment: str) -> "subproc
     return subprocess.run(list(map(str, words)), cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-OWN = "from highest_memory import highest_memory; print(highest_memory())"
+OWN = "from engine_runs import peak_gb; print(int(peak_gb() * 1e9))"
 ENGINE = """
 import torch
 from reviewtune.local_server.engine.training.memory import peak_memory

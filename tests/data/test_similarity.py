@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from reviewtune.data.similarity import pairs, prefix_join
+from reviewtune.data.similarity.exact_repeats import exact_repeats
 from reviewtune.data.splits import SimilarPair, alike, comparable, near_duplicates
 
 WORDS = ("parcel", "parcels", "late", "later", "broken", "button", "refund", "re", "a", "색상", "배송이", "배송", "42")
@@ -33,6 +34,11 @@ def all_pairs(left: list[str], right: list[str], threshold: float) -> list[Simil
 
 def within(texts: list[str], threshold: float) -> list[SimilarPair]:
     return [pair for pair in all_pairs(texts, texts, threshold) if pair.left < pair.right]
+
+
+def test_repeats_are_found_whatever_their_case() -> None:
+    assert exact_repeats(["Late", "lost", "late", "LOST", "fine"]) == [[0, 2], [1, 3]]
+    assert exact_repeats(["late", "lost"]) == exact_repeats([]) == []
 
 
 @settings(max_examples=60)

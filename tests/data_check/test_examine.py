@@ -25,7 +25,6 @@ from reviewtune.data_check import (
     checks,
     finetuned_curve,
     html_report,
-    label_check,
     learning_curve,
     plots,
     training_checks,
@@ -369,22 +368,6 @@ def method_of(ran: Result) -> str:
     """How near-duplicates were found, from the JSON on standard output."""
     facts = {result["name"]: result["facts"] for result in json.loads(ran.stdout)["checks"]}
     return str(facts["duplicates"]["method"])
-
-
-def test_a_column_of_texts_is_not_taken_for_labels(tmp_path: Path) -> None:
-    """It would take hours to compare its values with each other."""
-    texts = [f"{words} {n}" for n in range(2_000) for words in WORDS.values()]
-    found = label_check.labels(opened(pd.DataFrame({"text": texts, "label": texts}), tmp_path))
-    assert found.level == "problem"
-    assert found.says == "6,000 different values in 6,000 rows: this does not look like a label column"
-    assert "--label-column" in found.do
-
-
-def test_many_labels_with_enough_reviews_each_are_labels(tmp_path: Path) -> None:
-    labels = [f"intent {n}" for n in range(151) for _ in range(10)]
-    texts = [f"{words} {n}" for n in range(504) for words in WORDS.values()][: len(labels)]
-    found = label_check.labels(opened(pd.DataFrame({"text": texts, "label": labels}), tmp_path))
-    assert (found.level, found.says) == ("fine", "151 labels, 10 reviews each")
 
 
 def test_the_work_reports_to_its_caller_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,20 +89,18 @@ class Config(Section):
         """Name of this data set's model in the registry; characters that MLflow does not accept become -."""
         return self.promotion.name or f"reviewtune-{re.sub(UNREGISTERED, '-', self.data.name)}"
 
-    def with_limits(self, now: EvaluationConfig) -> "Config":
+    def with_limits(self, now: EvaluationConfig | None) -> "Config":
         """The same configuration within the budget and the rates of now, for a model that was evaluated earlier.
 
         It keeps its own budget where that of now could not be kept: no prices are known, or answers have no limit.
+        None: it keeps all of them.
         """
+        if now is None:
+            return self
         limits = {name: getattr(now, name) for name in LIMITS}
-        if not self._has_prices:
+        if not (self.provider.has_prices and self.provider.limits_answers):
             limits["budget_usd"] = self.evaluation.budget_usd
         return self.model_copy(update={"evaluation": self.evaluation.model_copy(update=limits)})
-
-    @property
-    def _has_prices(self) -> bool:
-        provider = self.provider
-        return provider.kind == "local" or (provider.priced_as is not None and provider.answer_limit != "none")
 
     def refuse_unknown_arm(self, name: str) -> None:
         """Refuse a name that no baseline has.

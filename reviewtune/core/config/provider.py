@@ -50,6 +50,16 @@ class ProviderConfig(Section):
     timeout: Annotated[float, Field(gt=0)] = Field(description="timeout of a request in seconds")
     priced_as: str | None = Field(description="entry of prices.models; null: no charge")
 
+    @property
+    def has_prices(self) -> bool:
+        """Whether it is known what a request costs; the local provider charges nothing."""
+        return self.kind == "local" or self.priced_as is not None
+
+    @property
+    def limits_answers(self) -> bool:
+        """Whether the length of an answer, and so its cost, has a limit."""
+        return self.answer_limit != "none"
+
     @model_validator(mode="after")
     def _address(self) -> "ProviderConfig":
         if self.kind == "compatible" and not self.base_url:

@@ -1,1 +1,1 @@
-"""Near-duplicates among many texts: the same pairs as comparing all with all, without doing so."""
+"""Equal texts and near-duplicates among many texts: the same as comparing all with all, without doing so."""

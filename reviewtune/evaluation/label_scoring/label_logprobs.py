@@ -111,8 +111,8 @@ def _total(known: "Matrix") -> "NDArray[np.float64]":
         factors = factors + share
         if np.abs(share).max() < CLOSE:
             break
-    scale: NDArray[np.float64] = factors - np.logaddexp.reduce(factors) + np.log(len(known))
-    return scale
+    scaled: NDArray[np.float64] = factors - np.logaddexp.reduce(factors) + np.log(len(known))
+    return scaled
 
 
 def _without_holes(logprobs: "Matrix") -> "Matrix":

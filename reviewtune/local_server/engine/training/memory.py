@@ -17,8 +17,6 @@ benchmarks/memory.py compares it with what trainings really take.
 """
 
 import logging
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +27,13 @@ import torch
 from torch import nn
 
 from reviewtune.errors import ProviderError
+from reviewtune.local_server.engine.highest_memory import highest_memory
 from reviewtune.local_server.engine.training.frozen_layers import PACK, ExampleSet, keeps_states, row_size
 from reviewtune.local_server.engine.training.losses import CHUNK
 
 PACKS = (PACK, PACK // 2, PACK // 4, PACK // 8)  # tokens
 OTHER = 200_000_000  # bytes
 UNCERTAIN = 1.5  # the estimate is at most about so many times the real need
-STATUS = Path("/proc/self/status")  # of this process, on Linux
 CGROUP = Path("/sys/fs/cgroup")  # the limits of a container, on Linux
 
 log = logging.getLogger(__name__)
@@ -219,12 +217,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has used: of the GPU on CUDA, else of the machine's memory."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    try:  # on Linux, getrusage's value may be that of the parent: it is kept when a program starts another one
-        lines = STATUS.read_text(encoding="utf-8").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+    return highest_memory()
 
 
 def _left_in_container(cgroup: Path) -> list[int]:
